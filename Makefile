@@ -1,0 +1,81 @@
+# One front door for every developer command. `make` prints them.
+# Written for GNU make; no recipe needs more than a POSIX shell.
+
+PYTHON =                 # the Python to build .venv with; empty: the first suitable one
+HOST = 127.0.0.1
+PORT = 8000
+WORKERS = 1
+ARGS =                   # more arguments for pytest or the benchmarks: make test ARGS="-k drain"
+CODE = src examples tests benchmarks
+MATRIX_TESTS = tests/core tests/engine
+
+BIN = .venv/bin
+LOCK = requirements/dev.txt
+STAMP = .venv/.stamp
+RUN = $(BIN)/python -m
+
+.PHONY: help setup serve test chromium fmt lint types bench docs check matrix coverage build wheel-test lock clean
+
+help:  ## print this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
+
+setup: $(STAMP)  ## make .venv from the lock file
+
+serve: $(STAMP)  ## run the reference service (HOST, PORT, WORKERS)
+	@HOST=$(HOST) PORT=$(PORT) WORKERS=$(WORKERS) exec $(RUN) examples.domains
+
+test: $(STAMP) chromium  ## run all tests (ARGS="-k name")
+	$(RUN) pytest $(ARGS)
+
+fmt: $(STAMP)  ## format the code and fix what can be fixed
+	$(BIN)/ruff check --fix $(CODE)
+	$(BIN)/ruff format $(CODE)
+
+lint: $(STAMP)  ## style, format, spelling, and who may import whom
+	$(BIN)/ruff check $(CODE)
+	$(BIN)/ruff format --check $(CODE)
+	$(BIN)/lint-imports
+	$(BIN)/codespell $(CODE) *.md docs
+
+types: $(STAMP)  ## mypy --strict
+	$(BIN)/mypy --strict $(CODE)
+
+bench: $(STAMP)  ## measure lifepool against its peers
+	$(RUN) benchmarks $(ARGS)
+
+docs: $(STAMP)  ## run the examples in the documentation
+	$(RUN) pytest tests/docs $(ARGS)
+
+check: lint types test matrix  ## everything a change must pass
+
+matrix: $(STAMP)  ## core and engine tests on the other Pythons of this machine
+	@sh scripts/matrix.sh $(MATRIX_TESTS)
+
+coverage: $(STAMP) chromium  ## all tests with branch coverage, workers included
+	$(RUN) coverage erase
+	$(RUN) pytest --cov --cov-report= $(ARGS)
+	$(RUN) coverage report
+
+build: $(STAMP)  ## build the sdist and the wheel into dist/
+	rm -rf dist
+	$(RUN) build --no-isolation
+
+wheel-test: build  ## install the built wheel into a fresh environment and test that
+	@sh scripts/make-venv.sh .venv-wheel "$(PYTHON)" dist/*.whl
+	.venv-wheel/bin/python -m pytest tests/test_packaging.py $(MATRIX_TESTS)
+
+lock:  ## choose new versions and write the lock file
+	sh scripts/lock.sh $(LOCK)
+
+clean:  ## remove everything that make made
+	rm -rf .venv .venv-* .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis .coverage .coverage.* dist
+	find $(CODE) -name __pycache__ -type d -prune -exec rm -rf {} +
+
+chromium:
+	@sh scripts/ensure-chromium.sh
+
+$(STAMP): pyproject.toml $(LOCK)
+	@sh scripts/make-venv.sh .venv "$(PYTHON)"
+
+.venv-3.11/.stamp .venv-3.12/.stamp .venv-3.13/.stamp: pyproject.toml $(LOCK)
+	@sh scripts/make-venv.sh $(@D) "$(PYTHON)"

@@ -1,0 +1,143 @@
+"""``python -m benchmarks``: choose, measure, write the result, print the tables."""
+
+import argparse
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from benchmarks import environment, harness, report
+from benchmarks.cases import CASES
+from benchmarks.cases.base import Case, Parameters
+from benchmarks.harness import Plan, Sample
+from benchmarks.sizing import available_cpus
+
+RESULTS = Path(__file__).parent / "results"
+ROUNDS = 5
+LOOPS = ("asyncio", "uvloop")
+
+
+def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
+    """Return the options; what is not given depends on ``--quick``."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    parser.add_argument("case", nargs="*", help=f"one of {', '.join(CASES)}; all if none is named")
+    parser.add_argument("--quick", action="store_true", help="smoke run: no meaningful figures")
+    parser.add_argument("--rounds", type=positive, help=f"rounds (default {ROUNDS}, quick 1)")
+    parser.add_argument(
+        "--loop", choices=(*LOOPS, "both"), help="event loop (default both, quick asyncio)"
+    )
+    parser.add_argument("--contender", action="append", help="only these (may be repeated)")
+    parser.add_argument("--workers", type=positive, default=available_cpus(), help="in each pool")
+    parser.add_argument("--set", type=setting, action="append", default=[], metavar="NAME=NUMBER")
+    parser.add_argument("--name", help="of the result files (default bench, quick: quick)")
+    parser.add_argument("--output", type=Path, default=RESULTS, help="folder of the result files")
+    options = parser.parse_args(arguments)
+    for name in options.case:
+        if name not in CASES:
+            parser.error(f"there is no case {name!r}; choose from {', '.join(CASES)}")
+    options.rounds = options.rounds or (1 if options.quick else ROUNDS)
+    options.loop = options.loop or ("asyncio" if options.quick else "both")
+    options.name = options.name or ("quick" if options.quick else "bench")
+    return options
+
+
+def positive(text: str) -> int:
+    """Return a whole number of at least 1."""
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of at least 1")
+    return int(text)
+
+
+def setting(text: str) -> tuple[str, float]:
+    """Return the name and the value of ``name=number``."""
+    name, _, value = text.partition("=")
+    try:
+        return name, float(value)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not NAME=NUMBER") from None
+
+
+def plans_of(options: argparse.Namespace) -> list[Plan]:
+    """Return a plan for each chosen case and event loop."""
+    wanted = LOOPS if options.loop == "both" else (options.loop,)
+    overrides = {**dict(options.set), "workers": options.workers}
+    plans = []
+    for name in options.case or CASES:
+        case = CASES[name]
+        contenders = chosen_contenders(case, options)
+        parameters = merged(case.quick if options.quick else case.full, overrides)
+        loops = wanted if case.loops else wanted[:1]
+        plans += [Plan(case, loop, contenders, parameters) for loop in loops if contenders]
+    return plans
+
+
+def merged(parameters: Parameters, overrides: Mapping[str, float]) -> Parameters:
+    """Return a case's parameters with those given on the command line."""
+    return {**parameters, **overrides}
+
+
+def chosen_contenders(case: Case, options: argparse.Namespace) -> tuple[str, ...]:
+    """Return the contenders asked for that are installed; say who is left out."""
+    names = case.quick_contenders if options.quick else case.contenders
+    if options.contender:
+        names = tuple(name for name in case.contenders if name in options.contender)
+    for name in names:
+        if missing := case.missing(name):
+            print(f"{case.name}: {name} left out, not installed: {', '.join(missing)}")
+    return tuple(name for name in names if not case.missing(name))
+
+
+def announce(sample: Sample) -> None:
+    """Print one line about a measurement, so that a long run shows where it is."""
+    place = f"{sample.case} {sample.loop} round {sample.round + 1} {sample.contender}"
+    figures = ", ".join(f"{name} {report.number(v)}" for name, v in sample.metrics.items())
+    print(f"{place}: {sample.error or figures}", file=sys.stderr, flush=True)
+
+
+def measure_all(plans: Sequence[Plan], rounds: int) -> list[Sample]:
+    """Return every sample of every plan; an interrupted run returns what it has."""
+    samples: list[Sample] = []
+    try:
+        for plan in plans:
+            samples += harness.run(plan, rounds, announce)
+    except KeyboardInterrupt:
+        print("interrupted: the result holds what was measured so far", file=sys.stderr)
+    return samples
+
+
+def write(options: argparse.Namespace, plans: Sequence[Plan], samples: Sequence[Sample]) -> Path:
+    """Write the JSON and the Markdown file, print the tables, and return the JSON file's path."""
+    about = environment.describe()
+    tables = {(plan.case.name, plan.loop): report.rows_of(plan, samples) for plan in plans}
+    result = harness.to_json(about, plans, samples, options.rounds)
+    result["quick"] = options.quick
+    result["summary"] = [
+        {"case": case, "loop": loop, "rows": [report.to_json(row) for row in rows]}
+        for (case, loop), rows in tables.items()
+    ]
+    pages = []
+    for plan in plans:
+        rows = tables[plan.case.name, plan.loop]
+        print(report.text_table(plan, rows))
+        pages.append(report.markdown_table(plan, rows))
+    options.output.mkdir(parents=True, exist_ok=True)
+    target: Path = options.output / f"{options.name}.json"
+    target.write_text(json.dumps(result, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    page = report.markdown_page(about, pages, options.rounds)
+    target.with_suffix(".md").write_text(page, encoding="utf-8")
+    return target
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the benchmarks; return 1 if a measurement failed, 0 otherwise."""
+    options = parse(arguments)
+    plans = plans_of(options)
+    samples = measure_all(plans, options.rounds)
+    print(f"written to {write(options, plans, samples)} and .md beside it")
+    if options.quick:
+        print("This was a smoke run: it shows that the harness works, its figures mean nothing.")
+    return 1 if any(sample.error for sample in samples) else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

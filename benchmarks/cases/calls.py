@@ -1,0 +1,159 @@
+"""Cases that call a running, warm pool: latency, throughput and payloads."""
+
+import asyncio
+import os
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+
+from benchmarks import limits, tasks
+from benchmarks.cases.base import Case, Metric, Outcome, Parameters, latency_columns
+from benchmarks.contenders import (
+    LIFEPOOL,
+    LIMIT,
+    POOLS,
+    REQUIRES,
+    STANDARD,
+    Contender,
+    make_contender,
+)
+from benchmarks.summary import distribution, latency_metrics
+
+MICROSECONDS = 1e6
+MILLISECONDS = 1e3
+MEBIBYTE = 1 << 20
+WARM_CALLS_PER_WORKER = 8
+"""Concurrent calls before timing, so that every worker of a pool that starts them lazily is up."""
+
+FULL: Parameters = {"duration": 0.8, "warmup": 0.3}
+QUICK: Parameters = {"duration": 0.05, "warmup": 0.02}
+QUICK_POOLS = (LIFEPOOL, STANDARD)
+
+
+@asynccontextmanager
+async def running(name: str, workers: int) -> AsyncIterator[Contender]:
+    """Start the contender ``name``, have every worker answer, and close it at the end."""
+    contender = make_contender(name, workers)
+    await contender.start()
+    try:
+        first = (contender.run(tasks.noop) for _ in range(workers * WARM_CALLS_PER_WORKER))
+        await asyncio.gather(*first)
+        yield contender
+    finally:
+        await contender.close()
+
+
+async def time_calls(
+    contender: Contender, duration: float, fn: Callable[..., Any], *args: Any
+) -> list[float]:
+    """Return seconds of each call, one after the other for ``duration`` seconds."""
+    samples: list[float] = []
+    end = time.perf_counter() + duration
+    while (before := time.perf_counter()) < end or not samples:
+        await contender.run(fn, *args)
+        samples.append(time.perf_counter() - before)
+    return samples
+
+
+async def count_calls(contender: Contender, duration: float, in_flight: int) -> float:
+    """Return no-ops completed per second while ``in_flight`` callers call again and again."""
+    completed = 0
+    start = time.perf_counter()
+    end = start + duration
+
+    async def caller() -> None:
+        nonlocal completed
+        while time.perf_counter() < end:
+            await contender.run(tasks.noop)
+            completed += 1
+
+    await asyncio.gather(*(caller() for _ in range(in_flight)))
+    return completed / (time.perf_counter() - start)
+
+
+async def measure_latency(name: str, parameters: Parameters) -> Outcome:
+    """Measure the round trip of a no-op with nothing else in flight."""
+    duration, warmup = parameters["duration"], parameters["warmup"]
+    if name == LIMIT:
+        samples = limits.ping_pong(duration, warmup)
+    else:
+        async with running(name, int(parameters["workers"])) as contender:
+            await time_calls(contender, warmup, tasks.noop)
+            samples = await time_calls(contender, duration, tasks.noop)
+    return _latencies(samples, MICROSECONDS)
+
+
+async def measure_throughput(name: str, parameters: Parameters) -> Outcome:
+    """Measure no-ops per second with a fixed number in flight."""
+    in_flight = int(parameters["in_flight"])
+    async with running(name, int(parameters["workers"])) as contender:
+        await count_calls(contender, parameters["warmup"], in_flight)
+        rate = await count_calls(contender, parameters["duration"], in_flight)
+    return Outcome({"rate": rate})
+
+
+async def measure_echo(name: str, parameters: Parameters) -> Outcome:
+    """Measure the round trip of a payload that is the argument and the result."""
+    duration, warmup, size = parameters["duration"], parameters["warmup"], int(parameters["size"])
+    if name == LIMIT:
+        outcome = _latencies(limits.shared_memory_echo(size, duration, warmup), MILLISECONDS)
+        copies = limits.memory_copy(size, warmup)
+        one_copy = latency_metrics(copies, MILLISECONDS)["p50"]
+        return Outcome(outcome.metrics, {**outcome.detail, "one memcpy, p50 ms": one_copy})
+    payload = os.urandom(size)
+    async with running(name, int(parameters["workers"])) as contender:
+        if await contender.run(tasks.echo, payload) != payload:
+            raise RuntimeError(f"{name} did not return the payload it was given")
+        await time_calls(contender, warmup, tasks.echo, payload)
+        return _latencies(await time_calls(contender, duration, tasks.echo, payload), MILLISECONDS)
+
+
+def _latencies(seconds: list[float], scale: float) -> Outcome:
+    scaled = distribution([value * scale for value in seconds])
+    return Outcome(latency_metrics(seconds, scale), {"calls": len(seconds), "quantiles": scaled})
+
+
+def latency_case() -> Case:
+    """Return the no-op latency case."""
+    return Case(
+        name="latency",
+        title="no-op round trip, 1 in flight",
+        metrics=latency_columns("µs"),
+        contenders=(*POOLS, LIMIT),
+        quick_contenders=(*QUICK_POOLS, LIMIT),
+        measure=measure_latency,
+        full=FULL,
+        quick=QUICK,
+        requires=REQUIRES,
+    )
+
+
+def throughput_case(in_flight: int) -> Case:
+    """Return the no-op throughput case with ``in_flight`` concurrent callers."""
+    return Case(
+        name=f"throughput-{in_flight}",
+        title=f"no-op throughput, {in_flight} in flight",
+        metrics=(Metric("rate", "tasks/s", "higher"),),
+        contenders=POOLS,
+        quick_contenders=QUICK_POOLS,
+        measure=measure_throughput,
+        full={**FULL, "in_flight": in_flight},
+        quick={**QUICK, "in_flight": in_flight},
+        requires=REQUIRES,
+    )
+
+
+def echo_case(name: str, size: int) -> Case:
+    """Return the case that echoes ``size`` random bytes."""
+    return Case(
+        name=f"echo-{name}",
+        title=f"{name} of bytes echoed, 1 in flight",
+        metrics=latency_columns("ms"),
+        contenders=(*POOLS, LIMIT),
+        quick_contenders=(*QUICK_POOLS, LIMIT),
+        measure=measure_echo,
+        full={**FULL, "size": size},
+        quick={**QUICK, "size": size},
+        requires=REQUIRES,
+    )

@@ -1,0 +1,154 @@
+"""Find every domain name in a text, in parallel, without ever blocking the event loop.
+
+Read this file first. What lifepool takes is `pool = ...`, `lifespan=...`, and each `await pool...`.
+"""
+
+import itertools
+from collections import Counter
+from contextlib import aclosing
+from pathlib import Path
+from time import perf_counter
+from typing import Annotated, Any, Literal
+
+from fastapi import FastAPI, Query, Request, Response
+from fastapi.responses import FileResponse
+from fastapi.staticfiles import StaticFiles
+from pydantic import BaseModel, BeforeValidator, Field
+
+from examples.domains import problems, uploads
+from examples.domains.body_limit import BodyLimit
+from examples.domains.counting import Tally, count_domains
+from examples.domains.extract import find_domains, warm_up
+from examples.domains.limits import Limits
+from examples.domains.splitting import chunk_count, split_on_whitespace
+from lifepool import Pool
+from lifepool.integrations.fastapi import PoolDep, install
+
+LIMITS = Limits.from_environment()
+STATIC = Path(__file__).parent / "static"
+BODIES = {
+    "/addContent": (LIMITS.max_body, "Send large texts and files to /upload, which streams them."),
+    "/upload": (LIMITS.max_upload, "Split it, or raise DOMAINS_MAX_UPLOAD on the server."),
+}
+PAGE_HEADERS = {
+    "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; "
+    "connect-src 'self'; img-src 'self' data:; base-uri 'none'; form-action 'none'; "
+    "frame-ancestors 'none'",
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+}
+
+# One worker per CPU this container may use. Each loads the public suffix list once, at its start.
+pool = Pool(
+    preload=["examples.domains.counting"], initializer=warm_up, timeout=float(LIMITS.task_timeout)
+)
+app = FastAPI(title="Domains", version="1", lifespan=pool.lifespan)
+install(app, pool)  # the pool's errors: 503 when it is full, 504 after the timeout, ...
+problems.install(app)  # the service's own: 413, 415, 422
+app.add_middleware(BodyLimit, limits=BODIES)
+app.mount("/static", StaticFiles(directory=STATIC), name="static")
+
+
+def replace_lone_surrogates(text: Any) -> Any:
+    """JSON may hold half of a character (`"\\ud800"`), which no encoding can; make it U+FFFD."""
+    if isinstance(text, str) and not text.isascii():
+        return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    return text
+
+
+class Content(BaseModel):
+    """The text to search."""
+
+    data: Annotated[str, BeforeValidator(replace_lone_surrogates)] = Field(
+        examples=["see www.example.com and bob@mail.example.co.uk"]
+    )
+
+
+class Found(BaseModel):
+    """The names in a text, in order of appearance; a name that appears twice is there twice."""
+
+    status: Literal["success"] = "success"
+    domains_found: list[str] = Field(examples=[["www.example.com", "mail.example.co.uk"]])
+    count: int = Field(examples=[2])
+    counts: dict[str, int] | None = Field(
+        default=None,
+        description="With `?counts=true`: how often each name appears, most frequent first.",
+    )
+
+
+class Counted(BaseModel):
+    """The names in an upload and how often each appears, most frequent first."""
+
+    status: Literal["success"] = "success"
+    count: int = Field(description="All names, repeated ones and those not in `counts` included.")
+    counts: dict[str, int] = Field(examples=[{"www.example.com": 12}])
+    truncated: bool = Field(description="There were more different names than `counts` may hold.")
+
+
+@app.post(
+    "/addContent",
+    response_model_exclude_none=True,
+    responses=problems.documented(413, 422),
+)
+async def add_content(
+    content: Content,
+    pool: PoolDep,
+    response: Response,
+    counts: Annotated[bool, Query(description="Count each name as well.")] = False,
+) -> Found:
+    """Find the names in a text sent as JSON."""
+    started = perf_counter()
+    names = await find_all(pool, content.data)
+    found = Found(domains_found=names, count=len(names))
+    if counts:
+        found.counts = dict(Counter(names).most_common())
+    response.headers["Server-Timing"] = server_timing(started)
+    return found
+
+
+async def find_all(pool: Pool, text: str) -> list[str]:
+    """A small text is one task; a large one is cut between names and searched in parallel."""
+    count = chunk_count(len(text), pool.max_workers)
+    if count == 1:
+        return await pool.run(find_domains, text)
+    found = await pool.gather(find_domains, split_on_whitespace(text, count))
+    return list(itertools.chain.from_iterable(found))
+
+
+@app.post(
+    "/upload",
+    openapi_extra=uploads.OPENAPI,
+    responses=problems.documented(408, 413, 415, 422),
+)
+async def upload(request: Request, pool: PoolDep, response: Response) -> Counted:
+    """Count the names in plain text or files, gzip too; the memory it takes does not grow."""
+    started = perf_counter()
+    tally = Tally(LIMITS.max_names)
+    async with aclosing(uploads.chunks(request, LIMITS)) as texts:
+        async for found in pool.map(count_domains, texts):
+            tally.add(found)
+    response.headers["Server-Timing"] = server_timing(started)
+    return Counted(count=tally.count, counts=tally.most_common(), truncated=tally.truncated)
+
+
+def server_timing(started: float) -> str:
+    """Milliseconds since `started`, for the browser's network panel and the page."""
+    return f"extract;dur={(perf_counter() - started) * 1000:.2f}"
+
+
+@app.get("/health")
+async def health() -> dict[str, str]:
+    """Answer while the event loop lives; it never waits for the pool."""
+    return {"status": "ok"}
+
+
+@app.get("/statistics")
+async def statistics(pool: PoolDep) -> Any:
+    """Show what the pool is doing now."""
+    return pool.statistics()
+
+
+@app.get("/", include_in_schema=False)
+async def page() -> FileResponse:
+    """Serve the page where a person pastes or drops a text."""
+    return FileResponse(STATIC / "index.html", headers=PAGE_HEADERS)

@@ -1,0 +1,53 @@
+"""Names that stand bare in a text, and look more like a file, an attribute or two sentences than like a host.
+
+The top level has `.md`, `.py`, `.name` and `.next`: `README.md` and `self.name` are valid domain names. Only the place
+tells: in a URL, after an `@`, with `www.` or defanged they are hosts. Alone they are doubted by the rules below. Every
+entry was met in the documents that evaluation/README.md names; that page has the price of the rules in names lost.
+"""
+
+__all__ = ["is_doubtful"]
+
+# File types and the like: doubted whatever stands before them.
+_FILES = frozenset(
+    "author cf dot exchange inc lds ltd man map md mo mov pid pm properties ps pub py rs sh so target zip".split()
+)
+# Words that are attributes and methods. Registries sell these cheaply and phishing likes them, so they are doubted
+# only where everything before is letters, as in `self.name`: `paypal-login.download` and `x7.host` are kept.
+_WORDS = frozenset(
+    "auto book build call channel data date download email events fail global group host id kids link name network new "
+    "next now open ping post read report run search services stream style tools web win zone".split()
+)
+# Country codes that are file types as well: too many hosts to doubt them bare, but not after the slash of a path.
+_COUNTRIES = frozenset("ac am cc in la mk ml pl st tc vi".split())
+_TEMPLATES = frozenset("configure control makefile potfiles rules".split())  # Makefile.in, configure.ac, Makefile.PL
+_EXTENSIONS = frozenset(  # index.html.fr, config.h.in, Resume.doc.zip
+    "c conf cpp css csv doc gz h htm html in js json pdf php pl py sh tar tex txt xml yaml".split()
+)
+_OWNERS = frozenset("cls obj object os self sys this vnd window".split())
+_TRUSTED = frozenset("arpa com edu gov mil net org".split())
+
+
+def is_doubtful(written: str, registrable: str, before: str, after: str) -> bool:
+    """Tell whether a bare name is more likely something else than a host.
+
+    Args:
+        written: The name in ASCII, as written (its capitals tell a new sentence from a host).
+        registrable: Its registrable domain, normalized.
+        before: The character in front of it, or an empty string.
+        after: The character behind it, or an empty string.
+    """
+    *rest, last = written.split(".")
+    suffix = last.lower()
+    if suffix in _TRUSTED:
+        return False
+    return (
+        suffix in _FILES
+        or (suffix in _WORDS and all(label.isalpha() for label in rest))
+        or (suffix in _COUNTRIES and before in ("/", "\\"))
+        or after == "("  # a call
+        or (rest[-1][0].islower() and last[0].isupper())  # "the end.In", "flags.TC": a sentence or a constant
+        or rest[0].lower() in _OWNERS
+        or rest[-1].lower() in _TEMPLATES
+        or (len(rest) > 1 and registrable.partition(".")[0] in _EXTENSIONS)
+        or registrable == "co.kg"  # GmbH & Co.KG
+    )

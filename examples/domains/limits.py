@@ -1,0 +1,34 @@
+"""What the service takes. Each limit is a setting: ``DOMAINS_MAX_BODY=2000000 make serve``."""
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+
+
+@dataclass(frozen=True)
+class Limits:
+    """Sizes are bytes, times are seconds. Each field reads ``DOMAINS_<NAME>``."""
+
+    max_body: int = 10_000_000  # one JSON request: held in memory, so keep it modest
+    max_upload: int = 1 << 30  # one upload as it comes over the wire: streamed, never held
+    max_expanded: int = 4 << 30  # the same upload after gunzip
+    max_ratio: int = 200  # expanded / packed; real logs reach 20 to 50, a gzip bomb 1030
+    max_names: int = 100_000  # different names counted in one upload: the answer stays bounded
+    task_timeout: int = 10  # one chunk in a worker, its wait in the queue included
+    read_timeout: int = 30  # the next piece of an upload from a slow client
+
+    @classmethod
+    def from_environment(cls, environ: Mapping[str, str] = os.environ) -> "Limits":
+        """Read the limits that are set; the others keep their defaults.
+
+        Raises:
+            ValueError: A setting is not a whole number above 0.
+        """
+        names = {field.name: f"DOMAINS_{field.name.upper()}" for field in fields(cls)}
+        return cls(**{n: _positive(v, environ[v]) for n, v in names.items() if v in environ})
+
+
+def _positive(name: str, value: str) -> int:
+    if not (value.isascii() and value.isdigit() and int(value) > 0):
+        raise ValueError(f"{name}={value!r} must be a whole number above 0, such as 1000000")
+    return int(value)

@@ -1,0 +1,16 @@
+#!/bin/sh
+# Makes a virtual environment with exactly the locked packages and the project: editable, or from a wheel.
+# usage: make-venv.sh DIRECTORY PYTHON [WHEEL]      PYTHON may be empty: the first suitable one
+set -eu
+
+venv=$1
+python=$(sh scripts/find-python.sh "$2")
+
+# From nothing each time: what an older lock had installed must not stay and be imported by accident.
+rm -rf "$venv"
+echo "making $venv with $("$python" --version)"
+"$python" -m venv "$venv"
+pip() { "$venv/bin/python" -m pip --disable-pip-version-check "$@"; }
+pip install --quiet --require-hashes --only-binary :all: -r requirements/dev.txt
+pip install --quiet --no-deps --no-build-isolation ${3:--e .}
+touch "$venv/.stamp"

@@ -1,0 +1,96 @@
+"""What to do: the outputs of the scheduler, in the imperative. The engine performs them in order."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from lifepool._core.states import TaskState
+    from lifepool.errors import PoolError
+
+
+@dataclass(slots=True)
+class StartWorker:
+    """Start a worker under this number; answer with ``WorkerReady`` or ``WorkerExited``."""
+
+    worker: int
+
+
+@dataclass(slots=True)
+class StopWorker:
+    """Ask an idle worker to exit; answer with ``WorkerExited``."""
+
+    worker: int
+
+
+@dataclass(slots=True)
+class KillWorker:
+    """End the worker at once, whatever it does; answer with ``WorkerExited``."""
+
+    worker: int
+
+
+@dataclass(slots=True)
+class SendTask:
+    """Give the task to the worker; answer with ``TaskReturned``, once."""
+
+    worker: int
+    task: int
+
+
+@dataclass(slots=True)
+class RetractTasks:
+    """Take back what the worker has not started; answer with ``TasksRetracted`` at once."""
+
+    worker: int
+
+
+@dataclass(slots=True)
+class InterruptTask:
+    """Raise an exception inside the running task. It may fail silently: a kill follows."""
+
+    worker: int
+    task: int
+
+
+@dataclass(slots=True)
+class Settle:
+    """Give the caller the outcome. For COMPLETED and FAILED the engine holds the answer; else ``error`` is set."""
+
+    task: int
+    outcome: TaskState
+    error: PoolError | None = None
+
+
+@dataclass(slots=True)
+class SetTimer:
+    """Call back with ``TimerFired`` at this monotonic instant; replaces the one before."""
+
+    when: float
+
+
+@dataclass(slots=True)
+class ReportStarted:
+    """The pool is up, or could not start."""
+
+    error: PoolError | None = None
+
+
+@dataclass(slots=True)
+class ReportClosed:
+    """Every task is settled and every worker is gone."""
+
+
+Command = (
+    StartWorker
+    | StopWorker
+    | KillWorker
+    | SendTask
+    | RetractTasks
+    | InterruptTask
+    | Settle
+    | SetTimer
+    | ReportStarted
+    | ReportClosed
+)

@@ -1,0 +1,137 @@
+"""The workers as the scheduler sees them: who there is, who is free, and when to start or stop one.
+
+The fleet keeps its own books and decides nothing about tasks; it never emits a command.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from lifepool._core.policy import OVERRUN_S, Limits
+from lifepool._core.states import WORKER_TRANSITIONS, WorkerState, moved
+
+#: States in which a worker counts towards max_workers; one that is on its way out makes room for its successor.
+_COUNTED = (WorkerState.STARTING, WorkerState.READY, WorkerState.BUSY)
+
+
+class Worker:
+    """One worker's books.
+
+    Attributes:
+        tasks: Numbers of the tasks it was sent and has not answered, in order. With one slot the first is running and
+            the others are pipelined. It may hold tasks that were settled meanwhile: they occupy the slot until the
+            worker answers.
+        head_since: Instant from which the first of ``tasks`` has been running.
+        interrupted: The task it was asked to break off, or None.
+    """
+
+    __slots__ = (
+        "completed", "head_since", "id", "interrupted", "leaving", "ready_at", "state", "tasks",
+    )  # fmt: skip
+
+    def __init__(self, number: int) -> None:
+        self.id = number
+        self.state = WorkerState.STARTING
+        self.tasks: list[int] = []
+        self.completed = 0
+        self.ready_at = 0.0
+        self.head_since = 0.0
+        self.interrupted: int | None = None
+        self.leaving = ""  # why it was stopped or killed by us
+
+    def move(self, state: WorkerState) -> None:
+        """Change state along the table."""
+        self.state = moved(WORKER_TRANSITIONS, self.state, state, f"worker {self.id}")
+
+
+class Fleet:
+    """All workers by number.
+
+    Invariant: ``idle`` holds exactly the READY workers, the most recently used last (its caches are warm, and the
+    others grow old enough to be let go).
+    """
+
+    def __init__(self, limits: Limits) -> None:
+        self.limits = limits
+        self.workers: dict[int, Worker] = {}
+        self.idle: list[Worker] = []
+        self._last_number = 0
+
+    def __iter__(self) -> Iterator[Worker]:
+        return iter(self.workers.values())
+
+    def __len__(self) -> int:
+        return len(self.workers)
+
+    def add(self) -> Worker:
+        """A new worker that is starting."""
+        self._last_number += 1
+        worker = self.workers[self._last_number] = Worker(self._last_number)
+        return worker
+
+    def remove(self, number: int) -> Worker | None:
+        """Forget a worker that is gone; None if it was forgotten before."""
+        worker = self.workers.pop(number, None)
+        if worker is not None:
+            if worker.state is WorkerState.READY:
+                self.idle.remove(worker)
+            worker.move(WorkerState.DEAD)
+        return worker
+
+    def set_ready(self, worker: Worker) -> None:
+        """The worker has nothing to do."""
+        worker.move(WorkerState.READY)
+        self.idle.append(worker)
+
+    def set_busy(self, worker: Worker) -> None:
+        """The worker gets its first task."""
+        self.idle.remove(worker)
+        worker.move(WorkerState.BUSY)
+
+    def set_leaving(self, worker: Worker, state: WorkerState, why: str) -> None:
+        """The worker takes no more tasks."""
+        if worker.state is WorkerState.READY:
+            self.idle.remove(worker)
+        worker.leaving = worker.leaving or why
+        worker.move(state)
+
+    def counted(self) -> int:
+        """Workers that count towards ``max_workers``."""
+        return sum(worker.state in _COUNTED for worker in self)
+
+    def count(self, *states: WorkerState) -> int:
+        """Workers in any of these states."""
+        return sum(worker.state in states for worker in self)
+
+    def free_worker(self) -> Worker | None:
+        """A worker that would start a task at once."""
+        if self.idle:
+            return self.idle[-1]
+        if self.limits.slots > 1:
+            for worker in self:
+                if worker.state is WorkerState.BUSY and len(worker.tasks) < self.limits.slots:
+                    return worker
+        return None
+
+    def pipeline_worker(self, depth: int, now: float) -> Worker | None:
+        """The busy worker with the shortest pipeline below ``depth`` that may take one more task, or None."""
+        best: Worker | None = None
+        for worker in self:
+            load = len(worker.tasks)
+            if (
+                worker.state is WorkerState.BUSY
+                and load < depth
+                and (best is None or load < len(best.tasks))
+                and worker.interrupted is None
+                and now - worker.head_since < OVERRUN_S
+                and not self.retires_after(worker, load)
+            ):
+                best = worker
+                if load == 1:  # no pipeline is shorter
+                    break
+        return best
+
+    def retires_after(self, worker: Worker, pending: int) -> bool:
+        """Whether the worker has reached its last task once it has done ``pending`` more."""
+        limit = self.limits.max_tasks_per_worker
+        return limit is not None and worker.completed + pending >= limit

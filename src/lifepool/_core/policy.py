@@ -1,0 +1,76 @@
+"""Pure choices, each a function of numbers: how deep to pipeline, how long to back off, when a wait is too long.
+
+The constants are the engine's behaviour; each says where it comes from.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+#: A worker keeps at most this much work, in estimated seconds, behind the task it runs. A result needs ~100 us to come
+#: home and the next task as long to come back: one such gap a millisecond is what pipelining saves.
+PIPELINE_S = 1e-3
+#: Tasks longer than this are never pipelined: the gap is then below 2 % of the run time.
+PIPELINE_TASK_S = 5e-3
+#: Never more than this many tasks at one worker, however short they are: past 8 nothing is gained any more.
+PIPELINE_DEPTH = 8
+#: A task that runs longer than this was not short after all: what is pipelined behind it is taken back.
+OVERRUN_S = 5e-3
+#: Tasks estimated below this are not stolen for an idle worker: they will be done before the theft is.
+STEAL_TASK_S = 0.3e-3
+
+#: Seconds an interrupted task has to come to an end before its worker is killed: enough for ``finally`` blocks.
+INTERRUPT_GRACE_S = 0.25
+#: Seconds an idle worker has to exit when asked to (exit handlers of the user's libraries run then).
+STOP_GRACE_S = 2.0
+
+#: Backoff of worker starts after failures in a row, doubling from the first to the last value, in seconds.
+RESTART_FIRST_S, RESTART_LAST_S = 0.1, 5.0
+#: So many failed starts in a row, with no worker left, mean a crash loop: waiting tasks are told, new ones refused.
+CRASH_LOOP_STARTS = 3
+
+#: Backoff of a task's retries, doubling, in seconds; half of it is jitter so that tasks lost together part ways.
+RETRY_FIRST_S, RETRY_LAST_S = 0.05, 2.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """The scheduler's settings. Times in seconds, memory in bytes."""
+
+    max_workers: int
+    min_workers: int
+    max_queue: int
+    slots: int = 1  # tasks a worker runs at the same time
+    max_tasks_per_worker: int | None = None
+    max_worker_memory: int | None = None
+    idle_timeout: float = 60.0
+    start_timeout: float = 60.0
+    can_kill: bool = True  # a running task can be ended by ending its worker
+    can_interrupt: bool = True
+    can_retract: bool = True  # what a worker has not started can be taken back, so that pipelining is safe
+
+
+def pipeline_depth(estimate_s: float | None) -> int:
+    """How many tasks of this run time a worker may hold, the running one included."""
+    if estimate_s is None or estimate_s > PIPELINE_TASK_S:
+        return 1
+    behind = int(PIPELINE_S / estimate_s) if estimate_s > 0 else PIPELINE_DEPTH
+    return min(1 + max(1, behind), PIPELINE_DEPTH)
+
+
+def restart_delay(failures: int) -> float:
+    """Seconds to wait after this many failed starts in a row (at least one)."""
+    return float(min(RESTART_FIRST_S * 2 ** min(failures - 1, 30), RESTART_LAST_S))
+
+
+def retry_delay(attempt: int, luck: float) -> float:
+    """Seconds before try number ``attempt`` (the first retry is 1); ``luck`` is in [0, 1)."""
+    full = min(RETRY_FIRST_S * 2 ** min(attempt - 1, 30), RETRY_LAST_S)
+    return float(full * (0.5 + 0.5 * luck))
+
+
+def predicted_wait(queued: int, run_s: float | None, slots: int) -> float:
+    """Seconds until a task that joins the queue now is started, if tasks go on taking ``run_s``."""
+    if run_s is None or slots < 1:
+        return 0.0
+    return queued * run_s / slots

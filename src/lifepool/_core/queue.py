@@ -1,0 +1,174 @@
+"""The waiting room: priorities without starvation, fairness between keys, FIFO otherwise, O(1) removal.
+
+Theory of operation. A task's *rank* is the instant it was submitted minus ``priority * HEAD_START_S``: a priority is a
+head start, not a right of way. Whoever waits long enough therefore goes first, without any ageing job. Within one
+priority (a *lane*), tasks of the same ``fair_key`` are FIFO and the keys take turns, so that a tenant with a thousand
+tasks waits behind its own, and another tenant's single task is among the next.
+
+Removing (cancel, timeout) marks the entry dead in O(1). Dead entries are passed over, and a lane is swept once they
+outnumber the living, so memory stays proportional to what really waits.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, OrderedDict, deque
+
+#: Seconds of waiting that one step of priority is worth. Long against a web request, short against starving.
+HEAD_START_S = 1.0
+
+_SLACK = 64  # dead entries tolerated before a sweep is thought of
+
+
+class _Entry:
+    """One stay of a task in the room; a task that comes back gets a new entry."""
+
+    __slots__ = ("alive", "fair_key", "priority", "submitted", "task")
+
+    def __init__(self, task: int, priority: int, fair_key: str | None, submitted: float) -> None:
+        self.task = task
+        self.priority = priority
+        self.fair_key = fair_key
+        self.submitted = submitted
+        self.alive = True
+
+
+class _Lane:
+    """The waiting tasks of one priority: a FIFO for each fair key, the keys in the order of their next turn."""
+
+    __slots__ = ("living", "size", "turns")
+
+    def __init__(self) -> None:
+        self.turns: OrderedDict[str | None, deque[_Entry]] = OrderedDict()
+        self.size = 0  # entries in all FIFOs, dead ones included
+        self.living = 0
+
+    def append(self, entry: _Entry, *, front: bool) -> None:
+        fifo = self.turns.get(entry.fair_key)
+        if fifo is None:
+            fifo = self.turns[entry.fair_key] = deque()
+        if front:
+            fifo.appendleft(entry)
+            self.turns.move_to_end(entry.fair_key, last=False)
+        else:
+            fifo.append(entry)
+        self.size += 1
+        self.living += 1
+
+    def head(self) -> _Entry:
+        """The living entry whose turn it is; the lane has one. Sheds dead ones on the way."""
+        while True:
+            key, fifo = next(iter(self.turns.items()))
+            while fifo:
+                if fifo[0].alive:
+                    return fifo[0]
+                fifo.popleft()
+                self.size -= 1
+            del self.turns[key]
+
+    def take(self) -> None:
+        """Remove the head (``head`` was just called) and let the next key have its turn."""
+        key, fifo = next(iter(self.turns.items()))
+        fifo.popleft()
+        self.size -= 1
+        self.living -= 1
+        if not fifo:
+            del self.turns[key]
+        elif len(self.turns) > 1:
+            self.turns.move_to_end(key)
+
+    def bury(self) -> None:
+        """One more entry is dead; sweep when most are."""
+        self.living -= 1
+        if self.size <= 2 * self.living + _SLACK:
+            return
+        for key, fifo in list(self.turns.items()):
+            self.turns[key] = deque(entry for entry in fifo if entry.alive)
+            if not self.turns[key]:
+                del self.turns[key]
+        self.size = self.living
+
+
+class TaskQueue:
+    """The numbers of the tasks that wait. The bound on its length is the scheduler's business."""
+
+    def __init__(self) -> None:
+        self._entries: dict[int, _Entry] = {}
+        self._lanes: dict[int, _Lane] = {}
+        self._waiting_by_key: Counter[str] = Counter()
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    def __contains__(self, task: int) -> bool:
+        return task in self._entries
+
+    @property
+    def entries_held(self) -> int:
+        """Entries in memory, dead ones included (for tests of the memory bound)."""
+        return sum(lane.size for lane in self._lanes.values())
+
+    @property
+    def keys_waiting(self) -> int:
+        """How many different fair keys have waiting tasks."""
+        return len(self._waiting_by_key)
+
+    def waiting_of(self, fair_key: str) -> int:
+        """How many tasks of this key wait."""
+        return self._waiting_by_key.get(fair_key, 0)
+
+    def push(
+        self, task: int, *, priority: int, fair_key: str | None, submitted: float, front: bool = False
+    ) -> None:
+        """Add a task; ``front`` puts one that comes back from a worker before its peers."""
+        entry = self._entries[task] = _Entry(task, priority, fair_key, submitted)
+        lane = self._lanes.get(priority)
+        if lane is None:
+            lane = self._lanes[priority] = _Lane()
+        lane.append(entry, front=front)
+        if fair_key is not None:
+            self._waiting_by_key[fair_key] += 1
+
+    def peek(self) -> int | None:
+        """The task that ``pop`` would take, or None."""
+        return self._best().head().task if self._entries else None
+
+    def pop(self) -> int | None:
+        """Take the task with the best rank, or None if nobody waits."""
+        if not self._entries:
+            return None
+        lane = self._best()
+        entry = lane.head()
+        lane.take()
+        self._forget(entry, lane)
+        return entry.task
+
+    def remove(self, task: int) -> bool:
+        """Take this task out wherever it stands; False if it does not wait."""
+        entry = self._entries.get(task)
+        if entry is None:
+            return False
+        lane = self._lanes[entry.priority]
+        entry.alive = False
+        lane.bury()
+        self._forget(entry, lane)
+        return True
+
+    def _best(self) -> _Lane:
+        lanes = self._lanes
+        if len(lanes) == 1:  # nearly always
+            return next(iter(lanes.values()))
+        return min(lanes.values(), key=_rank)
+
+    def _forget(self, entry: _Entry, lane: _Lane) -> None:
+        del self._entries[entry.task]
+        if not lane.living:
+            del self._lanes[entry.priority]
+        if entry.fair_key is not None:
+            self._waiting_by_key[entry.fair_key] -= 1
+            if not self._waiting_by_key[entry.fair_key]:
+                del self._waiting_by_key[entry.fair_key]
+
+
+def _rank(lane: _Lane) -> float:
+    head = lane.head()
+    return head.submitted - head.priority * HEAD_START_S

@@ -1,0 +1,77 @@
+"""Many deadlines, one alarm: a heap of (instant, key) in which setting and cancelling are cheap.
+
+Cancelling does not search the heap; the entry stays and is passed over when its instant comes. So that a burst of
+tasks with long timeouts, all done in a millisecond, leaves nothing behind, the heap is rebuilt as soon as most of it
+is dead.
+"""
+
+from __future__ import annotations
+
+import heapq
+from enum import IntEnum
+
+#: Dead entries tolerated before a rebuild is thought of; below this a rebuild costs more than the memory.
+_SLACK = 64
+
+
+class Timer(IntEnum):
+    """What a timer is for; with the number of the task or worker it makes a key."""
+
+    TASK_DEADLINE = 0  # a task's timeout
+    RETRY = 1  # a task's next try
+    KILL = 2  # an interrupted or stopping worker has had its grace
+    START = 3  # a worker's start must have ended
+    IDLE = 4  # a worker above min_workers has been idle long enough
+    RESTART = 5  # the backoff after failed starts is over
+    REBALANCE = 6  # look at tasks pipelined behind one that takes long
+    DRAIN = 7  # the drain timeout
+
+
+Key = tuple[Timer, int]
+
+
+class TimerQueue:
+    """Instants by key; each key has at most one.
+
+    Invariant: every live (when, key) in ``_live`` is in the heap; the heap may hold dead entries besides.
+    """
+
+    def __init__(self) -> None:
+        self._live: dict[Key, float] = {}
+        self._heap: list[tuple[float, Key]] = []
+
+    def __len__(self) -> int:
+        return len(self._live)
+
+    def __contains__(self, key: Key) -> bool:
+        return key in self._live
+
+    def set(self, key: Key, when: float) -> None:
+        """Fire ``key`` at ``when``, instead of at any instant set for it before."""
+        self._live[key] = when
+        heapq.heappush(self._heap, (when, key))
+
+    def cancel(self, key: Key) -> None:
+        """Forget ``key``; nothing happens if it is not set."""
+        if self._live.pop(key, None) is not None and len(self._heap) > 2 * len(self._live) + _SLACK:
+            self._heap = [(when, key) for key, when in self._live.items()]
+            heapq.heapify(self._heap)
+
+    def earliest(self) -> float | None:
+        """The instant of the next live timer, or None."""
+        heap = self._heap
+        while heap:
+            when, key = heap[0]
+            if self._live.get(key) == when:
+                return when
+            heapq.heappop(heap)
+        return None
+
+    def pop_due(self, now: float) -> Key | None:
+        """Take the next live timer whose instant has come, or None."""
+        when = self.earliest()
+        if when is None or when > now:
+            return None
+        _, key = heapq.heappop(self._heap)
+        del self._live[key]
+        return key

@@ -1,0 +1,316 @@
+"""The engine: feeds the scheduler with what happened and the time, performs what it says. It decides nothing.
+
+Everything here runs on one event loop's thread. An event that arrives while commands are being performed (a backend
+may answer at once) waits its turn, so that the scheduler sees one event after another.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import time
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from random import random as default_random
+from typing import Any
+
+from lifepool._core import commands as do
+from lifepool._core import events as on
+from lifepool._core.policy import Limits
+from lifepool._core.scheduler import Scheduler
+from lifepool._core.states import PoolState, TaskState
+from lifepool._engine.handle import TaskHandle
+from lifepool._engine.snapshot import snapshot
+from lifepool.backends.base import Backend
+from lifepool.errors import InternalError, PoolClosed, PoolError, QueueFull
+from lifepool.statistics import PoolStatistics
+
+logger = logging.getLogger("lifepool")
+
+#: Seconds for killed workers to be reaped at the very end. A kill takes milliseconds; this bounds what can't be killed
+#: (a process in uninterruptible sleep).
+REAP_S = 5.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TaskOptions:
+    """How one task is to be treated; see ``Pool.run`` for what each means."""
+
+    timeout: float | None = None
+    retries: int = 0
+    priority: int = 0
+    retry_on: tuple[type[BaseException], ...] = ()
+    fair_key: str | None = None
+    abandon: bool = False
+
+
+class Engine:
+    """Runs one scheduler on one backend and one event loop.
+
+    Args:
+        backend: Where tasks run.
+        limits: The scheduler's settings.
+        clock: Monotonic seconds.
+        random: Luck in [0, 1), for jitter.
+    """
+
+    def __init__(
+        self,
+        backend: Backend,
+        limits: Limits,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+        random: Callable[[], float] = default_random,
+    ) -> None:
+        self.loop = asyncio.get_running_loop()
+        self._backend = backend
+        self._scheduler = Scheduler(limits, random=random)
+        self._clock = clock
+        self._handles: dict[int, TaskHandle[Any]] = {}
+        self._last_task = 0
+        self._pending: deque[on.Event] = deque()
+        self._feeding = False
+        self._broken: InternalError | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._started: asyncio.Future[None] = self.loop.create_future()
+        self._closed: asyncio.Future[None] = self.loop.create_future()
+        self._bytes_sent = 0
+        self._bytes_received = 0
+        self._perform: dict[type, Callable[[Any], None]] = {
+            do.SendTask: self._send_task,
+            do.Settle: self._settle,
+            do.RetractTasks: self._retract_tasks,
+            do.InterruptTask: lambda c: backend.interrupt(c.worker, c.task),
+            do.StartWorker: lambda c: backend.start_worker(c.worker),
+            do.StopWorker: lambda c: backend.stop_worker(c.worker),
+            do.KillWorker: lambda c: backend.kill_worker(c.worker),
+            do.SetTimer: self._set_timer,
+            do.ReportStarted: self._report_started,
+            do.ReportClosed: self._report_closed,
+        }
+
+    # -- for the pool ---------------------------------------------------------------------------------------------
+
+    @property
+    def state(self) -> PoolState:
+        """Where the pool is."""
+        return self._scheduler.state
+
+    async def start(self) -> None:
+        """Start the backend and its first workers; return when they are ready.
+
+        Raises:
+            WorkerStartError: If one of them can't start.
+
+        Cancellation:
+            Ends what was started.
+        """
+        try:
+            await self._backend.open(self)
+            self.feed(on.StartRequested())
+            await asyncio.shield(self._started)
+        except BaseException:
+            await self.end_now()
+            raise
+
+    def submit(self, fn: Callable[..., Any], args: tuple[Any, ...], options: TaskOptions) -> TaskHandle[Any]:
+        """Queue a call.
+
+        Raises:
+            PoolClosed: If the pool takes no tasks.
+            QueueFull: If there is no room, or no hope of being in time.
+            TaskNotPicklable: If the call can't be sent.
+            PayloadTooLarge: If it is too large.
+        """
+        refusal = self._broken or self._scheduler.refusal(options.timeout, options.fair_key)
+        if refusal is not None:
+            if isinstance(refusal, QueueFull):
+                self.feed(on.SubmissionRefused())
+            raise refusal
+        payload = self._backend.prepare(fn, args)
+        self._last_task = number = self._last_task + 1
+        handle: TaskHandle[Any] = TaskHandle(
+            self, number, payload, options.retry_on, abandon=options.abandon
+        )
+        self._handles[number] = handle
+        self.feed(
+            on.TaskSubmitted(
+                number,
+                payload.name,
+                options.priority,
+                options.timeout,
+                options.retries,
+                options.fair_key,
+            )
+        )
+        return handle
+
+    def cancel(self, handle: TaskHandle[Any]) -> None:
+        """The handle was cancelled: drop or break off its task."""
+        if handle.id in self._handles:
+            self.feed(on.TaskCancelled(handle.id, handle._abandon))  # noqa: SLF001 - the handle is the engine's own
+
+    def task_state(self, task: int) -> TaskState | None:
+        """The state of a task without an outcome."""
+        return self._scheduler.task_state(task)
+
+    def statistics(self) -> PoolStatistics:
+        """One look at everything."""
+        return snapshot(
+            self._scheduler, self._clock(), bytes_sent=self._bytes_sent, bytes_received=self._bytes_received
+        )
+
+    async def drain(self, timeout: float) -> None:
+        """Take nothing new, finish what is there within ``timeout`` seconds, then end.
+
+        Cancellation:
+            Ends at once: what is not finished is cancelled.
+        """
+        try:
+            self.feed(on.DrainRequested(timeout))
+            if not self._broken:
+                await asyncio.shield(self._closed)
+        finally:
+            await self.end_now()
+
+    async def end_now(self) -> None:
+        """End at once; every handle gets an outcome and every worker is gone when this returns."""
+        self.feed(on.CloseRequested())
+        if not self._closed.done():
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(asyncio.shield(self._closed), REAP_S)
+        if self._timer is not None:
+            self._timer.cancel()
+        await self._backend.close()
+
+    # -- Listener: what the backend says ---------------------------------------------------------------------------
+
+    def ready(self, worker: int) -> None:
+        """A worker can take tasks."""
+        self.feed(on.WorkerReady(worker))
+
+    def returned(
+        self,
+        worker: int,
+        task: int,
+        value: object,
+        error: BaseException | None,
+        *,
+        run_s: float,
+        size: int = 0,
+        memory: int | None = None,
+    ) -> None:
+        """A worker answered."""
+        self._bytes_received += size
+        handle = self._handles.get(task)
+        retryable = False
+        if handle is not None:
+            handle._value, handle._error = value, error  # noqa: SLF001
+            retryable = error is not None and isinstance(error, handle._retry_on)  # noqa: SLF001
+        self.feed(on.TaskReturned(worker, task, error is None, run_s, retryable, memory))
+
+    def progressed(self, worker: int, task: int, value: object) -> None:
+        """A running task said how far it is."""
+        handle = self._handles.get(task)
+        if handle is not None:
+            handle._progress = value  # noqa: SLF001
+
+    def exited(self, event: on.WorkerExited) -> None:
+        """A worker is gone."""
+        if event.start_error is None and self.state in (PoolState.STARTING, PoolState.RUNNING):
+            logger.debug("worker %d exited: %s", event.worker, event)
+        self.feed(event)
+
+    # -- the loop of decisions -------------------------------------------------------------------------------------
+
+    def feed(self, event: on.Event) -> None:
+        """Let the scheduler decide about an event and do what it says."""
+        if self._feeding:
+            self._pending.append(event)
+            return
+        if self._broken is not None:
+            return
+        self._feeding = True
+        try:
+            handle, clock, perform = self._scheduler.handle, self._clock, self._perform
+            while True:
+                for command in handle(event, clock()):
+                    perform[type(command)](command)
+                if not self._pending:
+                    return
+                event = self._pending.popleft()
+        except Exception as error:  # noqa: BLE001 - a bug of ours; nobody may be left waiting because of it
+            self._break(error)
+        finally:
+            self._feeding = False
+
+    def _break(self, error: Exception) -> None:
+        """The books can't be trusted any more: say so to everybody and stop."""
+        logger.critical("lifepool is broken and stops", exc_info=error)
+        self._broken = error if isinstance(error, InternalError) else InternalError(repr(error))
+        self._broken.__cause__ = error
+        self._pending.clear()
+        for handle in list(self._handles.values()):
+            self._finish(handle, TaskState.LOST, self._broken)
+        for future in (self._started, self._closed):
+            if not future.done():
+                future.set_exception(self._broken)
+                future.exception()  # mark as retrieved: whoever awaits it still gets it
+
+    # -- performing ------------------------------------------------------------------------------------------------
+
+    def _send_task(self, command: do.SendTask) -> None:
+        payload = self._handles[command.task]._payload  # noqa: SLF001
+        assert payload is not None  # noqa: S101 - only settled tasks have lost their payload
+        self._bytes_sent += payload.size
+        self._backend.send(command.worker, command.task, payload)
+
+    def _retract_tasks(self, command: do.RetractTasks) -> None:
+        self.feed(on.TasksRetracted(command.worker, self._backend.retract(command.worker)))
+
+    def _settle(self, command: do.Settle) -> None:
+        self._finish(self._handles[command.task], command.outcome, command.error)
+
+    def _finish(self, handle: TaskHandle[Any], outcome: TaskState, error: PoolError | None) -> None:
+        del self._handles[handle._task]  # noqa: SLF001
+        handle._outcome = outcome  # noqa: SLF001
+        handle._payload = None  # noqa: SLF001 - free the bytes now, however long the handle is kept
+        value, answer_error = handle._value, handle._error  # noqa: SLF001
+        handle._value = handle._error = None  # noqa: SLF001 - no cycles, no second copy
+        if handle.done():  # cancelled by its owner
+            return
+        if outcome is TaskState.COMPLETED:
+            handle.set_result(value)
+        elif error is not None:
+            handle.set_exception(error)
+        elif answer_error is not None:
+            handle.set_exception(answer_error)
+        else:
+            handle.cancel()
+
+    def _set_timer(self, command: do.SetTimer) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer = self.loop.call_later(command.when - self._clock(), self._fire)
+
+    def _fire(self) -> None:
+        self._timer = None
+        self.feed(on.TimerFired())
+
+    def _report_started(self, command: do.ReportStarted) -> None:
+        if self._started.done():
+            return
+        if command.error is None:
+            self._started.set_result(None)
+        else:
+            self._started.set_exception(command.error)
+            self._started.exception()
+
+    def _report_closed(self, _: do.ReportClosed) -> None:
+        if not self._closed.done():
+            self._closed.set_result(None)
+        if not self._started.done():
+            self._started.set_exception(PoolClosed("the pool was closed while it started"))
+            self._started.exception()

@@ -1,0 +1,78 @@
+"""The handle of a submitted task."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from lifepool._core.states import TaskState
+
+if TYPE_CHECKING:
+    from lifepool._engine.engine import Engine
+    from lifepool.backends.base import Payload
+
+T = TypeVar("T")
+
+
+class TaskHandle(asyncio.Future[T]):
+    """A task that was submitted; await it for its answer.
+
+    It is an ``asyncio.Future``: it works with ``asyncio.wait``, ``gather``, ``timeout`` and callbacks, and an error
+    nobody looked at is logged. Only the pool sets its result.
+
+    Cancellation:
+        ``cancel()``, or cancelling the coroutine that awaits the handle, drops a queued task at once and interrupts a
+        running one: first by an exception in the worker, then, after a short grace, by ending the worker. With
+        ``on_cancel="abandon"`` a running task goes on and its answer is dropped.
+    """
+
+    # One object per task, and no dict: a pool may hold 100,000 of them.
+    __slots__ = ("_abandon", "_engine", "_error", "_outcome", "_payload", "_progress", "_retry_on", "_task", "_value")
+
+    def __init__(
+        self,
+        engine: Engine,
+        task: int,
+        payload: Payload,
+        retry_on: tuple[type[BaseException], ...],
+        *,
+        abandon: bool,
+    ) -> None:
+        super().__init__(loop=engine.loop)
+        self._engine = engine
+        self._task = task
+        self._payload: Payload | None = payload
+        self._retry_on = retry_on
+        self._abandon = abandon
+        self._value: Any = None
+        self._error: BaseException | None = None
+        self._outcome: TaskState | None = None
+        self._progress: object = None
+
+    @property
+    def id(self) -> int:
+        """The task's number, unique within the pool."""
+        return self._task
+
+    @property
+    def state(self) -> TaskState:
+        """Where the task is now."""
+        if self._outcome is not None:
+            return self._outcome
+        return self._engine.task_state(self._task) or TaskState.CANCELLED
+
+    @property
+    def progress(self) -> object:
+        """What the function last passed to ``lifepool.report_progress``, or None."""
+        return self._progress
+
+    def cancel(self, msg: Any | None = None) -> bool:
+        """Take the task back; see the class for what that does.
+
+        Returns:
+            Whether it was not done yet.
+        """
+        if not super().cancel(msg):
+            return False
+        self._engine.cancel(self)
+        return True

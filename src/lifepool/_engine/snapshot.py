@@ -1,0 +1,43 @@
+"""From the scheduler's books to the public ``PoolStatistics``."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+from lifepool._core.scheduler import Scheduler
+from lifepool._core.states import TaskState
+from lifepool._core.statistics import BUCKETS_S, Histogram
+from lifepool.statistics import HistogramSnapshot, PoolStatistics
+
+
+def snapshot(scheduler: Scheduler, now: float, *, bytes_sent: int, bytes_received: int) -> PoolStatistics:
+    """Copy the books; costs some ten microseconds and a few per worker."""
+    tally = scheduler.tally
+    outcomes = tally.outcomes
+    worker_s = tally.worker_s + sum(now - w.ready_at for w in scheduler.fleet if w.ready_at)
+    slots_s = worker_s * scheduler.limits.slots
+    return PoolStatistics(
+        state=scheduler.state.value,
+        max_workers=scheduler.limits.max_workers,
+        workers=dict(Counter(worker.state.value for worker in scheduler.fleet)),
+        queued=scheduler.waiting,
+        running=scheduler.running,
+        submitted=tally.submitted,
+        refused=tally.refused,
+        retried=tally.retried,
+        completed=outcomes[TaskState.COMPLETED],
+        failed=outcomes[TaskState.FAILED],
+        cancelled=outcomes[TaskState.CANCELLED],
+        timed_out=outcomes[TaskState.TIMED_OUT],
+        lost=outcomes[TaskState.LOST],
+        restarts=dict(tally.restarts),
+        wait=_frozen(tally.wait),
+        run=_frozen(tally.run),
+        utilisation=min(1.0, tally.run.sum_s / slots_s) if slots_s > 0 else 0.0,
+        bytes_sent=bytes_sent,
+        bytes_received=bytes_received,
+    )
+
+
+def _frozen(histogram: Histogram) -> HistogramSnapshot:
+    return HistogramSnapshot(BUCKETS_S, tuple(histogram.counts), histogram.sum_s)

@@ -1,0 +1,32 @@
+"""What a process knows about being a worker. Read by ``Pool`` to refuse starting in one, written by the worker."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+GUARD_HINT = (
+    "the script starts a pool or a server as soon as it is imported, and workers import it: put the call under "
+    "'if __name__ == \"__main__\":'"
+)
+
+#: Whether this process is a worker of a pool.
+is_worker = False
+
+#: Set when somebody tried to start a pool in this worker, whatever became of the error.
+start_refused = False
+
+#: Sends the running task's progress; None outside of tasks.
+progress_sink: Callable[[object], None] | None = None
+
+
+def report_progress(value: object) -> None:
+    """Tell the caller how far the running task is; it sees it as ``handle.progress``.
+
+    Values that come faster than a hundred a second are thinned out. Outside of a task this does nothing, so that a
+    function can be called anywhere.
+
+    Args:
+        value: Anything that can be pickled; by custom a fraction from 0 to 1.
+    """
+    if progress_sink is not None:
+        progress_sink(value)

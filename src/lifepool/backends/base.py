@@ -1,0 +1,124 @@
+"""What a backend is: workers with slots, commands in, answers out. It decides nothing.
+
+The engine calls the ``Backend``; the backend calls the ``Listener`` it was opened with. All calls happen on the event
+loop's thread. A backend answers every ``start_worker`` with ``ready`` or ``exited``, every ``send`` with ``returned``
+or, when the worker is gone, with ``exited``; it may do so at once, from within the call.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol
+
+if TYPE_CHECKING:
+    from lifepool._core.events import WorkerExited
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Capabilities:
+    """What a backend can do beyond running tasks; what it can't is refused or made up for, never ignored.
+
+    Attributes:
+        kill: A running task can be ended for sure, by ending its worker.
+        interrupt: A running task can be sent an exception.
+        retract: A task that was sent can be taken back as long as it has not started.
+        progress: A running task can report how far it is.
+        crash_isolation: A crash of one task leaves the others and the server alone.
+        slots: Tasks one worker runs at the same time.
+        max_workers: Workers there can be at most; None means as many as are asked for.
+    """
+
+    kill: bool
+    interrupt: bool
+    retract: bool
+    progress: bool
+    crash_isolation: bool
+    slots: int = 1
+    max_workers: int | None = None
+
+
+class Payload(Protocol):
+    """A function and its arguments, made ready for sending; opaque to everybody but its backend."""
+
+    @property
+    def name(self) -> str:
+        """The function's name, for statistics and run time estimates."""
+
+    @property
+    def size(self) -> int:
+        """Bytes that will be sent."""
+
+
+class Listener(Protocol):
+    """What a backend tells the engine."""
+
+    def ready(self, worker: int) -> None:
+        """The worker can take tasks."""
+
+    def returned(
+        self,
+        worker: int,
+        task: int,
+        value: object,
+        error: BaseException | None,
+        *,
+        run_s: float,
+        size: int = 0,
+        memory: int | None = None,
+    ) -> None:
+        """The worker answered: with ``value``, or with ``error`` if that is not None.
+
+        Args:
+            worker: The worker's number.
+            task: The task's number.
+            value: What the function returned.
+            error: What it raised.
+            run_s: Seconds that the function ran.
+            size: Bytes of the pickled answer.
+            memory: The worker's resident bytes after the task, if measured.
+        """
+
+    def progressed(self, worker: int, task: int, value: object) -> None:
+        """The running task reported how far it is."""
+
+    def exited(self, event: WorkerExited) -> None:
+        """The worker is gone."""
+
+
+class Backend(Protocol):
+    """Workers with slots. See the module's docstring for who calls what."""
+
+    capabilities: Capabilities
+
+    def prepare(self, fn: Callable[..., Any], args: tuple[Any, ...]) -> Payload:
+        """Make a call ready for sending.
+
+        Raises:
+            TaskNotPicklable: If it can't be sent.
+            PayloadTooLarge: If it is above the limit.
+        """
+
+    async def open(self, listener: Listener) -> None:
+        """Get ready to start workers, on the running event loop."""
+
+    def start_worker(self, worker: int) -> None:
+        """Start a worker under this number."""
+
+    def stop_worker(self, worker: int) -> None:
+        """Let the worker exit; it has no tasks."""
+
+    def kill_worker(self, worker: int) -> None:
+        """End the worker at once; nothing happens if it is gone."""
+
+    def send(self, worker: int, task: int, payload: Any) -> None:
+        """Give the worker a task."""
+
+    def retract(self, worker: int) -> tuple[int, ...]:
+        """Take back all tasks that the worker has not started, oldest first."""
+
+    def interrupt(self, worker: int, task: int) -> None:
+        """Send the running task an exception."""
+
+    async def close(self) -> None:
+        """Release everything; end every worker that is left. May be called in any state, and twice."""

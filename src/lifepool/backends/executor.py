@@ -1,0 +1,191 @@
+"""Runs the same API over any ``concurrent.futures.Executor``: to the scheduler one worker with many slots.
+
+With the standard library's ``ProcessPoolExecutor`` it is what ``Pool`` falls back to where the local backend does not
+run. What an executor can't do is made up for as far as possible: a task that passed its timeout is answered at once,
+but its slot stays taken until the function returns. When the executor breaks (a process of a ``ProcessPoolExecutor``
+died), all it was running is lost, and a new one is made.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import pickle
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import BrokenExecutor, CancelledError, Executor, Future, ProcessPoolExecutor
+from functools import partial
+from typing import Any
+
+from lifepool._core.events import WorkerExited
+from lifepool.backends.base import Capabilities, Listener
+from lifepool.errors import TaskError, TaskNotPicklable
+from lifepool.naming import name_of
+
+
+class ExecutorCall:
+    """A function and its arguments; the executor does what it does with them."""
+
+    __slots__ = ("args", "fn", "name", "size")
+
+    def __init__(self, fn: Callable[..., Any], args: tuple[Any, ...]) -> None:
+        self.fn = fn
+        self.args = args
+        self.name = name_of(fn)
+        self.size = 0
+
+
+class ExecutorBackend:
+    """Workers of an executor that somebody else wrote.
+
+    Args:
+        make_executor: Makes an executor that is ready to use; called at the start and after one broke.
+        slots: Tasks given to it at the same time; for a ``ProcessPoolExecutor`` its number of processes.
+    """
+
+    def __init__(self, make_executor: Callable[[], Executor], *, slots: int) -> None:
+        self._make_executor = make_executor
+        self._executor: Executor | None = None
+        self._worker: int | None = None
+        self._tasks: set[int] = set()
+        self.capabilities = Capabilities(
+            kill=False,
+            interrupt=False,
+            retract=False,
+            progress=False,
+            crash_isolation=False,
+            slots=slots,
+            max_workers=1,
+        )
+
+    @classmethod
+    def of_processes(
+        cls,
+        workers: int,
+        *,
+        initializer: Callable[..., object] | None = None,
+        initargs: tuple[Any, ...] = (),
+        max_tasks_per_child: int | None = None,
+    ) -> ExecutorBackend:
+        """Over the standard library's ``ProcessPoolExecutor``, its processes started cleanly (never forked).
+
+        Args:
+            workers: How many processes.
+            initializer: Called once in each.
+            initargs: Its arguments.
+            max_tasks_per_child: Tasks after which a process is replaced.
+        """
+        import multiprocessing  # noqa: PLC0415 - only this backend, only when it is used
+
+        context = multiprocessing.get_context("spawn")
+        make = partial(
+            ProcessPoolExecutor,
+            workers,
+            mp_context=context,
+            initializer=initializer,
+            initargs=initargs,
+            max_tasks_per_child=max_tasks_per_child,
+        )
+        return cls(make, slots=workers)
+
+    async def open(self, listener: Listener) -> None:
+        """Remember the loop to come back to."""
+        self._listener = listener
+        self._loop = asyncio.get_running_loop()
+
+    def start_worker(self, worker: int) -> None:
+        """Make the executor; whether its processes start is seen with the first task."""
+        try:
+            self._executor = self._make_executor()
+        except Exception as error:  # noqa: BLE001 - the user's factory
+            self._listener.exited(WorkerExited(worker, start_error=repr(error)))
+            return
+        self._worker = worker
+        self._listener.ready(worker)
+
+    def stop_worker(self, worker: int) -> None:
+        """Shut the idle executor down."""
+        self._drop(worker, WorkerExited(worker, exitcode=0))
+
+    def kill_worker(self, worker: int) -> None:
+        """Let the executor go without waiting; what it runs, it finishes for nobody."""
+        self._drop(worker, WorkerExited(worker, reason="the executor was shut down"))
+
+    def prepare(self, fn: Callable[..., Any], args: tuple[Any, ...]) -> ExecutorCall:
+        """Nothing to do: the executor pickles, if it has to."""
+        return ExecutorCall(fn, args)
+
+    def send(self, worker: int, task: int, payload: ExecutorCall) -> None:
+        """Submit it."""
+        assert self._executor is not None  # noqa: S101 - sent to a worker, so it was started
+        try:
+            future = self._executor.submit(_timed, payload.fn, payload.args)
+        except RuntimeError as error:  # broken, or the interpreter is shutting down
+            self._broke(worker, error)
+            return
+        self._tasks.add(task)
+        future.add_done_callback(partial(self._from_any_thread, worker, task))
+
+    def retract(self, worker: int) -> tuple[int, ...]:
+        """Never asked for: see the capabilities."""
+        return ()
+
+    def interrupt(self, worker: int, task: int) -> None:
+        """Never asked for: see the capabilities."""
+
+    async def close(self) -> None:
+        """Shut the executor down; waits for what it runs, off the loop."""
+        executor, self._executor = self._executor, None
+        self._worker = None
+        if executor is not None:
+            await asyncio.to_thread(executor.shutdown, wait=True, cancel_futures=True)
+
+    def _from_any_thread(self, worker: int, task: int, future: Future[Any]) -> None:
+        if threading.current_thread() is threading.main_thread() and future.cancelled():
+            return
+        try:
+            self._loop.call_soon_threadsafe(self._done, worker, task, future)
+        except RuntimeError:
+            return  # the loop is closed: nobody waits any more
+
+    def _done(self, worker: int, task: int, future: Future[Any]) -> None:
+        if worker != self._worker:
+            return
+        error = CancelledError() if future.cancelled() else future.exception()
+        if isinstance(error, BrokenExecutor):
+            self._broke(worker, error)
+            return
+        self._tasks.discard(task)
+        value, run_s = (None, 0.0) if error is not None else future.result()
+        self._listener.returned(worker, task, value, _faithful(error), run_s=run_s)
+
+    def _broke(self, worker: int, error: Exception) -> None:
+        if worker == self._worker:
+            self._drop(worker, WorkerExited(worker, reason=f"the executor broke: {error}"))
+
+    def _drop(self, worker: int, event: WorkerExited) -> None:
+        if worker != self._worker:
+            return
+        executor, self._executor, self._worker = self._executor, None, None
+        self._tasks.clear()
+        if executor is not None:
+            executor.shutdown(wait=False, cancel_futures=True)
+        self._listener.exited(event)
+
+
+def _timed(fn: Callable[..., Any], args: tuple[Any, ...]) -> tuple[Any, float]:
+    """Runs in the executor's worker."""
+    started = time.perf_counter()
+    value = fn(*args)
+    return value, time.perf_counter() - started
+
+
+def _faithful(error: BaseException | None) -> BaseException | None:
+    """What a coroutine can raise without meaning something else by it."""
+    if error is None or (isinstance(error, Exception) and not isinstance(error, StopIteration)):
+        if isinstance(error, (pickle.PicklingError, AttributeError)) and "pickle" in str(error):
+            return TaskNotPicklable("arguments", "the call", str(error))
+        return error
+    told = TaskError(f"the task raised {error!r}")
+    told.__cause__ = error
+    return told

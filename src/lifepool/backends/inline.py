@@ -1,0 +1,107 @@
+"""Runs tasks in the caller's process, on the event loop: for tests and for a debugger.
+
+The answer is there before ``submit`` returns. Nothing is pickled, nothing is isolated, and a task blocks the loop for as
+long as it runs: timeouts of running tasks can't be kept, and there is never a queue.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+from lifepool import _inside
+from lifepool._core.events import WorkerExited
+from lifepool.backends.base import Capabilities, Listener
+from lifepool.errors import TaskError
+from lifepool.naming import name_of
+
+
+class InlineCall:
+    """A function and its arguments, as they are."""
+
+    __slots__ = ("args", "fn", "name", "size")
+
+    def __init__(self, fn: Callable[..., Any], args: tuple[Any, ...]) -> None:
+        self.fn = fn
+        self.args = args
+        self.name = name_of(fn)
+        self.size = 0
+
+
+class InlineBackend:
+    """One worker that is the caller itself.
+
+    Args:
+        initializer: Called once, when the pool starts.
+        initargs: Its arguments.
+    """
+
+    capabilities = Capabilities(
+        kill=False, interrupt=False, retract=False, progress=True, crash_isolation=False, max_workers=1
+    )
+
+    def __init__(
+        self, *, initializer: Callable[..., object] | None = None, initargs: tuple[Any, ...] = ()
+    ) -> None:
+        self._initializer = initializer
+        self._initargs = initargs
+
+    async def open(self, listener: Listener) -> None:
+        """Remember whom to tell."""
+        self._listener = listener
+
+    def start_worker(self, worker: int) -> None:
+        """Run the initializer; there is nothing else to start."""
+        try:
+            if self._initializer is not None:
+                self._initializer(*self._initargs)
+        except Exception as error:  # noqa: BLE001 - the user's code
+            self._listener.exited(
+                WorkerExited(worker, start_error=repr(error), start_hint="the initializer failed")
+            )
+        else:
+            self._listener.ready(worker)
+
+    def stop_worker(self, worker: int) -> None:
+        """Nothing runs between tasks."""
+        self._listener.exited(WorkerExited(worker, exitcode=0))
+
+    def kill_worker(self, worker: int) -> None:
+        """As ``stop_worker``."""
+        self._listener.exited(WorkerExited(worker, exitcode=0))
+
+    def prepare(self, fn: Callable[..., Any], args: tuple[Any, ...]) -> InlineCall:
+        """Nothing to do."""
+        return InlineCall(fn, args)
+
+    def send(self, worker: int, task: int, payload: InlineCall) -> None:
+        """Run it now."""
+        value: object = None
+        error: BaseException | None = None
+        sink, _inside.progress_sink = (
+            _inside.progress_sink,
+            lambda value: self._listener.progressed(worker, task, value),
+        )
+        started = time.perf_counter()
+        try:
+            value = payload.fn(*payload.args)
+        except (StopIteration, StopAsyncIteration, SystemExit, KeyboardInterrupt) as raised:
+            # In a coroutine these would mean something else than that a task has failed.
+            error = TaskError(f"the task raised {raised!r}")
+            error.__cause__ = raised
+        except BaseException as raised:  # noqa: BLE001 - it is the caller's
+            error = raised
+        finally:
+            _inside.progress_sink = sink
+        self._listener.returned(worker, task, value, error, run_s=time.perf_counter() - started)
+
+    def retract(self, worker: int) -> tuple[int, ...]:
+        """What was sent has run."""
+        return ()
+
+    def interrupt(self, worker: int, task: int) -> None:
+        """Never asked for: see the capabilities."""
+
+    async def close(self) -> None:
+        """Nothing to release."""

@@ -1,0 +1,309 @@
+"""The local backend: this host's processes, driven by the event loop."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import pickle
+import signal
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from multiprocessing import util
+from typing import Any
+
+from lifepool._core.events import WorkerExited
+from lifepool._core.framing import Frame, Kind
+from lifepool.backends.base import Capabilities, Listener
+from lifepool.backends.local.channel import Channel
+from lifepool.backends.local.oom import OomWatch
+from lifepool.backends.local.process import Template, WorkerProcess, main_to_import
+from lifepool.backends.local.wire.answers import decode_value
+from lifepool.backends.local.wire.calls import Call, CallEncoder
+from lifepool.backends.local.wire.startup import Descriptor, WorkerSpec
+from lifepool.backends.local.worker.bootstrap import run_worker
+from lifepool.backends.local.worker.loop import INTERRUPT
+from lifepool.carrying import decode_error
+from lifepool.errors import TaskNotPicklable
+
+#: Seconds a worker that closed its connection has to exit before it is killed.
+CLOSED_GRACE_S = 0.5
+
+
+class _Member:
+    """One worker: its process, once it is launched, and its channel."""
+
+    __slots__ = ("channel", "doomed", "memory", "number", "outstanding", "process", "reason", "start_error", "start_hint")
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+        self.channel: Channel | None = None
+        self.process: WorkerProcess | None = None
+        self.doomed = False  # it was to be killed before it had a pid
+        self.outstanding = 0  # tasks sent and not answered: none means that it is waiting for one
+        self.memory: int | None = None
+        self.reason = ""
+        self.start_error: str | None = None
+        self.start_hint: str | None = None
+
+
+class LocalBackend:
+    """Worker processes forked from a clean template, one socket each on the event loop.
+
+    Args:
+        initializer: Called once in each worker before its first task.
+        initargs: Its arguments.
+        preload: Modules imported in the template.
+        max_payload: Limit of pickled calls and results in bytes.
+        max_worker_memory: Bytes a worker may occupy; reported after each task, and limited hard above it.
+        name: Used in the names of processes.
+    """
+
+    capabilities = Capabilities(kill=True, interrupt=True, retract=True, progress=True, crash_isolation=True)
+
+    def __init__(
+        self,
+        *,
+        initializer: Callable[..., object] | None = None,
+        initargs: tuple[Any, ...] = (),
+        preload: tuple[str, ...] = (),
+        max_payload: int,
+        max_worker_memory: int | None = None,
+        name: str = "pool",
+    ) -> None:
+        self._initializer = initializer
+        self._initargs = initargs
+        self._preload = preload
+        self._max_payload = max_payload
+        self._max_worker_memory = max_worker_memory
+        self._name = name
+        self._encoder = CallEncoder(max_payload)
+        self._members: dict[int, _Member] = {}
+        self._oom = OomWatch()
+
+    # -- life -----------------------------------------------------------------------------------------------------
+
+    async def open(self, listener: Listener) -> None:
+        """Get ready; the template itself starts with the first worker.
+
+        Raises:
+            TaskNotPicklable: If the initializer can't be sent to workers.
+        """
+        self._listener = listener
+        self._loop = asyncio.get_running_loop()
+        self._pickled_initializer = self._pickle_initializer()
+        self._main_name, self._main_path = main_to_import()
+        self._template = Template(self._preload)
+        # Asking for a fork blocks until it is done: milliseconds, or as long as the first preload takes. One thread,
+        # used for starts only, keeps that away from the loop.
+        self._starter = ThreadPoolExecutor(1, thread_name_prefix=f"lifepool-{self._name}-start")
+        # Should the program end without closing the pool: end the template, and so the workers, before multiprocessing
+        # waits for its children (finalizers with a priority run before that).
+        self._last_resort = util.Finalize(self, self._template.kill, exitpriority=100)
+
+    async def close(self) -> None:
+        """End every worker that is left and the template."""
+        if not hasattr(self, "_starter"):
+            return
+        for member in list(self._members.values()):
+            self.kill_worker(member.number)
+        starter, template = self._starter, self._template
+        await self._loop.run_in_executor(starter, template.stop)
+        starter.shutdown(wait=True)
+        self._last_resort.cancel()
+        for member in list(self._members.values()):
+            self._forget(member)
+        del self._starter
+
+    def _pickle_initializer(self) -> bytes | None:
+        if self._initializer is None:
+            return None
+        call = self._encoder.encode(self._initializer, self._initargs)
+        function, arguments = pickle.loads(call.function), pickle.loads(call.arguments)
+        return pickle.dumps((function, arguments))
+
+    # -- workers --------------------------------------------------------------------------------------------------
+
+    def start_worker(self, worker: int) -> None:
+        """Fork a worker from the template."""
+        member = self._members[worker] = _Member(worker)
+        channel = member.channel = Channel(
+            self._loop,
+            lambda frame: self._on_frame(member, frame),
+            lambda reason: self._on_end(member, reason),
+        )
+        launch = self._loop.run_in_executor(self._starter, self._launch, member, channel)
+        launch.add_done_callback(lambda done: self._on_launched(member, done))
+
+    def _launch(self, member: _Member, channel: Channel) -> WorkerProcess:
+        """Runs in the starter thread."""
+        ends = (channel.worker_wire.fileno(), channel.worker_tickets.fileno(), channel.worker_control)
+        spec = WorkerSpec(
+            number=member.number,
+            initializer=self._pickled_initializer,
+            preload=self._preload,
+            main_name=self._main_name,
+            main_path=self._main_path,
+            max_payload=self._max_payload,
+            memory_limit=self._max_worker_memory and 2 * self._max_worker_memory,
+            measure_memory=self._max_worker_memory is not None,
+        )
+        process = WorkerProcess(
+            self._template,
+            run_worker,
+            (spec, *map(Descriptor, ends)),
+            name=f"lifepool-{self._name}-{member.number}",
+        )
+        process.start()
+        return process
+
+    def _on_launched(self, member: _Member, done: asyncio.Future[WorkerProcess]) -> None:
+        if member.number not in self._members:  # closed meanwhile; the template took it along
+            return
+        error = None if done.cancelled() else done.exception()
+        if error is not None or done.cancelled():
+            hint = "the template process, from which workers are forked, ended; look at the log of its start"
+            member.start_error = member.start_error or f"forking a worker failed: {error!r}"
+            member.start_hint = hint
+            self._gone(member, exitcode=None, signal_number=None)
+            return
+        process = member.process = done.result()
+        assert member.channel is not None  # noqa: S101 - made by start_worker
+        member.channel.open()
+        self._loop.add_reader(process.sentinel, self._on_exit, member)
+        if member.doomed:
+            self.kill_worker(member.number)
+
+    def stop_worker(self, worker: int) -> None:
+        """Let it exit by itself."""
+        member = self._members.get(worker)
+        if member is not None and member.channel is not None:
+            member.channel.let_go()
+
+    def kill_worker(self, worker: int) -> None:
+        """SIGKILL. A worker that is not launched yet is killed when it is; one whose launch hangs takes the template."""
+        member = self._members.get(worker)
+        if member is None:
+            return
+        if member.process is not None:
+            member.process.kill()
+        elif not member.doomed:
+            member.doomed = True
+            if all(other.process is None for other in self._members.values()):
+                self._template.kill()
+
+    def _on_end(self, member: _Member, reason: str) -> None:
+        """The worker closed its connection, or must be made to."""
+        member.reason = member.reason or reason
+        if reason:
+            self.kill_worker(member.number)
+        else:
+            self._loop.call_later(CLOSED_GRACE_S, self.kill_worker, member.number)
+
+    def _on_exit(self, member: _Member) -> None:
+        process = member.process
+        assert process is not None and member.channel is not None  # noqa: S101, PT018 - launched, or nobody called this
+        self._loop.remove_reader(process.sentinel)
+        # What it answered before it died is answered.
+        member.channel.drain_in()
+        code = process.exitcode
+        if code is None or code == 255:  # what multiprocessing says when the template is gone
+            self._gone(member, exitcode=None, signal_number=None)
+        elif code < 0:
+            self._gone(member, exitcode=None, signal_number=-code)
+        else:
+            self._gone(member, exitcode=code, signal_number=None)
+
+    def _gone(self, member: _Member, *, exitcode: int | None, signal_number: int | None) -> None:
+        unstarted = member.channel.retract() if member.channel is not None else ()
+        self._forget(member)
+        self._listener.exited(
+            WorkerExited(
+                member.number,
+                unstarted,
+                exitcode=exitcode,
+                signal=signal_number,
+                oom_suspected=signal_number == signal.SIGKILL and self._oom.happened(),
+                reason=member.reason,
+                start_error=member.start_error,
+                start_hint=member.start_hint,
+            )
+        )
+
+    def _forget(self, member: _Member) -> None:
+        self._members.pop(member.number, None)
+        if member.channel is not None:
+            member.channel.close()
+        if member.process is not None:
+            self._loop.remove_reader(member.process.sentinel)
+            member.process.join(0)
+            with contextlib.suppress(ValueError):  # not reaped: its finalizer does it later
+                member.process.close()
+
+    # -- tasks ----------------------------------------------------------------------------------------------------
+
+    def prepare(self, fn: Callable[..., Any], args: tuple[Any, ...]) -> Call:
+        """Pickle a call.
+
+        Raises:
+            TaskNotPicklable: If it can't be.
+            PayloadTooLarge: If it is above the limit.
+        """
+        return self._encoder.encode(fn, args)
+
+    def send(self, worker: int, task: int, payload: Call) -> None:
+        """Write the task to the worker."""
+        member = self._members.get(worker)
+        if member is not None and member.channel is not None:
+            member.outstanding += 1
+            member.channel.send(task, payload, urgent=member.outstanding == 1)
+
+    def retract(self, worker: int) -> tuple[int, ...]:
+        """Take back the tickets of what it has not started."""
+        member = self._members.get(worker)
+        if member is None or member.channel is None:
+            return ()
+        tasks = member.channel.retract()
+        member.outstanding -= len(tasks)
+        return tasks
+
+    def interrupt(self, worker: int, task: int) -> None:
+        """Signal the worker to break off this task."""
+        member = self._members.get(worker)
+        if member is not None and member.channel is not None and member.process is not None:
+            member.channel.interrupt(task)
+            with contextlib.suppress(ProcessLookupError, TypeError):
+                os.kill(member.process.pid, INTERRUPT)  # type: ignore[arg-type]
+
+    def _on_frame(self, member: _Member, frame: Frame) -> None:
+        kind = frame.kind
+        if kind == Kind.RESULT:
+            try:
+                value, error = decode_value(frame.payload), None
+            except TaskNotPicklable as failure:
+                value, error = None, failure
+            self._answered(member, frame, value, error)
+        elif kind == Kind.ERROR:
+            self._answered(member, frame, None, decode_error(frame.payload))
+        elif kind == Kind.PROGRESS:
+            with contextlib.suppress(TaskNotPicklable):
+                self._listener.progressed(member.number, frame.task, decode_value(frame.payload))
+        elif kind == Kind.MEMORY:
+            member.memory = frame.extra
+        elif kind == Kind.READY:
+            self._listener.ready(member.number)
+        elif kind == Kind.START_FAILED:
+            member.start_error, member.start_hint = pickle.loads(frame.payload)
+
+    def _answered(self, member: _Member, frame: Frame, value: object, error: BaseException | None) -> None:
+        member.outstanding -= 1
+        self._listener.returned(
+            member.number,
+            frame.task,
+            value,
+            error,
+            run_s=frame.extra * 1e-9,
+            size=len(frame.payload),
+            memory=member.memory,
+        )
+

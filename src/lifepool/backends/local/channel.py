@@ -1,0 +1,205 @@
+"""The server's end of one worker's connection: tasks and tickets out, answers in, on the event loop, without threads.
+
+A worker is reached by three things: the *wire*, a stream socket for frames both ways; the *tickets*, a stream socket
+whose reading end both sides hold (see ``worker/loop.py``); and the *control* pipe for interrupts. What is written during
+one turn of the event loop is sent in one go, at the end of the turn or, if the worker was idle, at once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import socket
+from collections.abc import Callable
+
+from lifepool._core.framing import Frame, FrameReader, FramingError, Kind, header
+from lifepool.backends.local.wire.calls import Call
+from lifepool.backends.local.worker.loop import TICKET
+
+#: Buffers of at least this many bytes are handed to the kernel as they are; smaller ones are joined first.
+_JOIN_BYTES = 64 * 1024
+#: How much one turn of the event loop reads from one worker before the others get theirs.
+_READS_PER_TURN = 16
+_TICKETS_PER_READ = 4096
+
+
+class Channel:
+    """One worker's connection.
+
+    Args:
+        loop: The event loop that both sides of the callbacks run on.
+        on_frame: Called with each frame. The payload is only valid during the call.
+        on_end: Called once, when the worker's side is closed or talks nonsense; with the reason for the latter.
+    """
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        on_frame: Callable[[Frame], None],
+        on_end: Callable[[str], None],
+    ) -> None:
+        self._loop = loop
+        self._on_frame = on_frame
+        self._on_end = on_end
+        self._wire, self.worker_wire = socket.socketpair()
+        self._tickets, self.worker_tickets = socket.socketpair()
+        self.worker_control, self._control = os.pipe()
+        self._wire.setblocking(False)
+        self._tickets.setblocking(False)
+        os.set_blocking(self._control, False)
+        self._reader = FrameReader()
+        self._out: list[bytes | memoryview] = []
+        self._tickets_out: list[int] = []
+        self._holding = False  # within on_readable: write at its end
+        self._flush_planned = False
+        self._writing = False  # the kernel's buffer is full, the loop tells us when there is room
+        self._ended = False
+        self._closed = False
+
+    def open(self) -> None:
+        """The worker has its ends: give up ours of them, and listen."""
+        self.worker_wire.close()
+        self._close_worker_control()
+        # worker_tickets stays open: reading it is how tickets are taken back.
+        self._loop.add_reader(self._wire.fileno(), self._on_readable)
+
+    def send(self, task: int, call: Call, *, urgent: bool) -> None:
+        """Send a task and its ticket; ``urgent`` if the worker is waiting for it."""
+        head = header(Kind.TASK, call.size, task, len(call.function))
+        self._out += (head, call.function, call.arguments)
+        self._tickets_out.append(task)
+        if self._holding:
+            return
+        if urgent:
+            self._flush()
+        elif not self._flush_planned:
+            self._flush_planned = True
+            self._loop.call_soon(self._flush)
+
+    def retract(self) -> tuple[int, ...]:
+        """Take back the tickets that the worker has not taken, oldest first."""
+        taken = b""
+        with contextlib.suppress(OSError):
+            while True:
+                # This end is blocking, as the worker's reads need it to be: the flag makes the one call not block.
+                piece = self.worker_tickets.recv(_TICKETS_PER_READ, socket.MSG_DONTWAIT)
+                taken += piece
+                if len(piece) < _TICKETS_PER_READ:
+                    break
+        unsent, self._tickets_out = self._tickets_out, []
+        return (*(task for (task,) in TICKET.iter_unpack(taken)), *unsent)
+
+    def interrupt(self, task: int) -> None:
+        """Write down which task the interrupt signal is meant for."""
+        with contextlib.suppress(OSError):
+            os.write(self._control, TICKET.pack(task))
+
+    def let_go(self) -> None:
+        """End the stream of tickets: the worker exits when it has no task left."""
+        self._flush()
+        with contextlib.suppress(OSError):
+            self._tickets.shutdown(socket.SHUT_WR)
+
+    def drain_in(self) -> None:
+        """Read what a dead worker has left in the socket."""
+        while not self._ended and not self._closed and self._read_once():
+            pass
+
+    def close(self) -> None:
+        """Close all descriptors; may be called twice."""
+        if self._closed:
+            return
+        self._closed = True
+        self._loop.remove_reader(self._wire.fileno())
+        if self._writing:
+            self._loop.remove_writer(self._wire.fileno())
+        for end in (self._wire, self.worker_wire, self._tickets, self.worker_tickets):
+            end.close()
+        os.close(self._control)
+        self._close_worker_control()
+
+    def _close_worker_control(self) -> None:
+        if self.worker_control >= 0:
+            os.close(self.worker_control)
+            self.worker_control = -1
+
+    # -- in -------------------------------------------------------------------------------------------------------
+
+    def _on_readable(self) -> None:
+        self._holding = True
+        try:
+            for _ in range(_READS_PER_TURN):
+                if not self._read_once():
+                    break
+        finally:
+            self._holding = False
+        if self._out and not self._closed:
+            self._flush()
+
+    def _read_once(self) -> bool:
+        """Read what is there, at most a bufferful; whether there may be more."""
+        buffer = self._reader.buffer()
+        try:
+            count = self._wire.recv_into(buffer)
+        except (BlockingIOError, InterruptedError):
+            return False
+        except OSError:
+            count = 0
+        if not count:
+            self._end("")
+            return False
+        try:
+            for frame in self._reader.received(count):
+                self._on_frame(frame)
+        except FramingError as error:
+            self._end(f"it sent garbage: {error}")
+            return False
+        return count == len(buffer) and not self._closed
+
+    def _end(self, reason: str) -> None:
+        if not self._ended:
+            self._ended = True
+            self._loop.remove_reader(self._wire.fileno())
+            self._on_end(reason)
+
+    # -- out ------------------------------------------------------------------------------------------------------
+
+    def _flush(self) -> None:
+        self._flush_planned = False
+        if self._closed:
+            return
+        if not self._writing:
+            self._write()
+        if self._tickets_out:
+            tickets = b"".join(map(TICKET.pack, self._tickets_out))
+            self._tickets_out.clear()
+            # Eight bytes for each of a handful of tasks: they always fit, unless nobody reads any more.
+            with contextlib.suppress(OSError):
+                self._tickets.send(tickets)
+
+    def _write(self) -> None:
+        try:
+            while self._out:
+                out = self._out
+                if len(out) > 1 and sum(map(len, out)) <= _JOIN_BYTES:
+                    out[:] = (b"".join(out),)
+                sent = self._wire.send(out[0]) if len(out) == 1 else self._wire.sendmsg(out[:64])
+                self._drop_sent(sent)
+        except (BlockingIOError, InterruptedError):
+            if not self._writing:
+                self._writing = True
+                self._loop.add_writer(self._wire.fileno(), self._write)
+            return
+        except OSError:
+            self._out.clear()  # the worker is gone; its exit tells the rest
+        if self._writing:
+            self._writing = False
+            self._loop.remove_writer(self._wire.fileno())
+
+    def _drop_sent(self, sent: int) -> None:
+        out = self._out
+        while out and sent >= len(out[0]):
+            sent -= len(out.pop(0))
+        if sent:
+            out[0] = memoryview(out[0])[sent:]

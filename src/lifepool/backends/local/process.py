@@ -1,0 +1,145 @@
+"""Worker processes: one template per pool, and workers forked from it, by ``multiprocessing``'s fork server.
+
+The server is never forked: it has threads, an event loop and open connections, and a fork would copy their state in
+the middle of things. ``multiprocessing`` keeps one fork server for the whole program; a pool has its own, because its
+preloaded modules are its own and because it must end with the pool.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import os
+import signal
+import sys
+import sysconfig
+import threading
+from collections.abc import Callable
+from multiprocessing import forkserver, process, reduction, spawn, util
+from multiprocessing.context import set_spawning_popen
+from multiprocessing.popen_forkserver import Popen as ForkServerPopen
+from pathlib import Path
+from typing import Any
+
+from lifepool.backends.local.worker.template import ENVIRONMENT
+
+#: The module that makes a process a template; its import is all that the fork server is asked to preload.
+_TEMPLATE_MODULE = "lifepool.backends.local.worker.template"
+
+#: ``os.environ`` is one for the whole program: two pools must not start their templates at the same instant.
+_environment_lock = threading.Lock()
+
+
+class Template:
+    """The clean process that a pool's workers are forked from; started with the first worker.
+
+    Args:
+        preload: Modules that it imports before it forks anything.
+    """
+
+    def __init__(self, preload: tuple[str, ...]) -> None:
+        self._preload = preload
+        self._server = forkserver.ForkServer()  # type: ignore[attr-defined]
+        self._server.set_forkserver_preload([_TEMPLATE_MODULE])
+
+    def fork(self, fds: list[int]) -> tuple[int, int]:
+        """Ask for a child. Blocks for as long as the start of the template takes, if it has to be started.
+
+        Returns:
+            The descriptor from which the child's pid and exit code can be read, and the one for its instructions.
+        """
+        with _environment_lock:
+            sys_path = [entry or os.getcwd() for entry in sys.path]
+            os.environ[ENVIRONMENT] = json.dumps({"preload": self._preload, "sys_path": sys_path})
+            try:
+                pair: tuple[int, int] = self._server.connect_to_new_process(fds)
+                return pair
+            finally:
+                os.environ.pop(ENVIRONMENT, None)
+
+    def kill(self) -> None:
+        """End the template and, with it, every worker. For one that hangs."""
+        pid = self._server._forkserver_pid  # noqa: SLF001 - there is no public way to stop a fork server
+        if pid is not None:
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.killpg(pid, signal.SIGKILL)
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+
+    def stop(self) -> None:
+        """Let it go, and reap it. It takes what is left of its workers with it."""
+        with contextlib.suppress(ChildProcessError, FileNotFoundError):
+            self._server._stop()  # noqa: SLF001
+
+
+class WorkerProcess(process.BaseProcess):
+    """A process forked from a template."""
+
+    _start_method = "forkserver"
+
+    def __init__(self, template: Template, target: Callable[..., object], args: tuple[Any, ...], name: str) -> None:
+        super().__init__(target=target, args=args, name=name)
+        self._template: Template | None = template
+
+    @staticmethod
+    def _Popen(process_obj: WorkerProcess) -> _Popen:  # noqa: N802 - the name that BaseProcess calls
+        return _Popen(process_obj)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_template": None}  # it stays here when the rest goes to the child
+
+    @property
+    def was_reaped(self) -> bool:
+        """Whether the exit code is known."""
+        return self.exitcode is not None
+
+
+class _Popen(ForkServerPopen):
+    """The stdlib's, but for two things: whose fork server it asks, and that ``__main__`` is left to the worker."""
+
+    def _launch(self, process_obj: WorkerProcess) -> None:
+        instructions = io.BytesIO()
+        preparation = spawn.get_preparation_data(process_obj.name)
+        # The stdlib would import __main__ before any code of ours runs; a failure there could not be reported.
+        for key in ("init_main_from_name", "init_main_from_path"):
+            preparation.pop(key, None)
+        set_spawning_popen(self)
+        try:
+            reduction.dump(preparation, instructions)
+            reduction.dump(process_obj, instructions)
+        finally:
+            set_spawning_popen(None)
+        template = process_obj._template  # noqa: SLF001
+        assert template is not None  # noqa: S101 - only the child's copy has none
+        self.sentinel, to_child = template.fork(self._fds)
+        # Kept open as long as we live: by its end the child's parent_process() knows that we are gone.
+        lifeline = os.dup(to_child)
+        self.finalizer = util.Finalize(self, util.close_fds, (lifeline, self.sentinel))
+        with open(to_child, "wb") as stream:
+            stream.write(instructions.getbuffer())
+        self.pid = forkserver.read_signed(self.sentinel)  # type: ignore[attr-defined]
+
+
+def main_to_import() -> tuple[str | None, str | None]:
+    """Where workers find ``__main__``: (module name, None), (None, path), or (None, None) if there is nothing to find.
+
+    Command-line tools (``uvicorn``, ``python -m uvicorn``) define no tasks, and importing them costs each worker
+    hundreds of milliseconds: they are left out. So is what was typed into an interpreter.
+    """
+    main = sys.modules["__main__"]
+    spec = getattr(main, "__spec__", None)
+    if spec is not None:
+        is_package_main = spec.name == "__main__" or spec.name.endswith(".__main__")
+        return (None, None) if is_package_main else (spec.name, None)
+    path = getattr(main, "__file__", None)
+    if path is None or _is_tool(Path(path)):
+        return None, None
+    origin = process.ORIGINAL_DIR  # type: ignore[attr-defined]
+    return None, os.path.normpath(os.path.join(origin or "", path))
+
+
+def _is_tool(path: Path) -> bool:
+    scripts = sysconfig.get_path("scripts")
+    in_scripts = bool(scripts) and path.resolve().parent == Path(scripts).resolve()
+    return in_scripts or path.suffix != ".py" or not path.exists()

@@ -1,0 +1,120 @@
+"""Calls on the wire: the function, then its arguments, pickled apart.
+
+A function is nearly always the same as before, so its bytes are made once here and read once there; what remains per
+task is the arguments. (Apart, because one pickle of both would have to be made and read anew for each task.)
+"""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Callable
+from types import BuiltinFunctionType, FunctionType
+from typing import Any
+
+from lifepool.backends.local.wire.diagnosis import explain
+from lifepool.errors import PayloadTooLarge, TaskNotPicklable
+from lifepool.naming import name_of
+from lifepool.reference import Reference
+
+PROTOCOL = 5
+
+#: Functions remembered on either side; past it the table starts anew. Far above what a service calls.
+FUNCTIONS_KEPT = 1024
+
+#: Types pickled by reference: the same object always gives the same few bytes.
+_BY_REFERENCE = (FunctionType, BuiltinFunctionType, Reference, type)
+
+
+class Call:
+    """A call ready for sending.
+
+    Attributes:
+        name: The function's qualified name.
+        function: The pickled function.
+        arguments: The pickled tuple of arguments.
+        size: Bytes of both.
+    """
+
+    __slots__ = ("arguments", "function", "name", "size")
+
+    def __init__(self, name: str, function: bytes, arguments: bytes) -> None:
+        self.name = name
+        self.function = function
+        self.arguments = arguments
+        self.size = len(function) + len(arguments)
+
+
+class CallEncoder:
+    """Pickles calls on the server's side.
+
+    Args:
+        max_payload: Calls above this many bytes are refused.
+    """
+
+    def __init__(self, max_payload: int) -> None:
+        self._max_payload = max_payload
+        self._known: dict[object, tuple[str, bytes]] = {}
+
+    def encode(self, fn: Callable[..., Any], args: tuple[Any, ...]) -> Call:
+        """Pickle a call.
+
+        Raises:
+            TaskNotPicklable: Naming the part that can't be.
+            PayloadTooLarge: If it is above the limit.
+        """
+        name, function = self._function(fn)
+        try:
+            arguments = pickle.dumps(args, PROTOCOL)
+        except Exception as error:  # noqa: BLE001 - __reduce__ and __getstate__ of users' classes raise anything
+            path, reason = explain(args, "args", error)
+            raise TaskNotPicklable("arguments", path, reason) from error
+        call = Call(name, function, arguments)
+        if call.size > self._max_payload:
+            raise PayloadTooLarge("arguments", call.size, self._max_payload)
+        return call
+
+    def _function(self, fn: Callable[..., Any]) -> tuple[str, bytes]:
+        by_reference = isinstance(fn, _BY_REFERENCE)
+        if by_reference and (known := self._known.get(fn)) is not None:
+            return known
+        try:
+            pickled = pickle.dumps(fn, PROTOCOL)
+        except Exception as error:  # noqa: BLE001 - as above
+            path, reason = explain(fn, "the function", error)
+            raise TaskNotPicklable("arguments", path, reason) from error
+        entry = (name_of(fn), pickled)
+        if by_reference:
+            if len(self._known) >= FUNCTIONS_KEPT:
+                self._known.clear()
+            self._known[fn] = entry
+        return entry
+
+
+class CallDecoder:
+    """Unpickles calls on the worker's side."""
+
+    def __init__(self) -> None:
+        self._known: dict[bytes, Callable[..., Any]] = {}
+
+    def decode(self, payload: memoryview, function_length: int) -> tuple[Callable[..., Any], tuple[Any, ...]]:
+        """The function and its arguments.
+
+        Raises:
+            TaskNotPicklable: If this process can't rebuild them.
+        """
+        pickled = bytes(payload[:function_length])
+        try:
+            fn = self._known.get(pickled)
+            if fn is None:
+                fn = pickle.loads(pickled)
+                # A function that is a value (a partial, an instance) must be fresh each time: it may carry state.
+                if isinstance(fn, _BY_REFERENCE):
+                    if len(self._known) >= FUNCTIONS_KEPT:
+                        self._known.clear()
+                    self._known[pickled] = fn
+            return fn, pickle.loads(payload[function_length:])
+        except Exception as error:
+            raise TaskNotPicklable(
+                "arguments", "the call", f"the worker could not rebuild it: {type(error).__name__}: {error}"
+            ) from error
+

@@ -1,0 +1,90 @@
+"""Why something can't be pickled: find the smallest part at fault and name the way to it.
+
+Runs only after pickling failed, and looks at a bounded number of parts.
+"""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Iterator
+from functools import partial
+
+#: Parts looked at before giving up: a deep search of a huge graph would cost more than the answer is worth.
+MAX_PARTS = 2000
+
+
+def explain(value: object, path: str, error: Exception) -> tuple[str, str]:
+    """The path to the part that can't be pickled, such as ``args[0].session._lock``, and the reason.
+
+    Args:
+        value: What could not be pickled.
+        path: The name of the whole.
+        error: What pickling it raised.
+    """
+    budget = [MAX_PARTS]
+    seen: set[int] = set()
+    while True:
+        for name, part in _parts(value):
+            budget[0] -= 1
+            if budget[0] < 0:
+                return path, _reason(error)
+            if id(part) in seen:
+                continue
+            seen.add(id(part))
+            failure = _failure(part)
+            if failure is not None:
+                value, path, error = part, path + name, failure
+                break
+        else:
+            return path, _reason(error)
+
+
+def _failure(part: object) -> Exception | None:
+    try:
+        pickle.dumps(part, 5)
+    except Exception as error:  # noqa: BLE001 - users' __reduce__ raises anything
+        return error
+    return None
+
+
+def _reason(error: Exception) -> str:
+    try:
+        return f"{type(error).__name__}: {error}"
+    except Exception:  # noqa: BLE001 - a __str__ that raises
+        return type(error).__name__
+
+
+def _parts(value: object) -> Iterator[tuple[str, object]]:
+    """What a value is made of, with the text by which it is reached."""
+    if isinstance(value, partial):
+        yield ".func", value.func
+        yield ".args", value.args
+        yield ".keywords", value.keywords
+    elif isinstance(value, dict):
+        for key, item in list(value.items()):
+            yield f"[{key!r:.60}]", item
+            yield f" key {key!r:.60}", key
+    elif isinstance(value, (list, tuple)):
+        for index, item in enumerate(value):
+            yield f"[{index}]", item
+    elif isinstance(value, (set, frozenset)):
+        for item in list(value):
+            yield f"{{{item!r:.60}}}", item
+    else:
+        yield from _attributes(value)
+
+
+def _attributes(value: object) -> Iterator[tuple[str, object]]:
+    if isinstance(value, type) or callable(value) and hasattr(value, "__code__"):
+        return
+    if hasattr(value, "__self__") and hasattr(value, "__func__"):
+        yield ".__self__", value.__self__
+    try:
+        names = list(vars(value))
+    except TypeError:
+        names = [slot for cls in type(value).__mro__ for slot in getattr(cls, "__slots__", ())]
+    for name in names:
+        try:
+            yield f".{name}", getattr(value, name)
+        except Exception:  # noqa: BLE001, S112 - an unset slot, or a property that raises
+            continue

@@ -1,0 +1,49 @@
+"""What a worker is told when it is started."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from multiprocessing import reduction
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkerSpec:
+    """A worker's instructions; pickled by ``multiprocessing`` on the way.
+
+    Attributes:
+        number: The worker's number in its pool.
+        initializer: The pickled (function, arguments) to call before the first task, or None. Pickled apart, so that
+            a failure to import it is reported like a failure in it.
+        preload: Modules to have imported; the template has them already, unless they failed.
+        main_name: The name under which to import ``__main__``, if it was run with ``python -m``.
+        main_path: The file from which to import ``__main__``, if it is a script.
+        max_payload: Results above this many bytes are refused.
+        memory_limit: Bytes of address space beyond which allocations fail with MemoryError, or None.
+        measure_memory: Whether to report the resident memory after each task.
+    """
+
+    number: int
+    initializer: bytes | None
+    preload: tuple[str, ...]
+    main_name: str | None
+    main_path: str | None
+    max_payload: int
+    memory_limit: int | None
+    measure_memory: bool
+
+
+class Descriptor:
+    """A file descriptor of the server that, pickled on the way into a new process, is an open descriptor there."""
+
+    __slots__ = ("fd",)
+
+    def __init__(self, fd: int) -> None:
+        self.fd = fd
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return (_opened, (reduction.DupFd(self.fd),))  # type: ignore[attr-defined]
+
+
+def _opened(duplicate: object) -> int:
+    fd: int = duplicate.detach()  # type: ignore[attr-defined]
+    return fd

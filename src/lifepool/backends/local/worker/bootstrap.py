@@ -1,0 +1,80 @@
+"""From a fresh fork of the template to a worker that takes tasks."""
+
+from __future__ import annotations
+
+import contextlib
+import faulthandler
+import importlib
+import pickle
+import signal
+import socket
+import traceback
+
+from lifepool import _inside
+from lifepool._core.framing import Kind, header
+from lifepool.backends.local.wire.startup import WorkerSpec
+from lifepool.backends.local.worker.lifeline import tie_to_server
+from lifepool.backends.local.worker.limits import limit_memory
+from lifepool.backends.local.worker.loop import Worker
+from lifepool.backends.local.worker.mainmodule import GuardMissing, import_main
+
+
+def run_worker(spec: WorkerSpec, wire_fd: int, tickets_fd: int, control_fd: int) -> None:
+    """The whole life of a worker; the target of its process.
+
+    Args:
+        spec: What it is to be.
+        wire_fd: The socket for tasks and answers.
+        tickets_fd: The socket for tickets.
+        control_fd: The pipe that says which task an interrupt is meant for.
+    """
+    _inside.is_worker = True
+    tie_to_server()
+    _calm_signals()
+    wire = socket.socket(fileno=wire_fd)
+    tickets = socket.socket(fileno=tickets_fd)
+    worker = Worker(wire, tickets, control_fd, spec)
+    failure = _prepare(spec)
+    if failure is not None:
+        body = pickle.dumps(failure)
+        wire.sendall(header(Kind.START_FAILED, len(body)) + body)
+        return
+    worker.install_interrupt()
+    with contextlib.suppress(ConnectionError):  # the server is gone: so are we
+        wire.sendall(header(Kind.READY, 0))
+        worker.serve()
+
+
+def _calm_signals() -> None:
+    """Ctrl-C and SIGTERM are the server's business: it drains, and then lets us go."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, _ignore)
+    with contextlib.suppress(Exception):  # no stderr to write to
+        faulthandler.enable()
+
+
+def _ignore(_signum: int, _frame: object) -> None:
+    """Not ``SIG_IGN``, which programs started by a task would inherit."""
+
+
+def _prepare(spec: WorkerSpec) -> tuple[str, str | None] | None:
+    """Everything of the user's that comes before the first task; returns (traceback, hint) if it fails."""
+    try:
+        import_main(spec.main_name, spec.main_path)
+    except GuardMissing as error:
+        return f"importing the main script failed: {error}", _inside.GUARD_HINT
+    except BaseException:  # noqa: BLE001 - whatever it is, the server must hear of it
+        return traceback.format_exc(), "importing the main script in a worker failed; see the traceback"
+    try:
+        for name in spec.preload:
+            importlib.import_module(name)
+    except BaseException:  # noqa: BLE001
+        return traceback.format_exc(), "a module named in preload could not be imported"
+    try:
+        limit_memory(spec.memory_limit)
+        if spec.initializer is not None:
+            initializer, initargs = pickle.loads(spec.initializer)
+            initializer(*initargs)
+    except BaseException:  # noqa: BLE001
+        return traceback.format_exc(), "the initializer failed; see the traceback"
+    return None

@@ -1,0 +1,152 @@
+"""A worker's loop: take a ticket, run the task it names, answer.
+
+Theory of operation
+    Tasks arrive on the *wire* and may arrive early: while one runs, the next is already in the socket. What entitles
+    the worker to run a task is its *ticket*, eight bytes on a second socket. The server can read the same end of that
+    socket, and so take tickets back; whoever has read a ticket owns the task, and the kernel sees to it that only one
+    of them can have. A task whose ticket was taken back is passed over here when its turn comes.
+
+    Waiting for a ticket is the only place where a worker waits without a task. The end of that stream means that the
+    server lets it go, or is gone.
+
+Interrupts
+    The server writes the number of the task into the control pipe and then sends ``INTERRUPT``. The handler raises
+    ``TaskInterrupted`` if that task is running at that moment, and does nothing otherwise: a late signal can't hit the
+    next task. It raises at most once a task, which is what makes the two levels of ``try`` below enough.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import struct
+import time
+from collections import deque
+
+from lifepool import _inside
+from lifepool._core.framing import Frame, FrameReader, Kind, header
+from lifepool.backends.local.wire.answers import encode_value
+from lifepool.backends.local.wire.calls import CallDecoder
+from lifepool.backends.local.wire.startup import WorkerSpec
+from lifepool.backends.local.worker.limits import resident_bytes
+from lifepool.carrying import encode_error
+
+#: Sent to break off a task. Tasks may use any other signal.
+INTERRUPT = signal.SIGUSR2
+#: One ticket: a task's number.
+TICKET = struct.Struct("<Q")
+#: Progress reports closer together than this many seconds are dropped.
+PROGRESS_EVERY_S = 0.01
+#: Answers up to this size are joined with their header into one write; larger ones are not worth the copy.
+_JOIN_BYTES = 64 * 1024
+
+_NO_TASK = 0
+
+
+class TaskInterrupted(BaseException):
+    """Raised inside a task that passed its timeout or was cancelled. Let it through: the worker is killed else.
+
+    Not an ``Exception``, so that ``except Exception`` in a task does not swallow it.
+    """
+
+
+class ServerGone(ConnectionError):
+    """The stream ended in the middle of something."""
+
+
+class Worker:
+    """Serves tasks until its ticket stream ends."""
+
+    def __init__(self, wire: socket.socket, tickets: socket.socket, control: int, spec: WorkerSpec) -> None:
+        self._wire = wire
+        self._tickets = tickets
+        self._control = control
+        self._spec = spec
+        self._reader = FrameReader()
+        self._frames: deque[Frame] = deque()
+        self._decoder = CallDecoder()
+        self._current = _NO_TASK
+        self._pid = os.getpid()
+        self._progress_at = 0.0
+        os.set_blocking(control, False)
+        _inside.progress_sink = self._report_progress
+
+    def install_interrupt(self) -> None:
+        """Make this process listen to ``INTERRUPT``."""
+        signal.signal(INTERRUPT, self._on_interrupt)
+
+    def serve(self) -> None:
+        """Run tasks until the server lets us go.
+
+        Raises:
+            ConnectionError: If the server went away.
+        """
+        take, size, unpack = self._tickets.recv, TICKET.size, TICKET.unpack
+        while len(ticket := take(size)) == size:
+            self._run(self._frame(unpack(ticket)[0]))
+
+    def _frame(self, task: int) -> Frame:
+        """The task's frame; the ones before it were taken back."""
+        while True:
+            while self._frames:
+                frame = self._frames.popleft()
+                if frame.task == task:
+                    return frame
+            count = self._wire.recv_into(self._reader.buffer())
+            if not count:
+                raise ServerGone
+            self._frames.extend(self._reader.received(count))
+
+    def _run(self, frame: Frame) -> None:
+        task = frame.task
+        started = time.perf_counter_ns()
+        try:
+            try:
+                fn, args = self._decoder.decode(frame.payload, frame.extra)
+                started = time.perf_counter_ns()
+                self._current = task
+                value = fn(*args)
+                self._current = _NO_TASK
+                run_ns = time.perf_counter_ns() - started
+                kind, body = Kind.RESULT, encode_value(value, self._spec.max_payload)
+            except BaseException as error:  # noqa: BLE001 - SystemExit of a task is the task's, not ours
+                self._current = _NO_TASK
+                run_ns = time.perf_counter_ns() - started
+                kind, body = Kind.ERROR, encode_error(error)
+        except TaskInterrupted as error:  # it struck while the answer was being made
+            run_ns = time.perf_counter_ns() - started
+            kind, body = Kind.ERROR, encode_error(error)
+        if os.getpid() != self._pid:
+            os._exit(0)  # the task forked and let the child return: only the parent may answer
+        self._answer(kind, task, run_ns, body)
+
+    def _answer(self, kind: Kind, task: int, run_ns: int, body: bytes) -> None:
+        head = header(kind, len(body), task, run_ns)
+        if self._spec.measure_memory:
+            head = header(Kind.MEMORY, 0, task, resident_bytes()) + head
+        if len(body) <= _JOIN_BYTES:
+            self._wire.sendall(head + body)
+        else:
+            self._wire.sendall(head)
+            self._wire.sendall(body)
+
+    def _on_interrupt(self, _signum: int, _frame: object) -> None:
+        try:
+            meant = os.read(self._control, 4096)
+        except OSError:
+            return
+        current = self._current
+        if current != _NO_TASK and any(task == current for (task,) in TICKET.iter_unpack(meant)):
+            self._current = _NO_TASK
+            raise TaskInterrupted
+
+    def _report_progress(self, value: object) -> None:
+        now = time.monotonic()
+        if self._current == _NO_TASK or now - self._progress_at < PROGRESS_EVERY_S:
+            return
+        self._progress_at = now
+        task, self._current = self._current, _NO_TASK  # an interrupt must not tear a frame apart
+        body = encode_value(value, self._spec.max_payload)
+        self._wire.sendall(header(Kind.PROGRESS, len(body), task) + body)
+        self._current = task

@@ -1,0 +1,88 @@
+"""Import the server's ``__main__`` in a worker, so that functions defined in the script that is run work.
+
+A script that starts its server or pool without the ``__main__`` guard does so again here. It must not get far: a
+``Pool`` refuses to start in a worker, ``multiprocessing`` refuses to start processes during this import, and whatever
+the script printed about that is swallowed in favour of one clear error.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from multiprocessing import process, spawn
+
+from lifepool import _inside
+
+
+class GuardMissing(Exception):  # noqa: N818 - never leaves the worker
+    """The script does its work when it is imported."""
+
+
+def import_main(name: str | None, path: str | None) -> None:
+    """Run the script under the name ``__mp_main__`` and make it this process's ``__main__``.
+
+    Raises:
+        GuardMissing: If it tried to start a pool or processes, or to exit.
+        Exception: Whatever else the script raised.
+    """
+    if name is None and path is None:
+        return
+    where = {"init_main_from_name": name} if name is not None else {"init_main_from_path": path}
+    current = process.current_process()
+    with _held_output() as let_out:
+        current._inheriting = True  # type: ignore[attr-defined]  # noqa: SLF001 - the switch of the stdlib's own guard
+        try:
+            spawn.prepare(where)
+        except SystemExit as error:
+            raise GuardMissing(f"it ended with SystemExit({error.code!r})") from None
+        except RuntimeError as error:
+            if "bootstrapping phase" in str(error):
+                raise GuardMissing("it starts processes") from None
+            raise
+        finally:
+            del current._inheriting  # type: ignore[attr-defined]  # noqa: SLF001
+            if not _inside.start_refused:
+                let_out()
+        if _inside.start_refused:
+            raise GuardMissing("it starts a pool")
+
+
+@contextlib.contextmanager
+def _held_output() -> Iterator[Callable[[], None]]:
+    """Keep what is written to stdout and stderr until the function that is yielded lets it out."""
+    _flush()
+    saved = (os.dup(1), os.dup(2))
+    with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
+        os.dup2(out.fileno(), 1)
+        os.dup2(err.fileno(), 2)
+        wanted = False
+
+        def let_out() -> None:
+            nonlocal wanted
+            wanted = True
+
+        try:
+            yield let_out
+        finally:
+            _flush()
+            for target, copy, held in zip((1, 2), saved, (out, err), strict=True):
+                os.dup2(copy, target)
+                os.close(copy)
+                if wanted:
+                    held.seek(0)
+                    _write_all(target, held.read())
+
+
+def _write_all(fd: int, data: bytes) -> None:
+    with contextlib.suppress(OSError):
+        while data:
+            data = data[os.write(fd, data) :]
+
+
+def _flush() -> None:
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(Exception):
+            stream.flush()

@@ -1,0 +1,74 @@
+"""From the ``backend`` setting to a backend."""
+
+from __future__ import annotations
+
+import sys
+from concurrent.futures import Executor
+from typing import cast
+
+from lifepool.backends.base import Backend
+from lifepool.config import PoolConfig
+from lifepool.errors import BackendUnsupported
+
+#: Names for which there is a design and no code yet; better said when the pool is made than when it is used.
+_PLANNED = ("unix:", "celery+", "dask+", "ray:")
+_EXPECTED = "'local', 'inline', 'executor', a concurrent.futures.Executor, or an object with the Backend protocol"
+
+
+def is_local_supported() -> bool:
+    """Whether the local backend runs here: it needs descriptors that can be sent between processes."""
+    return sys.platform != "win32"
+
+
+def check_backend(backend: object) -> None:
+    """Refuse a setting that can't become a backend, when the pool is made.
+
+    Raises:
+        BackendUnsupported: If this version has no such backend.
+        ValueError: If it is no backend at all.
+    """
+    if isinstance(backend, str):
+        if backend.startswith(_PLANNED):
+            raise BackendUnsupported(
+                f"backend={backend.partition(':')[0]!r} is not part of this version",
+                capability=backend.partition(":")[0],
+                hint="use backend='local'",
+            )
+        if backend not in ("local", "inline", "executor"):
+            raise ValueError(f"backend={backend!r}: expected {_EXPECTED}")
+    elif not isinstance(backend, Executor) and not hasattr(backend, "capabilities"):
+        raise ValueError(f"backend={backend!r}: expected {_EXPECTED}")
+
+
+def make_backend(config: PoolConfig) -> Backend:
+    """Make the backend that the settings name. Only that one is imported."""
+    backend = config.backend
+    if isinstance(backend, Executor):
+        from lifepool.backends.executor import ExecutorBackend  # noqa: PLC0415
+
+        return ExecutorBackend(lambda: backend, slots=config.max_workers)
+    if not isinstance(backend, str):
+        return cast(Backend, backend)
+    if backend == "inline":
+        from lifepool.backends.inline import InlineBackend  # noqa: PLC0415
+
+        return InlineBackend(initializer=config.initializer, initargs=config.initargs)
+    if backend == "executor" or not is_local_supported():
+        from lifepool.backends.executor import ExecutorBackend  # noqa: PLC0415
+
+        return ExecutorBackend.of_processes(
+            config.max_workers,
+            initializer=config.initializer,
+            initargs=config.initargs,
+            max_tasks_per_child=config.max_tasks_per_worker,
+        )
+    from lifepool.backends.local.backend import LocalBackend  # noqa: PLC0415
+
+    return LocalBackend(
+        initializer=config.initializer,
+        initargs=config.initargs,
+        preload=config.preload,
+        max_payload=config.max_payload,
+        max_worker_memory=config.max_worker_memory,
+        name=config.name,
+    )

@@ -1,0 +1,72 @@
+"""Many small calls as one task: what runs in the worker, and how large the next chunk should be."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+from lifepool.carrying import encode_error
+
+#: Seconds a chunk should take: a hundred times what sending it costs, and short enough to share work out evenly.
+TARGET_S = 10e-3
+#: Chunks grow at most this much at a time, so that one quick item does not make the next chunk enormous.
+GROWTH = 4
+MAX_CHUNK = 10_000
+
+
+class ChunkResult(NamedTuple):
+    """What a chunk gives back.
+
+    Attributes:
+        values: One for each item that was run; None where it raised.
+        errors: Carried exceptions by index.
+        run_s: Seconds for all.
+    """
+
+    values: list[Any]
+    errors: dict[int, bytes]
+    run_s: float
+
+
+def run_chunk(fn: Callable[[Any], Any], items: Sequence[Any], go_on: bool) -> ChunkResult:  # noqa: FBT001 - sent positionally
+    """Call ``fn`` with each item. Runs in a worker.
+
+    Args:
+        fn: The user's function.
+        items: Its arguments.
+        go_on: Whether to go on after an exception.
+    """
+    values: list[Any] = []
+    errors: dict[int, bytes] = {}
+    started = time.perf_counter()
+    for index, item in enumerate(items):
+        try:
+            values.append(fn(item))
+        except Exception as error:  # noqa: BLE001 - it is the user's, and the caller gets it
+            values.append(None)
+            errors[index] = encode_error(error)
+            if not go_on:
+                break
+    return ChunkResult(values, errors, time.perf_counter() - started)
+
+
+class ChunkSizer:
+    """How many items the next chunk should have; learns from those that are done.
+
+    Args:
+        fixed: A size chosen by the user, or None to learn one.
+        most: No chunk is larger than this.
+    """
+
+    def __init__(self, fixed: int | None, most: int = MAX_CHUNK) -> None:
+        self._most = max(1, most)
+        self._learning = fixed is None
+        self.size = 1 if fixed is None else min(fixed, self._most)
+
+    def learn(self, items: int, run_s: float) -> None:
+        """Take a finished chunk into account."""
+        if not self._learning or not items:
+            return
+        fitting = int(TARGET_S * items / run_s) if run_s > 0 else self._most
+        self.size = max(1, min(fitting, self.size * GROWTH, self._most))

@@ -1,0 +1,98 @@
+"""What ``Pool.statistics()`` returns: frozen values, safe to keep, compare and send."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class HistogramSnapshot:
+    """Durations counted by bucket.
+
+    Attributes:
+        bounds: Upper bounds of the buckets in seconds, ascending; the last bucket has none.
+        counts: Observations in each bucket; one more than there are bounds.
+        sum: Seconds observed in all.
+    """
+
+    bounds: tuple[float, ...]
+    counts: tuple[int, ...]
+    sum: float
+
+    @property
+    def count(self) -> int:
+        """How many observations there are."""
+        return sum(self.counts)
+
+    @property
+    def mean(self) -> float | None:
+        """Seconds on average, or None without observations."""
+        return self.sum / self.count if self.count else None
+
+    def quantile(self, q: float) -> float | None:
+        """The upper bound, in seconds, of the bucket in which the ``q``-quantile lies; None without observations.
+
+        Args:
+            q: From 0 to 1; 0.99 is the 99th percentile. Above the last bound the answer is infinity.
+        """
+        total = self.count
+        if not total:
+            return None
+        seen = 0
+        for bound, count in zip(self.bounds, self.counts, strict=False):
+            seen += count
+            if seen >= q * total:
+                return bound
+        return float("inf")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PoolStatistics:
+    """One look at a pool. Counts are since the pool was started.
+
+    Attributes:
+        state: ``created``, ``starting``, ``running``, ``draining`` or ``closed``.
+        max_workers: Workers there may be.
+        workers: How many workers there are, by state (``starting``, ``ready``, ``busy``, ``draining``, ``stopping``).
+        queued: Tasks waiting in the pool.
+        running: Tasks given to workers and not settled, those pipelined behind another one included.
+        submitted: Tasks accepted.
+        refused: Tasks turned away with ``QueueFull``.
+        retried: Times a task was run again.
+        completed: Tasks whose function returned.
+        failed: Tasks whose function raised.
+        cancelled: Tasks taken back by their caller or by the end of the pool.
+        timed_out: Tasks whose timeout passed.
+        lost: Tasks whose worker died.
+        restarts: Workers replaced, by reason.
+        wait: Seconds from submission until a worker ran the task.
+        run: Seconds the function ran, measured in the worker.
+        utilisation: Part of the workers' time since they were ready that functions were running, 0 to 1.
+        bytes_sent: Pickled arguments sent to workers, in bytes.
+        bytes_received: Pickled answers received, in bytes.
+    """
+
+    state: str
+    max_workers: int
+    workers: Mapping[str, int]
+    queued: int
+    running: int
+    submitted: int
+    refused: int
+    retried: int
+    completed: int
+    failed: int
+    cancelled: int
+    timed_out: int
+    lost: int
+    restarts: Mapping[str, int]
+    wait: HistogramSnapshot
+    run: HistogramSnapshot
+    utilisation: float
+    bytes_sent: int = 0
+    bytes_received: int = 0
+
+    def as_dict(self) -> dict[str, object]:
+        """The same as plain dicts, lists and numbers, fit for JSON."""
+        return asdict(self)

@@ -1,0 +1,80 @@
+"""For every test: coroutines run on an event loop, and nothing may be left behind."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import os
+import shutil
+from typing import TYPE_CHECKING
+
+import pytest
+from hypothesis import settings
+
+from tests.leaks import Snapshot, kill, leaks_since
+from tests.loops import FACTORIES
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+pytest_plugins = ["pytester"]
+
+# No deadline: how long an example takes says more about the machine than about the code.
+settings.register_profile("local", deadline=None)
+settings.register_profile("ci", deadline=None, derandomize=True, print_blob=True)
+settings.load_profile("ci" if os.environ.get("CI") else "local")
+
+_CHROMIUM_NAMES = (
+    "chromium",
+    "chromium-browser",
+    "google-chrome",
+    "/Applications/Google Chrome.app/Contents/MacOS/Google Chrome",
+)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
+    """Run an `async def` test on the event loop that it asked for, by default on asyncio's own."""
+    if not inspect.iscoroutinefunction(pyfuncitem.obj):
+        return None
+    arguments = {name: pyfuncitem.funcargs[name] for name in pyfuncitem._fixtureinfo.argnames}
+    with asyncio.Runner(debug=False, loop_factory=FACTORIES[_loop_kind(pyfuncitem)]) as runner:
+        runner.run(pyfuncitem.obj(**arguments))
+    return True
+
+
+def _loop_kind(item: pytest.Function) -> str:
+    parameters = item.callspec.params if hasattr(item, "callspec") else {}
+    return str(parameters.get("loop_kind", "asyncio"))
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Repeat a test on every loop if it is marked `all_loops` or takes `loop_kind`."""
+    marks = list(metafunc.definition.iter_markers())
+    if any(m.name == "parametrize" and "loop_kind" in str(m.args[0]) for m in marks):
+        return  # the test names its loops itself
+    if any(m.name == "all_loops" for m in marks) and "loop_kind" not in metafunc.fixturenames:
+        metafunc.fixturenames.append("loop_kind")
+    if "loop_kind" in metafunc.fixturenames:
+        metafunc.parametrize("loop_kind", list(FACTORIES))
+
+
+@pytest.fixture(autouse=True)
+def _nothing_leaks() -> Iterator[None]:
+    """Fail a test that leaves a process, a thread, a descriptor or shared memory behind."""
+    before = Snapshot.take()
+    yield
+    leaked = leaks_since(before)
+    if leaked:
+        message = f"the test left behind:\n{leaked}"
+        kill(leaked)
+        pytest.fail(message, pytrace=False)
+
+
+@pytest.fixture(scope="session")
+def chromium() -> str:
+    """The path of a Chromium or Chrome for playwright's `executable_path`."""
+    for name in (os.environ.get("CHROMIUM", ""), *_CHROMIUM_NAMES):
+        if name and (path := shutil.which(name)):
+            return path
+    pytest.fail("there is no Chromium: run `sh scripts/ensure-chromium.sh`", pytrace=False)

@@ -1,0 +1,177 @@
+"""What a test may not leave behind: child processes, threads, file descriptors, shared memory."""
+
+from __future__ import annotations
+
+import gc
+import os
+import threading
+import time
+from collections import Counter
+from dataclasses import dataclass
+from multiprocessing import forkserver, resource_tracker
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+GRACE = 3.0
+"""Seconds that a process, thread or descriptor has to go away by itself once the test is over."""
+
+_TICK = 0.01  # seconds between two looks: descriptors and shared memory offer nothing to wait on
+_FDS = Path("/proc/self/fd")
+_SHM = Path("/dev/shm")
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """What this process holds at one moment.
+
+    Attributes:
+        processes: All descendants, apart from the standard library's two helpers.
+        threads: Threads known to `threading`.
+        fds: How many descriptors there are for each target, such as ``socket:[4711]``.
+        shm: Named shared memory segments of this user.
+    """
+
+    processes: frozenset[psutil.Process]
+    threads: frozenset[threading.Thread]
+    fds: Counter[str]
+    shm: frozenset[str]
+
+    @classmethod
+    def take(cls) -> Snapshot:
+        """Look at this process now."""
+        helpers = _stdlib_helpers()
+        descendants = psutil.Process().children(recursive=True)
+        return cls(
+            processes=frozenset(p for p in descendants if p.pid not in helpers),
+            threads=frozenset(threading.enumerate()),
+            fds=_open_fds(),
+            shm=_shared_memory(),
+        )
+
+    def leaked_since(self, before: Snapshot) -> Snapshot:
+        """What is here now and was not there before."""
+        return Snapshot(
+            processes=self.processes - before.processes,
+            threads=self.threads - before.threads,
+            fds=self.fds - before.fds,
+            shm=self.shm - before.shm,
+        )
+
+    def __bool__(self) -> bool:
+        return bool(self.processes or self.threads or self.fds or self.shm)
+
+    def __str__(self) -> str:
+        lines = [f"process {_describe(p)}" for p in self.processes]
+        lines += [f"thread {t.name!r}" for t in self.threads]
+        lines += [f"{count} file descriptor(s) to {target}" for target, count in self.fds.items()]
+        lines += [f"shared memory /dev/shm/{name}" for name in self.shm]
+        return "\n".join(f"  {line}" for line in sorted(lines))
+
+
+def leaks_since(before: Snapshot, grace: float = GRACE) -> Snapshot:
+    """Wait until nothing is left over, or the grace is, and return what is left.
+
+    Args:
+        before: The snapshot from before the test.
+        grace: Seconds to wait at most.
+
+    Returns:
+        The leaks; false if there are none.
+    """
+    deadline = time.monotonic() + grace
+    leaked = Snapshot.take().leaked_since(before)
+    if leaked:
+        gc.collect()  # a process object in a reference cycle keeps its descriptors until then
+    while leaked and (left := deadline - time.monotonic()) > 0:
+        _wait_for_one(leaked, left)
+        leaked = Snapshot.take().leaked_since(before)
+    if leaked.shm:
+        mine = leaked.shm - _used_by_others(leaked.shm)
+        leaked = Snapshot(leaked.processes, leaked.threads, leaked.fds, mine)
+    return leaked
+
+
+def kill(leaked: Snapshot) -> None:
+    """End the processes that a test left, so that they cannot disturb the next one."""
+    for process in leaked.processes:
+        try:
+            process.kill()
+        except psutil.NoSuchProcess:
+            continue
+    psutil.wait_procs(leaked.processes, timeout=GRACE)
+
+
+def _wait_for_one(leaked: Snapshot, left: float) -> None:
+    if leaked.processes:
+        psutil.wait_procs(leaked.processes, timeout=left)
+    elif leaked.threads:
+        next(iter(leaked.threads)).join(left)
+    else:
+        time.sleep(_TICK)
+
+
+def _stdlib_helpers() -> dict[int, int]:
+    """Pid and descriptor of multiprocessing's two helpers: they stay as long as this process.
+
+    They are known by what the standard library itself wrote down, so a second one would be a leak.
+    """
+    tracker: Any = resource_tracker._resource_tracker
+    server: Any = forkserver._forkserver
+    held = [
+        (tracker._pid, tracker._fd),
+        (server._forkserver_pid, server._forkserver_alive_fd),
+    ]
+    return {pid: fd for pid, fd in held if pid is not None and fd is not None}
+
+
+def _open_fds() -> Counter[str]:
+    if not _FDS.is_dir():  # not Linux
+        return Counter()
+    helpers = set(_stdlib_helpers().values())
+    targets: Counter[str] = Counter()
+    for fd in os.listdir(_FDS):
+        try:
+            target = os.readlink(_FDS / fd)
+        except FileNotFoundError:  # the descriptor of the listing itself
+            continue
+        if int(fd) not in helpers:
+            targets[target] += 1
+    return targets
+
+
+def _shared_memory() -> frozenset[str]:
+    if not _SHM.is_dir():
+        return frozenset()
+    names = set()
+    with os.scandir(_SHM) as entries:
+        for entry in entries:
+            try:
+                if entry.stat(follow_symlinks=False).st_uid == os.getuid():
+                    names.add(entry.name)
+            except FileNotFoundError:
+                continue
+    return frozenset(names)
+
+
+def _used_by_others(names: frozenset[str]) -> frozenset[str]:
+    """Those segments that a process which is no descendant of ours has mapped."""
+    family = {os.getpid(), *(p.pid for p in psutil.Process().children(recursive=True))}
+    used: set[str] = set()
+    for process in psutil.process_iter():
+        if process.pid in family:
+            continue
+        try:
+            mapped = {m.path for m in process.memory_maps()}
+        except psutil.Error:
+            continue
+        used |= {name for name in names if f"{_SHM}/{name}" in mapped}
+    return frozenset(used)
+
+
+def _describe(process: psutil.Process) -> str:
+    try:
+        return f"{process.pid} ({process.status()}): {' '.join(process.cmdline())[:200]}"
+    except psutil.Error:
+        return f"{process.pid} (just gone)"

@@ -1,0 +1,103 @@
+"""What is shipped: a light, typed wheel; a lock file that installs from any index."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+import tomllib
+import zipfile
+from email import message_from_string
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+import lifepool
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+ROOT = Path(__file__).parent.parent
+PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
+LOCK = (ROOT / "requirements" / "dev.txt").read_text()
+
+
+def canonical(requirement: str) -> str:
+    """The name in a requirement, as package indexes compare it."""
+    match = re.match(r"[A-Za-z0-9._-]+", requirement)
+    assert match, requirement
+    return re.sub(r"[-_.]+", "-", match[0]).lower()
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Iterator[zipfile.ZipFile]:
+    out = tmp_path_factory.mktemp("dist")
+    subprocess.run(
+        [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", out, ROOT],
+        check=True,
+        capture_output=True,
+        timeout=50,
+    )
+    (path,) = out.glob("*.whl")
+    with zipfile.ZipFile(path) as opened:
+        yield opened
+
+
+def test_the_wheel_holds_the_package_its_type_marker_and_its_licence(
+    wheel: zipfile.ZipFile,
+) -> None:
+    names = wheel.namelist()
+    tops = {name.split("/")[0] for name in names}
+    assert tops == {"lifepool", "lifepool-0.1.0.dist-info"}
+    assert "lifepool/py.typed" in names
+    assert any(name.endswith("/licenses/LICENSE") for name in names)
+
+
+def test_the_wheel_holds_every_source_file(wheel: zipfile.ZipFile) -> None:
+    sources = {path.relative_to(ROOT / "src").as_posix() for path in (ROOT / "src").rglob("*.py")}
+    assert sources <= set(wheel.namelist())
+
+
+def test_the_core_asks_for_no_other_package(wheel: zipfile.ZipFile) -> None:
+    metadata = message_from_string(wheel.read("lifepool-0.1.0.dist-info/METADATA").decode())
+    required = metadata.get_all("Requires-Dist", [])
+    assert required, "the extras are missing"
+    assert all("extra ==" in requirement for requirement in required)
+
+
+def test_the_public_names_load_with_the_standard_library_alone() -> None:
+    source = Path(lifepool.__file__).parent.parent
+    program = (
+        f"import sys; sys.path.insert(0, {str(source)!r})\n"
+        "import lifepool\n"
+        "for name in lifepool.__all__: getattr(lifepool, name)\n"
+        "assert lifepool.__all__\n"
+    )
+    # -S: without site-packages, so an import of anything that is not standard fails.
+    done = subprocess.run(
+        [sys.executable, "-I", "-S", "-c", program],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=50,
+    )
+    assert done.returncode == 0, done.stderr
+
+
+def test_the_lock_names_no_address() -> None:
+    assert not re.findall(r"\w+://|--index|--extra-index|--find-links", LOCK)
+
+
+def test_every_locked_package_is_pinned_with_a_hash() -> None:
+    entries = re.findall(r"(?m)^(\S+==\S+)((?:.*\\\n)*.*)", LOCK)
+    assert len(entries) > 20
+    assert [name for name, rest in entries if "--hash=sha256:" not in rest] == []
+
+
+def test_every_declared_package_is_locked() -> None:
+    project = PYPROJECT["project"]
+    groups = [*project["optional-dependencies"].values(), *PYPROJECT["dependency-groups"].values()]
+    declared = {canonical(r) for group in groups for r in group if isinstance(r, str)}
+    locked = {canonical(line) for line in LOCK.splitlines() if re.match(r"\w", line)}
+    assert declared - locked == set()
