@@ -13,7 +13,6 @@ from benchmarks.harness import Plan, Sample
 from benchmarks.sizing import available_cpus
 
 RESULTS = Path(__file__).parent / "results"
-ROUNDS = 5
 LOOPS = ("asyncio", "uvloop")
 
 
@@ -22,10 +21,8 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("case", nargs="*", help=f"one of {', '.join(CASES)}; all if none is named")
     parser.add_argument("--quick", action="store_true", help="smoke run: no meaningful figures")
-    parser.add_argument("--rounds", type=positive, help=f"rounds (default {ROUNDS}, quick 1)")
-    parser.add_argument(
-        "--loop", choices=(*LOOPS, "both"), help="event loop (default both, quick asyncio)"
-    )
+    parser.add_argument("--rounds", type=positive, help="rounds (default: the case's own, 5 or more; quick 1)")
+    parser.add_argument("--loop", choices=(*LOOPS, "both"), help="event loop (default both, quick asyncio)")
     parser.add_argument("--contender", action="append", help="only these (may be repeated)")
     parser.add_argument("--workers", type=positive, default=available_cpus(), help="in each pool")
     parser.add_argument("--set", type=setting, action="append", default=[], metavar="NAME=NUMBER")
@@ -35,7 +32,8 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     for name in options.case:
         if name not in CASES:
             parser.error(f"there is no case {name!r}; choose from {', '.join(CASES)}")
-    options.rounds = options.rounds or (1 if options.quick else ROUNDS)
+    if options.quick:
+        options.rounds = options.rounds or 1
     options.loop = options.loop or ("asyncio" if options.quick else "both")
     options.name = options.name or ("quick" if options.quick else "bench")
     return options
@@ -67,7 +65,8 @@ def plans_of(options: argparse.Namespace) -> list[Plan]:
         contenders = chosen_contenders(case, options)
         parameters = merged(case.quick if options.quick else case.full, overrides)
         loops = wanted if case.loops else wanted[:1]
-        plans += [Plan(case, loop, contenders, parameters) for loop in loops if contenders]
+        rounds = options.rounds or case.rounds
+        plans += [Plan(case, loop, contenders, parameters, rounds) for loop in loops if contenders]
     return plans
 
 
@@ -94,12 +93,12 @@ def announce(sample: Sample) -> None:
     print(f"{place}: {sample.error or figures}", file=sys.stderr, flush=True)
 
 
-def measure_all(plans: Sequence[Plan], rounds: int) -> list[Sample]:
+def measure_all(plans: Sequence[Plan]) -> list[Sample]:
     """Return every sample of every plan; an interrupted run returns what it has."""
     samples: list[Sample] = []
     try:
         for plan in plans:
-            samples += harness.run(plan, rounds, announce)
+            samples += harness.run(plan, announce)
     except KeyboardInterrupt:
         print("interrupted: the result holds what was measured so far", file=sys.stderr)
     return samples
@@ -109,7 +108,7 @@ def write(options: argparse.Namespace, plans: Sequence[Plan], samples: Sequence[
     """Write the JSON and the Markdown file, print the tables, and return the JSON file's path."""
     about = environment.describe()
     tables = {(plan.case.name, plan.loop): report.rows_of(plan, samples) for plan in plans}
-    result = harness.to_json(about, plans, samples, options.rounds)
+    result = harness.to_json(about, plans, samples)
     result["quick"] = options.quick
     result["summary"] = [
         {"case": case, "loop": loop, "rows": [report.to_json(row) for row in rows]}
@@ -123,7 +122,7 @@ def write(options: argparse.Namespace, plans: Sequence[Plan], samples: Sequence[
     options.output.mkdir(parents=True, exist_ok=True)
     target: Path = options.output / f"{options.name}.json"
     target.write_text(json.dumps(result, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-    page = report.markdown_page(about, pages, options.rounds)
+    page = report.markdown_page(about, pages)
     target.with_suffix(".md").write_text(page, encoding="utf-8")
     return target
 
@@ -132,7 +131,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the benchmarks; return 1 if a measurement failed, 0 otherwise."""
     options = parse(arguments)
     plans = plans_of(options)
-    samples = measure_all(plans, options.rounds)
+    samples = measure_all(plans)
     print(f"written to {write(options, plans, samples)} and .md beside it")
     if options.quick:
         print("This was a smoke run: it shows that the harness works, its figures mean nothing.")

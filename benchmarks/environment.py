@@ -76,9 +76,7 @@ def _version(package: str) -> str | None:
 
 def _output(*command: str) -> str | None:
     try:
-        done = subprocess.run(
-            command, capture_output=True, text=True, check=True, timeout=COMMAND_BOUND
-        )
+        done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=COMMAND_BOUND)
     except (OSError, subprocess.SubprocessError):
         return None
     return done.stdout.strip()

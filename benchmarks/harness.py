@@ -47,17 +47,17 @@ class Plan:
     loop: str
     contenders: tuple[str, ...]
     parameters: Parameters
+    rounds: int
 
 
-def run(plan: Plan, rounds: int, announce: Callable[[Sample], None]) -> Iterator[Sample]:
+def run(plan: Plan, announce: Callable[[Sample], None]) -> Iterator[Sample]:
     """Measure every contender of a plan once a round.
 
     Args:
-        plan: what to measure.
-        rounds: how often.
+        plan: what to measure, and how often.
         announce: called with each sample as soon as it is there.
     """
-    for index in range(rounds):
+    for index in range(plan.rounds):
         for contender in rotated(plan.contenders, index):
             sample = measure(plan, contender, index)
             announce(sample)
@@ -143,18 +143,16 @@ def explain(returncode: int, timeout: float, messages: Path) -> str:
     return "\n".join([reason, *text[-MESSAGE_LINES:]])
 
 
-def to_json(
-    environment: dict[str, object], plans: Sequence[Plan], samples: Sequence[Sample], rounds: int
-) -> dict[str, object]:
+def to_json(environment: dict[str, object], plans: Sequence[Plan], samples: Sequence[Sample]) -> dict[str, object]:
     """Return a run as it is written to its result file: what, where, and every sample."""
     return {
         "environment": environment,
-        "rounds": rounds,
         "plans": [
             {
                 "case": plan.case.name,
                 "title": plan.case.title,
                 "loop": plan.loop,
+                "rounds": plan.rounds,
                 "contenders": plan.contenders,
                 "parameters": dict(plan.parameters),
                 "metrics": [asdict(metric) for metric in plan.case.metrics],

@@ -28,9 +28,7 @@ def _from_proc() -> list[tuple[int, int, str]]:
 
 
 def _from_ps() -> list[tuple[int, int, str]]:
-    listing = subprocess.run(
-        ["ps", "-A", "-o", "pid=,pgid=,stat="], capture_output=True, text=True, check=True
-    )
+    listing = subprocess.run(["ps", "-A", "-o", "pid=,pgid=,stat="], capture_output=True, text=True, check=True)
     fields = [line.split() for line in listing.stdout.splitlines()]
     return [(int(pid), int(group), state[0]) for pid, group, state in fields]
 

@@ -40,9 +40,7 @@ def _row(contender: str, plan: Plan, samples: Sequence[Sample]) -> Row:
     own = [sample for sample in samples if sample.contender == contender]
     good = [sample for sample in own if not sample.error]
     metrics = {
-        metric.name: Spread.of([sample.metrics[metric.name] for sample in good])
-        for metric in plan.case.metrics
-        if good
+        metric.name: Spread.of([sample.metrics[metric.name] for sample in good]) for metric in plan.case.metrics if good
     }
     return Row(
         contender,
@@ -117,7 +115,8 @@ def _remark(row: Row) -> str:
 def heading(plan: Plan) -> str:
     """Return what a table is about."""
     loop = f", {plan.loop}" if plan.case.loops else ""
-    return f"{plan.case.title} ({plan.case.name}{loop})"
+    rounds = "1 round" if plan.rounds == 1 else f"{plan.rounds} rounds"
+    return f"{plan.case.title} ({plan.case.name}{loop}, {rounds})"
 
 
 def text_table(plan: Plan, rows: Sequence[Row]) -> str:
@@ -143,7 +142,7 @@ def markdown_table(plan: Plan, rows: Sequence[Row]) -> str:
     return "\n".join([f"### {heading(plan)}", "", *lines, ""])
 
 
-def markdown_page(environment: dict[str, Any], tables: Sequence[str], rounds: int) -> str:
+def markdown_page(environment: dict[str, Any], tables: Sequence[str]) -> str:
     """Return a whole run as a page."""
     packages = environment["packages"].items()
     versions = ", ".join(f"{name} {version}" for name, version in packages if version)
@@ -151,7 +150,7 @@ def markdown_page(environment: dict[str, Any], tables: Sequence[str], rounds: in
         f"{environment['date']}, {environment['cpu']}, {environment['cpus']} CPUs, "
         f"{environment['system']} {environment['kernel']}, {environment['python']}, "
         f"commit {environment['commit']}. {versions}.\n\n"
-        f'Medians of {rounds} interleaved rounds (smallest-largest). "lifepool better" is the '
+        'Medians of interleaved rounds (smallest-largest). "lifepool better" is the '
         f"median of the ratios within each round."
     )
     return "\n".join(["# Benchmark", "", about, "", *tables])

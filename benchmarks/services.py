@@ -34,8 +34,9 @@ def per_request(workers: int) -> "FastAPI":
     """Return the service as people first write it: a pool made and torn down in the handler."""
     from concurrent.futures import ProcessPoolExecutor
 
-    from examples.domains.extract import find_domains
     from fastapi import FastAPI
+
+    from examples.domains.extract import find_domains
 
     async def extract(text: str) -> list[str]:
         loop = asyncio.get_running_loop()
@@ -49,8 +50,9 @@ def long_lived(workers: int) -> "FastAPI":
     """Return the service over one standard pool, made and shut down by the lifespan."""
     from concurrent.futures import Executor, ProcessPoolExecutor
 
-    from examples.domains.extract import find_domains
     from fastapi import FastAPI
+
+    from examples.domains.extract import find_domains
 
     executor: Executor
 
@@ -68,9 +70,9 @@ def long_lived(workers: int) -> "FastAPI":
 
 def lifepool(workers: int) -> "FastAPI":
     """Return the service over lifepool, as its README shows it."""
-    from examples.domains.extract import find_domains
     from fastapi import FastAPI
 
+    from examples.domains.extract import find_domains
     from lifepool import Pool
 
     pool = Pool(max_workers=workers)

@@ -48,9 +48,7 @@ class Spread:
         return cls(median(values), min(values), max(values), len(values))
 
 
-def ratios_per_round(
-    subject: Mapping[int, float], peer: Mapping[int, float], *, lower_is_better: bool
-) -> list[float]:
+def ratios_per_round(subject: Mapping[int, float], peer: Mapping[int, float], *, lower_is_better: bool) -> list[float]:
     """Return how many times better the subject was than the peer in each round both have.
 
     Both ran within seconds of each other in a round, so drift of the machine (other load, clock

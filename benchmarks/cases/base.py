@@ -41,6 +41,7 @@ class Case:
         quick: parameters of a smoke run; its figures mean nothing.
         requires: packages that a contender needs; it is left out where one is not installed.
         loops: whether the kind of event loop matters.
+        rounds: of a real run; more where a figure differs much from one process to the next.
         timeout: seconds after which one measurement is ended.
     """
 
@@ -54,6 +55,7 @@ class Case:
     quick: Parameters
     requires: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     loops: bool = True
+    rounds: int = 5
     timeout: float = 60.0
 
     def missing(self, contender: str) -> tuple[str, ...]:

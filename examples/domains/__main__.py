@@ -15,16 +15,25 @@ DRAIN_TIMEOUT = 30  # seconds that running requests get to finish after Ctrl-C o
 def main() -> None:
     """Say where to look, and serve until a signal comes."""
     host = os.environ.get("HOST", "127.0.0.1")
-    port = free_port(host, int(os.environ.get("PORT", "8000")))
-    workers = os.environ.setdefault("WEB_CONCURRENCY", os.environ.get("WORKERS", "1"))
+    port = free_port(host, setting("PORT", 8000))
+    workers = setting("WORKERS", 1)
+    os.environ["WEB_CONCURRENCY"] = str(workers)  # the pools of several servers share the CPUs
     print(where_to_look(f"http://{host}:{port}"), flush=True)
     uvicorn.run(
         "examples.domains.app:app",
         host=host,
         port=port,
-        workers=int(workers),
+        workers=workers,
         timeout_graceful_shutdown=DRAIN_TIMEOUT,
     )
+
+
+def setting(name: str, default: int) -> int:
+    """Read a whole number from the environment; leave with a clear message if it is none."""
+    value = os.environ.get(name, str(default))
+    if not (value.isascii() and value.isdigit()):
+        sys.exit(f"{name}={value!r} must be a whole number, such as {default}.")
+    return int(value)
 
 
 def free_port(host: str, port: int) -> int:
@@ -33,9 +42,7 @@ def free_port(host: str, port: int) -> int:
         with socket.create_server((host, port)) as server:
             return int(server.getsockname()[1])
     except OSError as error:
-        sys.exit(
-            f"Cannot listen on {host}:{port}: {error.strerror}. Try another: PORT={port + 1} ..."
-        )
+        sys.exit(f"Cannot listen on {host}:{port}: {error.strerror}. Set PORT or HOST to another.")
 
 
 def where_to_look(url: str) -> str:

@@ -111,7 +111,7 @@ async def find_all(pool: Pool, text: str) -> list[str]:
     count = chunk_count(len(text), pool.max_workers)
     if count == 1:
         return await pool.run(find_domains, text)
-    found = await pool.gather(find_domains, split_on_whitespace(text, count))
+    found = await pool.gather(find_domains, split_on_whitespace(text, count), chunksize=1)
     return list(itertools.chain.from_iterable(found))
 
 
@@ -125,7 +125,7 @@ async def upload(request: Request, pool: PoolDep, response: Response) -> Counted
     started = perf_counter()
     tally = Tally(LIMITS.max_names)
     async with aclosing(uploads.chunks(request, LIMITS)) as texts:
-        async for found in pool.map(count_domains, texts):
+        async for found in pool.map(count_domains, texts, chunksize=1):
             tally.add(found)
     response.headers["Server-Timing"] = server_timing(started)
     return Counted(count=tally.count, counts=tally.most_common(), truncated=tally.truncated)

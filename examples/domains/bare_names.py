@@ -44,7 +44,7 @@ def is_doubtful(written: str, registrable: str, before: str, after: str) -> bool
         suffix in _FILES
         or (suffix in _WORDS and all(label.isalpha() for label in rest))
         or (suffix in _COUNTRIES and before in ("/", "\\"))
-        or after == "("  # a call
+        or (after == "(" and len(rest) == 1)  # a call: "lpeg.Cc("
         or (rest[-1][0].islower() and last[0].isupper())  # "the end.In", "flags.TC": a sentence or a constant
         or rest[0].lower() in _OWNERS
         or rest[-1].lower() in _TEMPLATES

@@ -22,6 +22,7 @@ import re
 import unicodedata
 from collections.abc import Iterator
 from functools import cache, lru_cache
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from examples.domains.bare_names import is_doubtful
@@ -129,7 +130,7 @@ def _names(text: str, start: int, end: int) -> Iterator[str]:
     if written.isascii():
         # Almost every run ends here: "e.g", "3.14", "os.path".
         last_label = _UP_TO_LAST_DOT.sub("", written).strip("_)]}")
-        if not _is_top_level(last_label.lower()):
+        if last_label.lower() not in _top_level():
             return
         parts = [written]
     else:
@@ -139,8 +140,7 @@ def _names(text: str, start: int, end: int) -> Iterator[str]:
     before[0] = text[max(0, start - 8) : start]
     after[-1] = text[end : end + CONTEXT]
     for part, left, right in zip(parts, before, after, strict=True):
-        name = _name(part, left, right)
-        if name is not None:
+        if _ONE_DOT.search(part) and (name := _name(part, left, right)):
             yield name
 
 
@@ -220,16 +220,25 @@ def _registrable(name: str) -> str | None:
     return _suffixes().privatesuffix(name)
 
 
-@lru_cache(maxsize=1 << 14)
-def _is_top_level(label: str) -> bool:
-    return _suffixes().publicsuffix(f"a.a.{label}") is not None
-
-
 @cache
 def _suffixes() -> "PublicSuffixList":
     from publicsuffixlist import PublicSuffixList
 
     return PublicSuffixList(only_icann=True, accept_unknown=False)
+
+
+@cache
+def _top_level() -> frozenset[str]:
+    """Return the last label of every rule, for a quick look before the full one (a tenth of its time).
+
+    Some top levels, `.za` for one, are in the list only through what is below them.
+    """
+    from publicsuffixlist import PSLFILE
+
+    icann = Path(PSLFILE).read_text(encoding="utf-8").partition("===END ICANN DOMAINS===")[0]
+    rules = (line.strip() for line in icann.splitlines() if not line.startswith("//"))
+    labels = {rule.rpartition(".")[2] for rule in rules if rule}
+    return frozenset(label.encode("idna").decode("ascii") for label in labels)
 
 
 @cache

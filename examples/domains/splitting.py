@@ -9,7 +9,7 @@ import re
 
 from examples.domains.extract import CONTEXT, MAX_RUN, runs
 
-__all__ = ["MIN_CHUNK", "StreamSplitter", "chunk_count", "split_on_whitespace"]
+__all__ = ["LEAST_TOKEN", "MIN_CHUNK", "StreamSplitter", "chunk_count", "split_on_whitespace"]
 
 # Characters. The extractor reads 25 to 45 million characters of prose a second (measured), so this
 # is about 1 ms of work, where one more task costs 0.2 ms of round trip: below it a split gains little.
@@ -21,7 +21,7 @@ _FIRST_DOT = re.compile(r"[.\uff0e\u3002\uff61\[({\\%]")
 # Characters. What is left of a run that is too long to be a name must still be too long, even when
 # the cut went through a bracketed dot and its remains fall off.
 _OVERLONG = MAX_RUN + 16
-_LEAST_TOKEN = 8 * _OVERLONG  # so that a forced cut always leaves most of the text behind
+LEAST_TOKEN = 8 * _OVERLONG  # so that a forced cut takes most of what is held
 
 
 def chunk_count(length: int, workers: int) -> int:
@@ -76,9 +76,9 @@ class StreamSplitter:
     """
 
     def __init__(self, piece_size: int = 256 * 1024, max_token: int = 64 * 1024) -> None:
-        if piece_size < 1 or max_token < _LEAST_TOKEN:
+        if piece_size < 1 or max_token < LEAST_TOKEN:
             raise ValueError(
-                f"piece_size must be at least 1 and max_token at least {_LEAST_TOKEN} characters, "
+                f"piece_size must be at least 1 and max_token at least {LEAST_TOKEN} characters, "
                 f"not {piece_size} and {max_token}"
             )
         self._piece_size = piece_size

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
+    from lifepool._engine.handle import TaskHandle as TaskHandle
+    from lifepool._inside import report_progress as report_progress
     from lifepool.errors import BackendError as BackendError
     from lifepool.errors import BackendUnavailable as BackendUnavailable
     from lifepool.errors import BackendUnsupported as BackendUnsupported
@@ -24,7 +26,7 @@ if TYPE_CHECKING:
     from lifepool.errors import TaskTimeout as TaskTimeout
     from lifepool.errors import WorkerLost as WorkerLost
     from lifepool.errors import WorkerStartError as WorkerStartError
-    from lifepool._engine.handle import TaskHandle as TaskHandle
+    from lifepool.integrations.fastapi import PoolDep as PoolDep
     from lifepool.pool import Pool as Pool
     from lifepool.statistics import PoolStatistics as PoolStatistics
 
@@ -32,6 +34,8 @@ _HOMES = {
     "Pool": "lifepool.pool",
     "TaskHandle": "lifepool._engine.handle",
     "PoolStatistics": "lifepool.statistics",
+    "report_progress": "lifepool._inside",
+    "PoolDep": "lifepool.integrations.fastapi",
     **dict.fromkeys(
         (
             "BackendError",
@@ -52,7 +56,8 @@ _HOMES = {
     ),
 }
 
-__all__ = sorted([*_HOMES, "__version__"])  # noqa: PLE0605 - built from the one table above
+# PoolDep needs FastAPI, which a star import must not ask for.
+__all__ = sorted([*_HOMES.keys() - {"PoolDep"}, "__version__"])
 
 
 def __getattr__(name: str) -> object:

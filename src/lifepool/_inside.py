@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 GUARD_HINT = (
     "the script starts a pool or a server as soon as it is imported, and workers import it: put the call under "

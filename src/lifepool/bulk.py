@@ -29,9 +29,9 @@ def bulk_size(chunksize: int | Literal["auto"], buffer: int | None, workers: int
     Raises:
         ValueError: If either argument makes no sense.
     """
-    if chunksize != "auto" and (not isinstance(chunksize, int) or chunksize < 1):
+    if chunksize != "auto" and not _is_count(chunksize):
         raise ValueError(f"chunksize={chunksize!r}: expected 'auto' or a whole number >= 1")
-    if buffer is not None and (not isinstance(buffer, int) or buffer < 1):
+    if buffer is not None and not _is_count(buffer):
         raise ValueError(f"buffer={buffer!r}: expected None or a whole number >= 1")
     window = CHUNKS_PER_WORKER * workers
     if buffer is None:
@@ -40,6 +40,10 @@ def bulk_size(chunksize: int | Literal["auto"], buffer: int | None, workers: int
         window = min(window, buffer)
         most = buffer // window
     return ChunkSizer(None if chunksize == "auto" else chunksize, most), window
+
+
+def _is_count(value: object) -> bool:
+    return isinstance(value, int) and value >= 1
 
 
 async def map_chunks(
@@ -207,4 +211,3 @@ class _Source:
 async def _anext(source: AsyncIterator[Any] | None) -> Any:
     assert source is not None  # noqa: S101 - only asked of asynchronous sources
     return await anext(source)
-

@@ -10,16 +10,19 @@ from __future__ import annotations
 
 import pickle
 import traceback
-from types import TracebackType
+from typing import TYPE_CHECKING
 
 from lifepool.errors import TaskError
+
+if TYPE_CHECKING:
+    from types import TracebackType
 
 PROTOCOL = 5
 #: Tracebacks are text for people; past this they are cut in the middle.
 MAX_TRACEBACK_CHARS = 32_000
 
 
-class RemoteTraceback(Exception):  # noqa: N818 - not an error, the story of one; the name that people know
+class RemoteTraceback(Exception):
     """The worker's traceback, as the cause of the exception that the task raised."""
 
     def __init__(self, text: str) -> None:
@@ -51,7 +54,7 @@ def decode_error(payload: bytes | memoryview) -> BaseException:
     try:
         how, pickled, summary, story = pickle.loads(payload)
         error = _rebuild(how, pickled)
-    except Exception as failure:  # noqa: BLE001 - the class is not importable here, or its __setstate__ raises
+    except Exception as failure:
         error, summary = None, f"an exception that could not be rebuilt here: {failure!r}"
         story = ""
     if error is None:
@@ -78,7 +81,7 @@ def _survives(error: BaseException, pickled: bytes) -> bool:
     try:
         copy = pickle.loads(pickled)
         return type(copy) is type(error) and len(copy.args) == len(error.args)
-    except Exception:  # noqa: BLE001 - the classic: __init__ with arguments of its own
+    except Exception:
         return False
 
 
@@ -94,7 +97,7 @@ def _in_parts(error: BaseException) -> bytes | None:
         return None
     try:
         _rebuild("parts", pickled)
-    except Exception:  # noqa: BLE001 - a __new__ of its own
+    except Exception:
         return None
     return pickled
 
@@ -102,14 +105,14 @@ def _in_parts(error: BaseException) -> bytes | None:
 def _pickled(value: object) -> bytes | None:
     try:
         return pickle.dumps(value, PROTOCOL)
-    except Exception:  # noqa: BLE001 - users' __reduce__ raises anything
+    except Exception:
         return None
 
 
 def _text(value: object) -> str:
     try:
         return str(value)
-    except Exception:  # noqa: BLE001 - a __str__ that raises
+    except Exception:
         return f"<{type(value).__qualname__} whose str() raises>"
 
 
@@ -119,7 +122,7 @@ def _story(error: BaseException) -> str:
     start = start.tb_next if start is not None and start.tb_next is not None else start
     try:
         text = "".join(traceback.format_exception(type(error), error, start))
-    except Exception:  # noqa: BLE001 - a __repr__ or __notes__ that raises
+    except Exception:
         text = f"{type(error).__qualname__} (its traceback could not be shown)\n"
     if len(text) > MAX_TRACEBACK_CHARS:
         half = MAX_TRACEBACK_CHARS // 2

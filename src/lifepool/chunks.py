@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from lifepool.carrying import encode_error
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
 
 #: Seconds a chunk should take: a hundred times what sending it costs, and short enough to share work out evenly.
 TARGET_S = 10e-3
@@ -29,7 +31,7 @@ class ChunkResult(NamedTuple):
     run_s: float
 
 
-def run_chunk(fn: Callable[[Any], Any], items: Sequence[Any], go_on: bool) -> ChunkResult:  # noqa: FBT001 - sent positionally
+def run_chunk(fn: Callable[[Any], Any], items: Sequence[Any], go_on: bool) -> ChunkResult:
     """Call ``fn`` with each item. Runs in a worker.
 
     Args:
@@ -43,7 +45,7 @@ def run_chunk(fn: Callable[[Any], Any], items: Sequence[Any], go_on: bool) -> Ch
     for index, item in enumerate(items):
         try:
             values.append(fn(item))
-        except Exception as error:  # noqa: BLE001 - it is the user's, and the caller gets it
+        except Exception as error:
             values.append(None)
             errors[index] = encode_error(error)
             if not go_on:

@@ -167,9 +167,7 @@ def _workers(
         smallest = largest
     if smallest > largest:
         label = _label("min_workers", sources)
-        raise ValueError(
-            _refusal(label, smallest, f"at most max_workers, which is {largest} ({source})")
-        )
+        raise ValueError(_refusal(label, smallest, f"at most max_workers, which is {largest} ({source})"))
     return {
         "max_workers": largest,
         "min_workers": smallest,
@@ -344,8 +342,7 @@ def _line(value: object) -> str:
 # --- the table ------------------------------------------------------------------------------------
 
 _DEFAULTS = {
-    each.name: None if each.default is dataclasses.MISSING else each.default
-    for each in dataclasses.fields(PoolConfig)
+    each.name: None if each.default is dataclasses.MISSING else each.default for each in dataclasses.fields(PoolConfig)
 }
 
 

@@ -9,22 +9,25 @@ import logging
 import time
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from types import TracebackType
-from typing import Any, Generic, Literal, ParamSpec, Self, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Generic, Literal, ParamSpec, Self, TypeVar, overload
 
 from lifepool import _inside
+from lifepool._core.admission import NOT_STARTED_HINT
 from lifepool._core.policy import Limits
-from lifepool._core.scheduler import NOT_STARTED_HINT
 from lifepool._core.states import PoolState
 from lifepool._engine.engine import Engine, TaskOptions
-from lifepool._engine.handle import TaskHandle
-from lifepool.backends.base import Backend
 from lifepool.backends.select import check_backend, make_backend
 from lifepool.bulk import bulk_size, map_chunks
 from lifepool.config import PoolConfig, resolve
 from lifepool.errors import PoolClosed
 from lifepool.reference import Reference
 from lifepool.statistics import HistogramSnapshot, PoolStatistics
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+    from lifepool._engine.handle import TaskHandle
+    from lifepool.backends.base import Backend
 
 logger = logging.getLogger("lifepool")
 
@@ -209,7 +212,7 @@ class Pool:
         self,
         fn: Callable[..., T],
         *args: Any,
-        timeout: float | None = None,  # noqa: ASYNC109 - the pool enforces it, in the worker too
+        timeout: float | None = None,
         retries: int = 0,
         priority: int = 0,
         retry_on: type[Exception] | tuple[type[Exception], ...] = (),
@@ -323,7 +326,7 @@ class Pool:
         *,
         return_exceptions: bool = False,
         chunksize: int | Literal["auto"] = "auto",
-        timeout: float | None = None,  # noqa: ASYNC109 - the pool enforces it, in the worker too
+        timeout: float | None = None,
         retries: int = 0,
         priority: int = 0,
     ) -> list[R]:

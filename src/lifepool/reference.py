@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import importlib
 import operator
-from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 
 def resolve(module: str, qualname: str) -> Callable[..., Any]:

@@ -85,9 +85,7 @@ def cpu_budget(
     host = host_cpus or os.cpu_count() or 1
     limits = [*_scheduler_limits(host, affinity), *_cgroup_limits(_Files(root, ignored))]
     tightest = min(limits, key=lambda limit: limit.cpus)
-    servers = _server_processes(
-        environ, sys.argv if argv is None else argv, process or _current_process(), ignored
-    )
+    servers = _server_processes(environ, sys.argv if argv is None else argv, process or _current_process(), ignored)
     return CpuBudget(
         workers=max(1, math.floor(tightest.cpus / servers.count)),
         cpus=tightest.cpus,
@@ -268,9 +266,7 @@ _SERVERS = {
 _OTHER_PROGRAM = _Server((), ("WEB_CONCURRENCY",))
 
 
-def _server_processes(
-    environ: Mapping[str, str], argv: Sequence[str], process: object, ignored: list[str]
-) -> _Servers:
+def _server_processes(environ: Mapping[str, str], argv: Sequence[str], process: object, ignored: list[str]) -> _Servers:
     configured = _from_configuration(process)
     if configured is not None:
         return configured

@@ -77,7 +77,7 @@ def test_the_service_case_gets_right_answers_from_each_server(tmp_path: Path, va
 def test_a_measurement_that_does_not_end_is_killed_and_reported() -> None:
     case = replace(CASES["latency"], timeout=0.5)
     endless = {"duration": 600.0, "warmup": 0.0, "workers": 1}
-    plan = harness.Plan(case, "asyncio", ("standard",), endless)
+    plan = harness.Plan(case, "asyncio", ("standard",), endless, rounds=1)
     sample = harness.measure(plan, "standard", 0)
     assert sample.metrics == {}
     assert sample.error is not None
@@ -86,7 +86,7 @@ def test_a_measurement_that_does_not_end_is_killed_and_reported() -> None:
 
 def test_a_failing_measurement_is_reported_with_its_message() -> None:
     broken = {"workers": 1, "duration": 0.01}
-    plan = harness.Plan(CASES["latency"], "asyncio", ("standard",), broken)
+    plan = harness.Plan(CASES["latency"], "asyncio", ("standard",), broken, rounds=1)
     sample = harness.measure(plan, "standard", 0)
     assert sample.error is not None
     assert "KeyError: 'warmup'" in sample.error

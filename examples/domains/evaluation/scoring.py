@@ -12,7 +12,7 @@ from pathlib import Path
 
 from examples.domains.extract import find_domains
 
-__all__ = ["FINDERS", "SAMPLE", "Score", "Snippet", "errors", "load_sample", "score"]
+__all__ = ["FINDERS", "SAMPLE", "Finder", "Score", "Snippet", "errors", "load_sample", "score"]
 
 SAMPLE = Path(__file__).with_name("sample.jsonl")
 _NAIVE = re.compile(r"(?:[a-zA-Z0-9-]+\.)+[a-zA-Z]{2,}")

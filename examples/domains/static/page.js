@@ -148,6 +148,8 @@ function complain({ detail, hint }) {
 
 function busy(now) {
   document.querySelector("main").setAttribute("aria-busy", String(now));
+  // On a phone the answer comes below the fold: go there.
+  if (!now && matchMedia("(max-width: 56rem)").matches) $("results-title").scrollIntoView();
 }
 
 // ---- taking away ----

@@ -5,10 +5,13 @@ The fleet keeps its own books and decides nothing about tasks; it never emits a 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 from lifepool._core.policy import OVERRUN_S, Limits
 from lifepool._core.states import WORKER_TRANSITIONS, WorkerState, moved
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 #: States in which a worker counts towards max_workers; one that is on its way out makes room for its successor.
 _COUNTED = (WorkerState.STARTING, WorkerState.READY, WorkerState.BUSY)

@@ -134,9 +134,7 @@ class FrameReader:
             room = self.buffer()
             count = min(len(room), len(rest))
             room[:count] = rest[:count]
-            frames += [
-                Frame(f.kind, f.task, f.extra, memoryview(bytes(f.payload))) for f in self.received(count)
-            ]
+            frames += [Frame(f.kind, f.task, f.extra, memoryview(bytes(f.payload))) for f in self.received(count)]
             rest = rest[count:]
         return frames
 

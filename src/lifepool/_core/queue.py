@@ -112,13 +112,15 @@ class TaskQueue:
         """How many different fair keys have waiting tasks."""
         return len(self._waiting_by_key)
 
+    def numbers(self) -> list[int]:
+        """All waiting tasks, in no particular order."""
+        return list(self._entries)
+
     def waiting_of(self, fair_key: str) -> int:
         """How many tasks of this key wait."""
         return self._waiting_by_key.get(fair_key, 0)
 
-    def push(
-        self, task: int, *, priority: int, fair_key: str | None, submitted: float, front: bool = False
-    ) -> None:
+    def push(self, task: int, *, priority: int, fair_key: str | None, submitted: float, front: bool = False) -> None:
         """Add a task; ``front`` puts one that comes back from a worker before its peers."""
         entry = self._entries[task] = _Entry(task, priority, fair_key, submitted)
         lane = self._lanes.get(priority)

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections import Counter
+from typing import TYPE_CHECKING
 
-from lifepool._core.states import TaskState
+if TYPE_CHECKING:
+    from lifepool._core.states import TaskState
 
 #: Upper bounds of the histogram buckets in seconds: 1, 2.5, 5 in each decade from 50 us (half a round trip) to 500 s.
 #: Fixed, so that a snapshot is cheap and snapshots of several processes can be added up.

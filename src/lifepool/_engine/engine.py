@@ -11,21 +11,24 @@ import contextlib
 import logging
 import time
 from collections import deque
-from collections.abc import Callable
 from dataclasses import dataclass
 from random import random as default_random
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from lifepool._core import commands as do
 from lifepool._core import events as on
-from lifepool._core.policy import Limits
 from lifepool._core.scheduler import Scheduler
 from lifepool._core.states import PoolState, TaskState
 from lifepool._engine.handle import TaskHandle
 from lifepool._engine.snapshot import snapshot
-from lifepool.backends.base import Backend
 from lifepool.errors import InternalError, PoolClosed, PoolError, QueueFull
-from lifepool.statistics import PoolStatistics
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from lifepool._core.policy import Limits
+    from lifepool.backends.base import Backend
+    from lifepool.statistics import PoolStatistics
 
 logger = logging.getLogger("lifepool")
 
@@ -131,9 +134,7 @@ class Engine:
             raise refusal
         payload = self._backend.prepare(fn, args)
         self._last_task = number = self._last_task + 1
-        handle: TaskHandle[Any] = TaskHandle(
-            self, number, payload, options.retry_on, abandon=options.abandon
-        )
+        handle: TaskHandle[Any] = TaskHandle(self, number, payload, options.retry_on, abandon=options.abandon)
         self._handles[number] = handle
         self.feed(
             on.TaskSubmitted(
@@ -150,7 +151,7 @@ class Engine:
     def cancel(self, handle: TaskHandle[Any]) -> None:
         """The handle was cancelled: drop or break off its task."""
         if handle.id in self._handles:
-            self.feed(on.TaskCancelled(handle.id, handle._abandon))  # noqa: SLF001 - the handle is the engine's own
+            self.feed(on.TaskCancelled(handle.id, handle._abandon))
 
     def task_state(self, task: int) -> TaskState | None:
         """The state of a task without an outcome."""
@@ -207,15 +208,15 @@ class Engine:
         handle = self._handles.get(task)
         retryable = False
         if handle is not None:
-            handle._value, handle._error = value, error  # noqa: SLF001
-            retryable = error is not None and isinstance(error, handle._retry_on)  # noqa: SLF001
+            handle._value, handle._error = value, error
+            retryable = error is not None and isinstance(error, handle._retry_on)
         self.feed(on.TaskReturned(worker, task, error is None, run_s, retryable, memory))
 
     def progressed(self, worker: int, task: int, value: object) -> None:
         """A running task said how far it is."""
         handle = self._handles.get(task)
         if handle is not None:
-            handle._progress = value  # noqa: SLF001
+            handle._progress = value
 
     def exited(self, event: on.WorkerExited) -> None:
         """A worker is gone."""
@@ -241,7 +242,7 @@ class Engine:
                 if not self._pending:
                     return
                 event = self._pending.popleft()
-        except Exception as error:  # noqa: BLE001 - a bug of ours; nobody may be left waiting because of it
+        except Exception as error:
             self._break(error)
         finally:
             self._feeding = False
@@ -262,7 +263,7 @@ class Engine:
     # -- performing ------------------------------------------------------------------------------------------------
 
     def _send_task(self, command: do.SendTask) -> None:
-        payload = self._handles[command.task]._payload  # noqa: SLF001
+        payload = self._handles[command.task]._payload
         assert payload is not None  # noqa: S101 - only settled tasks have lost their payload
         self._bytes_sent += payload.size
         self._backend.send(command.worker, command.task, payload)
@@ -274,11 +275,11 @@ class Engine:
         self._finish(self._handles[command.task], command.outcome, command.error)
 
     def _finish(self, handle: TaskHandle[Any], outcome: TaskState, error: PoolError | None) -> None:
-        del self._handles[handle._task]  # noqa: SLF001
-        handle._outcome = outcome  # noqa: SLF001
-        handle._payload = None  # noqa: SLF001 - free the bytes now, however long the handle is kept
-        value, answer_error = handle._value, handle._error  # noqa: SLF001
-        handle._value = handle._error = None  # noqa: SLF001 - no cycles, no second copy
+        del self._handles[handle._task]
+        handle._outcome = outcome
+        handle._payload = None
+        value, answer_error = handle._value, handle._error
+        handle._value = handle._error = None
         if handle.done():  # cancelled by its owner
             return
         if outcome is TaskState.COMPLETED:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
+from typing import TYPE_CHECKING
 
-from lifepool._core.scheduler import Scheduler
 from lifepool._core.states import TaskState
 from lifepool._core.statistics import BUCKETS_S, Histogram
 from lifepool.statistics import HistogramSnapshot, PoolStatistics
+
+if TYPE_CHECKING:
+    from lifepool._core.scheduler import Scheduler
 
 
 def snapshot(scheduler: Scheduler, now: float, *, bytes_sent: int, bytes_received: int) -> PoolStatistics:

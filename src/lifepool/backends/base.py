@@ -7,11 +7,12 @@ or, when the worker is gone, with ``exited``; it may do so at once, from within 
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from lifepool._core.events import WorkerExited
 
 

@@ -12,15 +12,17 @@ import asyncio
 import pickle
 import threading
 import time
-from collections.abc import Callable
 from concurrent.futures import BrokenExecutor, CancelledError, Executor, Future, ProcessPoolExecutor
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from lifepool._core.events import WorkerExited
 from lifepool.backends.base import Capabilities, Listener
 from lifepool.errors import TaskError, TaskNotPicklable
 from lifepool.naming import name_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 
 class ExecutorCall:
@@ -75,7 +77,7 @@ class ExecutorBackend:
             initargs: Its arguments.
             max_tasks_per_child: Tasks after which a process is replaced.
         """
-        import multiprocessing  # noqa: PLC0415 - only this backend, only when it is used
+        import multiprocessing
 
         context = multiprocessing.get_context("spawn")
         make = partial(
@@ -97,7 +99,7 @@ class ExecutorBackend:
         """Make the executor; whether its processes start is seen with the first task."""
         try:
             self._executor = self._make_executor()
-        except Exception as error:  # noqa: BLE001 - the user's factory
+        except Exception as error:
             self._listener.exited(WorkerExited(worker, start_error=repr(error)))
             return
         self._worker = worker

@@ -1,20 +1,22 @@
 """Runs tasks in the caller's process, on the event loop: for tests and for a debugger.
 
-The answer is there before ``submit`` returns. Nothing is pickled, nothing is isolated, and a task blocks the loop for as
-long as it runs: timeouts of running tasks can't be kept, and there is never a queue.
+The answer is there before ``submit`` returns. Nothing is pickled, nothing is isolated, and a task blocks the loop for
+as long as it runs: timeouts of running tasks can't be kept, and there is never a queue.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from lifepool import _inside
 from lifepool._core.events import WorkerExited
 from lifepool.backends.base import Capabilities, Listener
 from lifepool.errors import TaskError
 from lifepool.naming import name_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 
 class InlineCall:
@@ -41,9 +43,7 @@ class InlineBackend:
         kill=False, interrupt=False, retract=False, progress=True, crash_isolation=False, max_workers=1
     )
 
-    def __init__(
-        self, *, initializer: Callable[..., object] | None = None, initargs: tuple[Any, ...] = ()
-    ) -> None:
+    def __init__(self, *, initializer: Callable[..., object] | None = None, initargs: tuple[Any, ...] = ()) -> None:
         self._initializer = initializer
         self._initargs = initargs
 
@@ -56,10 +56,8 @@ class InlineBackend:
         try:
             if self._initializer is not None:
                 self._initializer(*self._initargs)
-        except Exception as error:  # noqa: BLE001 - the user's code
-            self._listener.exited(
-                WorkerExited(worker, start_error=repr(error), start_hint="the initializer failed")
-            )
+        except Exception as error:
+            self._listener.exited(WorkerExited(worker, start_error=repr(error), start_hint="the initializer failed"))
         else:
             self._listener.ready(worker)
 
@@ -90,7 +88,7 @@ class InlineBackend:
             # In a coroutine these would mean something else than that a task has failed.
             error = TaskError(f"the task raised {raised!r}")
             error.__cause__ = raised
-        except BaseException as raised:  # noqa: BLE001 - it is the caller's
+        except BaseException as raised:
             error = raised
         finally:
             _inside.progress_sink = sink

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import sys
 from concurrent.futures import Executor
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
-from lifepool.backends.base import Backend
-from lifepool.config import PoolConfig
 from lifepool.errors import BackendUnsupported
+
+if TYPE_CHECKING:
+    from lifepool.backends.base import Backend
+    from lifepool.config import PoolConfig
 
 #: Names for which there is a design and no code yet; better said when the pool is made than when it is used.
 _PLANNED = ("unix:", "celery+", "dask+", "ray:")
@@ -44,17 +46,17 @@ def make_backend(config: PoolConfig) -> Backend:
     """Make the backend that the settings name. Only that one is imported."""
     backend = config.backend
     if isinstance(backend, Executor):
-        from lifepool.backends.executor import ExecutorBackend  # noqa: PLC0415
+        from lifepool.backends.executor import ExecutorBackend
 
         return ExecutorBackend(lambda: backend, slots=config.max_workers)
     if not isinstance(backend, str):
-        return cast(Backend, backend)
+        return cast("Backend", backend)
     if backend == "inline":
-        from lifepool.backends.inline import InlineBackend  # noqa: PLC0415
+        from lifepool.backends.inline import InlineBackend
 
         return InlineBackend(initializer=config.initializer, initargs=config.initargs)
     if backend == "executor" or not is_local_supported():
-        from lifepool.backends.executor import ExecutorBackend  # noqa: PLC0415
+        from lifepool.backends.executor import ExecutorBackend
 
         return ExecutorBackend.of_processes(
             config.max_workers,
@@ -62,7 +64,7 @@ def make_backend(config: PoolConfig) -> Backend:
             initargs=config.initargs,
             max_tasks_per_child=config.max_tasks_per_worker,
         )
-    from lifepool.backends.local.backend import LocalBackend  # noqa: PLC0415
+    from lifepool.backends.local.backend import LocalBackend
 
     return LocalBackend(
         initializer=config.initializer,

@@ -1,4 +1,4 @@
-"""Start the real service, `python -m examples.domains`, and wait on what it prints, never on time."""
+"""Start the app in this process, or the real service, and wait on what it prints, not on time."""
 
 import contextlib
 import os
@@ -8,15 +8,28 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import httpx
 import psutil
+from asgi_lifespan import LifespanManager
+
+from examples.domains.app import app
 
 ROOT = Path(__file__).parents[3]
 START_TIMEOUT = 30  # seconds, on a busy machine; usually one
 STOP_TIMEOUT = 20
+
+
+@contextlib.asynccontextmanager
+async def client() -> AsyncIterator[httpx.AsyncClient]:
+    """Start the app in this process, with its real pool, and connect to it without a network."""
+    async with LifespanManager(app) as manager:
+        transport = httpx.ASGITransport(manager.app)
+        async with httpx.AsyncClient(transport=transport, base_url="http://test") as http:
+            yield http
 
 
 @dataclass

@@ -8,9 +8,11 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import (
     Browser,
-    BrowserContext,
+    ConsoleMessage,
+    Error,
     FilePayload,
     Page,
+    Request,
     ViewportSize,
     expect,
     sync_playwright,
@@ -27,11 +29,11 @@ CHROMIUM_ARGS = [
     "--disable-background-networking",
     "--disable-component-update",
     "--disable-sync",
-    "--process-per-site",  # one renderer for all tests: a new one each costs two seconds to go away
 ]
 BODY_LIMIT = 100_000
 UPLOAD_LIMIT = 300_000
 TEXT = "see www.example.com and bob@mail.example.co.uk, www.example.com again"
+DESKTOP: ViewportSize = {"width": 1280, "height": 800}
 PHONE: ViewportSize = {"width": 360, "height": 740}
 HOSTILE = '<img src=x onerror="document.title=1">.example.com <script>document.title=2</script>'
 
@@ -54,29 +56,49 @@ def browser() -> Iterator[Browser]:
 
 
 @pytest.fixture(scope="module")
-def context(browser: Browser, service: Service) -> Iterator[BrowserContext]:
+def tab(browser: Browser, service: Service) -> Iterator[Page]:
+    """One tab for all tests: new ones would start browser processes that linger for seconds."""
     with browser.new_context(base_url=service.url) as context:
         context.grant_permissions(["clipboard-read", "clipboard-write"], origin=service.url)
         context.set_default_timeout(15_000)
-        context.new_page().goto("/")  # stays open, and with it the renderer
-        yield context
+        tab = context.new_page()
+        tab.goto("/")
+        yield tab
 
 
 @pytest.fixture
-def page(context: BrowserContext, service: Service) -> Iterator[Page]:
+def messages(tab: Page) -> Iterator[list[str]]:
+    """What the browser's console says during a test."""
+    messages: list[str] = []
+
+    def listen(message: ConsoleMessage | Error) -> None:
+        messages.append(str(message))
+
+    tab.on("console", listen)
+    tab.on("pageerror", listen)
+    yield messages
+    tab.remove_listener("console", listen)
+    tab.remove_listener("pageerror", listen)
+
+
+@pytest.fixture
+def page(tab: Page, service: Service, messages: list[str]) -> Iterator[Page]:
     """Open the page; afterwards check that it complained of nothing and called nobody else."""
-    page = context.new_page()
-    complaints: list[str] = []
-    page.on("console", lambda message: complaints.append(message.text))
-    page.on("pageerror", lambda error: complaints.append(str(error)))
     requests: list[str] = []
-    page.on("request", lambda request: requests.append(request.url))
-    page.goto("/")
-    yield page
-    page.close()
-    # The browser itself reports a refused request in its console; all else is a fault of the page.
-    assert [c for c in complaints if not c.startswith("Failed to load resource")] == []
+
+    def listen(request: Request) -> None:
+        requests.append(request.url)
+
+    tab.on("request", listen)
+    tab.set_viewport_size(DESKTOP)
+    tab.emulate_media(color_scheme="light")
+    tab.goto("/")
+    yield tab
+    tab.unroute_all()
+    tab.remove_listener("request", listen)
     assert [r for r in requests if not r.startswith((f"{service.url}/", "blob:"))] == []
+    # The browser itself reports a refused request in its console; all else is a fault of the page.
+    assert [m for m in messages if not m.startswith("Failed to load resource")] == []
 
 
 def names(page: Page) -> list[str]:
@@ -162,9 +184,7 @@ def test_names_and_messages_are_never_markup(page: Page) -> None:
     """Even an answer that no server of ours would give reaches the document as text."""
     page.route(
         "**/addContent*",
-        lambda route: route.fulfill(
-            json={"domains_found": [HOSTILE], "count": 1, "counts": {HOSTILE: 1}}
-        ),
+        lambda route: route.fulfill(json={"domains_found": [HOSTILE], "count": 1, "counts": {HOSTILE: 1}}),
     )
     page.get_by_label("Text", exact=True).fill(TEXT)
     page.get_by_role("button", name="Find domains").click()
@@ -175,18 +195,17 @@ def test_names_and_messages_are_never_markup(page: Page) -> None:
     assert page.locator("img, main script").count() == 0
 
 
-def test_the_content_security_policy_holds_even_if_markup_got_in(context: BrowserContext) -> None:
-    with context.new_page() as page:
-        page.goto("/")
-        refused = page.evaluate(
-            """() => new Promise(resolve => {
-                addEventListener("securitypolicyviolation", e => resolve(e.effectiveDirective));
-                document.body.insertAdjacentHTML("beforeend", "<p onclick='document.title = 1'>");
-                document.body.lastChild.click();
-            })"""
-        )
-        assert refused == "script-src-attr"
-        assert page.title() == "Domains"
+def test_the_content_security_policy_holds_even_if_markup_got_in(page: Page, messages: list[str]) -> None:
+    refused = page.evaluate(
+        """() => new Promise(resolve => {
+            addEventListener("securitypolicyviolation", e => resolve(e.effectiveDirective));
+            document.body.insertAdjacentHTML("beforeend", "<p onclick='document.title = 1'>");
+            document.body.lastChild.click();
+        })"""
+    )
+    assert refused == "script-src-attr"
+    assert page.title() == "Domains"
+    assert "Content Security Policy" in messages.pop()
 
 
 @pytest.mark.parametrize(

@@ -7,10 +7,9 @@ import contextlib
 import os
 import pickle
 import signal
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from multiprocessing import util
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from lifepool._core.events import WorkerExited
 from lifepool._core.framing import Frame, Kind
@@ -26,6 +25,9 @@ from lifepool.backends.local.worker.loop import INTERRUPT
 from lifepool.carrying import decode_error
 from lifepool.errors import TaskNotPicklable
 
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
 #: Seconds a worker that closed its connection has to exit before it is killed.
 CLOSED_GRACE_S = 0.5
 
@@ -33,7 +35,17 @@ CLOSED_GRACE_S = 0.5
 class _Member:
     """One worker: its process, once it is launched, and its channel."""
 
-    __slots__ = ("channel", "doomed", "memory", "number", "outstanding", "process", "reason", "start_error", "start_hint")
+    __slots__ = (
+        "channel",
+        "doomed",
+        "memory",
+        "number",
+        "outstanding",
+        "process",
+        "reason",
+        "start_error",
+        "start_hint",
+    )
 
     def __init__(self, number: int) -> None:
         self.number = number
@@ -181,7 +193,7 @@ class LocalBackend:
             member.channel.let_go()
 
     def kill_worker(self, worker: int) -> None:
-        """SIGKILL. A worker that is not launched yet is killed when it is; one whose launch hangs takes the template."""
+        """SIGKILL. A worker that is being launched is killed afterwards; if no launch ever ended, the template is."""
         member = self._members.get(worker)
         if member is None:
             return
@@ -306,4 +318,3 @@ class LocalBackend:
             size=len(frame.payload),
             memory=member.memory,
         )
-

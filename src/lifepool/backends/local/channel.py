@@ -1,21 +1,25 @@
 """The server's end of one worker's connection: tasks and tickets out, answers in, on the event loop, without threads.
 
 A worker is reached by three things: the *wire*, a stream socket for frames both ways; the *tickets*, a stream socket
-whose reading end both sides hold (see ``worker/loop.py``); and the *control* pipe for interrupts. What is written during
-one turn of the event loop is sent in one go, at the end of the turn or, if the worker was idle, at once.
+whose reading end both sides hold (see ``worker/loop.py``); and the *control* pipe for interrupts. What is written
+during one turn of the event loop is sent in one go, at the end of the turn or, if the worker was idle, at once.
 """
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import os
 import socket
-from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from lifepool._core.framing import Frame, FrameReader, FramingError, Kind, header
-from lifepool.backends.local.wire.calls import Call
 from lifepool.backends.local.worker.loop import TICKET
+
+if TYPE_CHECKING:
+    import asyncio
+    from collections.abc import Callable
+
+    from lifepool.backends.local.wire.calls import Call
 
 #: Buffers of at least this many bytes are handed to the kernel as they are; smaller ones are joined first.
 _JOIN_BYTES = 64 * 1024

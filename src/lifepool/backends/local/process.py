@@ -15,14 +15,16 @@ import signal
 import sys
 import sysconfig
 import threading
-from collections.abc import Callable
 from multiprocessing import forkserver, process, reduction, spawn, util
 from multiprocessing.context import set_spawning_popen
 from multiprocessing.popen_forkserver import Popen as ForkServerPopen
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from lifepool.backends.local.worker.template import ENVIRONMENT
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 #: The module that makes a process a template; its import is all that the fork server is asked to preload.
 _TEMPLATE_MODULE = "lifepool.backends.local.worker.template"
@@ -40,7 +42,8 @@ class Template:
 
     def __init__(self, preload: tuple[str, ...]) -> None:
         self._preload = preload
-        self._server = forkserver.ForkServer()  # type: ignore[attr-defined]
+        # Its attributes are private to multiprocessing, which has no public way to stop a fork server.
+        self._server: Any = forkserver.ForkServer()
         self._server.set_forkserver_preload([_TEMPLATE_MODULE])
 
     def fork(self, fds: list[int]) -> tuple[int, int]:
@@ -60,7 +63,7 @@ class Template:
 
     def kill(self) -> None:
         """End the template and, with it, every worker. For one that hangs."""
-        pid = self._server._forkserver_pid  # noqa: SLF001 - there is no public way to stop a fork server
+        pid = self._server._forkserver_pid
         if pid is not None:
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.killpg(pid, signal.SIGKILL)
@@ -70,7 +73,7 @@ class Template:
     def stop(self) -> None:
         """Let it go, and reap it. It takes what is left of its workers with it."""
         with contextlib.suppress(ChildProcessError, FileNotFoundError):
-            self._server._stop()  # noqa: SLF001
+            self._server._stop()
 
 
 class WorkerProcess(process.BaseProcess):
@@ -110,15 +113,20 @@ class _Popen(ForkServerPopen):
             reduction.dump(process_obj, instructions)
         finally:
             set_spawning_popen(None)
-        template = process_obj._template  # noqa: SLF001
+        template = process_obj._template
         assert template is not None  # noqa: S101 - only the child's copy has none
-        self.sentinel, to_child = template.fork(self._fds)
+        self.sentinel, to_child = template.fork(self._fds)  # type: ignore[attr-defined]
         # Kept open as long as we live: by its end the child's parent_process() knows that we are gone.
         lifeline = os.dup(to_child)
-        self.finalizer = util.Finalize(self, util.close_fds, (lifeline, self.sentinel))
+        self.finalizer = util.Finalize(self, _close_all, (lifeline, self.sentinel))
         with open(to_child, "wb") as stream:
             stream.write(instructions.getbuffer())
-        self.pid = forkserver.read_signed(self.sentinel)  # type: ignore[attr-defined]
+        self.pid = forkserver.read_signed(self.sentinel)
+
+
+def _close_all(*fds: int) -> None:
+    for fd in fds:
+        os.close(fd)
 
 
 def main_to_import() -> tuple[str | None, str | None]:

@@ -1,4 +1,4 @@
-"""Values on the wire: what functions return. (What they raise: ``lifepool.carrying``.)"""
+"""Values on the wire: what functions return. (What they raise: ``lifepool.carrying``.)."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def encode_value(value: object, max_payload: int) -> bytes:
     """
     try:
         pickled = pickle.dumps(value, PROTOCOL)
-    except Exception as error:  # noqa: BLE001 - users' __reduce__ raises anything
+    except Exception as error:
         path, reason = explain(value, "result", error)
         raise TaskNotPicklable("result", path, reason) from None
     if len(pickled) > max_payload:

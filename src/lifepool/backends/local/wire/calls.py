@@ -7,14 +7,16 @@ task is the arguments. (Apart, because one pickle of both would have to be made 
 from __future__ import annotations
 
 import pickle
-from collections.abc import Callable
 from types import BuiltinFunctionType, FunctionType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from lifepool.backends.local.wire.diagnosis import explain
 from lifepool.errors import PayloadTooLarge, TaskNotPicklable
 from lifepool.naming import name_of
 from lifepool.reference import Reference
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 PROTOCOL = 5
 
@@ -65,7 +67,7 @@ class CallEncoder:
         name, function = self._function(fn)
         try:
             arguments = pickle.dumps(args, PROTOCOL)
-        except Exception as error:  # noqa: BLE001 - __reduce__ and __getstate__ of users' classes raise anything
+        except Exception as error:
             path, reason = explain(args, "args", error)
             raise TaskNotPicklable("arguments", path, reason) from error
         call = Call(name, function, arguments)
@@ -79,7 +81,7 @@ class CallEncoder:
             return known
         try:
             pickled = pickle.dumps(fn, PROTOCOL)
-        except Exception as error:  # noqa: BLE001 - as above
+        except Exception as error:
             path, reason = explain(fn, "the function", error)
             raise TaskNotPicklable("arguments", path, reason) from error
         entry = (name_of(fn), pickled)
@@ -117,4 +119,3 @@ class CallDecoder:
             raise TaskNotPicklable(
                 "arguments", "the call", f"the worker could not rebuild it: {type(error).__name__}: {error}"
             ) from error
-

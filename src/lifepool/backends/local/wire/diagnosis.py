@@ -6,8 +6,11 @@ Runs only after pickling failed, and looks at a bounded number of parts.
 from __future__ import annotations
 
 import pickle
-from collections.abc import Iterator
 from functools import partial
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 #: Parts looked at before giving up: a deep search of a huge graph would cost more than the answer is worth.
 MAX_PARTS = 2000
@@ -42,7 +45,7 @@ def explain(value: object, path: str, error: Exception) -> tuple[str, str]:
 def _failure(part: object) -> Exception | None:
     try:
         pickle.dumps(part, 5)
-    except Exception as error:  # noqa: BLE001 - users' __reduce__ raises anything
+    except Exception as error:
         return error
     return None
 
@@ -50,7 +53,7 @@ def _failure(part: object) -> Exception | None:
 def _reason(error: Exception) -> str:
     try:
         return f"{type(error).__name__}: {error}"
-    except Exception:  # noqa: BLE001 - a __str__ that raises
+    except Exception:
         return type(error).__name__
 
 
@@ -75,7 +78,7 @@ def _parts(value: object) -> Iterator[tuple[str, object]]:
 
 
 def _attributes(value: object) -> Iterator[tuple[str, object]]:
-    if isinstance(value, type) or callable(value) and hasattr(value, "__code__"):
+    if isinstance(value, type) or (callable(value) and hasattr(value, "__code__")):
         return
     if hasattr(value, "__self__") and hasattr(value, "__func__"):
         yield ".__self__", value.__self__
@@ -86,5 +89,5 @@ def _attributes(value: object) -> Iterator[tuple[str, object]]:
     for name in names:
         try:
             yield f".{name}", getattr(value, name)
-        except Exception:  # noqa: BLE001, S112 - an unset slot, or a property that raises
+        except Exception:  # noqa: S112 - an unset slot, or a property that raises
             continue

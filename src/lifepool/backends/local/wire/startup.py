@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from multiprocessing import reduction
+from typing import Any
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,9 +42,9 @@ class Descriptor:
         self.fd = fd
 
     def __reduce__(self) -> tuple[object, ...]:
-        return (_opened, (reduction.DupFd(self.fd),))  # type: ignore[attr-defined]
+        return (_opened, (reduction.DupFd(self.fd),))
 
 
-def _opened(duplicate: object) -> int:
-    fd: int = duplicate.detach()  # type: ignore[attr-defined]
+def _opened(duplicate: Any) -> int:
+    fd: int = duplicate.detach()
     return fd

@@ -9,14 +9,17 @@ import pickle
 import signal
 import socket
 import traceback
+from typing import TYPE_CHECKING
 
 from lifepool import _inside
 from lifepool._core.framing import Kind, header
-from lifepool.backends.local.wire.startup import WorkerSpec
 from lifepool.backends.local.worker.lifeline import tie_to_server
 from lifepool.backends.local.worker.limits import limit_memory
 from lifepool.backends.local.worker.loop import Worker
 from lifepool.backends.local.worker.mainmodule import GuardMissing, import_main
+
+if TYPE_CHECKING:
+    from lifepool.backends.local.wire.startup import WorkerSpec
 
 
 def run_worker(spec: WorkerSpec, wire_fd: int, tickets_fd: int, control_fd: int) -> None:
@@ -63,18 +66,18 @@ def _prepare(spec: WorkerSpec) -> tuple[str, str | None] | None:
         import_main(spec.main_name, spec.main_path)
     except GuardMissing as error:
         return f"importing the main script failed: {error}", _inside.GUARD_HINT
-    except BaseException:  # noqa: BLE001 - whatever it is, the server must hear of it
+    except BaseException:
         return traceback.format_exc(), "importing the main script in a worker failed; see the traceback"
     try:
         for name in spec.preload:
             importlib.import_module(name)
-    except BaseException:  # noqa: BLE001
+    except BaseException:
         return traceback.format_exc(), "a module named in preload could not be imported"
     try:
         limit_memory(spec.memory_limit)
         if spec.initializer is not None:
             initializer, initargs = pickle.loads(spec.initializer)
             initializer(*initargs)
-    except BaseException:  # noqa: BLE001
+    except BaseException:
         return traceback.format_exc(), "the initializer failed; see the traceback"
     return None

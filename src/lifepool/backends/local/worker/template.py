@@ -39,7 +39,7 @@ def _preload(modules: list[str]) -> None:
     for name in modules:
         try:
             importlib.import_module(name)
-        except BaseException:  # noqa: BLE001, S112 - each worker tries again and reports it, with the traceback
+        except BaseException:  # noqa: S112 - each worker tries again and reports it, with the traceback
             continue
 
 

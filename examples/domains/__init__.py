@@ -1,0 +1,1 @@
+"""The reference service: every domain name in a text, found in parallel (`examples.domains.app`)."""

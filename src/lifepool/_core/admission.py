@@ -1,0 +1,85 @@
+"""The door: who is let in. Overload is refused here, at once and with advice, instead of being queued without end."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from lifepool._core import policy
+from lifepool._core.states import PoolState
+from lifepool.errors import PoolClosed, PoolError, QueueFull, WorkerStartError
+
+if TYPE_CHECKING:
+    from lifepool._core.queue import TaskQueue
+    from lifepool._core.statistics import RunTimes
+    from lifepool._core.supervisor import Supervisor
+
+NOT_STARTED_HINT = (
+    "start it with FastAPI(lifespan=pool.lifespan), or 'async with pool:'; in tests use TestClient as a context manager"
+)
+
+#: The least advice to a refused client, in seconds: sooner it would only knock again.
+_LEAST_RETRY_S = 0.05
+
+
+class Door:
+    """Says who would be refused. It looks at the books and changes nothing, so it can be asked before any work is done.
+
+    Args:
+        limits: The pool's settings.
+        queue: Who waits.
+        supervisor: Whether workers come up.
+        run_times: How long tasks take.
+    """
+
+    def __init__(self, limits: policy.Limits, queue: TaskQueue, supervisor: Supervisor, run_times: RunTimes) -> None:
+        self._limits = limits
+        self._queue = queue
+        self._supervisor = supervisor
+        self._run_times = run_times
+
+    def refusal(self, state: PoolState, timeout: float | None, fair_key: str | None) -> PoolError | None:
+        """Why a task would be turned away now, or None.
+
+        Args:
+            state: The pool's state.
+            timeout: The task's timeout in seconds, or None.
+            fair_key: The task's key for fairness, or None.
+        """
+        if state is not PoolState.RUNNING and state is not PoolState.STARTING:
+            return _closed(state)
+        if (crash := self._supervisor.crash_loop) is not None:
+            return WorkerStartError(crash.cause, hint=crash.hint)
+        queued = len(self._queue)
+        if not queued and self._supervisor.fleet.free_worker() is not None:
+            return None
+        if queued >= self._limits.max_queue:
+            return self._full(f"the queue is full ({queued} tasks wait)")
+        if fair_key is not None and self._has_its_share(fair_key):
+            return self._full(f"{fair_key!r} has its share of the queue already")
+        wait = self._predicted_wait(queued)
+        if timeout is not None and wait > timeout:
+            reason = f"the predicted wait of {wait:.3g} s is longer than the timeout of {timeout:g} s"
+            return QueueFull(reason, retry_after=max(_LEAST_RETRY_S, wait - timeout))
+        return None
+
+    def _full(self, reason: str) -> QueueFull:
+        # When half the queue has drained there is room for more than one.
+        half = self._predicted_wait(len(self._queue)) / 2
+        return QueueFull(reason, retry_after=max(_LEAST_RETRY_S, half))
+
+    def _predicted_wait(self, queued: int) -> float:
+        slots = self._limits.max_workers * self._limits.slots
+        return policy.predicted_wait(queued, self._run_times.overall_s, slots)
+
+    def _has_its_share(self, key: str) -> bool:
+        """Whether the key holds its equal share of the queue; one share is kept free for keys to come."""
+        shares = self._queue.keys_waiting + 1
+        return self._queue.waiting_of(key) >= max(1, self._limits.max_queue // shares)
+
+
+def _closed(state: PoolState) -> PoolClosed:
+    if state is PoolState.CREATED:
+        return PoolClosed("the pool was never started", hint=NOT_STARTED_HINT)
+    if state is PoolState.DRAINING:
+        return PoolClosed("the pool is draining", hint="the server is shutting down: ask another one")
+    return PoolClosed("the pool is closed", hint="its lifespan has ended: send tasks before that, or start it again")

@@ -1,0 +1,53 @@
+"""What must be true of the scheduler's books between any two events. For tests: it costs a look at everything."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from lifepool._core import policy
+from lifepool._core.states import TaskState, WorkerState
+from lifepool._core.timers import Timer
+from lifepool.errors import InternalError
+
+if TYPE_CHECKING:
+    from lifepool._core.scheduler import Scheduler
+
+
+def check(scheduler: Scheduler) -> None:
+    """Derive the books from scratch and compare.
+
+    Raises:
+        InternalError: If they disagree.
+    """
+    _check_tasks(scheduler)
+    _check_workers(scheduler)
+
+
+def _check_tasks(scheduler: Scheduler) -> None:
+    # A friend of the scheduler's: it looks at what nobody else may.
+    tasks, queue, timers = scheduler._tasks, scheduler._queue, scheduler._desk.timers
+    for task in tasks.values():
+        holders = [worker for worker in scheduler.fleet if task.id in worker.tasks]
+        retrying = (Timer.RETRY, task.id) in timers
+        if (task.id in queue) + retrying + len(holders) != 1:
+            raise InternalError(f"task {task.id} is not in exactly one place", scheduler.story(task=task.id))
+        if holders != ([] if task.worker is None else [task.worker]):
+            raise InternalError(f"task {task.id} does not know its worker", scheduler.story(task=task.id))
+        if (task.state is TaskState.RUNNING) is not bool(holders):
+            raise InternalError(f"task {task.id} is {task.state.name} with {len(holders)} workers")
+    if any(number not in tasks for number in queue.numbers()):
+        raise InternalError("a settled task waits in the queue")
+
+
+def _check_workers(scheduler: Scheduler) -> None:
+    slots = scheduler.limits.slots
+    most = slots if slots > 1 else policy.PIPELINE_DEPTH
+    for worker in scheduler.fleet:
+        if len(worker.tasks) > most or len(worker.tasks) != len(set(worker.tasks)):
+            raise InternalError(f"worker {worker.id} holds {worker.tasks}")
+        if (worker.state is WorkerState.READY) is not (worker in scheduler.fleet.idle):
+            raise InternalError(f"worker {worker.id} is {worker.state.name}; the idle list disagrees")
+        if worker.state in (WorkerState.READY, WorkerState.STARTING) and worker.tasks:
+            raise InternalError(f"worker {worker.id} is {worker.state.name} and holds {worker.tasks}")
+    if scheduler.fleet.counted() > scheduler.limits.max_workers:
+        raise InternalError(f"{scheduler.fleet.counted()} workers, more than max_workers")

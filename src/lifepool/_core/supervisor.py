@@ -1,0 +1,205 @@
+"""The supervisor: starts workers, sees that they come up, breaks off what they do, lets them go, replaces them.
+
+It knows nothing of tasks but their numbers. The scheduler owns it and tells it what happened.
+
+Theory of operation
+    A worker is STARTING until it says that it is ready, or until ``start_timeout``. A worker that ends before, or right
+    after without having done anything, is a *failed start*; the next one waits longer each time, and after a few with
+    no worker left the pool is in a *crash loop*: then one worker at a time is tried, until one comes up.
+
+    Whoever must end softly (an interrupted task, a worker let go) has a KILL timer; a worker has one of these at most.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from lifepool._core import commands as do
+from lifepool._core import policy
+from lifepool._core.fleet import Fleet, Worker
+from lifepool._core.states import WorkerState
+from lifepool._core.timers import Timer
+from lifepool.errors import WorkerLost, WorkerStartError
+
+if TYPE_CHECKING:
+    from lifepool._core.desk import Desk
+    from lifepool._core.events import WorkerExited
+
+_WORKER_TIMERS = (Timer.START, Timer.KILL, Timer.IDLE)
+
+
+class Supervisor:
+    """Keeps the fleet at its size.
+
+    Args:
+        desk: Shared with the scheduler.
+
+    Attributes:
+        fleet: The workers there are.
+        crash_loop: Why no worker comes up, while that is so; with the hint of the last failure.
+    """
+
+    def __init__(self, desk: Desk) -> None:
+        self.fleet = Fleet(desk.limits)
+        self.crash_loop: WorkerStartError | None = None
+        self._desk = desk
+        self._failed_starts = 0  # in a row
+
+    # -- up -------------------------------------------------------------------------------------------------------
+
+    def start_worker(self) -> None:
+        """Have one more worker started."""
+        desk = self._desk
+        worker = self.fleet.add()
+        desk.timers.set((Timer.START, worker.id), desk.now + desk.limits.start_timeout)
+        desk.out.append(do.StartWorker(worker.id))
+
+    def ensure_minimum(self) -> None:
+        """Start what is missing up to ``min_workers``, unless starts are being backed off from."""
+        if self._may_start():
+            for _ in range(self._desk.limits.min_workers - self.fleet.counted()):
+                self.start_worker()
+
+    def scale_up(self, waiting: int) -> None:
+        """So many tasks wait and nobody is free: start workers for those that none is on its way for."""
+        limits = self._desk.limits
+        counted = self.fleet.counted()
+        if counted >= limits.max_workers or not self._may_start():
+            return
+        wanted = waiting - self.fleet.count(WorkerState.STARTING) * limits.slots
+        for _ in range(min(wanted, limits.max_workers - counted)):
+            self.start_worker()
+
+    def became_ready(self, worker: Worker) -> None:
+        """The worker's start-up is done: whatever kept others from starting is over."""
+        self._desk.timers.cancel((Timer.START, worker.id))
+        self._desk.timers.cancel((Timer.RESTART, 0))
+        self._failed_starts = 0
+        self.crash_loop = None
+        worker.ready_at = self._desk.now
+        self.fleet.set_ready(worker)
+
+    def try_again(self) -> None:
+        """The backoff is over."""
+        if self.crash_loop is None:
+            self.ensure_minimum()
+        elif not self.fleet.count(WorkerState.STARTING):
+            self.start_worker()  # one is enough to see whether the cause is gone
+
+    def overdue(self, number: int) -> None:
+        """The worker's start took too long."""
+        timeout = self._desk.limits.start_timeout
+        self.kill(self.fleet.workers[number], f"it was not ready within start_timeout ({timeout:g} s)")
+
+    def _may_start(self) -> bool:
+        return self.crash_loop is None and (Timer.RESTART, 0) not in self._desk.timers
+
+    # -- down -----------------------------------------------------------------------------------------------------
+
+    def interrupt(self, worker: Worker, task: int) -> None:
+        """Break off what the worker runs: softly first, where there is a way to."""
+        desk = self._desk
+        if worker.state is WorkerState.STOPPING or worker.interrupted is not None:
+            return
+        if desk.limits.can_interrupt:
+            worker.interrupted = task
+            desk.out.append(do.InterruptTask(worker.id, task))
+            if desk.limits.can_kill:
+                desk.timers.set((Timer.KILL, worker.id), desk.now + policy.INTERRUPT_GRACE_S)
+        elif desk.limits.can_kill:
+            self.kill(worker, "interrupted")
+
+    def answered(self, worker: Worker, task: int) -> None:
+        """The worker is done with the task; if that was to be broken off, it has been."""
+        if worker.interrupted == task:
+            worker.interrupted = None
+            self._desk.timers.cancel((Timer.KILL, worker.id))
+
+    def retire(self, worker: Worker, why: str) -> None:
+        """The worker has done its share: it finishes what it runs, and makes room for a successor."""
+        if worker.tasks:
+            self.fleet.set_leaving(worker, WorkerState.DRAINING, why)
+            self._desk.out.append(do.RetractTasks(worker.id))
+        else:
+            self.stop(worker, why)
+
+    def stop(self, worker: Worker, why: str) -> None:
+        """Ask a worker without tasks to exit."""
+        desk = self._desk
+        self.fleet.set_leaving(worker, WorkerState.STOPPING, why)
+        desk.timers.set((Timer.KILL, worker.id), desk.now + policy.STOP_GRACE_S)
+        desk.out.append(do.StopWorker(worker.id))
+
+    def kill(self, worker: Worker, why: str) -> None:
+        """End a worker at once."""
+        if worker.state is not WorkerState.STOPPING:
+            self.fleet.set_leaving(worker, WorkerState.STOPPING, why)
+        self._desk.timers.cancel((Timer.KILL, worker.id))
+        self._desk.out.append(do.KillWorker(worker.id))
+
+    def grace_over(self, number: int) -> None:
+        """What was asked for softly did not happen."""
+        worker = self.fleet.workers[number]
+        soft = "a task did not end when interrupted"
+        self.kill(worker, soft if worker.interrupted is not None else "it did not stop when asked to")
+
+    def watch_idle(self) -> None:
+        """Workers above the minimum that have nothing to do are let go after ``idle_timeout``."""
+        desk = self._desk
+        if desk.limits.min_workers >= desk.limits.max_workers:
+            return
+        for worker in self.fleet.idle:
+            if (Timer.IDLE, worker.id) not in desk.timers:
+                desk.timers.set((Timer.IDLE, worker.id), desk.now + desk.limits.idle_timeout)
+
+    def idle_long_enough(self, number: int) -> None:
+        """The worker had nothing to do for ``idle_timeout``."""
+        worker = self.fleet.workers[number]
+        if self.fleet.counted() > self._desk.limits.min_workers:
+            self.stop(worker, "idle_timeout")
+
+    # -- gone -----------------------------------------------------------------------------------------------------
+
+    def exited(self, worker: Worker, event: WorkerExited, *, ending: bool) -> WorkerStartError | None:
+        """Forget a worker that is gone, and count why.
+
+        Args:
+            worker: Whose process ended.
+            event: What is known of its end.
+            ending: Whether the whole pool is ending, so that nothing is to be learned from it.
+
+        Returns:
+            An error if this was a failed start.
+        """
+        desk = self._desk
+        was_asked_to = worker.state is WorkerState.STOPPING
+        self.fleet.remove(worker.id)
+        for timer in _WORKER_TIMERS:
+            desk.timers.cancel((timer, worker.id))
+        if worker.ready_at:
+            desk.tally.worker_s += desk.now - worker.ready_at
+        if was_asked_to and (worker.ready_at or ending):
+            desk.tally.restarts[worker.leaving] += 1
+            return None
+        if worker.ready_at and (worker.completed or worker.tasks):
+            desk.tally.restarts["out of memory" if event.oom_suspected else "died"] += 1
+            return None
+        desk.tally.restarts["failed to start"] += 1
+        return self._failed_start(_cause(worker, event), event.start_hint)
+
+    def _failed_start(self, cause: str, hint: str | None) -> WorkerStartError:
+        desk = self._desk
+        error = WorkerStartError(cause, hint=hint)
+        self._failed_starts += 1
+        desk.timers.set((Timer.RESTART, 0), desk.now + policy.restart_delay(self._failed_starts))
+        alive = self.fleet.count(WorkerState.READY, WorkerState.BUSY, WorkerState.DRAINING)
+        if not alive and self._failed_starts >= policy.CRASH_LOOP_STARTS:
+            self.crash_loop = error
+        return error
+
+
+def _cause(worker: Worker, event: WorkerExited) -> str:
+    if event.start_error or worker.leaving or event.reason:
+        return event.start_error or worker.leaving or event.reason
+    lost = WorkerLost(exitcode=event.exitcode, signal=event.signal, oom_suspected=event.oom_suspected)
+    return str(lost.args[0])

@@ -1,0 +1,35 @@
+"""A task as the scheduler sees it: numbers and a state. What it calls, and with what, is the engine's business."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from lifepool._core.states import TASK_TRANSITIONS, TaskState, moved
+
+if TYPE_CHECKING:
+    from lifepool._core.events import TaskSubmitted
+    from lifepool._core.fleet import Worker
+
+
+class Task:
+    """One task's books, from submission until it is settled."""
+
+    __slots__ = (
+        "attempts", "fair_key", "id", "name", "priority", "retries", "state", "submitted", "timeout", "worker",
+    )  # fmt: skip
+
+    def __init__(self, event: TaskSubmitted, now: float) -> None:
+        self.id = event.task
+        self.name = event.name
+        self.priority = event.priority
+        self.timeout = event.timeout
+        self.retries = event.retries
+        self.fair_key = event.fair_key
+        self.submitted = now
+        self.attempts = 0
+        self.state = TaskState.QUEUED
+        self.worker: Worker | None = None  # while RUNNING
+
+    def move(self, state: TaskState) -> None:
+        """Change state along the table."""
+        self.state = moved(TASK_TRANSITIONS, self.state, state, f"task {self.id}")

@@ -1,0 +1,77 @@
+"""`python -m examples.domains`: starts, says where to look, answers, drains and leaves nothing behind."""
+
+import signal
+import socket
+import threading
+
+import httpx
+import pytest
+
+from tests.examples.domains.serving import STOP_TIMEOUT, Service, running, start
+
+SAMPLE = {"data": "see www.example.com and bob@mail.example.co.uk"}
+
+
+@pytest.fixture(params=["1", "2"], ids=["one-server", "two-servers"])
+def workers(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])
+def test_it_answers_and_a_signal_leaves_no_process(signum: signal.Signals, workers: str) -> None:
+    with running(WORKERS=workers) as service:
+        answer = httpx.post(f"{service.url}/addContent", json=SAMPLE).raise_for_status().json()
+        assert answer["domains_found"] == ["www.example.com", "mail.example.co.uk"]
+        assert service.stop(signum) == []
+    assert "Traceback" not in service.output.decode()
+
+
+def test_it_says_where_to_look_and_all_of_it_is_there() -> None:
+    with running() as service:
+        printed = service.output.decode()
+        for path in ("/", "/docs", "/openapi.json"):
+            assert f"{service.url}{path}" in printed
+            assert httpx.get(f"{service.url}{path}").is_success
+        assert f"{service.url}/addContent" in printed
+
+
+def test_a_running_request_is_finished_before_the_service_stops() -> None:
+    """The signal comes while an upload is half way; its answer is whole all the same."""
+    half_way, signalled = threading.Event(), threading.Event()
+
+    def body() -> object:
+        yield b"www.example.com "
+        half_way.set()
+        assert signalled.wait(STOP_TIMEOUT)
+        yield b"mail.example.co.uk"
+
+    with running() as service:
+        answers: list[httpx.Response] = []
+        client = threading.Thread(target=lambda: answers.append(httpx.post(f"{service.url}/upload", content=body())))
+        client.start()
+        assert half_way.wait(STOP_TIMEOUT)
+        service.process.send_signal(signal.SIGTERM)
+        service.read_until("Waiting for")
+        signalled.set()
+        client.join(STOP_TIMEOUT)
+        assert service.stop() == []
+    assert answers[0].json()["count"] == 2
+
+
+def test_a_taken_port_is_a_clear_message() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        service: Service = start(PORT=str(port))
+        output, _ = service.process.communicate(timeout=STOP_TIMEOUT)
+    assert service.process.returncode == 1
+    assert f"Cannot listen on 127.0.0.1:{port}: Address already in use." in output.decode()
+    assert "Traceback" not in output.decode()
+
+
+@pytest.mark.parametrize("setting", ["PORT", "WORKERS"])
+def test_a_bad_setting_is_a_clear_message(setting: str) -> None:
+    service = start(**{setting: "many"})
+    output, _ = service.process.communicate(timeout=STOP_TIMEOUT)
+    assert service.process.returncode == 1
+    assert f"{setting}='many' must be a whole number" in output.decode()
+    assert "Traceback" not in output.decode()
