@@ -42,7 +42,8 @@ def free_port(host: str, port: int) -> int:
         with socket.create_server((host, port)) as server:
             return int(server.getsockname()[1])
     except OSError as error:
-        sys.exit(f"Cannot listen on {host}:{port}: {error.strerror}. Set PORT or HOST to another.")
+        reason = str(error.strerror).partition(" (")[0]  # `socket` adds the address again
+        sys.exit(f"Cannot listen on {host}:{port}: {reason}. Set PORT or HOST to another.")
 
 
 def where_to_look(url: str) -> str:

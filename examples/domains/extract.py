@@ -12,10 +12,10 @@ found in prose, URLs, e-mail addresses, logs or defanged reports (`example[.]com
   few characters beside it (`CONTEXT`), up to the next dot. `splitting` is built on that.
 
 The rules, each one tested: the suffix must be in the ICANN section of the public suffix list, with a label before it
-(private suffixes such as `github.io` are ordinary names). Labels have 1 to 63 octets and no hyphen at either end, a name at
-most 253; one bad label refuses the name rather than cutting it to another one. Underscores may stand left of the registrable domain
-(`_dmarc.example.com`, but not `foo_bar.com`). An IPv4 address, the local part of an e-mail address and the user of a
-URL are no names. A *bare* name that looks like a file or code is left out (`bare_names`).
+(private suffixes such as `github.io` are ordinary names). Labels have 1 to 63 octets and no hyphen at either end, a
+name at most 253; one bad label refuses the name rather than cutting it down to another. Underscores may stand left of
+the registrable domain (`_dmarc.example.com`, but not `foo_bar.com`). An IPv4 address, the local part of an e-mail
+address and the user of a URL are no names. A *bare* name that looks like a file or code is left out (`bare_names`).
 """
 
 import re
@@ -43,18 +43,13 @@ _ONE_DOT = re.compile(_DOT)
 _ESCAPED_DOT = re.compile(r"\\\.|%2[eE]")
 _UP_TO_LAST_DOT = re.compile(rf".*{_DOT}")
 _BRACKETED = re.compile(_BRACKETED_DOT)
-_ASCII_NAME = re.compile(
-    r"(?:[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?\.)+[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?"
-)
+_ASCII_NAME = re.compile(r"(?:[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?\.)+[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?")
 
 # Thai, Lao, Myanmar, Khmer, kana, Han and Hangul: written without spaces, or with endings glued on.
 # A change between these and Latin letters or digits ends a word ("访问example.com吧"); labels that mix
 # them are given up for that. Browsers take the ideographic full stop for a dot, and so do we, unless it
 # stands at such a change in a run that has plain dots as well: "你好。example.com" is a sentence's end.
-_UNSPACED = (
-    "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3005-\u3007\u3040-\u30ff"
-    "\u3400-\u9fff\uac00-\ud7a3"
-)
+_UNSPACED = "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3005-\u3007\u3040-\u30ff\u3400-\u9fff\uac00-\ud7a3"
 _LATIN = "a-zA-Z0-9"
 _WORD_END = re.compile(rf"(?<=[{_LATIN}])(?=[{_UNSPACED}])|(?<=[{_UNSPACED}])(?=[{_LATIN}])")
 _SENTENCE_END = re.compile(
@@ -80,12 +75,7 @@ def find_domains(text: str) -> list[str]:
     Returns:
         Normalized names: lower case, Unicode (UTS-46) form, no trailing dot.
     """
-    return [
-        name
-        for start, end in runs(text)
-        if end - start <= MAX_RUN
-        for name in _names(text, start, end)
-    ]
+    return [name for start, end in runs(text) if end - start <= MAX_RUN for name in _names(text, start, end)]
 
 
 def runs(text: str) -> Iterator[tuple[int, int]]:
@@ -156,7 +146,7 @@ def _name(part: str, before: str, after: str) -> str | None:
     if not forms or not registrable:
         return None
     name, ascii_name = forms
-    if registrable.startswith("_"):  # Markdown: "_example.com_"; before a subdomain, as in "_dmarc", it is a label's own
+    if registrable.startswith("_"):  # Markdown: "_example.com_"; in "_dmarc.example.com" it belongs to the name
         name, registrable = name.lstrip("_"), registrable.lstrip("_")
     if "_" in registrable:
         return None

@@ -7,9 +7,10 @@ from typing import Any
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
-from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
+
+from lifepool.integrations.fastapi import MEDIA_TYPE
 
 # Said instead of pydantic's words, which speak of Python.
 MESSAGES = {
@@ -28,19 +29,9 @@ class Problem(HTTPException):
         self.members = {**({"hint": hint} if hint else {}), **more}
 
 
-class ProblemDetails(BaseModel):
-    """The body of every error."""
-
-    type: str = "about:blank"
-    title: str
-    status: int
-    detail: str
-    hint: str | None = None
-
-
 def documented(*statuses: int) -> dict[int | str, dict[str, Any]]:
-    """Build `responses=` of a route that can end in these errors."""
-    content = {"application/problem+json": {"schema": ProblemDetails.model_json_schema()}}
+    """Build `responses=` of a route that can end in these errors; lifepool brings the schema."""
+    content = {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}}
     return {s: {"description": HTTPStatus(s).phrase, "content": content} for s in statuses}
 
 
@@ -71,7 +62,7 @@ def _respond(error: HTTPException) -> Response:
     status = HTTPStatus(error.status_code)
     body = {"type": "about:blank", "title": status.phrase, "status": status.value}
     body |= {"detail": error.detail, **getattr(error, "members", {})}
-    return JSONResponse(body, status, error.headers, media_type="application/problem+json")
+    return JSONResponse(body, status, error.headers, media_type=MEDIA_TYPE)
 
 
 def _expected_json(detail: str) -> Problem:

@@ -30,7 +30,7 @@ HOSTILE = {
     "percent dots": "a%2E",
     "users of urls": "://a.name:",
     "ideographic dots": "a。",
-    "full-width dots": "ａ．",
+    "full-width dots": "\uff41\uff0e",
     "unspaced scripts": "访a。",
     "zero width": "\u200b",
     "zero width labels": "a\u200b.\u200b",

@@ -90,9 +90,7 @@ def score(find: Finder, snippets: Sequence[Snippet]) -> Score:
     return Score(found_right=labelled - missed, found_wrong=wrong, missed=missed)
 
 
-def errors(
-    find: Finder, snippets: Sequence[Snippet]
-) -> Iterator[tuple[Snippet, list[str], list[str]]]:
+def errors(find: Finder, snippets: Sequence[Snippet]) -> Iterator[tuple[Snippet, list[str], list[str]]]:
     """Yield each snippet with a mistake, the names found wrongly and the names missed."""
     for snippet in snippets:
         found, labelled = Counter(find(snippet.text)), Counter(snippet.names)

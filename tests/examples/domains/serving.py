@@ -80,7 +80,10 @@ def running(**env: str) -> Iterator[Service]:
     service = start(**env)
     try:
         service.url = service.read_until(r"The page +(http://\S+)/\n")
-        service.read_until(r"Uvicorn running on")
+        service.read_until("(?s)" + "Application startup complete.*" * int(env.get("WORKERS", "1")))
+        # One of several servers says so just before it listens: connect again for a few seconds.
+        with httpx.Client(transport=httpx.HTTPTransport(retries=5)) as http:
+            http.get(f"{service.url}/health").raise_for_status()
         yield service
     finally:
         if service.process.poll() is None and service.stop():

@@ -157,13 +157,6 @@ async def test_health_answers_without_the_pool() -> None:
         assert (await http.get("/health")).json() == {"status": "ok"}
 
 
-async def test_without_the_lifespan_the_answer_is_a_problem_not_a_hang() -> None:
-    transport = httpx.ASGITransport(app)
-    async with httpx.AsyncClient(transport=transport, base_url="http://test") as http:
-        response = await http.post("/addContent", json={"data": SAMPLE})
-    assert_problem(response, 503, "")
-
-
 async def test_statistics_are_those_of_the_pool() -> None:
     async with client() as http:
         await http.post("/addContent", json={"data": SAMPLE})

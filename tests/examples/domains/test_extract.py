@@ -1,5 +1,7 @@
 """The extractor: what is a name, what is not, and that no text makes it slow."""
 
+# ruff: noqa: RUF001, E501  full-width letters are part of the matter; the tables of cases are kept compact
+
 import pickle
 import subprocess
 import sys
