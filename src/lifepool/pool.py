@@ -46,6 +46,10 @@ class _Unset:
 _UNSET: Any = _Unset()
 
 
+#: The options of most tasks; one object for all of them.
+_DEFAULTS = TaskOptions()
+
+
 class Pool:
     """A process pool that lives as long as your app.
 
@@ -276,7 +280,8 @@ class Pool:
             fn = fn.function
         seconds = self.config.timeout if timeout is None else timeout
         options = _options(seconds, retries, priority, retry_on, fair_key, on_cancel)
-        if inspect.iscoroutinefunction(fn):
+        code = getattr(fn, "__code__", None)
+        if code is not None and code.co_flags & inspect.CO_COROUTINE:
             raise TypeError(f"{fn.__qualname__} is async: it belongs on the event loop; pass a plain function")
         return engine.submit(fn, args, options)
 
@@ -472,6 +477,8 @@ def _options(
     on_cancel: OnCancel,
 ) -> TaskOptions:
     """Check a task's options; see ``Pool.run`` for what they mean."""
+    if not (retries or priority or retry_on or fair_key or timeout) and timeout is None and on_cancel == "interrupt":
+        return _DEFAULTS
     if timeout is not None and not timeout > 0:
         raise ValueError(f"timeout={timeout!r}: expected seconds above 0, or None")
     if retries < 0:

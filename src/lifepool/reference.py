@@ -42,9 +42,9 @@ class Reference:
         self.__name__: str = function.__name__
         self.__qualname__: str = qualname
 
-    def __call__(self, *args: Any) -> Any:
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Call the function in this process."""
-        return self.__wrapped__(*args)
+        return self.__wrapped__(*args, **kwargs)
 
     def __reduce__(self) -> tuple[object, ...]:
         return (resolve, (self.__wrapped__.__module__, self.__qualname__))

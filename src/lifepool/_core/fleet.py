@@ -42,9 +42,12 @@ class Worker:
         self.interrupted: int | None = None
         self.leaving = ""  # why it was stopped or killed by us
 
+    def __str__(self) -> str:
+        return f"worker {self.id}"
+
     def move(self, state: WorkerState) -> None:
         """Change state along the table."""
-        self.state = moved(WORKER_TRANSITIONS, self.state, state, f"worker {self.id}")
+        self.state = moved(WORKER_TRANSITIONS, self.state, state, self)
 
 
 class Fleet:
@@ -58,6 +61,7 @@ class Fleet:
         self.limits = limits
         self.workers: dict[int, Worker] = {}
         self.idle: list[Worker] = []
+        self._counted = 0
         self._last_number = 0
 
     def __iter__(self) -> Iterator[Worker]:
@@ -69,6 +73,7 @@ class Fleet:
     def add(self) -> Worker:
         """A new worker that is starting."""
         self._last_number += 1
+        self._counted += 1
         worker = self.workers[self._last_number] = Worker(self._last_number)
         return worker
 
@@ -78,6 +83,7 @@ class Fleet:
         if worker is not None:
             if worker.state is WorkerState.READY:
                 self.idle.remove(worker)
+            self._counted -= worker.state in _COUNTED
             worker.move(WorkerState.DEAD)
         return worker
 
@@ -95,12 +101,13 @@ class Fleet:
         """The worker takes no more tasks."""
         if worker.state is WorkerState.READY:
             self.idle.remove(worker)
+        self._counted -= worker.state in _COUNTED
         worker.leaving = worker.leaving or why
         worker.move(state)
 
     def counted(self) -> int:
         """Workers that count towards ``max_workers``."""
-        return sum(worker.state in _COUNTED for worker in self)
+        return self._counted
 
     def count(self, *states: WorkerState) -> int:
         """Workers in any of these states."""
@@ -119,7 +126,7 @@ class Fleet:
     def pipeline_worker(self, depth: int, now: float) -> Worker | None:
         """The busy worker with the shortest pipeline below ``depth`` that may take one more task, or None."""
         best: Worker | None = None
-        for worker in self:
+        for worker in self.workers.values():
             load = len(worker.tasks)
             if (
                 worker.state is WorkerState.BUSY

@@ -95,6 +95,8 @@ class TaskQueue:
         self._entries: dict[int, _Entry] = {}
         self._lanes: dict[int, _Lane] = {}
         self._waiting_by_key: Counter[str] = Counter()
+        # What the last look found, while it is still true: nearly every pop follows a peek.
+        self._seen: tuple[_Lane, _Entry] | None = None
 
     def __len__(self) -> int:
         return len(self._entries)
@@ -126,20 +128,25 @@ class TaskQueue:
         lane = self._lanes.get(priority)
         if lane is None:
             lane = self._lanes[priority] = _Lane()
+            self._seen = None
+        if front:
+            self._seen = None
         lane.append(entry, front=front)
         if fair_key is not None:
             self._waiting_by_key[fair_key] += 1
 
     def peek(self) -> int | None:
         """The task that ``pop`` would take, or None."""
-        return self._best().head().task if self._entries else None
+        if not self._entries:
+            return None
+        return (self._seen or self._look())[1].task
 
     def pop(self) -> int | None:
         """Take the task with the best rank, or None if nobody waits."""
         if not self._entries:
             return None
-        lane = self._best()
-        entry = lane.head()
+        lane, entry = self._seen or self._look()
+        self._seen = None
         lane.take()
         self._forget(entry, lane)
         return entry.task
@@ -150,16 +157,18 @@ class TaskQueue:
         if entry is None:
             return False
         lane = self._lanes[entry.priority]
+        self._seen = None
         entry.alive = False
         lane.bury()
         self._forget(entry, lane)
         return True
 
-    def _best(self) -> _Lane:
-        lanes = self._lanes
-        if len(lanes) == 1:  # nearly always
-            return next(iter(lanes.values()))
-        return min(lanes.values(), key=_rank)
+    def _look(self) -> tuple[_Lane, _Entry]:
+        """The lane whose head has the best rank, and that head; somebody waits."""
+        lanes = self._lanes.values()
+        lane = next(iter(lanes)) if len(lanes) == 1 else min(lanes, key=_rank)
+        self._seen = seen = (lane, lane.head())
+        return seen
 
     def _forget(self, entry: _Entry, lane: _Lane) -> None:
         del self._entries[entry.task]

@@ -56,6 +56,8 @@ if TYPE_CHECKING:
 #: Events remembered for ``story``: enough to see a task's neighbours, small enough to keep always.
 STORY_EVENTS = 256
 
+_REBALANCE = (Timer.REBALANCE, 0)
+
 
 class Scheduler:
     """Decide which task runs on which worker, and when to give up on it.
@@ -180,11 +182,14 @@ class Scheduler:
         desk.tally.submitted += 1
         if event.timeout is not None:
             desk.timers.set((Timer.TASK_DEADLINE, task.id), desk.now + event.timeout)
-        if not len(self._queue) and (worker := self.fleet.free_worker()) is not None:
-            self._send(task, worker)
-            return
+        if not len(self._queue):
+            worker = self.fleet.free_worker() or self._pipeline_worker(task)
+            if worker is not None:
+                self._send(task, worker)
+                return
+        # Whoever waits already has been found no place: neither will this one be.
         self._enqueue(task)
-        self._dispatch()
+        self._supervisor.scale_up(len(self._queue))
 
     def _on_submission_refused(self, _: on.SubmissionRefused) -> None:
         self._desk.tally.refused += 1
@@ -207,12 +212,14 @@ class Scheduler:
         worker.tasks.remove(event.task)
         worker.completed += 1
         worker.head_since = self._desk.now
-        self._supervisor.answered(worker, event.task)
-        self._desk.tally.run.observe(event.run_s)
+        if worker.interrupted is not None:
+            self._supervisor.answered(worker, event.task)
+        tally = self._desk.tally
+        tally.run.observe(event.run_s)
         task = self._tasks.get(event.task)
         if task is not None:
             self.run_times.learn(task.name, event.run_s)
-            self._desk.tally.wait.observe(max(0.0, self._desk.now - event.run_s - task.submitted))
+            tally.wait.observe(max(0.0, self._desk.now - event.run_s - task.submitted))
             self._answer(task, event)
         self._promote_head(worker)
         self._after_task(worker, event.memory)
@@ -238,8 +245,29 @@ class Scheduler:
                 self._retire(worker, "max_tasks_per_worker")
             elif limit is not None and memory is not None and memory > limit:
                 self._retire(worker, "max_worker_memory")
-        self._settle_down(worker)
-        self._after_change()
+        if not self._refill(worker):
+            self._settle_down(worker)
+            self._after_change()
+
+    def _refill(self, worker: Worker) -> bool:
+        """Give the worker that has just answered its next tasks; False if there is more to think about.
+
+        What ``_after_change`` would come to in the usual case, found without looking at the other workers: they were
+        given all that they may have when something last changed for them.
+        """
+        queue = self._queue
+        if not len(queue) or worker.state is not WorkerState.BUSY or self.limits.slots > 1:
+            return False
+        if worker.interrupted is not None or self.state is not PoolState.RUNNING:
+            return False
+        while (number := queue.peek()) is not None:
+            task = self._tasks[number]
+            load = len(worker.tasks)
+            if load and (load >= self._depth(task) or self.fleet.retires_after(worker, load)):
+                break
+            queue.pop()
+            self._send(task, worker)
+        return True
 
     def _retire(self, worker: Worker, why: str) -> None:
         self._supervisor.retire(worker, why)
@@ -347,10 +375,16 @@ class Scheduler:
             self._supervisor.scale_up(len(queue))
 
     def _pipeline_worker(self, task: Task) -> Worker | None:
-        if not self.limits.can_retract or self.limits.slots > 1:
+        if self.limits.slots > 1:
             return None
-        depth = policy.pipeline_depth(self.run_times.estimate(task.name))
+        depth = self._depth(task)
         return self.fleet.pipeline_worker(depth, self._desk.now) if depth > 1 else None
+
+    def _depth(self, task: Task) -> int:
+        """How many tasks a worker may hold, this one included."""
+        if not self.limits.can_retract:
+            return 1
+        return policy.pipeline_depth(self.run_times.estimate(task.name))
 
     def _send(self, task: Task, worker: Worker) -> None:
         desk = self._desk
@@ -358,8 +392,8 @@ class Scheduler:
             self.fleet.set_busy(worker)
             worker.head_since = desk.now
             desk.timers.cancel((Timer.IDLE, worker.id))
-        elif self.limits.slots == 1 and (Timer.REBALANCE, 0) not in desk.timers:
-            desk.timers.set((Timer.REBALANCE, 0), desk.now + policy.OVERRUN_S)
+        elif worker.tasks and self.limits.slots == 1 and _REBALANCE not in desk.timers:
+            desk.timers.set(_REBALANCE, desk.now + policy.OVERRUN_S)
         task.move(TaskState.RUNNING)
         task.worker = worker
         worker.tasks.append(task.id)
@@ -389,7 +423,7 @@ class Scheduler:
             if desk.now - worker.head_since >= policy.OVERRUN_S:
                 desk.out.append(do.RetractTasks(worker.id))
         if pipelining:
-            desk.timers.set((Timer.REBALANCE, 0), desk.now + policy.OVERRUN_S)
+            desk.timers.set(_REBALANCE, desk.now + policy.OVERRUN_S)
 
     # -- workers --------------------------------------------------------------------------------------------------
 

@@ -15,6 +15,10 @@ from lifepool.errors import InternalError
 class TaskState(Enum):
     """Where a task is."""
 
+    # Enum's own hash is a Python function, called for each look into a table; members are singletons, so that this
+    # one is as good and costs nothing.
+    __hash__ = object.__hash__
+
     QUEUED = "queued"  # waiting in the pool, or for its next try
     RUNNING = "running"  # given to a worker (perhaps pipelined behind another task)
     COMPLETED = "completed"  # the function returned
@@ -27,6 +31,8 @@ class TaskState(Enum):
 class WorkerState(Enum):
     """Where a worker is."""
 
+    __hash__ = object.__hash__
+
     STARTING = "starting"  # asked for, not ready yet
     READY = "ready"  # idle, can take a task
     BUSY = "busy"  # has at least one task
@@ -37,6 +43,8 @@ class WorkerState(Enum):
 
 class PoolState(Enum):
     """Where the pool is."""
+
+    __hash__ = object.__hash__
 
     CREATED = "created"
     STARTING = "starting"
@@ -77,7 +85,7 @@ POOL_TRANSITIONS: dict[PoolState, frozenset[PoolState]] = {
 _S = TypeVar("_S", TaskState, WorkerState, PoolState)
 
 
-def moved(table: dict[_S, frozenset[_S]], old: _S, new: _S, what: str) -> _S:
+def moved(table: dict[_S, frozenset[_S]], old: _S, new: _S, what: object) -> _S:
     """Return ``new`` if ``old -> new`` is in the table.
 
     Raises:

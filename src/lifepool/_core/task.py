@@ -30,6 +30,9 @@ class Task:
         self.state = TaskState.QUEUED
         self.worker: Worker | None = None  # while RUNNING
 
+    def __str__(self) -> str:
+        return f"task {self.id}"
+
     def move(self, state: TaskState) -> None:
         """Change state along the table."""
-        self.state = moved(TASK_TRANSITIONS, self.state, state, f"task {self.id}")
+        self.state = moved(TASK_TRANSITIONS, self.state, state, self)

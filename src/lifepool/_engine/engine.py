@@ -37,7 +37,7 @@ logger = logging.getLogger("lifepool")
 REAP_S = 5.0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)
 class TaskOptions:
     """How one task is to be treated; see ``Pool.run`` for what each means."""
 
@@ -79,6 +79,7 @@ class Engine:
         self._timer: asyncio.TimerHandle | None = None
         self._started: asyncio.Future[None] = self.loop.create_future()
         self._closed: asyncio.Future[None] = self.loop.create_future()
+        self._ending = asyncio.Lock()
         self._bytes_sent = 0
         self._bytes_received = 0
         self._perform: dict[type, Callable[[Any], None]] = {
@@ -184,7 +185,8 @@ class Engine:
                 await asyncio.wait_for(asyncio.shield(self._closed), REAP_S)
         if self._timer is not None:
             self._timer.cancel()
-        await self._backend.close()
+        async with self._ending:  # two may end it at once, and both may go on when it has ended
+            await self._backend.close()
 
     # -- Listener: what the backend says ---------------------------------------------------------------------------
 

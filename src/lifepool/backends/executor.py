@@ -50,6 +50,7 @@ class ExecutorBackend:
         self._executor: Executor | None = None
         self._worker: int | None = None
         self._tasks: set[int] = set()
+        self._endings: list[asyncio.Future[None]] = []
         self.capabilities = Capabilities(
             kill=False,
             interrupt=False,
@@ -136,11 +137,11 @@ class ExecutorBackend:
         """Never asked for: see the capabilities."""
 
     async def close(self) -> None:
-        """Shut the executor down; waits for what it runs, off the loop."""
-        executor, self._executor = self._executor, None
-        self._worker = None
-        if executor is not None:
-            await asyncio.to_thread(executor.shutdown, wait=True, cancel_futures=True)
+        """Shut the executor down; wait for that, off the loop, if it runs nothing."""
+        if self._worker is not None:
+            self.kill_worker(self._worker)
+        if self._endings:
+            await asyncio.wait(self._endings)
 
     def _from_any_thread(self, worker: int, task: int, future: Future[Any]) -> None:
         if threading.current_thread() is threading.main_thread() and future.cancelled():
@@ -169,9 +170,13 @@ class ExecutorBackend:
         if worker != self._worker:
             return
         executor, self._executor, self._worker = self._executor, None, None
+        assert executor is not None  # noqa: S101 - it has a worker, so it was started
+        if self._tasks:
+            executor.shutdown(wait=False, cancel_futures=True)  # what it runs may take for ever
+        else:
+            shutdown = partial(executor.shutdown, cancel_futures=True)
+            self._endings.append(self._loop.run_in_executor(None, shutdown))
         self._tasks.clear()
-        if executor is not None:
-            executor.shutdown(wait=False, cancel_futures=True)
         self._listener.exited(event)
 
 
@@ -185,7 +190,8 @@ def _timed(fn: Callable[..., Any], args: tuple[Any, ...]) -> tuple[Any, float]:
 def _faithful(error: BaseException | None) -> BaseException | None:
     """What a coroutine can raise without meaning something else by it."""
     if error is None or (isinstance(error, Exception) and not isinstance(error, StopIteration)):
-        if isinstance(error, (pickle.PicklingError, AttributeError)) and "pickle" in str(error):
+        of_pickling = (pickle.PicklingError, AttributeError, TypeError)
+        if isinstance(error, of_pickling) and "pickle" in str(error):
             return TaskNotPicklable("arguments", "the call", str(error))
         return error
     told = TaskError(f"the task raised {error!r}")

@@ -3,6 +3,7 @@
 import signal
 import socket
 import threading
+from collections.abc import Iterator
 
 import httpx
 import pytest
@@ -39,7 +40,7 @@ def test_a_running_request_is_finished_before_the_service_stops() -> None:
     """The signal comes while an upload is half way; its answer is whole all the same."""
     half_way, signalled = threading.Event(), threading.Event()
 
-    def body() -> object:
+    def body() -> Iterator[bytes]:
         yield b"www.example.com "
         half_way.set()
         assert signalled.wait(STOP_TIMEOUT)

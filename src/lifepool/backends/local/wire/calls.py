@@ -76,8 +76,11 @@ class CallEncoder:
         return call
 
     def _function(self, fn: Callable[..., Any]) -> tuple[str, bytes]:
-        by_reference = isinstance(fn, _BY_REFERENCE)
-        if by_reference and (known := self._known.get(fn)) is not None:
+        try:
+            known = self._known.get(fn)
+        except TypeError:  # not hashable
+            known = None
+        if known is not None:
             return known
         try:
             pickled = pickle.dumps(fn, PROTOCOL)
@@ -85,7 +88,7 @@ class CallEncoder:
             path, reason = explain(fn, "the function", error)
             raise TaskNotPicklable("arguments", path, reason) from error
         entry = (name_of(fn), pickled)
-        if by_reference:
+        if isinstance(fn, _BY_REFERENCE):
             if len(self._known) >= FUNCTIONS_KEPT:
                 self._known.clear()
             self._known[fn] = entry
