@@ -116,10 +116,10 @@ def warm_up() -> None:
 
 def _names(text: str, start: int, end: int) -> Iterator[str]:
     """Judge one run: no name or one, several where scripts change inside it."""
-    written = text[start:end]
+    written = text[start:end].rstrip("_.")  # Markdown: "_see example.com._"
     if written.isascii():
         # Almost every run ends here: "e.g", "3.14", "os.path".
-        last_label = _UP_TO_LAST_DOT.sub("", written).strip("_)]}")
+        last_label = _UP_TO_LAST_DOT.sub("", written).lstrip(")]}")
         if last_label.lower() not in _top_level():
             return
         parts = [written]
@@ -140,7 +140,7 @@ def _name(part: str, before: str, after: str) -> str | None:
     if _MAILBOX.match(after) or (host_ahead and _USERINFO.match(after)):
         return None
     plain, defanged = _BRACKETED.subn(".", _without_escape(part, before))
-    plain = _ESCAPED_DOT.sub(".", plain).rstrip("_")
+    plain = _ESCAPED_DOT.sub(".", plain).rstrip("_.")
     forms = _normalize(plain)
     registrable = forms and _registrable(forms[1])
     if not forms or not registrable:

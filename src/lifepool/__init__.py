@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from lifepool.errors import BackendError as BackendError
     from lifepool.errors import BackendUnavailable as BackendUnavailable
     from lifepool.errors import BackendUnsupported as BackendUnsupported
+    from lifepool.errors import ClientDisconnected as ClientDisconnected
     from lifepool.errors import InternalError as InternalError
     from lifepool.errors import PayloadTooLarge as PayloadTooLarge
     from lifepool.errors import PoolClosed as PoolClosed
@@ -41,6 +42,7 @@ _HOMES = {
             "BackendError",
             "BackendUnavailable",
             "BackendUnsupported",
+            "ClientDisconnected",
             "InternalError",
             "PayloadTooLarge",
             "PoolClosed",

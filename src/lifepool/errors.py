@@ -9,6 +9,7 @@
     │   ├── TaskTimeout (also TimeoutError)   .timeout                                   504
     │   ├── TaskNotPicklable (also TypeError) .side .path                                500
     │   ├── PayloadTooLarge                   .size .limit                               413
+    │   ├── ClientDisconnected                the request's client went away             499
     │   └── WorkerLost                        .exitcode .signal .oom_suspected           500
     ├── WorkerStartError                      initializer, preload or ``__main__``       503
     ├── BackendError
@@ -141,6 +142,18 @@ class PayloadTooLarge(TaskError):
         self.side = side
         self.size = size
         self.limit = limit
+
+
+class ClientDisconnected(TaskError):
+    """The client for whom the task ran went away; the task was dropped or broken off.
+
+    499 is not a registered status but the one that proxies log for this; nobody is there to read it.
+    """
+
+    status_hint = 499
+
+    def __init__(self) -> None:
+        super().__init__("the client disconnected before the task was done")
 
 
 class WorkerLost(TaskError):

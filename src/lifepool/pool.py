@@ -9,7 +9,7 @@ import logging
 import time
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from typing import TYPE_CHECKING, Any, Generic, Literal, ParamSpec, Self, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Literal, ParamSpec, Self, TypeVar, overload
 
 from lifepool import _inside
 from lifepool._core.admission import NOT_STARTED_HINT
@@ -19,9 +19,11 @@ from lifepool._engine.engine import Engine, TaskOptions
 from lifepool.backends.select import check_backend, make_backend
 from lifepool.bulk import bulk_size, map_chunks
 from lifepool.config import PoolConfig, resolve
+from lifepool.decorated import PoolTask
 from lifepool.errors import PoolClosed
-from lifepool.reference import Reference
-from lifepool.statistics import HistogramSnapshot, PoolStatistics
+from lifepool.scope import current_scope
+from lifepool.statistics import HistogramSnapshot, PoolStatistics, Readiness
+from lifepool.termination import TerminationWatch
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -106,6 +108,7 @@ class Pool:
         self.config: PoolConfig = resolve(given)
         check_backend(self.config.backend)
         self._engine: Engine | None = None
+        self._termination = TerminationWatch()
         self._holders = 0  # nested 'async with' and lifespans; the last to leave closes
 
     def __repr__(self) -> str:
@@ -208,7 +211,11 @@ class Pool:
     @asynccontextmanager
     async def _lifespan(self) -> AsyncIterator[dict[str, Any]]:
         async with self:
-            yield {"pool": self}
+            self._termination.install()
+            try:
+                yield {"pool": self}
+            finally:
+                self._termination.uninstall()
 
     # -- tasks ----------------------------------------------------------------------------------------------------
 
@@ -283,7 +290,11 @@ class Pool:
         code = getattr(fn, "__code__", None)
         if code is not None and code.co_flags & inspect.CO_COROUTINE:
             raise TypeError(f"{fn.__qualname__} is async: it belongs on the event loop; pass a plain function")
-        return engine.submit(fn, args, options)
+        handle = engine.submit(fn, args, options)
+        scope = current_scope.get()
+        if scope is not None:
+            scope.add(handle)
+        return handle
 
     def map(
         self,
@@ -390,6 +401,23 @@ class Pool:
             run=nothing, utilisation=0.0,
         )  # fmt: skip
 
+    def readiness(self) -> Readiness:
+        """Whether this server should be sent requests, for a readiness probe.
+
+        It says no from the moment that SIGTERM comes (if the pool's life is the app's lifespan), while the pool starts
+        or drains, while no worker can be started, and while the queue is full.
+        """
+        statistics = self.statistics()
+        crash = self._engine.crash_loop if self._engine is not None else None
+        reasons = {
+            "terminating": self._termination.terminating,
+            statistics.state: statistics.state != PoolState.RUNNING.value,
+            "crash-looping": crash is not None,
+            "saturated": statistics.queued >= self.config.max_queue,
+        }
+        found = tuple(reason for reason, applies in reasons.items() if applies)
+        return Readiness(not found, found)
+
     # -- inside ---------------------------------------------------------------------------------------------------
 
     def _running_engine(self) -> Engine:
@@ -430,35 +458,6 @@ class Pool:
             seconds * 1e3,
             config.max_workers_source,
         )
-
-
-class PoolTask(Generic[P, T]):
-    """A function that runs in a pool when it is called; made by ``Pool.task``.
-
-    Attributes:
-        function: The plain function, for a direct call.
-    """
-
-    def __init__(self, pool: Pool, function: Callable[P, T], options: Mapping[str, Any]) -> None:
-        known = inspect.signature(Pool.submit).parameters.keys() - {"self", "fn", "args"}
-        if unknown := options.keys() - known:
-            raise TypeError(f"@pool.task does not know {sorted(unknown)}; it takes {sorted(known)}")
-        self._pool = pool
-        self._options = dict(options)
-        self._reference = Reference(function)
-        functools.update_wrapper(self, function)
-        self.function: Callable[..., T] = self._reference
-
-    async def __call__(self, *args: P.args, **kwargs: P.kwargs) -> T:
-        """Run it in the pool; see ``Pool.run``."""
-        return await self.submit(*args, **kwargs)
-
-    def submit(self, *args: P.args, **kwargs: P.kwargs) -> TaskHandle[T]:
-        """Queue it now and return a handle to await later."""
-        fn: Callable[..., T] = self._reference
-        if kwargs:
-            fn = functools.partial(fn, **kwargs)
-        return self._pool.submit(fn, *args, **self._options)
 
 
 def _is_lifespan(candidate: Any) -> bool:

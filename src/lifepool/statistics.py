@@ -50,6 +50,20 @@ class HistogramSnapshot:
         return float("inf")
 
 
+@dataclass(frozen=True, slots=True)
+class Readiness:
+    """Whether a server should be sent requests.
+
+    Attributes:
+        ready: Whether it should.
+        reasons: If not, why: ``terminating``, ``created``, ``starting``, ``draining``, ``closed``, ``crash-looping``,
+            ``saturated``.
+    """
+
+    ready: bool
+    reasons: tuple[str, ...]
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PoolStatistics:
     """One look at a pool. Counts are since the pool was started.

@@ -21,7 +21,7 @@ from lifepool._core.scheduler import Scheduler
 from lifepool._core.states import PoolState, TaskState
 from lifepool._engine.handle import TaskHandle
 from lifepool._engine.snapshot import snapshot
-from lifepool.errors import InternalError, PoolClosed, PoolError, QueueFull
+from lifepool.errors import InternalError, PoolClosed, PoolError, QueueFull, WorkerStartError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -101,6 +101,11 @@ class Engine:
     def state(self) -> PoolState:
         """Where the pool is."""
         return self._scheduler.state
+
+    @property
+    def crash_loop(self) -> WorkerStartError | None:
+        """Why no worker comes up, while that is so."""
+        return self._scheduler.crash_loop
 
     async def start(self) -> None:
         """Start the backend and its first workers; return when they are ready.

@@ -10,6 +10,7 @@ from lifepool._core.states import TaskState
 if TYPE_CHECKING:
     from lifepool._engine.engine import Engine
     from lifepool.backends.base import Payload
+    from lifepool.errors import PoolError
 
 T = TypeVar("T")
 
@@ -65,6 +66,13 @@ class TaskHandle(asyncio.Future[T]):
     def progress(self) -> object:
         """What the function last passed to ``lifepool.report_progress``, or None."""
         return self._progress
+
+    def abort(self, error: PoolError) -> None:
+        """Take the task back, as ``cancel`` does, but raise ``error`` where it is awaited."""
+        if not self.done():
+            self.set_exception(error)
+            self.exception()  # whoever awaits it gets it; if nobody does, nothing is lost
+            self._engine.cancel(self)
 
     def cancel(self, msg: Any | None = None) -> bool:
         """Take the task back; see the class for what that does.

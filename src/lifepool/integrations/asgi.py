@@ -42,6 +42,9 @@ def with_pool(app: ASGIApp, pool: Pool, *, state_key: str = "pool") -> ASGIApp:
     return wrapped
 
 
+_LAST_MESSAGES = ("lifespan.startup.failed", "lifespan.shutdown.complete", "lifespan.shutdown.failed")
+
+
 class _Lifespan:
     """One run of the lifespan protocol: the server's messages pass through, the pool is put around them."""
 
@@ -51,7 +54,7 @@ class _Lifespan:
         self._scope = scope
         self._receive = receive
         self._send = send
-        self._answered = ""  # the last phase the app has answered itself
+        self._answered = ""  # the type of the last message that the app has sent itself
         if "state" in scope:
             scope["state"][state_key] = pool
 
@@ -67,7 +70,7 @@ class _Lifespan:
             await self._run_app()
         finally:
             await self._pool.aclose()
-        if self._answered != "shutdown":
+        if self._answered not in _LAST_MESSAGES:
             await self._send({"type": "lifespan.shutdown.complete"})
 
     async def _run_app(self) -> None:
@@ -82,9 +85,8 @@ class _Lifespan:
             return await self._receive()
 
         async def send(message: Message) -> None:
-            # Our own shutdown comes last: the server may exit as soon as it has heard of it.
-            self._answered = message["type"].split(".")[1]
-            if message["type"] == "lifespan.shutdown.complete":
+            self._answered = message["type"]
+            if self._answered in _LAST_MESSAGES:  # the server may exit as soon as it has heard of it
                 await self._pool.aclose()
             await self._send(message)
 

@@ -3,7 +3,7 @@
 ::
 
     pool = Pool()
-    app = FastAPI(lifespan=pool.lifespan)
+    app = FastAPI()
     install(app, pool)
 
     @app.post("/score")
@@ -14,7 +14,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from http import HTTPStatus
 from typing import Annotated, Any
 
@@ -22,7 +23,7 @@ try:
     from fastapi import Depends, FastAPI
     from starlette.requests import HTTPConnection, Request
     from starlette.responses import JSONResponse
-    from starlette.routing import BaseRoute
+    from starlette.websockets import WebSocket, WebSocketState
 except ImportError as error:  # pragma: no cover - needs an environment without FastAPI
     raise ImportError("lifepool.integrations.fastapi needs FastAPI: pip install 'lifepool[fastapi]'") from error
 
@@ -48,6 +49,14 @@ _DOCUMENTED: tuple[tuple[type[PoolError], str], ...] = (
     (WorkerLost, "The task failed, or its worker died."),
     (PayloadTooLarge, "The data is too large for a task."),
 )
+
+#: From HTTP status to the close code of a WebSocket (RFC 6455 and the IANA registry); 1011, internal error, for others.
+_CLOSE_CODES = {503: 1013, 413: 1009}
+#: Bytes that fit into a close frame beside its code (RFC 6455, 5.5).
+_MAX_REASON = 123
+
+#: What is an operation in an OpenAPI path; beside them stand its summary, parameters and servers.
+_METHODS = frozenset({"get", "put", "post", "delete", "options", "head", "patch", "trace"})
 
 PROBLEM_SCHEMA: dict[str, Any] = {
     "title": "Problem",
@@ -116,35 +125,68 @@ def pool_responses() -> dict[int | str, dict[str, Any]]:
     return responses
 
 
-def install(app: FastAPI, pool: Pool, *, is_documented: Callable[[BaseRoute], bool] | None = None) -> None:
-    """Answer the pool's errors with problem+json, document that in OpenAPI, and let ``PoolDep`` find the pool.
+def install(app: FastAPI, pool: Pool, *, is_documented: Callable[[str, str], bool] | None = None) -> None:
+    """Give the app its pool: started and ended with it, found by ``PoolDep``, its errors answered and documented.
+
+    The pool starts before the app's own lifespan begins and ends after it. An app that has ``lifespan=pool.lifespan``
+    as well loses nothing: nested holders are counted. Routes may be added before or after.
+
+    A ``PoolError`` becomes problem+json wherever FastAPI handles exceptions: in handlers, dependencies and included
+    routers. A WebSocket is closed with 1013 (try again later), 1009 (too big) or 1011, or, before it was accepted,
+    refused with the problem as its response. Out of reach are middleware, background tasks and responses that have
+    started. A mounted app has exception handlers of its own: install the pool there too.
 
     Args:
-        app: The app.
-        pool: Its pool. Its life is the lifespan's business: ``FastAPI(lifespan=pool.lifespan)``.
-        is_documented: Which routes get the responses in their documentation; all by default. A response that a route
-            documents itself is left alone.
+        app: The app; it has not started yet.
+        pool: Its pool.
+        is_documented: Called with the path, such as ``"/score/{id}"``, and the method, such as ``"POST"``, of every
+            operation: whether the pool's responses belong into its documentation. None: into all. A response that a
+            route documents itself, and a schema ``Problem`` of the app's own, are left alone.
+
+    Raises:
+        RuntimeError: If the app has started: its exception handlers are fixed from then on.
     """
+    if app.middleware_stack is not None:
+        raise RuntimeError("the app has started already: call install(app, pool) where the app is made")
     app.state.pool = pool
-    app.add_exception_handler(PoolError, _answer)
-    original = app.openapi
-
-    def openapi() -> dict[str, Any]:
-        fresh = app.openapi_schema is None
-        schema = original()
-        if fresh:
-            _document(schema, app, is_documented)
-        return schema
-
-    app.openapi = openapi  # type: ignore[method-assign]  # FastAPI's documented way of extending the schema
+    app.add_exception_handler(PoolError, _answer)  # type: ignore[arg-type]  # Starlette's type knows no WebSockets
+    _start_with(app, pool)
+    _document_in(app, is_documented)
 
 
-async def _answer(_: Request, error: Exception) -> JSONResponse:
-    assert isinstance(error, PoolError)  # noqa: S101 - registered for nothing else
+def _start_with(app: FastAPI, pool: Pool) -> None:
+    """Put the pool's life around the app's own lifespan, whatever that is."""
+    own = app.router.lifespan_context
+
+    @asynccontextmanager
+    async def both(app: FastAPI) -> AsyncIterator[dict[str, Any]]:
+        async with pool.lifespan(app) as state, own(app) as own_state:
+            yield {**state, **(own_state or {})}
+
+    app.router.lifespan_context = both
+
+
+async def _answer(connection: Request | WebSocket, error: PoolError) -> JSONResponse | None:
     headers = {}
     if isinstance(error, QueueFull):
         headers["Retry-After"] = str(max(1, math.ceil(error.retry_after)))
-    return JSONResponse(problem(error), error.status_hint, headers, MEDIA_TYPE)
+    response = JSONResponse(problem(error), error.status_hint, headers, MEDIA_TYPE)
+    if not isinstance(connection, WebSocket):
+        return response
+    await _end(connection, error, response)
+    return None
+
+
+async def _end(websocket: WebSocket, error: PoolError, denial: JSONResponse) -> None:
+    """Tell the other side of a WebSocket, if it is still there."""
+    if WebSocketState.DISCONNECTED in (websocket.client_state, websocket.application_state):
+        return
+    waits = websocket.application_state is WebSocketState.CONNECTING
+    if waits and "websocket.http.response" in websocket.scope.get("extensions", {}):
+        await websocket.send_denial_response(denial)
+        return
+    reason = _detail(error).encode()[:_MAX_REASON].decode(errors="ignore")
+    await websocket.close(_CLOSE_CODES.get(error.status_hint, 1011), reason)
 
 
 def _detail(error: PoolError) -> str:
@@ -159,14 +201,26 @@ def _dashed(name: str) -> str:
     return "".join(f"-{letter.lower()}" if letter.isupper() else letter for letter in name).lstrip("-")
 
 
-def _document(schema: dict[str, Any], app: FastAPI, is_documented: Callable[[BaseRoute], bool] | None) -> None:
+def _document_in(app: FastAPI, is_documented: Callable[[str, str], bool] | None) -> None:
+    original = app.openapi
+    documented: dict[str, Any] | None = None
+
+    def openapi() -> dict[str, Any]:
+        nonlocal documented
+        schema = original()
+        if schema is not documented:  # FastAPI makes a new one whenever routes were added
+            _document(schema, is_documented)
+            documented = schema
+        return schema
+
+    app.openapi = openapi  # type: ignore[method-assign]  # FastAPI's documented way of extending the schema
+
+
+def _document(schema: dict[str, Any], is_documented: Callable[[str, str], bool] | None) -> None:
     schema.setdefault("components", {}).setdefault("schemas", {}).setdefault("Problem", PROBLEM_SCHEMA)
-    for route in app.routes:
-        if is_documented is not None and not is_documented(route):
-            continue
-        path = schema.get("paths", {}).get(getattr(route, "path_format", None), {})
-        for method in getattr(route, "methods", None) or ():
-            operation = path.get(method.lower())
-            if operation is not None:
-                for status, response in pool_responses().items():
-                    operation.setdefault("responses", {}).setdefault(str(status), response)
+    for path, operations in schema.get("paths", {}).items():
+        for method, operation in operations.items():
+            if method not in _METHODS or (is_documented is not None and not is_documented(path, method.upper())):
+                continue
+            for status, response in pool_responses().items():
+                operation.setdefault("responses", {}).setdefault(str(status), response)

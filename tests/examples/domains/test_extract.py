@@ -32,6 +32,7 @@ def finds(text: str, *names: str) -> None:
         ("(example.com) [example.com] <example.com> {example.com}", "example.com " * 4),
         ("'example.com' \"example.com\" “example.com” «example.com»", "example.com " * 4),
         ("**example.com** `example.com` _example.com_ __example.com__", "example.com " * 4),
+        ("_see example.com._ __www.example.com.__ пример.рф._ xn--e1afmkfd.xn--p1ai.__", "example.com www.example.com пример.рф пример.рф"),
         ("[example.com](https://example.com/)", "example.com example.com"),
         ("<a href=https://a.example.com>b.example.com</a>", "a.example.com b.example.com"),
         ("*.example.com .example.org ...example.net", "example.com example.org example.net"),
@@ -208,7 +209,7 @@ def test_to_ascii_refuses_what_is_no_name(text: str) -> None:
         to_ascii(text)
 
 
-@given(st.text(alphabet="aZ9-_.@[]()/:%\\ \n中ü。\u200b\u0301\u0663" + "xn", max_size=60) | st.text())
+@given(st.text(alphabet="aZ9-_.@[]()/:%\\ \n中ü。\u200b\u0301\u0663xn", max_size=60) | st.text())
 @settings(max_examples=600)
 def test_every_name_found_is_normalized_and_has_an_ascii_form(text: str) -> None:
     for name in find_domains(f"{text}.example.com{text}"):
@@ -264,16 +265,20 @@ def test_the_naive_pattern_fails_the_same_test() -> None:
     assert naive("a." * 6000) / naive("a." * 750) > 24
 
 
-# What README.md reports, a hair lower: 0.935 and 0.986 on all, 0.922 and 1.000 on real text.
+# What README.md reports, a hair lower.
 def test_precision_and_recall_on_the_sample_are_those_reported() -> None:
     sample = load_sample()
     everything = score(find_domains, sample)
     real = score(find_domains, [snippet for snippet in sample if not snippet.made_up])
 
-    assert everything.precision >= 0.93
-    assert everything.recall >= 0.98
-    assert real.precision >= 0.92
-    assert real.recall >= 0.99
+    held_out = score(find_domains, [snippet for snippet in sample if snippet.kind == "held-out"])
+
+    assert everything.precision >= 0.935  # 0.937
+    assert everything.recall >= 0.985  # 0.988
+    assert real.precision >= 0.925  # 0.927
+    assert real.recall >= 0.995  # 1.000
+    assert held_out.precision >= 0.94  # 0.946
+    assert held_out.recall >= 0.995  # 1.000
 
 
 def test_the_sample_is_large_varied_and_harder_than_the_naive_pattern() -> None:
@@ -283,7 +288,7 @@ def test_the_sample_is_large_varied_and_harder_than_the_naive_pattern() -> None:
     assert len(sample) >= 250
     assert len({snippet.text for snippet in sample}) == len(sample)
     assert len({snippet.source for snippet in sample if not snippet.made_up}) >= 10
-    assert naive.f1 < 0.7
+    assert naive.f1 < 0.65
 
 
 def test_scoring_counts_duplicates_and_both_kinds_of_mistake() -> None:

@@ -1,0 +1,41 @@
+"""Tasks that share a fate: what a request has submitted ends with the request's client."""
+
+from __future__ import annotations
+
+from contextvars import ContextVar
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from lifepool._engine.handle import TaskHandle
+    from lifepool.errors import PoolError
+
+
+class TaskScope:
+    """The unfinished tasks that were submitted while this scope was the current one.
+
+    ``Pool.submit`` enters each task into the scope of its context; integrations make scopes and end them.
+    """
+
+    __slots__ = ("_ended_by", "_handles")
+
+    def __init__(self) -> None:
+        self._handles: set[TaskHandle[Any]] = set()
+        self._ended_by: PoolError | None = None
+
+    def add(self, handle: TaskHandle[Any]) -> None:
+        """Let the task share the scope's fate; if that is sealed already, at once."""
+        if self._ended_by is not None:
+            handle.abort(self._ended_by)
+            return
+        self._handles.add(handle)
+        handle.add_done_callback(self._handles.discard)
+
+    def end(self, error: PoolError) -> None:
+        """Abort what is unfinished, and what is yet to come: whoever awaits it gets ``error``."""
+        self._ended_by = error
+        for handle in list(self._handles):
+            handle.abort(error)
+
+
+#: The scope that new tasks belong to; None outside of requests that are watched.
+current_scope: ContextVar[TaskScope | None] = ContextVar("lifepool_scope", default=None)
