@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import itertools
 import os
 import re
 import signal
@@ -91,48 +92,48 @@ def hold_one(arguments: tuple[str, Any]) -> Any:
 
 def hold_stubbornly(address: str) -> None:
     """Swallow every attempt to break it off."""
-    connection = announce(address)
     while True:
         with contextlib.suppress(BaseException):
-            connection.recv(1)
+            connection = announce(address)
+            while True:
+                connection.recv(1)
 
 
 def clean_up_when_broken_off(address: str, trace: str) -> None:
-    connection = announce(address)
     try:
-        connection.recv(1)
+        announce(address).recv(1)
     finally:
         Path(trace).write_text("cleaned up")
 
 
 def catch_exceptions(address: str, trace: str) -> None:
     """`except Exception`, as careful people write it, must not stop an interrupt."""
-    connection = announce(address)
     try:
-        connection.recv(1)
+        announce(address).recv(1)
     except Exception:
         Path(trace).write_text("swallowed")
 
 
 def hold_in_python(address: str) -> None:
-    announce(address)
+    _connection = announce(address)
     while True:
         pass
 
 
 def hold_in_sleep(address: str) -> None:
-    announce(address)
+    _connection = announce(address)
     time.sleep(ENDLESS_S)
 
 
 def hold_in_c(address: str) -> None:
-    """One call into C that keeps the GIL and looks at no signal."""
-    announce(address)
-    sum(range(10**15))
+    """One call into C that keeps the GIL and looks at no signal; it announces itself when it is well inside."""
+    connection = socket.socket(socket.AF_UNIX)
+    connection.connect(address)
+    sum(itertools.chain(map(connection.send, [b"%d\n" % os.getpid()]), itertools.repeat(1)))
 
 
 def hold_in_regex(address: str) -> None:
-    announce(address)
+    _connection = announce(address)
     re.match(r"(a+)+$", "a" * 64 + "b")
 
 
@@ -197,6 +198,14 @@ def perform(action: str, argument: Any = None) -> Any:
     if action == "hold":
         return hold(argument)
     return argument
+
+
+def perform_pair(pair: tuple[str, Any]) -> Any:
+    return perform(*pair)
+
+
+def pid_for(_: object) -> int:
+    return os.getpid()
 
 
 # --- what pickle does not like --------------------------------------------------------------------

@@ -9,11 +9,14 @@ import sys
 
 import uvicorn
 
+from examples.domains.limits import Limits
+
 DRAIN_TIMEOUT = 30  # seconds that running requests get to finish after Ctrl-C or SIGTERM
 
 
 def main() -> None:
     """Say where to look, and serve until a signal comes."""
+    check_limits()
     host = os.environ.get("HOST", "127.0.0.1")
     port = free_port(host, setting("PORT", 8000))
     workers = setting("WORKERS", 1)
@@ -26,6 +29,14 @@ def main() -> None:
         workers=workers,
         timeout_graceful_shutdown=DRAIN_TIMEOUT,
     )
+
+
+def check_limits() -> None:
+    """Leave with a clear message if a limit makes no sense; the app itself would give a traceback."""
+    try:
+        Limits.from_environment()
+    except ValueError as error:
+        sys.exit(str(error))
 
 
 def setting(name: str, default: int) -> int:

@@ -49,7 +49,10 @@ _ASCII_NAME = re.compile(r"(?:[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?\.)+[a-z0-9
 # A change between these and Latin letters or digits ends a word ("访问example.com吧"); labels that mix
 # them are given up for that. Browsers take the ideographic full stop for a dot, and so do we, unless it
 # stands at such a change in a run that has plain dots as well: "你好。example.com" is a sentence's end.
-_UNSPACED = "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3005-\u3007\u3040-\u30ff\u3400-\u9fff\uac00-\ud7a3"
+_UNSPACED = (
+    "\u0e00-\u0eff\u1000-\u11ff\u1780-\u17ff\u3005-\u3007\u3040-\u318f\u3400-\u9fff"
+    "\uac00-\ud7a3\uf900-\ufaff\uff66-\uffdc\U00020000-\U0003ffff"
+)
 _LATIN = "a-zA-Z0-9"
 _WORD_END = re.compile(rf"(?<=[{_LATIN}])(?=[{_UNSPACED}])|(?<=[{_UNSPACED}])(?=[{_LATIN}])")
 _SENTENCE_END = re.compile(
@@ -116,7 +119,9 @@ def warm_up() -> None:
 
 def _names(text: str, start: int, end: int) -> Iterator[str]:
     """Judge one run: no name or one, several where scripts change inside it."""
-    written = text[start:end].rstrip("_.")  # Markdown: "_see example.com._"
+    written = text[start:end]
+    if written.endswith("_"):  # Markdown: "_example.com_", "_See example.com._"
+        written = written.strip("_.")
     if written.isascii():
         # Almost every run ends here: "e.g", "3.14", "os.path".
         last_label = _UP_TO_LAST_DOT.sub("", written).lstrip(")]}")
@@ -146,7 +151,7 @@ def _name(part: str, before: str, after: str) -> str | None:
     if not forms or not registrable:
         return None
     name, ascii_name = forms
-    if registrable.startswith("_"):  # Markdown: "_example.com_"; in "_dmarc.example.com" it belongs to the name
+    if registrable.startswith("_") or name.startswith("__"):  # Markdown again; but "_dmarc.example.com" is a name
         name, registrable = name.lstrip("_"), registrable.lstrip("_")
     if "_" in registrable:
         return None

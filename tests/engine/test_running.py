@@ -109,7 +109,7 @@ async def test_workers_are_let_go_when_idle_and_come_back_when_needed() -> None:
         assert sum(pool.statistics().workers.values()) == 0
         assert await pool.run(tasks.double, 2) == 4
         await until(lambda: not pool.statistics().workers)
-        assert pool.statistics().restarts == {"idle_timeout": 1}
+        assert sum(pool.statistics().restarts.values()) == 1
         assert await pool.run(tasks.double, 3) == 6
 
 

@@ -39,6 +39,11 @@ def add_routes(app: FastAPI | APIRouter) -> None:
             await websocket.send_json(await pool.run(double, number))
 
 
+def get_large(request: Request) -> Pool:
+    pool: Pool = request.state.large
+    return pool
+
+
 def an_app(**arguments: Any) -> FastAPI:
     app = FastAPI(**arguments)
     add_routes(app)
@@ -258,10 +263,6 @@ def test_an_app_can_have_a_second_pool_with_a_dependency_of_its_own() -> None:
             yield {"large": large}
 
     app = FastAPI(lifespan=small.lifespan(second))
-
-    def get_large(request: Request) -> Pool:
-        pool: Pool = request.state.large
-        return pool
 
     @app.get("/")
     async def both(pool: PoolDep, big: Annotated[Pool, Depends(get_large)]) -> JSONResponse:

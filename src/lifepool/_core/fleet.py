@@ -13,9 +13,6 @@ from lifepool._core.states import WORKER_TRANSITIONS, WorkerState, moved
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-#: States in which a worker counts towards max_workers; one that is on its way out makes room for its successor.
-_COUNTED = (WorkerState.STARTING, WorkerState.READY, WorkerState.BUSY)
-
 
 class Worker:
     """One worker's books.
@@ -26,10 +23,13 @@ class Worker:
             worker answers.
         head_since: Instant from which the first of ``tasks`` has been running.
         interrupted: The task it was asked to break off, or None.
+        counted: Whether it counts towards ``max_workers``. One that is on its way out, or has a successor coming, does
+            not: it makes room.
+        suspect: The task that it should have taken long ago, while that is being looked into.
     """
 
     __slots__ = (
-        "completed", "head_since", "id", "interrupted", "leaving", "ready_at", "state", "tasks",
+        "completed", "counted", "head_since", "id", "interrupted", "leaving", "ready_at", "state", "suspect", "tasks",
     )  # fmt: skip
 
     def __init__(self, number: int) -> None:
@@ -41,6 +41,8 @@ class Worker:
         self.head_since = 0.0
         self.interrupted: int | None = None
         self.leaving = ""  # why it was stopped or killed by us
+        self.counted = True
+        self.suspect: int | None = None
 
     def __str__(self) -> str:
         return f"worker {self.id}"
@@ -83,7 +85,7 @@ class Fleet:
         if worker is not None:
             if worker.state is WorkerState.READY:
                 self.idle.remove(worker)
-            self._counted -= worker.state in _COUNTED
+            self.uncount(worker)
             worker.move(WorkerState.DEAD)
         return worker
 
@@ -101,9 +103,15 @@ class Fleet:
         """The worker takes no more tasks."""
         if worker.state is WorkerState.READY:
             self.idle.remove(worker)
-        self._counted -= worker.state in _COUNTED
+        self.uncount(worker)
         worker.leaving = worker.leaving or why
         worker.move(state)
+
+    def uncount(self, worker: Worker) -> None:
+        """From now on the worker makes room for another one."""
+        if worker.counted:
+            worker.counted = False
+            self._counted -= 1
 
     def counted(self) -> int:
         """Workers that count towards ``max_workers``."""

@@ -80,6 +80,7 @@ class Scheduler:
         self._supervisor = Supervisor(self._desk)
         self.fleet = self._supervisor.fleet
         self._random = random
+        self._recycle_lead = policy.recycle_lead(limits.max_tasks_per_worker or 0)
         self._tasks: dict[int, Task] = {}
         self._queue = TaskQueue()
         self._door = Door(limits, self._queue, self._supervisor, self.run_times)
@@ -106,6 +107,7 @@ class Scheduler:
             Timer.DRAIN: self._on_drain_overdue,
             Timer.RESTART: self._on_restart,
             Timer.KILL: self._supervisor.grace_over,
+            Timer.CLAIM: lambda _: self._supervisor.look_for_stopped(),
             Timer.START: self._supervisor.overdue,
             Timer.IDLE: self._supervisor.idle_long_enough,
         }
@@ -243,6 +245,8 @@ class Scheduler:
             limit = self.limits.max_worker_memory
             if self.fleet.retires_after(worker, 0):
                 self._retire(worker, "max_tasks_per_worker")
+            elif self.fleet.retires_after(worker, self._recycle_lead) and self.state is PoolState.RUNNING:
+                self._supervisor.prepare_successor(worker)
             elif limit is not None and memory is not None and memory > limit:
                 self._retire(worker, "max_worker_memory")
         if not self._refill(worker):
@@ -288,6 +292,8 @@ class Scheduler:
         if worker is None or not event.tasks:
             return  # too late, it had started them; asking again would go in circles
         back = set(event.tasks)
+        if worker.suspect in back and worker.state is not WorkerState.STOPPING:
+            self._supervisor.kill(worker, "it did not take the task that it was sent")
         worker.tasks = [task for task in worker.tasks if task not in back]
         self._requeue(event.tasks)
         self._settle_down(worker)
@@ -392,6 +398,7 @@ class Scheduler:
             self.fleet.set_busy(worker)
             worker.head_since = desk.now
             desk.timers.cancel((Timer.IDLE, worker.id))
+            self._supervisor.watch_claims()
         elif worker.tasks and self.limits.slots == 1 and _REBALANCE not in desk.timers:
             desk.timers.set(_REBALANCE, desk.now + policy.OVERRUN_S)
         task.move(TaskState.RUNNING)
@@ -432,6 +439,7 @@ class Scheduler:
         if worker is None or worker.state is not WorkerState.STARTING:
             return
         self._supervisor.became_ready(worker)
+        self._supervisor.retire_replaced()
         if self.state is PoolState.STARTING and not self.fleet.count(WorkerState.STARTING):
             self._report_started()
         if self.state is PoolState.RUNNING:

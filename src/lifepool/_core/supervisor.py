@@ -7,6 +7,9 @@ Theory of operation
     after without having done anything, is a *failed start*; the next one waits longer each time, and after a few with
     no worker left the pool is in a *crash loop*: then one worker at a time is tried, until one comes up.
 
+    A worker from which a task can still be taken back seconds after it was sent is stopped (SIGSTOP, a debugger, a
+    frozen cgroup): it is killed, and the task, which had not started, runs elsewhere.
+
     Whoever must end softly (an interrupted task, a worker let go) has a KILL timer; a worker has one of these at most.
 """
 
@@ -25,6 +28,7 @@ if TYPE_CHECKING:
     from lifepool._core.desk import Desk
     from lifepool._core.events import WorkerExited
 
+_CLAIM = (Timer.CLAIM, 0)
 _WORKER_TIMERS = (Timer.START, Timer.KILL, Timer.IDLE)
 
 
@@ -115,6 +119,19 @@ class Supervisor:
             worker.interrupted = None
             self._desk.timers.cancel((Timer.KILL, worker.id))
 
+    def prepare_successor(self, worker: Worker) -> None:
+        """The worker nears its last task: have another one started, and let this one go when that is ready."""
+        if worker.counted:
+            self.fleet.uncount(worker)
+            self.ensure_minimum()
+
+    def retire_replaced(self) -> None:
+        """A worker came up: if it is a successor, its predecessor may go."""
+        for worker in self.fleet:
+            if not worker.counted and worker.state in (WorkerState.READY, WorkerState.BUSY):
+                self.retire(worker, "max_tasks_per_worker")
+                return
+
     def retire(self, worker: Worker, why: str) -> None:
         """The worker has done its share: it finishes what it runs, and makes room for a successor."""
         if worker.tasks:
@@ -142,6 +159,23 @@ class Supervisor:
         worker = self.fleet.workers[number]
         soft = "a task did not end when interrupted"
         self.kill(worker, soft if worker.interrupted is not None else "it did not stop when asked to")
+
+    def look_for_stopped(self) -> None:
+        """Ask back what busy workers should have started long ago; one that gives it back has not looked at it."""
+        desk = self._desk
+        busy = [worker for worker in self.fleet if worker.state is WorkerState.BUSY]
+        for worker in busy:
+            if desk.now - worker.head_since >= policy.CLAIM_S:
+                worker.suspect = worker.tasks[0]
+                desk.out.append(do.RetractTasks(worker.id))
+        if busy:
+            self.watch_claims()
+
+    def watch_claims(self) -> None:
+        """A worker has been given something to do: see later whether it took it."""
+        desk = self._desk
+        if desk.limits.can_retract and desk.limits.can_kill and _CLAIM not in desk.timers:
+            desk.timers.set(_CLAIM, desk.now + policy.CLAIM_S)
 
     def watch_idle(self) -> None:
         """Workers above the minimum that have nothing to do are let go after ``idle_timeout``."""

@@ -25,6 +25,7 @@ class Timer(IntEnum):
     RESTART = 5  # the backoff after failed starts is over
     REBALANCE = 6  # look at tasks pipelined behind one that takes long
     DRAIN = 7  # the drain timeout
+    CLAIM = 8  # look whether workers have taken what they were sent
 
 
 Key = tuple[Timer, int]

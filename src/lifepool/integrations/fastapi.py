@@ -100,7 +100,7 @@ def problem(error: PoolError) -> dict[str, Any]:
     name = type(error).__name__
     body: dict[str, Any] = {
         "type": f"urn:lifepool:{_dashed(name)}",
-        "title": HTTPStatus(error.status_hint).phrase,
+        "title": _title(error.status_hint),
         "status": error.status_hint,
         "detail": _detail(error),
     }
@@ -112,7 +112,10 @@ def problem(error: PoolError) -> dict[str, Any]:
 
 
 def pool_responses() -> dict[int | str, dict[str, Any]]:
-    """OpenAPI responses of a route that uses the pool, for ``@app.post(..., responses=pool_responses())``."""
+    """OpenAPI responses of a route that uses the pool, for ``@app.post(..., responses=pool_responses())``.
+
+    They refer to the schema ``Problem``, which ``install`` brings.
+    """
     responses: dict[int | str, dict[str, Any]] = {}
     for error, description in _DOCUMENTED:
         responses[error.status_hint] = {
@@ -187,6 +190,13 @@ async def _end(websocket: WebSocket, error: PoolError, denial: JSONResponse) -> 
         return
     reason = _detail(error).encode()[:_MAX_REASON].decode(errors="ignore")
     await websocket.close(_CLOSE_CODES.get(error.status_hint, 1011), reason)
+
+
+def _title(status: int) -> str:
+    try:
+        return HTTPStatus(status).phrase
+    except ValueError:  # 499 is not registered
+        return "Client Closed Request" if status == 499 else "Error"
 
 
 def _detail(error: PoolError) -> str:

@@ -3,13 +3,11 @@
 import contextlib
 import os
 import re
-import selectors
 import signal
 import subprocess
 import sys
-import time
+import threading
 from collections.abc import AsyncIterator, Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import httpx
@@ -32,52 +30,70 @@ async def client() -> AsyncIterator[httpx.AsyncClient]:
             yield http
 
 
-@dataclass
 class Service:
-    process: subprocess.Popen[bytes]
-    url: str = ""
-    output: bytearray = field(default_factory=bytearray)
+    """The service in a process of its own; a thread reads what it prints, so that it never blocks.
+
+    Attributes:
+        process: The server.
+        url: Where it listens, without a slash at the end.
+    """
+
+    def __init__(self, **env: str) -> None:
+        self.url = ""
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "examples.domains"],
+            cwd=ROOT,
+            env={**os.environ, "PORT": "0", "LIFEPOOL_MAX_WORKERS": "2", **env},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        self._printed = ""
+        self._news = threading.Condition()
+        self._reader = threading.Thread(target=self._read)
+        self._reader.start()
 
     def read_until(self, pattern: str) -> str:
-        """Wait for the service to print something that matches `pattern`."""
-        assert self.process.stdout is not None
-        deadline = time.monotonic() + START_TIMEOUT
-        with selectors.DefaultSelector() as selector:
-            selector.register(self.process.stdout, selectors.EVENT_READ)
-            while not (match := re.search(pattern, self.output.decode())):
-                assert selector.select(deadline - time.monotonic()), self.output.decode()
-                data = os.read(self.process.stdout.fileno(), 65536)
-                assert data, f"the service ended:\n{self.output.decode()}"
-                self.output += data
+        """Wait for the service to print something that matches `pattern`; return its group."""
+        with self._news:
+            self._news.wait_for(
+                lambda: re.search(pattern, self._printed) or not self._reader.is_alive(),
+                START_TIMEOUT,
+            )
+            match = re.search(pattern, self._printed)
+        assert match, f"no {pattern!r} in:\n{self._printed}"
         return match[match.lastindex or 0]
+
+    def wait(self) -> str:
+        """Wait for the service to end; return all that it printed."""
+        self.process.wait(STOP_TIMEOUT)
+        self._reader.join(STOP_TIMEOUT)
+        return self._printed
 
     def stop(self, signum: int = signal.SIGTERM) -> list[psutil.Process]:
         """Send a signal; return the processes of the service that are still there afterwards."""
         family = psutil.Process(self.process.pid).children(recursive=True)
         assert family, "the service has no worker processes"
         self.process.send_signal(signum)
-        rest, _ = self.process.communicate(timeout=STOP_TIMEOUT)
-        self.output += rest
+        self.process.wait(STOP_TIMEOUT)
         _, alive = psutil.wait_procs(family, timeout=STOP_TIMEOUT)
         return alive
 
-
-def start(**env: str) -> Service:
-    """Start `python -m examples.domains` without waiting for it."""
-    process = subprocess.Popen(
-        [sys.executable, "-m", "examples.domains"],
-        cwd=ROOT,
-        env={**os.environ, "PORT": "0", "LIFEPOOL_MAX_WORKERS": "2", **env},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-    )
-    return Service(process)
+    def _read(self) -> None:
+        assert self.process.stdout is not None
+        with self.process.stdout as lines:
+            for line in lines:
+                with self._news:
+                    self._printed += line
+                    self._news.notify_all()
+        with self._news:
+            self._news.notify_all()
 
 
 @contextlib.contextmanager
 def running(**env: str) -> Iterator[Service]:
     """Run the service on a free port of the loopback until the block ends."""
-    service = start(**env)
+    service = Service(**env)
     try:
         service.url = service.read_until(r"The page +(http://\S+)/\n")
         service.read_until("(?s)" + "Application startup complete.*" * int(env.get("WORKERS", "1")))
@@ -86,7 +102,8 @@ def running(**env: str) -> Iterator[Service]:
             http.get(f"{service.url}/health").raise_for_status()
         yield service
     finally:
-        if service.process.poll() is None and service.stop():
-            raise AssertionError("the service left processes behind")
-        assert service.process.stdout is not None
-        service.process.stdout.close()
+        left = service.stop() if service.process.poll() is None else []
+        for process in left:
+            process.kill()
+        service.wait()
+        assert left == [], "the service left processes behind"

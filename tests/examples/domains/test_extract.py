@@ -216,7 +216,7 @@ def test_every_name_found_is_normalized_and_has_an_ascii_form(text: str) -> None
         assert name == name.lower()
         assert not name.endswith(".")
         assert len(to_ascii(name)) <= 253
-        assert find_domains(f"https://{name}/") == [name]
+        assert find_domains(f"https://{to_ascii(name)}/") == [name]
 
 
 def test_what_stands_in_another_word_does_not_matter() -> None:

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import httpx
 import pytest
 
-from tests.examples.domains.serving import STOP_TIMEOUT, Service, running, start
+from tests.examples.domains.serving import STOP_TIMEOUT, Service, running
 
 SAMPLE = {"data": "see www.example.com and bob@mail.example.co.uk"}
 
@@ -24,12 +24,12 @@ def test_it_answers_and_a_signal_leaves_no_process(signum: signal.Signals, worke
         answer = httpx.post(f"{service.url}/addContent", json=SAMPLE).raise_for_status().json()
         assert answer["domains_found"] == ["www.example.com", "mail.example.co.uk"]
         assert service.stop(signum) == []
-    assert "Traceback" not in service.output.decode()
+    assert "Traceback" not in service.wait()
 
 
 def test_it_says_where_to_look_and_all_of_it_is_there() -> None:
     with running() as service:
-        printed = service.output.decode()
+        printed = service.read_until(r"(?s)^(.*)Application startup")
         for path in ("/", "/docs", "/openapi.json"):
             assert f"{service.url}{path}" in printed
             assert httpx.get(f"{service.url}{path}").is_success
@@ -62,17 +62,17 @@ def test_a_running_request_is_finished_before_the_service_stops() -> None:
 def test_a_taken_port_is_a_clear_message() -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
-        service: Service = start(PORT=str(port))
-        output, _ = service.process.communicate(timeout=STOP_TIMEOUT)
+        service = Service(PORT=str(port))
+        printed = service.wait()
     assert service.process.returncode == 1
-    assert f"Cannot listen on 127.0.0.1:{port}: Address already in use." in output.decode()
-    assert "Traceback" not in output.decode()
+    assert f"Cannot listen on 127.0.0.1:{port}: Address already in use." in printed
+    assert "Traceback" not in printed
 
 
-@pytest.mark.parametrize("setting", ["PORT", "WORKERS"])
+@pytest.mark.parametrize("setting", ["PORT", "WORKERS", "DOMAINS_MAX_BODY"])
 def test_a_bad_setting_is_a_clear_message(setting: str) -> None:
-    service = start(**{setting: "many"})
-    output, _ = service.process.communicate(timeout=STOP_TIMEOUT)
+    service = Service(**{setting: "many"})
+    printed = service.wait()
     assert service.process.returncode == 1
-    assert f"{setting}='many' must be a whole number" in output.decode()
-    assert "Traceback" not in output.decode()
+    assert f"{setting}='many' must be a whole number" in printed
+    assert "Traceback" not in printed

@@ -10,9 +10,11 @@ from typing import Any
 import httpx
 import psutil
 import pytest
+from asgi_lifespan import LifespanManager
 from hypothesis import given
 from hypothesis import strategies as st
 
+from examples.domains.app import app
 from examples.domains.counting import Tally
 from examples.domains.decoding import STEP, Budget, Gunzip, MaybeGunzip, Text, Unpacked
 from examples.domains.forms import Form
@@ -154,6 +156,27 @@ async def test_a_stalled_client_is_told_after_the_read_timeout(
         await asyncio.get_running_loop().create_future()
 
     assert_problem(await upload(stalls()), 408, "No data came")
+
+
+async def test_a_client_that_leaves_half_way_is_no_error_of_the_server() -> None:
+    messages = iter(
+        [
+            {"type": "http.request", "body": TEXT, "more_body": True},
+            {"type": "http.disconnect"},
+        ]
+    )
+    scope = {"type": "http", "method": "POST", "path": "/upload", "headers": []}
+    sent: list[Any] = []
+
+    async def receive() -> Any:
+        return next(messages)
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    async with LifespanManager(app) as manager:
+        await manager.app({**scope, "query_string": b"", "root_path": ""}, receive, send)
+    assert sent[0]["status"] == 400
 
 
 # ---- the stages, without a server ----

@@ -104,8 +104,8 @@ class LocalBackend:
         self._listener = listener
         self._loop = asyncio.get_running_loop()
         self._pickled_initializer = self._pickle_initializer()
-        self._main_name, self._main_path = main_to_import()
-        self._template = Template(self._preload)
+        self._main_name, self._main_path = main = main_to_import()
+        self._template = Template(self._preload, main)
         # Asking for a fork blocks until it is done: milliseconds, or as long as the first preload takes. One thread,
         # used for starts only, keeps that away from the loop.
         self._starter = ThreadPoolExecutor(1, thread_name_prefix=f"lifepool-{self._name}-start")

@@ -38,10 +38,12 @@ class Template:
 
     Args:
         preload: Modules that it imports before it forks anything.
+        main: Where it finds ``__main__``: see ``main_to_import``.
     """
 
-    def __init__(self, preload: tuple[str, ...]) -> None:
+    def __init__(self, preload: tuple[str, ...], main: tuple[str | None, str | None]) -> None:
         self._preload = preload
+        self._main = main
         # Its attributes are private to multiprocessing, which has no public way to stop a fork server.
         self._server: Any = forkserver.ForkServer()
         self._server.set_forkserver_preload([_TEMPLATE_MODULE])
@@ -54,7 +56,7 @@ class Template:
         """
         with _environment_lock:
             sys_path = [entry or os.getcwd() for entry in sys.path]
-            os.environ[ENVIRONMENT] = json.dumps({"preload": self._preload, "sys_path": sys_path})
+            os.environ[ENVIRONMENT] = json.dumps({"preload": self._preload, "main": self._main, "sys_path": sys_path})
             try:
                 pair: tuple[int, int] = self._server.connect_to_new_process(fds)
                 return pair

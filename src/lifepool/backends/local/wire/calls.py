@@ -7,7 +7,7 @@ task is the arguments. (Apart, because one pickle of both would have to be made 
 from __future__ import annotations
 
 import pickle
-from types import BuiltinFunctionType, FunctionType
+from types import BuiltinFunctionType, FunctionType, ModuleType, NoneType
 from typing import TYPE_CHECKING, Any
 
 from lifepool.backends.local.wire.diagnosis import explain
@@ -25,6 +25,12 @@ FUNCTIONS_KEPT = 1024
 
 #: Types pickled by reference: the same object always gives the same few bytes.
 _BY_REFERENCE = (FunctionType, BuiltinFunctionType, Reference, type)
+
+
+def _is_by_reference(fn: object) -> bool:
+    """Whether only a name is pickled. A method written in C, such as ``[].copy``, takes its object along."""
+    bound_to = getattr(fn, "__self__", None)
+    return isinstance(fn, _BY_REFERENCE) and isinstance(bound_to, (ModuleType, NoneType))
 
 
 class Call:
@@ -88,7 +94,7 @@ class CallEncoder:
             path, reason = explain(fn, "the function", error)
             raise TaskNotPicklable("arguments", path, reason) from error
         entry = (name_of(fn), pickled)
-        if isinstance(fn, _BY_REFERENCE):
+        if _is_by_reference(fn):
             if len(self._known) >= FUNCTIONS_KEPT:
                 self._known.clear()
             self._known[fn] = entry
@@ -113,7 +119,7 @@ class CallDecoder:
             if fn is None:
                 fn = pickle.loads(pickled)
                 # A function that is a value (a partial, an instance) must be fresh each time: it may carry state.
-                if isinstance(fn, _BY_REFERENCE):
+                if _is_by_reference(fn):
                     if len(self._known) >= FUNCTIONS_KEPT:
                         self._known.clear()
                     self._known[pickled] = fn

@@ -24,8 +24,13 @@ class GuardMissing(Exception):
     """The script does its work when it is imported."""
 
 
-def import_main(name: str | None, path: str | None) -> None:
+def import_main(name: str | None, path: str | None, *, tell_failure: bool = True) -> None:
     """Run the script under the name ``__mp_main__`` and make it this process's ``__main__``.
+
+    Args:
+        name: The module it is, if it was run with ``python -m``.
+        path: The file it is, otherwise. Neither: there is nothing to do.
+        tell_failure: Whether what it printed is shown also if it fails.
 
     Raises:
         GuardMissing: If it tried to start a pool or processes, or to exit.
@@ -37,8 +42,10 @@ def import_main(name: str | None, path: str | None) -> None:
     current = process.current_process()
     with _held_output() as let_out:
         current._inheriting = True  # type: ignore[attr-defined]
+        shown = tell_failure
         try:
             spawn.prepare(where)
+            shown = True
         except SystemExit as error:
             raise GuardMissing(f"it ended with SystemExit({error.code!r})") from None
         except RuntimeError as error:
@@ -47,7 +54,7 @@ def import_main(name: str | None, path: str | None) -> None:
             raise
         finally:
             del current._inheriting  # type: ignore[attr-defined]
-            if not _inside.start_refused:
+            if shown and not _inside.start_refused:
                 let_out()
         if _inside.start_refused:
             raise GuardMissing("it starts a pool")

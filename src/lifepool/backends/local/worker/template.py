@@ -7,6 +7,11 @@ Guarantees
     when the template ends, for whatever reason, it takes the group with it, also a worker in an endless loop in C, also
     what tasks have started. It ends when its server is gone: the server holds the write end of a pipe, and nobody else
     does (workers close theirs, see ``lifeline``).
+
+Why ``__main__`` is imported here
+    Each worker needs it, and it may take a second to import. Forked from here it is there already. But a script may
+    start threads when it is imported, and a process with threads must not be forked: then the template begins anew,
+    without it, and each worker imports it by itself. So it does if the import fails, and reports it.
 """
 
 from __future__ import annotations
@@ -18,6 +23,11 @@ import json
 import os
 import signal
 import sys
+import threading
+from typing import Any
+
+from lifepool import _inside
+from lifepool.backends.local.worker.mainmodule import import_main
 
 #: The server passes instructions in this variable, for the moment of the start only.
 ENVIRONMENT = "_LIFEPOOL_TEMPLATE"
@@ -33,6 +43,29 @@ def _end_group() -> None:
 
 def _ignore(_signum: int, _frame: object) -> None:
     """Not ``SIG_IGN``, which programs started by a task would inherit."""
+
+
+def _import_main(settings: dict[str, Any]) -> None:
+    name, path = settings["main"]
+    if name is None and path is None:
+        return
+    _inside.is_worker = True  # a script without the guard must not start anything here
+    try:
+        import_main(name, path, tell_failure=False)  # the workers will
+        is_clean = _threads() == 1
+    except BaseException:
+        is_clean = False
+    if not is_clean:
+        os.environ[ENVIRONMENT] = json.dumps({**settings, "main": (None, None)})
+        os.execv(sys.executable, sys.orig_argv)  # noqa: S606 - the same process anew: same pid, same descriptors
+    _inside.is_worker = False
+
+
+def _threads() -> int:
+    try:
+        return len(os.listdir("/proc/self/task"))
+    except OSError:
+        return threading.active_count()
 
 
 def _preload(modules: list[str]) -> None:
@@ -54,6 +87,7 @@ def _become_template(instructions: str) -> None:
     for module in ("lifepool.backends.local.process", "lifepool.backends.local.worker.bootstrap"):
         importlib.import_module(module)  # so that workers have them
 
+    _import_main(settings)
     _preload(settings["preload"])
     # What was loaded lives for ever: keep the collector from touching, and so from copying, those pages.
     gc.collect()

@@ -1,0 +1,291 @@
+"""An engine and a backend that are honest and as awkward as real ones: the scheduler's other half, for its model test.
+
+A worker here knows what really became of each task it was sent: a *ticket* not yet taken, *claimed* (its function
+runs), or answered with the answer still on its way. Every command is checked against that.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, deque
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from lifepool._core import commands as do
+from lifepool._core import events as on
+from lifepool._core import invariants, policy
+from lifepool._core.scheduler import Scheduler
+from lifepool._core.states import PoolState, TaskState, WorkerState
+from lifepool._core.timers import Timer
+from lifepool.errors import PoolClosed, TaskTimeout, WorkerLost, WorkerStartError
+from tests.core.script import NOON
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+#: No history of these tests needs more steps than this to come to rest.
+PATIENCE = 2000
+
+
+@dataclass
+class RealWorker:
+    """What a worker process is really doing."""
+
+    number: int
+    ready: bool = False
+    stopped: bool = False
+    killed: bool = False
+    spoke_garbage: bool = False
+    answers: int = 0  # delivered
+    tickets: list[int] = field(default_factory=list)
+    claimed: list[int] = field(default_factory=list)
+    outbox: deque[on.TaskReturned] = field(default_factory=deque)
+    interrupted: dict[int, float] = field(default_factory=dict)  # task: when
+
+    def held(self) -> list[int]:
+        """All it was sent and the scheduler has not heard of since, in order."""
+        return [answer.task for answer in self.outbox] + self.claimed + self.tickets
+
+
+class World:
+    """Feeds the scheduler, performs its commands, and holds it to its promises."""
+
+    def __init__(self, limits: policy.Limits) -> None:
+        self.limits = limits
+        self.scheduler = Scheduler(limits, random=lambda: 0.5)
+        self.now = NOON
+        self.alarm: float | None = None
+        self.workers: dict[int, RealWorker] = {}
+        self.live: dict[int, on.TaskSubmitted] = {}
+        self.deadlines: dict[int, float] = {}
+        self.settled: dict[int, TaskState] = {}
+        self.runs: Counter[int] = Counter()
+        self.starts_reported = 0
+        self.closes_reported = 0
+        self.lost_with: list[int] = []  # what the worker whose exit is being told was running
+        self._event: on.Event = on.StartRequested()
+        self._pending: deque[on.Event] = deque()
+        self._perform: dict[type, Callable[..., None]] = {
+            do.StartWorker: self._start_worker,
+            do.StopWorker: self._stop_worker,
+            do.KillWorker: self._kill_worker,
+            do.SendTask: self._send_task,
+            do.RetractTasks: self._retract_tasks,
+            do.InterruptTask: self._interrupt_task,
+            do.Settle: self._settle,
+            do.SetTimer: self._set_timer,
+            do.ReportStarted: self._report_started,
+            do.ReportClosed: self._report_closed,
+        }
+
+    # -- the engine -----------------------------------------------------------------------------------------------
+
+    def feed(self, event: on.Event) -> None:
+        """What the engine does with an event; answers that come at once wait their turn."""
+        self._pending.append(event)
+        while self._pending:
+            self._event = self._pending.popleft()
+            for command in self.scheduler.handle(self._event, self.now):
+                self._perform[type(command)](command)
+            invariants.check(self.scheduler)
+        self._compare_books()
+
+    def submit(self, event: on.TaskSubmitted) -> None:
+        """Knock at the door first."""
+        refusal = self.scheduler.refusal(event.timeout, event.fair_key)
+        if refusal is not None:
+            assert refusal.hint or isinstance(refusal, WorkerStartError)
+            assert getattr(refusal, "retry_after", 1.0) > 0
+            self.feed(on.SubmissionRefused())
+            return
+        self.live[event.task] = event
+        if event.timeout is not None:
+            self.deadlines[event.task] = self.now + event.timeout
+        self.feed(event)
+
+    def fire(self) -> None:
+        """The alarm rings, at its instant or as late as it is by now."""
+        assert self.alarm is not None
+        self.now = max(self.now, self.alarm)
+        self.alarm = None
+        self.feed(on.TimerFired())
+        assert not [task for task in self.live if self.deadlines.get(task, self.now + 1) <= self.now]
+
+    def _set_timer(self, command: do.SetTimer) -> None:
+        self.alarm = command.when
+
+    def _settle(self, command: do.Settle) -> None:
+        task, outcome, error, event = command.task, command.outcome, command.error, self._event
+        assert task in self.live, "settled twice, or never submitted"
+        del self.live[task]
+        self.settled[task] = outcome
+        if outcome in (TaskState.COMPLETED, TaskState.FAILED):
+            assert isinstance(event, on.TaskReturned)
+            assert (event.task, event.succeeded, error) == (task, outcome is TaskState.COMPLETED, None)
+        elif outcome is TaskState.TIMED_OUT:
+            assert isinstance(error, TaskTimeout)
+            assert self.deadlines[task] <= self.now
+        elif outcome is TaskState.CANCELLED:
+            by_its_caller = isinstance(event, on.TaskCancelled) and event.task == task and error is None
+            assert by_its_caller or (self.scheduler.state is PoolState.CLOSED and isinstance(error, PoolClosed))
+        elif isinstance(error, WorkerLost):
+            assert task in self.lost_with, "only what a dead worker had started is lost"
+            assert error.story
+        else:
+            assert isinstance(error, WorkerStartError)
+            assert self.scheduler.crash_loop is not None
+
+    def _report_started(self, _: do.ReportStarted) -> None:
+        self.starts_reported += 1
+        assert self.starts_reported == 1
+
+    def _report_closed(self, _: do.ReportClosed) -> None:
+        self.closes_reported += 1
+        assert self.closes_reported == 1
+        assert not self.live
+        assert not self.workers
+
+    # -- the backend ----------------------------------------------------------------------------------------------
+
+    def _start_worker(self, command: do.StartWorker) -> None:
+        assert command.worker not in self.workers
+        assert self.scheduler.state is not PoolState.CLOSED
+        self.workers[command.worker] = RealWorker(command.worker)
+
+    def _stop_worker(self, command: do.StopWorker) -> None:
+        worker = self.workers[command.worker]
+        assert worker.ready
+        assert not (worker.held() or worker.stopped or worker.killed)
+        worker.stopped = True
+
+    def _kill_worker(self, command: do.KillWorker) -> None:
+        worker = self.workers[command.worker]
+        ending = self.scheduler.state is PoolState.CLOSED
+        had_its_chance = worker.stopped or worker.killed or worker.spoke_garbage or not worker.ready
+        assert ending or had_its_chance or self._has_a_task_to_break_off(worker)
+        worker.killed = True
+
+    def _has_a_task_to_break_off(self, worker: RealWorker) -> bool:
+        unwanted = [task for task in worker.held() if task not in self.live]
+        if not self.limits.can_interrupt:
+            return self.limits.can_kill and bool(unwanted)
+        grace = policy.INTERRUPT_GRACE_S
+        return any(self.now >= worker.interrupted.get(task, self.now) + grace for task in unwanted)
+
+    def _send_task(self, command: do.SendTask) -> None:
+        worker, task = self.workers[command.worker], command.task
+        assert worker.ready
+        assert not (worker.stopped or worker.killed)
+        assert task in self.live
+        assert all(task not in other.held() for other in self.workers.values())
+        assert len(worker.held()) < self._most()
+        if self.limits.slots == 1 and self.limits.max_tasks_per_worker is not None:
+            assert worker.answers + len(worker.held()) < self.limits.max_tasks_per_worker
+        worker.tickets.append(task)
+
+    def _most(self) -> int:
+        if self.limits.slots > 1 or not self.limits.can_retract:
+            return self.limits.slots
+        return policy.PIPELINE_DEPTH
+
+    def _retract_tasks(self, command: do.RetractTasks) -> None:
+        assert self.limits.can_retract
+        worker = self.workers[command.worker]
+        back, worker.tickets = tuple(worker.tickets), []
+        self._pending.append(on.TasksRetracted(command.worker, back))
+
+    def _interrupt_task(self, command: do.InterruptTask) -> None:
+        assert self.limits.can_interrupt
+        assert command.task not in self.live, "somebody still wants it"
+        self.workers[command.worker].interrupted[command.task] = self.now
+
+    # -- what workers do ------------------------------------------------------------------------------------------
+
+    def get_ready(self, worker: RealWorker) -> None:
+        worker.ready = True
+        self.feed(on.WorkerReady(worker.number))
+
+    def claim(self, worker: RealWorker) -> None:
+        """The worker takes its next ticket: from here on the function runs."""
+        task = worker.tickets.pop(0)
+        self.runs[task] += 1
+        assert all(task not in other.claimed for other in self.workers.values())
+        if task in self.live:
+            assert self.runs[task] <= 1 + self.live[task].retries
+        worker.claimed.append(task)
+
+    def finish(self, worker: RealWorker, answer: on.TaskReturned) -> None:
+        """The function is done; the answer is on its way."""
+        worker.claimed.remove(answer.task)
+        worker.outbox.append(answer)
+
+    def deliver(self, worker: RealWorker) -> None:
+        worker.answers += 1
+        self.feed(worker.outbox.popleft())
+
+    def talk_nonsense(self, worker: RealWorker) -> None:
+        worker.spoke_garbage = True
+        self.feed(on.TaskReturned(worker.number, 10**9, True, 0.0))
+        assert worker.killed
+
+    def die(self, worker: RealWorker, *, signal: int | None = None, oom: bool = False) -> None:
+        """The process ends; what it had answered before arrives before the news of its end."""
+        while worker.outbox:
+            self.deliver(worker)
+        del self.workers[worker.number]
+        self.lost_with = worker.claimed
+        start_error = None if worker.ready else "ImportError: no module named 'model'"
+        unstarted = tuple(worker.tickets)
+        self.feed(
+            on.WorkerExited(
+                worker.number, unstarted, signal=signal, oom_suspected=oom, start_error=start_error
+            )
+        )
+        self.lost_with = []
+
+    # -- what must be true ----------------------------------------------------------------------------------------
+
+    def _compare_books(self) -> None:
+        scheduler, timers = self.scheduler, self.scheduler._desk.timers
+        assert scheduler.fleet.workers.keys() == self.workers.keys()
+        for worker in scheduler.fleet:
+            real = self.workers[worker.id].held()
+            assert worker.tasks == real if self.limits.slots == 1 else sorted(worker.tasks) == sorted(real)
+        assert scheduler._tasks.keys() == self.live.keys()
+        assert scheduler.running == sum(task in self.live for w in self.workers.values() for task in w.held())
+        assert scheduler.running + scheduler.waiting == len(self.live)
+        assert not (len(scheduler._queue) and scheduler.fleet.free_worker()), "a task waits, a worker is idle"
+        pipelining = [w for w in scheduler.fleet if len(w.tasks) > 1 and self.limits.slots == 1]
+        assert not pipelining or (Timer.REBALANCE, 0) in timers, "nobody will look after pipelined tasks"
+        earliest = timers.earliest()
+        assert earliest is None or (self.alarm is not None and self.alarm <= earliest), "the alarm is late"
+
+    def come_to_rest(self, done: Callable[[], bool]) -> None:
+        """Everybody behaves from now on, and time passes, until ``done``."""
+        for _ in range(PATIENCE):
+            if self._behave():
+                continue
+            if done():
+                return
+            self.fire()  # without an alarm: nothing would ever happen again
+        raise AssertionError("it never comes to rest")
+
+    def _behave(self) -> bool:
+        for worker in list(self.workers.values()):
+            if worker.outbox:
+                self.deliver(worker)
+            elif worker.killed or (worker.stopped and not worker.held()):
+                self.die(worker)
+            elif not worker.ready:
+                self.get_ready(worker)
+            elif worker.claimed:
+                self.finish(worker, on.TaskReturned(worker.number, worker.claimed[0], True, 1e-4))
+            elif worker.tickets:
+                self.claim(worker)
+            else:
+                continue
+            return True
+        return False
+
+    def in_state(self, *states: WorkerState) -> list[RealWorker]:
+        """The workers that the scheduler believes to be in one of these states."""
+        return [self.workers[worker.id] for worker in self.scheduler.fleet if worker.state in states]

@@ -1,0 +1,183 @@
+"""The parts of the reference that are made from the code. ``python -m tests.docs.generate`` writes them anew."""
+
+from __future__ import annotations
+
+import inspect
+from dataclasses import fields
+from enum import Enum
+from typing import TYPE_CHECKING, Any
+
+from lifepool import errors
+from lifepool._core.states import POOL_TRANSITIONS, TASK_TRANSITIONS, WORKER_TRANSITIONS
+from lifepool.backends.base import Capabilities
+from lifepool.backends.executor import ExecutorBackend
+from lifepool.backends.inline import InlineBackend
+from lifepool.backends.local.backend import LocalBackend
+from lifepool.config import describe_settings
+from tests.docs.markdown import ROOT, replace_region
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping, Set
+    from pathlib import Path
+
+REFERENCE = ROOT / "docs" / "reference"
+_MIB = 1 << 20
+
+
+def table(head: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
+    """A Markdown table."""
+    head = list(head)
+    lines = [head, ["---"] * len(head), *rows]
+    return "".join("| " + " | ".join(cell.replace("|", r"\|") for cell in line) + " |\n" for line in lines)
+
+
+# -- configuration ------------------------------------------------------------------------------------------------
+
+
+def configuration() -> str:
+    """Every setting of a pool."""
+    rows = [
+        [f"`{each.name}`", f"`{each.variable}`", _default(each.default), each.expected, each.meaning]
+        for each in describe_settings()
+    ]
+    return table(["argument", "variable", "default", "value", "meaning"], rows)
+
+
+def _default(value: object) -> str:
+    if isinstance(value, int) and value >= _MIB and not value % _MIB:
+        return f"`{value // _MIB} MiB`"
+    return f"`{value!r}`"
+
+
+# -- errors -------------------------------------------------------------------------------------------------------
+
+#: One of each, as a user meets it; TaskTimeout and WorkerLost have two hints each.
+SAMPLES: tuple[errors.PoolError, ...] = (
+    errors.PoolError("(base class)"),
+    errors.PoolClosed("the pool is draining", hint="the server is shutting down: ask another one"),
+    errors.QueueFull("the queue is full (1000 tasks wait)", retry_after=0.5),
+    errors.TaskError("(base class)"),
+    errors.TaskTimeout(2.0, started=True),
+    errors.TaskTimeout(2.0, started=False),
+    errors.TaskNotPicklable("arguments", "args[0].session._lock", "TypeError: cannot pickle '_thread.lock' object"),
+    errors.PayloadTooLarge("arguments", 300 * _MIB, 256 * _MIB),
+    errors.WorkerLost(signal=11),
+    errors.WorkerLost(signal=9, oom_suspected=True),
+    errors.WorkerStartError("Traceback ...", hint="the initializer failed; see the traceback"),
+    errors.BackendError("(base class)"),
+    errors.BackendUnavailable("the backend can't be reached"),
+    errors.BackendUnsupported(
+        "backend='ray' is not part of this version", capability="ray", hint="use backend='local'"
+    ),
+    errors.InternalError("task 7 was submitted twice"),
+)
+
+
+def error_classes(root: type[errors.PoolError] = errors.PoolError) -> list[type[errors.PoolError]]:
+    """The tree in order of definition, parents first."""
+    return [root, *(each for child in root.__subclasses__() for each in error_classes(child))]
+
+
+def error_tree() -> str:
+    """The tree, with HTTP status, other base classes and fields."""
+    rows = []
+    for cls in error_classes():
+        depth = len([base for base in cls.__mro__ if issubclass(base, errors.PoolError)]) - 1
+        others = [base.__name__ for base in cls.__bases__ if not issubclass(base, errors.PoolError)]
+        also = ", ".join(f"`{name}`" for name in others if name != "Exception")
+        own = ", ".join(f"`.{name}`" for name in _fields(cls))
+        rows.append(["&emsp;" * depth + f"`{cls.__name__}`", also, str(cls.status_hint), own, _meaning(cls)])
+    return table(["error", "also a", "HTTP", "fields", "meaning"], rows)
+
+
+def error_messages() -> str:
+    """What each says, and its hint, by example."""
+    rows = [
+        [f"`{type(sample).__name__}`", str(sample.args[0]), sample.hint or "(given where it is raised)"]
+        for sample in SAMPLES
+        if sample.args[0] != "(base class)"
+    ]
+    return table(["error", "message, for example", "hint"], rows)
+
+
+def _meaning(cls: type) -> str:
+    return (inspect.getdoc(cls) or "").split("\n\n")[0].replace("\n", " ")
+
+
+def _fields(cls: type) -> list[str]:
+    lines = (cls.__doc__ or "").partition("Attributes:\n")[2].splitlines()
+    return [line.split(":")[0].strip() for line in lines if line.startswith(" " * 8) and line[8] != " "]
+
+
+# -- states -------------------------------------------------------------------------------------------------------
+
+
+def diagram(table_of: Mapping[Any, Set[Any]]) -> str:
+    """A transition table as a mermaid state diagram; states in the order of their definition."""
+    order: list[Enum] = list(type(next(iter(table_of))))
+    lines = [f"    [*] --> {order[0].name}"]
+    for old in order:
+        lines += [f"    {old.name} --> {new.name}" for new in order if new in table_of[old]]
+        if not table_of[old]:
+            lines.append(f"    {old.name} --> [*]")
+    return "```mermaid\nstateDiagram-v2\n" + "\n".join(lines) + "\n```\n"
+
+
+# -- capabilities -------------------------------------------------------------------------------------------------
+
+_SLOTS = 1000  # recognised in the table, and so named instead
+
+
+def capabilities() -> str:
+    """What each backend can do."""
+    backends = {
+        "local": LocalBackend.capabilities,
+        "executor": ExecutorBackend(_no_executor, slots=_SLOTS).capabilities,
+        "inline": InlineBackend.capabilities,
+    }
+    meanings = _attribute_docs(Capabilities)
+    rows = [
+        [f"`{field.name}`", meanings[field.name], *(_shown(getattr(can, field.name)) for can in backends.values())]
+        for field in fields(Capabilities)
+    ]
+    return table(["capability", "meaning", *(f"`{name}`" for name in backends)], rows)
+
+
+def _no_executor() -> Any:
+    raise AssertionError("the table asks for capabilities alone")
+
+
+def _shown(value: bool | int | None) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if value is None:
+        return "as many as asked for"
+    return "max_workers" if value == _SLOTS else str(value)
+
+
+def _attribute_docs(cls: type) -> dict[str, str]:
+    lines = inspect.getdoc(cls) or ""
+    found = [line.strip().partition(": ") for line in lines.partition("Attributes:\n")[2].splitlines()]
+    return {name: text for name, _, text in found}
+
+
+REGIONS: dict[tuple[Path, str], Callable[[], str]] = {
+    (REFERENCE / "configuration.md", "settings"): configuration,
+    (REFERENCE / "errors.md", "tree"): error_tree,
+    (REFERENCE / "errors.md", "messages"): error_messages,
+    (REFERENCE / "states.md", "task"): lambda: diagram(TASK_TRANSITIONS),
+    (REFERENCE / "states.md", "worker"): lambda: diagram(WORKER_TRANSITIONS),
+    (REFERENCE / "states.md", "pool"): lambda: diagram(POOL_TRANSITIONS),
+    (REFERENCE / "capabilities.md", "capabilities"): capabilities,
+}
+
+
+def main() -> None:
+    """Write every region anew."""
+    for (page, name), make in REGIONS.items():
+        replace_region(page, name, make())
+        print(f"{page.relative_to(ROOT)}: {name}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,207 @@
+"""Run the examples of a page, in order, in one folder: what a reader does who types them in.
+
+A ``python`` block is a whole script, unless the HTML comment before it says otherwise::
+
+    <!-- file: main.py -->          it is saved under this name, so that later blocks can use it, and run
+    <!-- context                    it is a fragment: it stands where the context says {block}
+    import asyncio
+    async def main():
+        {block}
+    -->
+
+A file named ``test_*.py`` is run by pytest. A ``sh`` block is commands: ``uvicorn`` and ``make serve`` start a server
+on a free port, ``curl`` asks it. A block whose comment is ``output`` must equal what the block before it printed; in
+JSON white space is free. What is not known here fails: no example is passed over.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+import shlex
+import subprocess
+import sys
+import textwrap
+import tomllib
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tests.docs.markdown import ROOT, Block
+from tests.examples.domains import serving
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+TIMEOUT = 40  # seconds for one example, on a busy machine; usually one
+NOT_RUN = frozenset({"text", "mermaid", "dockerfile", "ini", "json", ""})  # not programs
+
+
+class ExampleFailed(AssertionError):
+    """An example does not do what the page says."""
+
+
+class Runner:
+    """Runs the blocks of one page.
+
+    Args:
+        folder: Where its files are put.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.output = ""  # of the last command or script
+        self.url = ""  # of the server that runs
+        self._servers = contextlib.ExitStack()
+
+    def __enter__(self) -> Runner:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._servers.close()
+
+    def run(self, block: Block) -> None:
+        """Run one block, or compare it with what the one before printed.
+
+        Raises:
+            ExampleFailed: With the place, and what was printed.
+        """
+        try:
+            if block.comment.strip() == "output":
+                self._compare(block)
+            elif block.language == "python":
+                self.output = self._python(block)
+            elif block.language == "sh":
+                for command in _commands(block.text):
+                    self._command(command)
+            elif block.language not in NOT_RUN:
+                raise ExampleFailed(f"nobody knows how to run {block.language!r}")
+        except ExampleFailed as failure:
+            raise ExampleFailed(f"{block.place}: {failure}") from None
+
+    # -- python ---------------------------------------------------------------------------------------------------
+
+    def _python(self, block: Block) -> str:
+        path = self.folder / self._name(block)
+        path.write_text(in_context(block))
+        command = [sys.executable, path.name]
+        if path.name.startswith("test_"):
+            command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", path.name]
+        return self._execute(command)
+
+    def _name(self, block: Block) -> str:
+        match = re.match(r"file: (\S+\.py)\s*$", block.comment)
+        return match[1] if match else f"line_{block.line}.py"
+
+    def _compare(self, block: Block) -> None:
+        if block.language == "json":
+            same = json.loads(self.output) == json.loads(block.text)
+        else:
+            same = self.output.strip() == block.text.strip()
+        if not same:
+            raise ExampleFailed(f"the page says\n{block.text}but it is\n{self.output}")
+
+    def _execute(self, command: list[str], **env: str) -> str:
+        done = subprocess.run(
+            command,
+            cwd=self.folder,
+            env={**os.environ, "LIFEPOOL_MAX_WORKERS": "2", **env},
+            capture_output=True,
+            text=True,
+            timeout=TIMEOUT,
+            check=False,
+        )
+        if done.returncode:
+            raise ExampleFailed(f"{shlex.join(command)} ended with {done.returncode}:\n{done.stdout}{done.stderr}")
+        return done.stdout
+
+    # -- commands -------------------------------------------------------------------------------------------------
+
+    def _command(self, words: list[str]) -> None:
+        env, words = _environment(words)
+        match words:
+            case ["make", "serve"]:
+                self._serve(serving.running(**env))
+            case ["make", target, *_]:
+                _check_target(target)
+            case ["pip", "install", *what]:
+                _check_extras(what)
+            case ["uvicorn", *arguments]:
+                self._serve(_uvicorn(self.folder, arguments, env))
+            case ["curl", *arguments]:
+                self._curl(arguments)
+            case ["python", *arguments]:
+                self.output = self._execute([sys.executable, *arguments], **env)
+            case _:
+                raise ExampleFailed(f"nobody knows how to check {shlex.join(words)!r}")
+
+    def _serve(self, server: contextlib.AbstractContextManager[serving.Service]) -> None:
+        self._servers.close()
+        self.url = self._servers.enter_context(server).url
+
+    def _curl(self, arguments: list[str]) -> None:
+        if not self.url:
+            raise ExampleFailed("no server was started before this curl")
+        real = [re.sub(r"^(http://)?(localhost|127\.0\.0\.1):8000", self.url, argument) for argument in arguments]
+        if real == arguments:
+            raise ExampleFailed("this curl does not ask localhost:8000")
+        self.output = self._execute(["curl", "--silent", "--show-error", "--max-time", "20", *real])
+
+
+def in_context(block: Block) -> str:
+    """The block as a whole program."""
+    if not block.comment.startswith("context"):
+        return block.text
+    context = block.comment.partition("\n")[2]
+    match = re.search(r"^( *)\{block\}$", context, re.MULTILINE)
+    if match is None:
+        raise ExampleFailed("its context has no line {block}")
+    return context[: match.start()] + textwrap.indent(block.text, match[1]) + context[match.end() :]
+
+
+def _commands(text: str) -> list[list[str]]:
+    lines = text.replace("\\\n", " ").splitlines()
+    return [words for line in lines if (words := shlex.split(line, comments=True))]
+
+
+def _environment(words: list[str]) -> tuple[dict[str, str], list[str]]:
+    env = {}
+    while words and re.match(r"[A-Z_]+=", words[0]):
+        name, _, env[name] = words[0].partition("=")
+        words = words[1:]
+    return env, words
+
+
+def _check_target(target: str) -> None:
+    if not re.search(rf"^{re.escape(target)}:", (ROOT / "Makefile").read_text(), re.MULTILINE):
+        raise ExampleFailed(f"the Makefile has no target {target!r}")
+
+
+def _check_extras(what: list[str]) -> None:
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    for name in re.findall(r"\[([\w,]+)\]", " ".join(what)):
+        if missing := set(name.split(",")) - set(extras):
+            raise ExampleFailed(f"there is no extra {missing}")
+
+
+@contextlib.contextmanager
+def _uvicorn(folder: Path, arguments: list[str], env: dict[str, str]) -> Iterator[serving.Service]:
+    """A real server on a free port of the loopback."""
+    process = subprocess.Popen(
+        [Path(sys.executable).with_name("uvicorn"), *arguments, "--host", "127.0.0.1", "--port", "0"],
+        cwd=folder,
+        env={**os.environ, "LIFEPOOL_MAX_WORKERS": "2", **env},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+    )
+    service = serving.Service(process)
+    try:
+        service.read_until("Application startup complete")
+        service.url = service.read_until(r"running on (http://\S+)")
+        yield service
+    finally:
+        if process.poll() is None and service.stop():
+            raise AssertionError("the server left processes behind")
+        assert process.stdout is not None
+        process.stdout.close()

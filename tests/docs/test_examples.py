@@ -1,0 +1,68 @@
+"""Every example in the documentation is run, and the runner notices when one does not do what its page says."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.docs.markdown import PAGES, ROOT, Block, blocks
+from tests.docs.runner import ExampleFailed, Runner
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+WITH_EXAMPLES = [page for page in PAGES if any(block.language in ("python", "sh") for block in blocks(page))]
+
+
+@pytest.mark.timeout(150)  # a page has up to ten examples, each of which starts a Python or a server
+@pytest.mark.parametrize("page", WITH_EXAMPLES, ids=lambda page: page.relative_to(ROOT).as_posix())
+def test_the_examples_of_a_page_work(page: Path, tmp_path: Path) -> None:
+    with Runner(tmp_path) as runner:
+        for block in blocks(page):
+            runner.run(block)
+
+
+def run_all(folder: Path, text: str) -> None:
+    page = folder / "page.md"
+    page.write_text(text)
+    with Runner(folder) as runner:
+        for block in blocks(page):
+            runner.run(block)
+
+
+def test_an_example_that_raises_fails_and_names_its_line(tmp_path: Path) -> None:
+    with pytest.raises(ExampleFailed, match=r"page\.md:3: .*(?s:.*)ZeroDivisionError"):
+        run_all(tmp_path, "# Page\n\n```python\n1 / 0\n```\n")
+
+
+def test_an_output_that_differs_fails(tmp_path: Path) -> None:
+    page = "```python\nprint(1)\n```\n\n<!-- output -->\n```text\n%s\n```\n"
+    run_all(tmp_path, page % 1)
+    with pytest.raises(ExampleFailed, match="the page says\n2\nbut it is\n1"):
+        run_all(tmp_path, page % 2)
+
+
+def test_a_fragment_runs_in_its_context(tmp_path: Path) -> None:
+    page = "<!-- context\nfor i in range(2):\n    {block}\n-->\n```python\nprint(i)\n```\n<!-- output -->\n```\n0\n1\n```"
+    run_all(tmp_path, page)
+
+
+@pytest.mark.parametrize(
+    ("command", "message"),
+    [
+        ("rm -rf /", "nobody knows how to check"),
+        ("make coffee", "no target 'coffee'"),
+        ("pip install lifepool[blockchain]", "no extra"),
+        ("curl localhost:8000/", "no server was started"),
+    ],
+)
+def test_a_command_that_nobody_could_follow_fails(tmp_path: Path, command: str, message: str) -> None:
+    block = Block(tmp_path / "page.md", 1, "sh", command)
+    with Runner(tmp_path) as runner, pytest.raises(ExampleFailed, match=message):
+        runner.run(block)
+
+
+def test_a_language_that_nobody_runs_fails(tmp_path: Path) -> None:
+    with Runner(tmp_path) as runner, pytest.raises(ExampleFailed, match="'ruby'"):
+        runner.run(Block(tmp_path / "page.md", 1, "ruby", "puts 1"))

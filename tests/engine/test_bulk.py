@@ -1,0 +1,226 @@
+"""`map` and `gather` over real workers: bounded, ordered, polite to others."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from contextlib import aclosing
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+import pytest
+
+from lifepool import Pool, TaskTimeout, WorkerLost
+from tests import tasks
+from tests.engine.gates import Gate, until
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator, AsyncIterator, Iterator
+
+
+def leaving(results: AsyncIterator[Any]) -> aclosing[AsyncGenerator[Any]]:
+    """End the map when the block ends."""
+    return aclosing(cast("AsyncGenerator[Any]", results))
+
+
+@pytest.mark.all_loops
+@pytest.mark.parametrize("ordered", [True, False])
+@pytest.mark.parametrize("chunksize", ["auto", 1, 13])
+async def test_a_large_map_gives_every_result_once(ordered: bool, chunksize: Any) -> None:
+    async with Pool(max_workers=2) as pool:
+        mapped = pool.map(tasks.double, range(3000), ordered=ordered, chunksize=chunksize)
+        results = [result async for result in mapped]
+    assert (results if ordered else sorted(results)) == list(range(0, 6000, 2))
+
+
+async def test_an_unordered_map_hands_on_what_is_done_first(gate: Gate) -> None:
+    async with Pool(max_workers=2) as pool:
+        items = [(gate.address, number) for number in range(2)]
+        mapped = pool.map(tasks.hold_one, items, ordered=False, chunksize=1)
+        async with leaving(mapped) as results:
+            first = asyncio.ensure_future(anext(results))
+            visitors = [await gate.arrival(), await gate.arrival()]
+            visitors[1].let_through()
+            results_seen = [await first]
+            visitors[0].let_through()
+            results_seen += [result async for result in results]
+    assert sorted(results_seen) == [0, 1]
+
+
+async def test_items_are_taken_only_as_results_are_consumed() -> None:
+    taken = handed_back = 0
+
+    def endless() -> Iterator[int]:
+        nonlocal taken
+        while True:
+            taken += 1
+            assert taken - handed_back <= 10
+            yield taken
+
+    async with Pool(max_workers=2) as pool:
+        async with leaving(pool.map(tasks.echo, endless(), buffer=10)) as results:
+            async for _ in results:
+                handed_back += 1
+                if handed_back == 500:
+                    break
+        await until(lambda: pool.statistics().running == 0)
+        assert pool.statistics().queued == 0
+
+
+async def test_an_asynchronous_source_is_asked_for_no_more_than_the_buffer_holds() -> None:
+    taken = handed_back = 0
+
+    async def endless() -> AsyncIterator[int]:
+        nonlocal taken
+        while True:
+            await asyncio.sleep(0)
+            taken += 1
+            assert taken - handed_back <= 10
+            yield taken
+
+    async with (
+        Pool(max_workers=2) as pool,
+        leaving(pool.map(tasks.echo, endless(), buffer=10)) as results,
+    ):
+        async for _ in results:
+            handed_back += 1
+            if handed_back == 300:
+                break
+
+
+@pytest.mark.parametrize("ordered", [True, False])
+async def test_a_slow_source_does_not_hold_back_results(ordered: bool) -> None:
+    more = asyncio.Event()
+
+    async def slow() -> AsyncIterator[int]:
+        yield 1
+        yield 2
+        await more.wait()
+        yield 3
+
+    async with Pool(max_workers=2) as pool:
+        results = pool.map(tasks.double, slow(), ordered=ordered)
+        first = {await asyncio.wait_for(anext(results), 20) for _ in range(2)}
+        assert first == {2, 4}  # while the source still thinks about the third
+        more.set()
+        assert [result async for result in results] == [6]
+
+
+async def test_an_asynchronous_source_is_closed_when_the_map_is_left() -> None:
+    closed = asyncio.Event()
+
+    async def endless() -> AsyncIterator[int]:
+        try:
+            while True:
+                yield 1
+                await asyncio.sleep(0)
+        finally:
+            closed.set()
+
+    async with Pool(max_workers=1) as pool:
+        async with leaving(pool.map(tasks.echo, endless())) as results:
+            async for _ in results:
+                break
+        assert closed.is_set()
+
+
+async def test_leaving_a_map_cancels_what_is_under_way(gate: Gate) -> None:
+    async with Pool(max_workers=2) as pool:
+        items = [(gate.address, number) for number in range(100)]
+        async with leaving(pool.map(tasks.hold_one, items, chunksize=1)) as results:
+            first = asyncio.ensure_future(anext(results))
+            visitors = [await gate.arrival(), await gate.arrival()]
+            for visitor in visitors:
+                visitor.let_through()
+            await first
+        await until(lambda: pool.statistics().running + pool.statistics().queued == 0)
+        assert await pool.run(tasks.double, 1) == 2
+
+
+async def test_cancelling_a_gather_cancels_what_is_under_way(gate: Gate) -> None:
+    async with Pool(max_workers=2) as pool:
+        items = [(gate.address, number) for number in range(10)]
+        gathering = asyncio.ensure_future(pool.gather(tasks.hold_one, items, chunksize=1))
+        visitors = [await gate.arrival(), await gate.arrival()]
+        gathering.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await gathering
+        for visitor in visitors:
+            await visitor.gone()
+        assert await pool.run(tasks.double, 1) == 2
+        assert gate.nobody_came()
+
+
+async def test_a_queue_full_of_other_tasks_makes_a_map_wait_not_fail(gate: Gate) -> None:
+    async with Pool(max_workers=1, max_queue=1) as pool:
+        held = pool.submit(tasks.hold, gate.address)
+        visitor = await gate.arrival()
+        waiting = pool.submit(tasks.hold, gate.address)
+        gathering = asyncio.ensure_future(pool.gather(tasks.double, range(20), chunksize=1))
+        await until(lambda: pool.statistics().refused > 0)
+        visitor.let_through()
+        (await gate.arrival()).let_through()
+        assert await gathering == list(range(0, 40, 2))
+        await asyncio.gather(held, waiting)
+
+
+async def test_a_map_larger_than_the_queue_works() -> None:
+    async with Pool(max_workers=2, max_queue=1) as pool:
+        assert await pool.gather(tasks.echo, range(100), chunksize=1) == list(range(100))
+
+
+async def test_several_maps_share_a_pool() -> None:
+    async with Pool(max_workers=2, max_queue=4) as pool:
+        answers = await asyncio.gather(
+            *(pool.gather(tasks.echo, range(start, start + 100)) for start in range(0, 500, 100))
+        )
+    assert sum(answers, []) == list(range(500))
+
+
+async def test_one_bad_item_of_a_chunk_leaves_the_others_their_results() -> None:
+    async with Pool(max_workers=2) as pool:
+        results: list[Any] = await pool.gather(
+            tasks.fail_for_three, range(10), chunksize=10, return_exceptions=True
+        )
+    assert isinstance(results.pop(3), ValueError)
+    assert results == [0, 1, 2, 4, 5, 6, 7, 8, 9]
+
+
+async def test_the_exception_of_an_item_has_the_workers_traceback() -> None:
+    async with Pool(max_workers=1) as pool:
+        with pytest.raises(ValueError, match="no 3") as caught:
+            await pool.gather(tasks.fail_for_three, range(10))
+    assert "fail_for_three" in str(caught.value.__cause__)
+
+
+async def test_a_timeout_of_a_map_holds_for_a_chunk(gate: Gate) -> None:
+    async with Pool(max_workers=1) as pool:
+        with pytest.raises(TaskTimeout):
+            await pool.gather(tasks.hold_in_python, [gate.address], timeout=0.1)
+
+
+async def test_retries_of_a_map_run_a_lost_chunk_again(tmp_path: Path) -> None:
+    async with Pool(max_workers=1) as pool:
+        paths = [str(tmp_path / name) for name in "abc"]
+        results = await pool.gather(tasks.die_unless_tried_before, paths, chunksize=1, retries=1)
+    assert results == ["survived"] * 3
+
+
+async def test_a_lost_chunk_is_an_exception_in_its_place_if_asked_for() -> None:
+    async with Pool(max_workers=1) as pool:
+        results: list[Any] = await pool.gather(
+            tasks.perform_pair,
+            [("nothing", 1), ("exit", 1), ("nothing", 2)],
+            chunksize=1,
+            return_exceptions=True,
+        )
+    assert results[0] == 1
+    assert isinstance(results[1], WorkerLost)
+    assert results[2] == 2
+
+
+async def test_a_task_with_a_decorator_can_be_mapped() -> None:
+    async with Pool(max_workers=2) as pool:
+        decorated = pool.task(tasks.double)
+        assert await pool.gather(decorated, range(4)) == [0, 2, 4, 6]
+        assert os.getpid() not in await pool.gather(pool.task(tasks.pid_for), range(4))

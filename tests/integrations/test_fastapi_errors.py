@@ -1,0 +1,327 @@
+"""What the pool's errors become on the wire: status, problem+json, Retry-After, close codes. And what stays inside."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from fastapi import APIRouter, Depends, FastAPI, WebSocket
+from starlette.websockets import WebSocketDisconnect
+
+import lifepool
+from lifepool import Pool, PoolDep, PoolError, QueueFull, TaskTimeout, WorkerLost, WorkerStartError
+from lifepool.errors import (
+    BackendError,
+    BackendUnavailable,
+    BackendUnsupported,
+    ClientDisconnected,
+    InternalError,
+    PayloadTooLarge,
+    PoolClosed,
+    TaskError,
+    TaskNotPicklable,
+)
+from lifepool.integrations.fastapi import install, problem
+from tests.integrations.clients import TestClient
+from tests.tasks import echo, exit_hard, fail, hold_in_c, make_lambda
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable, Iterator
+
+    from tests.engine.gates import Gate
+
+SECRET = "/home/me/secret.py"
+TRACEBACK = f'Traceback (most recent call last):\n  File "{SECRET}", line 1'
+
+#: One of every class of the tree, with the status and the type that clients see.
+ERRORS: list[tuple[PoolError, int, str]] = [
+    (PoolError("something"), 500, "pool-error"),
+    (PoolClosed(), 503, "pool-closed"),
+    (QueueFull("full", retry_after=2.2), 503, "queue-full"),
+    (TaskError("it raised SystemExit(1)"), 500, "task-error"),
+    (TaskTimeout(2.0, started=True), 504, "task-timeout"),
+    (TaskNotPicklable("result", "result.lock", "cannot pickle a lock"), 500, "task-not-picklable"),
+    (PayloadTooLarge("arguments", 2000, 1000), 413, "payload-too-large"),
+    (ClientDisconnected(), 499, "client-disconnected"),
+    (WorkerLost(signal=9, story=("sent", "gone")), 500, "worker-lost"),
+    (WorkerStartError(TRACEBACK), 503, "worker-start-error"),
+    (BackendError("broken"), 500, "backend-error"),
+    (BackendUnavailable("no broker"), 503, "backend-unavailable"),
+    (BackendUnsupported("cannot kill", capability="kill"), 500, "backend-unsupported"),
+    (InternalError(f"a bug in {SECRET}", (f"task 1 of {SECRET}",)), 500, "internal-error"),
+]
+each_error = pytest.mark.parametrize(
+    ("error", "status", "name"), ERRORS, ids=[type(error).__name__ for error, _, _ in ERRORS]
+)
+
+
+class Raises:
+    """An app that raises the error of the moment in all the places where one can be raised."""
+
+    def __init__(self) -> None:
+        self.error: Exception = PoolError("not set")
+        self.pool = Pool(backend="inline")
+        self.app = FastAPI()
+        self.router = APIRouter()
+        self.app.get("/handler")(self.fail)
+        self.app.get("/dependency", dependencies=[Depends(self.fail)])(lambda: None)
+        self.app.get("/generator", dependencies=[Depends(self.fail_after_yield)])(self.fail)
+        self.app.get("/sync")(self.fail_in_thread)
+        self.router.get("/router")(self.fail)
+        self.app.include_router(self.router, prefix="/included")
+        self.app.websocket("/websocket")(self.fail_in_websocket)
+        self.app.websocket("/denied")(self.deny_websocket)
+        install(self.app, self.pool)
+
+    async def fail(self) -> None:
+        raise self.error
+
+    def fail_in_thread(self) -> None:
+        raise self.error
+
+    async def fail_after_yield(self) -> AsyncIterator[None]:
+        try:
+            yield
+        finally:
+            await self.pool.run(echo, "the pool is still there")
+
+    async def fail_in_websocket(self, websocket: WebSocket) -> None:
+        await websocket.accept()
+        raise self.error
+
+    async def deny_websocket(self, websocket: WebSocket) -> None:
+        raise self.error
+
+
+@pytest.fixture
+def raises() -> Raises:
+    return Raises()
+
+
+@pytest.fixture
+def client(raises: Raises) -> Iterator[TestClient]:
+    with TestClient(raises.app) as opened:
+        yield opened
+
+
+def all_subclasses(cls: type[PoolError]) -> set[type[PoolError]]:
+    return {cls}.union(*(all_subclasses(child) for child in cls.__subclasses__()))
+
+
+def test_the_table_of_this_file_has_every_error() -> None:
+    shipped = {cls for cls in all_subclasses(PoolError) if cls.__module__.startswith("lifepool")}
+    assert {type(error) for error, _, _ in ERRORS} == shipped
+
+
+@each_error
+def test_an_error_is_answered_with_its_status_as_a_problem(
+    raises: Raises, client: TestClient, error: PoolError, status: int, name: str
+) -> None:
+    raises.error = error
+    answer = client.get("/handler")
+    body = answer.json()
+    assert answer.status_code == body["status"] == status == error.status_hint
+    assert answer.headers["content-type"] == "application/problem+json"
+    assert body["type"] == f"urn:lifepool:{name}"
+    assert body["title"]
+    assert body["detail"]
+    assert body.get("hint", "") == error.hint
+    assert set(body) <= {"type", "title", "status", "detail", "hint", "retry_after"}
+
+
+@each_error
+def test_no_path_and_no_story_of_the_server_is_told_to_strangers(
+    raises: Raises, client: TestClient, error: PoolError, status: int, name: str
+) -> None:
+    raises.error = error
+    answer = client.get("/handler")
+    assert SECRET not in answer.text
+    assert "Traceback" not in answer.text
+
+
+@pytest.mark.parametrize(
+    ("seconds", "header"), [(0.001, "1"), (0.05, "1"), (1.0, "1"), (1.2, "2"), (90.0, "90"), (1e6, "1000000")]
+)
+def test_retry_after_is_a_whole_number_of_seconds_and_at_least_one(
+    raises: Raises, client: TestClient, seconds: float, header: str
+) -> None:
+    raises.error = QueueFull("full", retry_after=seconds)
+    answer = client.get("/handler")
+    assert answer.headers["retry-after"] == header
+    assert answer.json()["retry_after"] == seconds
+
+
+def test_only_a_full_queue_says_when_to_come_back(raises: Raises, client: TestClient) -> None:
+    for error, _, _ in ERRORS:
+        raises.error = error
+        assert ("retry-after" in client.get("/handler").headers) == isinstance(error, QueueFull)
+
+
+@pytest.mark.parametrize("path", ["/handler", "/dependency", "/generator", "/sync", "/included/router"])
+def test_it_is_the_same_wherever_the_error_was_raised(raises: Raises, client: TestClient, path: str) -> None:
+    raises.error = TaskTimeout(2.0, started=False)
+    answer = client.get(path)
+    assert answer.status_code == 504
+    assert answer.json() == problem(TaskTimeout(2.0, started=False))
+
+
+def test_the_users_own_subclass_of_an_error_is_answered_like_it(raises: Raises, client: TestClient) -> None:
+    class Mine(QueueFull):
+        status_hint = 429
+
+    raises.error = Mine("too many of yours", retry_after=3)
+    answer = client.get("/handler")
+    assert (answer.status_code, answer.headers["retry-after"]) == (429, "3")
+    assert answer.json()["type"] == "urn:lifepool:mine"
+
+
+def test_a_handler_of_the_users_own_for_one_error_wins(raises: Raises) -> None:
+    from fastapi import Request
+    from fastapi.responses import PlainTextResponse
+
+    async def mine(request: Request, error: Exception) -> PlainTextResponse:
+        return PlainTextResponse("come back later", 503)
+
+    raises.app.add_exception_handler(QueueFull, mine)
+    raises.error = QueueFull("full", retry_after=1)
+    with TestClient(raises.app) as client:
+        assert client.get("/handler").text == "come back later"
+
+
+def test_a_handler_for_the_standard_timeout_error_does_not_take_ours(raises: Raises) -> None:
+    async def mine(request: Any, error: Exception) -> None:
+        raise AssertionError("called")
+
+    raises.app.add_exception_handler(TimeoutError, mine)
+    raises.error = TaskTimeout(1.0, started=True)
+    with TestClient(raises.app) as client:
+        assert client.get("/handler").status_code == 504
+
+
+# --- WebSockets -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (QueueFull("the queue is full", retry_after=1), 1013),
+        (PoolClosed("the pool is closed"), 1013),
+        (PayloadTooLarge("arguments", 2000, 1000), 1009),
+        (WorkerLost(signal=11), 1011),
+        (TaskTimeout(1.0, started=True), 1011),
+    ],
+)
+def test_an_open_websocket_is_closed_with_a_code_and_a_reason(
+    raises: Raises, client: TestClient, error: PoolError, code: int
+) -> None:
+    raises.error = error
+    with client.websocket_connect("/websocket") as websocket, pytest.raises(WebSocketDisconnect) as caught:
+        websocket.receive_text()
+    assert caught.value.code == code
+    assert caught.value.reason == problem(error)["detail"][:123]
+
+
+def test_the_reason_of_a_closed_websocket_fits_into_its_frame(raises: Raises, client: TestClient) -> None:
+    raises.error = TaskError("ä" * 200)
+    with client.websocket_connect("/websocket") as websocket, pytest.raises(WebSocketDisconnect) as caught:
+        websocket.receive_text()
+    assert caught.value.reason == "ä" * 61
+
+
+def test_a_websocket_that_was_not_accepted_is_refused_with_the_problem(raises: Raises, client: TestClient) -> None:
+    from starlette.testclient import WebSocketDenialResponse
+
+    raises.error = QueueFull("full", retry_after=2)
+    with pytest.raises(WebSocketDenialResponse) as caught, client.websocket_connect("/denied"):
+        pytest.fail("it was accepted")
+    assert caught.value.status_code == 503
+    assert caught.value.headers["retry-after"] == "2"
+    assert caught.value.json()["type"] == "urn:lifepool:queue-full"
+
+
+# --- apps within apps -----------------------------------------------------------------------------------------------
+
+
+def test_a_mounted_app_answers_errors_if_the_pool_is_installed_there_too(raises: Raises) -> None:
+    inner = Raises()
+    install(inner.app, raises.pool)
+    inner.error = QueueFull("full", retry_after=1)
+    raises.app.mount("/inner", inner.app)
+    with TestClient(raises.app) as client:
+        assert client.get("/inner/handler").status_code == 503
+    assert inner.pool.state.value == "created"  # a mounted app's lifespan does not run
+
+
+def test_a_mounted_app_without_install_answers_500_as_the_documentation_warns(raises: Raises) -> None:
+    inner = FastAPI()
+
+    @inner.get("/")
+    async def full() -> None:
+        raise QueueFull("full", retry_after=1)
+
+    raises.app.mount("/inner", inner)
+    with TestClient(raises.app, raise_server_exceptions=False) as client:
+        assert client.get("/inner/").status_code == 500
+
+
+# --- from a real worker ---------------------------------------------------------------------------------------------
+
+
+def an_app_that_runs(pool: Pool, fn: Callable[..., Any], *args: Any, **options: Any) -> FastAPI:
+    app = FastAPI()
+    install(app, pool)
+
+    @app.get("/")
+    async def answer(pool: PoolDep) -> Any:
+        return await pool.run(fn, *args, **options)
+
+    return app
+
+
+def test_a_worker_that_dies_is_a_500_and_the_next_request_is_served() -> None:
+    pool = Pool(max_workers=1)
+    app = an_app_that_runs(pool, exit_hard, 3)
+
+    @app.get("/next")
+    async def following(pool: PoolDep) -> Any:
+        return await pool.run(echo, "alive")
+
+    with TestClient(app) as client:
+        answer = client.get("/")
+        assert (answer.status_code, answer.json()["type"]) == (500, "urn:lifepool:worker-lost")
+        assert "exited with code 3" in answer.json()["detail"]
+        assert client.get("/next").json() == "alive"
+
+
+def test_a_task_that_passes_its_timeout_is_a_504(gate: Gate) -> None:
+    with TestClient(an_app_that_runs(Pool(max_workers=1), hold_in_c, gate.address, timeout=0.3)) as client:
+        answer = client.get("/")
+    assert answer.status_code == 504
+    assert answer.json()["detail"] == "the task passed its timeout of 0.3 s while it was running"
+
+
+def test_a_result_that_cannot_be_pickled_is_a_500_that_names_it() -> None:
+    with TestClient(an_app_that_runs(Pool(max_workers=1), make_lambda)) as client:
+        answer = client.get("/")
+    assert (answer.status_code, answer.json()["type"]) == (500, "urn:lifepool:task-not-picklable")
+
+
+def test_arguments_above_the_limit_are_a_413() -> None:
+    with TestClient(an_app_that_runs(Pool(max_workers=1, max_payload=1000), echo, "x" * 2000)) as client:
+        answer = client.get("/")
+    assert (answer.status_code, answer.json()["type"]) == (413, "urn:lifepool:payload-too-large")
+
+
+def test_an_exception_of_the_users_own_is_fastapis_500_without_the_workers_traceback() -> None:
+    app = an_app_that_runs(Pool(max_workers=1), fail, "the password is 1234")
+    with TestClient(app, raise_server_exceptions=False) as client:
+        answer = client.get("/")
+    assert (answer.status_code, answer.text) == (500, "Internal Server Error")
+
+
+def test_a_worker_that_cannot_start_fails_the_start_of_the_app() -> None:
+    pool = Pool(max_workers=1, initializer=fail, initargs=("no model",))
+    app = an_app_that_runs(pool, echo, 1)
+    with pytest.raises(lifepool.WorkerStartError, match="no model"), TestClient(app):
+        pytest.fail("it started")
+    assert pool.state.value == "closed"
