@@ -308,6 +308,12 @@ def raise_base_exception() -> NoReturn:
     raise GeneratorExit("not an Exception")
 
 
+def raise_cancelled() -> NoReturn:
+    import asyncio  # heavy: for this task alone
+
+    raise asyncio.CancelledError
+
+
 def recurse(depth: int = 0) -> int:
     return recurse(depth + 1) + 1
 
@@ -336,6 +342,10 @@ def report_and_hold(address: str, value: Any) -> Any:
 def report_and_return(value: Any) -> Any:
     report_progress(value)
     return value
+
+
+def report_unpicklable() -> None:
+    report_progress(threading.Lock())
 
 
 def report_unpicklable_then_hold(address: str) -> None:
@@ -381,6 +391,18 @@ def hang_while_loading() -> None:
 def fail_while_file_exists(path: str) -> None:
     if Path(path).exists():
         raise LookupError("the cause is still there")
+
+
+def is_imported(module: str) -> bool:
+    return module in sys.modules
+
+
+def start_a_pool() -> None:
+    import asyncio
+
+    from lifepool import Pool
+
+    asyncio.run(Pool(max_workers=1).start())
 
 
 # --- hostile ones ---------------------------------------------------------------------------------

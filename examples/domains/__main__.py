@@ -8,9 +8,13 @@ import socket
 import sys
 
 import uvicorn
+from uvicorn.config import LOGGING_CONFIG
 
 from examples.domains.limits import Limits
 
+# uvicorn's own, and the pool's lines in the same shape: how many workers there are, and why.
+LOGGERS = {**LOGGING_CONFIG["loggers"], "lifepool": {"handlers": ["default"], "level": "INFO"}}
+LOGGING = {**LOGGING_CONFIG, "loggers": LOGGERS}
 DRAIN_TIMEOUT = 30  # seconds that running requests get to finish after Ctrl-C or SIGTERM
 
 
@@ -18,15 +22,16 @@ def main() -> None:
     """Say where to look, and serve until a signal comes."""
     check_limits()
     host = os.environ.get("HOST", "127.0.0.1")
-    port = free_port(host, setting("PORT", 8000))
-    workers = setting("WORKERS", 1)
+    port = free_port(host, setting("PORT", 8000, range(65536)))
+    workers = setting("WORKERS", 1, range(1, 1000))
     os.environ["WEB_CONCURRENCY"] = str(workers)  # the pools of several servers share the CPUs
-    print(where_to_look(f"http://{host}:{port}"), flush=True)
+    print(where_to_look(f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"), flush=True)
     uvicorn.run(
         "examples.domains.app:app",
         host=host,
         port=port,
         workers=workers,
+        log_config=LOGGING,
         timeout_graceful_shutdown=DRAIN_TIMEOUT,
     )
 
@@ -39,18 +44,19 @@ def check_limits() -> None:
         sys.exit(str(error))
 
 
-def setting(name: str, default: int) -> int:
+def setting(name: str, default: int, allowed: range) -> int:
     """Read a whole number from the environment; leave with a clear message if it is none."""
     value = os.environ.get(name, str(default))
-    if not (value.isascii() and value.isdigit()):
-        sys.exit(f"{name}={value!r} must be a whole number, such as {default}.")
+    if not (value.isascii() and value.isdigit() and int(value) in allowed):
+        sys.exit(f"{name}={value!r} must be a whole number from {allowed[0]} to {allowed[-1]}.")
     return int(value)
 
 
 def free_port(host: str, port: int) -> int:
     """Return `port`, or any free port for 0; leave with a clear message if it is taken."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
-        with socket.create_server((host, port)) as server:
+        with socket.create_server((host, port), family=family) as server:
             return int(server.getsockname()[1])
     except OSError as error:
         reason = str(error.strerror).partition(" (")[0]  # `socket` adds the address again

@@ -39,7 +39,7 @@ PAGE_HEADERS = {
 }
 
 # One worker per CPU this container may use. Each loads the public suffix list once, at its start.
-pool = Pool(preload=["examples.domains.counting"], initializer=warm_up, timeout=float(LIMITS.task_timeout))
+pool = Pool(name="domains", preload=["examples.domains.counting"], initializer=warm_up, timeout=LIMITS.task_timeout)
 app = FastAPI(title="Domains", version="1", lifespan=pool.lifespan)
 install(app, pool)  # the pool's errors, and their documentation: 503 when it is full, 504, ...
 problems.install(app)  # the service's own: 413, 415, 422

@@ -230,6 +230,4 @@ def _decoder(charset: str) -> codecs.IncrementalDecoder:
         name = codecs.lookup(charset).name
         return codecs.getincrementaldecoder("utf-8-sig" if name == "utf-8" else name)("replace")
     except (LookupError, ValueError):
-        raise Problem(
-            415, f"There is no charset {charset!r:.60}.", "Use charset=utf-8, or leave it out."
-        ) from None
+        raise Problem(415, f"There is no charset {charset!r:.60}.", "Use charset=utf-8, or leave it out.") from None

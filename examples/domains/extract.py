@@ -146,20 +146,29 @@ def _name(part: str, before: str, after: str) -> str | None:
         return None
     plain, defanged = _BRACKETED.subn(".", _without_escape(part, before))
     plain = _ESCAPED_DOT.sub(".", plain).rstrip("_.")
-    forms = _normalize(plain)
-    registrable = forms and _registrable(forms[1])
-    if not forms or not registrable:
+    parsed = _parse(plain)
+    if parsed is None:
         return None
-    name, ascii_name = forms
-    if registrable.startswith("_") or name.startswith("__"):  # Markdown again; but "_dmarc.example.com" is a name
-        name, registrable = name.lstrip("_"), registrable.lstrip("_")
-    if "_" in registrable:
-        return None
+    name, ascii_name, registrable = parsed
     bare = not (host_ahead or defanged or name.startswith("www"))
-    shown = plain if plain.isascii() else ascii_name
+    shown = plain.lstrip("_.") if plain.isascii() else ascii_name
     if bare and is_doubtful(shown, registrable, before[-1:], after[:1]):
         return None
     return name
+
+
+def _parse(written: str) -> tuple[str, str, str] | None:
+    """Return a name in Unicode and in ASCII, and its registrable domain in ASCII; None if it is no name."""
+    forms = _normalize(written)
+    if forms is None:
+        return None
+    name, ascii_name = forms
+    registrable = _registrable(ascii_name)
+    if registrable is None:
+        return None
+    if name.startswith("__") or (name.startswith("_") and registrable == ascii_name):
+        return _parse(name.lstrip("_."))  # Markdown again; but "_dmarc.example.com" is a name
+    return None if "_" in registrable else (name, ascii_name, registrable)
 
 
 def _without_escape(part: str, before: str) -> str:

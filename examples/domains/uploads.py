@@ -15,10 +15,7 @@ from examples.domains.problems import Problem
 
 PIECE = 1 << 16  # bytes handled before others get their turn; about what servers deliver at once
 GZIP_TYPES = (b"application/gzip", b"application/x-gzip")
-HINT = (
-    "Send text/plain, a gzip file as application/gzip, or multipart/form-data with your files in "
-    "the field `file`."
-)
+HINT = "Send text/plain, a gzip file as application/gzip, or multipart/form-data with your files in the field `file`."
 
 _BINARY = {"type": "string", "format": "binary"}
 _FORM = {
@@ -75,9 +72,7 @@ def _reader(request: Request, budget: Budget) -> Reader:
     kind, options = parse_options_header(request.headers.get("content-type", "text/plain"))
     reader: Reader
     if kind == b"multipart/form-data":
-        reader = Form(
-            options.get(b"boundary", b""), lambda name, kind: _form_file(name, kind, budget)
-        )
+        reader = Form(options.get(b"boundary", b""), lambda name, kind: _form_file(name, kind, budget))
     elif kind.startswith(b"text/") or kind in (*GZIP_TYPES, b"application/octet-stream"):
         reader = _file(kind, options, budget)
     else:

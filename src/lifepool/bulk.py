@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from lifepool.carrying import decode_error
 from lifepool.chunks import MAX_CHUNK, ChunkResult, ChunkSizer, run_chunk
-from lifepool.errors import QueueFull
+from lifepool.errors import QueueFull, TaskError
 
 if TYPE_CHECKING:
     from lifepool._engine.handle import TaskHandle
@@ -69,9 +69,16 @@ async def map_chunks(
     """
     source = _Source(items)
     under_way: deque[TaskHandle[ChunkResult]] = deque()
+    sizes: dict[TaskHandle[ChunkResult], int] = {}
+
+    def start(chunk: list[Any]) -> TaskHandle[ChunkResult]:
+        handle = submit(run_chunk, fn, chunk, go_on)
+        sizes[handle] = len(chunk)
+        return handle
+
     try:
         while True:
-            await _fill(source, under_way, window, sizer, lambda chunk: submit(run_chunk, fn, chunk, go_on))
+            await _fill(source, under_way, window, sizer, start)
             if not under_way:
                 if source.exhausted:
                     return
@@ -79,7 +86,15 @@ async def map_chunks(
             handle = await _next_done(under_way, source, ordered=ordered, window=window)
             if handle is None:
                 continue
-            result = await handle
+            size = sizes.pop(handle)
+            try:
+                result = await handle
+            except TaskError as error:  # the chunk as a whole: its worker died, or it took too long
+                if not go_on:
+                    raise
+                for _ in range(size):
+                    yield error
+                continue
             sizer.learn(len(result.values), result.run_s)
             for index, value in enumerate(result.values):
                 if index not in result.errors:

@@ -351,7 +351,8 @@ class Pool:
         Args:
             fn: A function of one argument.
             items: A finite iterable, plain or asynchronous.
-            return_exceptions: Put what an item raised in its place, instead of raising it.
+            return_exceptions: Put what an item raised in its place, instead of raising it. If the worker of a chunk
+                dies or the chunk passes its timeout, that error stands in the place of each of its items.
             chunksize: As for ``map``.
             timeout: Seconds per chunk.
             retries: Per chunk, as for ``run``.

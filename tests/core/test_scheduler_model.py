@@ -72,6 +72,8 @@ class Machine(RuleBasedStateMachine):
 
     @initialize(at_once=st.booleans())
     def start(self, at_once: bool) -> None:
+        for name in ("tiny", "short"):
+            self.world.scheduler.run_times.learn(name, RUN_S[name])
         self.world.feed(on.StartRequested())
         while at_once and (starting := _starting(self)):
             self.world.get_ready(starting[0])
@@ -165,12 +167,13 @@ class Machine(RuleBasedStateMachine):
         workers = _alive(self)
         self.world.die(workers[pick % len(workers)], signal=signal, oom=oom)
 
-    @precondition(_some(_able))
+    @precondition(lambda self: self.last_task > 5 and _able(self))
     @rule(pick=picks)
     def worker_talks_nonsense(self, pick: int) -> None:
         workers = _able(self)
         self.world.talk_nonsense(workers[pick % len(workers)])
 
+    @precondition(lambda self: self.last_task == 5)
     @rule()
     def late_news_of_somebody_long_gone(self) -> None:
         world = self.world
@@ -185,12 +188,12 @@ class Machine(RuleBasedStateMachine):
 
     # -- the end --------------------------------------------------------------------------------------------------
 
-    @precondition(lambda self: self.last_task > 3)
+    @precondition(lambda self: self.last_task > 8)
     @rule(timeout=st.sampled_from([0.0, 1.0, 30.0]))
     def drain(self, timeout: float) -> None:
         self.world.feed(on.DrainRequested(timeout))
 
-    @precondition(lambda self: self.last_task > 8)
+    @precondition(lambda self: self.last_task > 12)
     @rule()
     def close(self) -> None:
         self.world.feed(on.CloseRequested())

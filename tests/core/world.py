@@ -36,6 +36,7 @@ class RealWorker:
     killed: bool = False
     spoke_garbage: bool = False
     answers: int = 0  # delivered
+    quiet_since: float = 0.0  # it has had something to do from then on, and was not heard of
     tickets: list[int] = field(default_factory=list)
     claimed: list[int] = field(default_factory=list)
     outbox: deque[on.TaskReturned] = field(default_factory=deque)
@@ -161,6 +162,7 @@ class World:
         worker = self.workers[command.worker]
         ending = self.scheduler.state is PoolState.CLOSED
         had_its_chance = worker.stopped or worker.killed or worker.spoke_garbage or not worker.ready
+        had_its_chance = had_its_chance or self._sat_still(worker)
         assert ending or had_its_chance or self._has_a_task_to_break_off(worker)
         worker.killed = True
 
@@ -171,6 +173,11 @@ class World:
         grace = policy.INTERRUPT_GRACE_S
         return any(self.now >= worker.interrupted.get(task, self.now) + grace for task in unwanted)
 
+    def _sat_still(self, worker: RealWorker) -> bool:
+        """Whether all it was sent long ago has just been taken back from it unstarted."""
+        took_nothing = isinstance(self._event, on.TasksRetracted) and self._event.tasks and not worker.held()
+        return bool(took_nothing) and self.now - worker.quiet_since >= policy.CLAIM_S
+
     def _send_task(self, command: do.SendTask) -> None:
         worker, task = self.workers[command.worker], command.task
         assert worker.ready
@@ -180,6 +187,8 @@ class World:
         assert len(worker.held()) < self._most()
         if self.limits.slots == 1 and self.limits.max_tasks_per_worker is not None:
             assert worker.answers + len(worker.held()) < self.limits.max_tasks_per_worker
+        if not worker.held():
+            worker.quiet_since = self.now
         worker.tickets.append(task)
 
     def _most(self) -> int:
@@ -220,6 +229,7 @@ class World:
 
     def deliver(self, worker: RealWorker) -> None:
         worker.answers += 1
+        worker.quiet_since = self.now
         self.feed(worker.outbox.popleft())
 
     def talk_nonsense(self, worker: RealWorker) -> None:

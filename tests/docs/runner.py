@@ -9,9 +9,10 @@ A ``python`` block is a whole script, unless the HTML comment before it says oth
         {block}
     -->
 
-A file named ``test_*.py`` is run by pytest. A ``sh`` block is commands: ``uvicorn`` and ``make serve`` start a server
-on a free port, ``curl`` asks it. A block whose comment is ``output`` must equal what the block before it printed; in
-JSON white space is free. What is not known here fails: no example is passed over.
+A file named ``test_*.py`` is run by pytest; one that is not Python is only saved. A ``sh`` block is commands: ``uvicorn``
+and ``make serve`` start a server on a free port, ``curl`` asks it. Of a ``dockerfile`` and of a systemd unit (``ini``) the
+command is run. A block whose comment is ``output`` must equal what the block before it printed; in JSON white space is
+free. What is not known here fails: no example is passed over.
 """
 
 from __future__ import annotations
@@ -25,17 +26,16 @@ import subprocess
 import sys
 import textwrap
 import tomllib
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tests.docs.markdown import ROOT, Block
-from tests.examples.domains import serving
+from tests.docs.server import reference_service, uvicorn
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from pathlib import Path
 
 TIMEOUT = 40  # seconds for one example, on a busy machine; usually one
-NOT_RUN = frozenset({"text", "mermaid", "dockerfile", "ini", "json", ""})  # not programs
+NOT_RUN = frozenset({"text", "mermaid", "json"})  # not programs
 
 
 class ExampleFailed(AssertionError):
@@ -75,24 +75,24 @@ class Runner:
             elif block.language == "sh":
                 for command in _commands(block.text):
                     self._command(command)
+            elif block.language in _SERVICE_COMMANDS:
+                self._command(_service_command(block))
             elif block.language not in NOT_RUN:
                 raise ExampleFailed(f"nobody knows how to run {block.language!r}")
+            elif file := _file(block):
+                (self.folder / file).write_text(block.text)
         except ExampleFailed as failure:
             raise ExampleFailed(f"{block.place}: {failure}") from None
 
     # -- python ---------------------------------------------------------------------------------------------------
 
     def _python(self, block: Block) -> str:
-        path = self.folder / self._name(block)
+        path = self.folder / (_file(block) or f"line_{block.line}.py")
         path.write_text(in_context(block))
         command = [sys.executable, path.name]
         if path.name.startswith("test_"):
             command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", path.name]
         return self._execute(command)
-
-    def _name(self, block: Block) -> str:
-        match = re.match(r"file: (\S+\.py)\s*$", block.comment)
-        return match[1] if match else f"line_{block.line}.py"
 
     def _compare(self, block: Block) -> None:
         if block.language == "json":
@@ -122,13 +122,13 @@ class Runner:
         env, words = _environment(words)
         match words:
             case ["make", "serve"]:
-                self._serve(serving.running(**env))
+                self._serve(reference_service(ROOT, env))
             case ["make", target, *_]:
                 _check_target(target)
             case ["pip", "install", *what]:
                 _check_extras(what)
             case ["uvicorn", *arguments]:
-                self._serve(_uvicorn(self.folder, arguments, env))
+                self._serve(uvicorn(self.folder, arguments, env))
             case ["curl", *arguments]:
                 self._curl(arguments)
             case ["python", *arguments]:
@@ -136,9 +136,9 @@ class Runner:
             case _:
                 raise ExampleFailed(f"nobody knows how to check {shlex.join(words)!r}")
 
-    def _serve(self, server: contextlib.AbstractContextManager[serving.Service]) -> None:
+    def _serve(self, server: contextlib.AbstractContextManager[str]) -> None:
         self._servers.close()
-        self.url = self._servers.enter_context(server).url
+        self.url = self._servers.enter_context(server)
 
     def _curl(self, arguments: list[str]) -> None:
         if not self.url:
@@ -158,6 +158,22 @@ def in_context(block: Block) -> str:
     if match is None:
         raise ExampleFailed("its context has no line {block}")
     return context[: match.start()] + textwrap.indent(block.text, match[1]) + context[match.end() :]
+
+
+def _file(block: Block) -> str | None:
+    match = re.match(r"file: ([\w.]+)\s*$", block.comment)
+    return match[1] if match else None
+
+
+_SERVICE_COMMANDS = {"dockerfile": r"^CMD (\[.*\])$", "ini": r"^ExecStart=\S*/bin/(.*)$"}
+
+
+def _service_command(block: Block) -> list[str]:
+    match = re.search(_SERVICE_COMMANDS[block.language], block.text, re.MULTILINE)
+    if match is None:
+        raise ExampleFailed(f"it has no command like {_SERVICE_COMMANDS[block.language]}")
+    words: list[str] = json.loads(match[1]) if block.language == "dockerfile" else shlex.split(match[1])
+    return words
 
 
 def _commands(text: str) -> list[list[str]]:
@@ -183,25 +199,3 @@ def _check_extras(what: list[str]) -> None:
     for name in re.findall(r"\[([\w,]+)\]", " ".join(what)):
         if missing := set(name.split(",")) - set(extras):
             raise ExampleFailed(f"there is no extra {missing}")
-
-
-@contextlib.contextmanager
-def _uvicorn(folder: Path, arguments: list[str], env: dict[str, str]) -> Iterator[serving.Service]:
-    """A real server on a free port of the loopback."""
-    process = subprocess.Popen(
-        [Path(sys.executable).with_name("uvicorn"), *arguments, "--host", "127.0.0.1", "--port", "0"],
-        cwd=folder,
-        env={**os.environ, "LIFEPOOL_MAX_WORKERS": "2", **env},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-    )
-    service = serving.Service(process)
-    try:
-        service.read_until("Application startup complete")
-        service.url = service.read_until(r"running on (http://\S+)")
-        yield service
-    finally:
-        if process.poll() is None and service.stop():
-            raise AssertionError("the server left processes behind")
-        assert process.stdout is not None
-        process.stdout.close()

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 
-from lifepool import Pool, TaskTimeout, WorkerLost
+from lifepool import Pool, TaskNotPicklable, TaskTimeout, WorkerLost
 from tests import tasks
 from tests.engine.gates import Gate, until
 
@@ -224,3 +224,21 @@ async def test_a_task_with_a_decorator_can_be_mapped() -> None:
         decorated = pool.task(tasks.double)
         assert await pool.gather(decorated, range(4)) == [0, 2, 4, 6]
         assert os.getpid() not in await pool.gather(pool.task(tasks.pid_for), range(4))
+
+
+async def test_a_plain_break_ends_a_map_too(gate: Gate) -> None:
+    async with Pool(max_workers=1) as pool:
+        items = [(gate.address, number) for number in range(100)]
+        first = asyncio.ensure_future(gate.arrival())
+        first.add_done_callback(lambda arrived: arrived.result().let_through())
+        async for _ in pool.map(tasks.hold_one, items, chunksize=1):
+            break
+        await until(lambda: pool.statistics().running + pool.statistics().queued == 0)
+        assert pool.statistics().completed == 1
+
+
+async def test_an_item_that_can_not_be_sent_fails_the_map() -> None:
+    async with Pool(max_workers=1) as pool:
+        with pytest.raises(TaskNotPicklable):
+            await pool.gather(tasks.echo, [1, lambda: None, 2], chunksize=1)
+        assert pool.statistics().queued == 0

@@ -78,10 +78,14 @@ async def starlette_pids(request: Request) -> JSONResponse:
 starlette_app = with_pool(Starlette(routes=[Route("/pids", starlette_pids)], lifespan=own_lifespan), pool)
 
 
-@asynccontextmanager
-async def failing_lifespan(app: FastAPI) -> AsyncIterator[None]:
-    print(f"workers: {await pool.run(os.getpid)}", flush=True)
+def connect() -> None:
     raise ConnectionError("no database")
+
+
+@asynccontextmanager
+async def failing_lifespan(app: Starlette) -> AsyncIterator[None]:
+    print(f"workers: {await pool.run(os.getpid)}", flush=True)
+    connect()
     yield
 
 

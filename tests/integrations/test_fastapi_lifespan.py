@@ -12,6 +12,7 @@ from fastapi.responses import JSONResponse
 
 from lifepool import Pool, PoolClosed, PoolDep
 from lifepool.integrations.fastapi import get_pool, install
+from tests.integrations.apps import connect
 from tests.integrations.clients import TestClient
 from tests.tasks import double
 
@@ -139,7 +140,7 @@ def test_an_app_that_fails_to_start_ends_its_pool() -> None:
 
     @asynccontextmanager
     async def own(app: FastAPI) -> AsyncIterator[None]:
-        raise ConnectionError("no database")
+        connect()
         yield
 
     with pytest.raises(ConnectionError, match="no database"), TestClient(an_app(lifespan=pool.lifespan(own))):

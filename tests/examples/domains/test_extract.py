@@ -10,13 +10,13 @@ from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
-from hypothesis import strategies as st
 from publicsuffixlist import PSLFILE
 
 from examples.domains.bare_names import _COUNTRIES, _FILES, _TRUSTED, _WORDS
 from examples.domains.evaluation.hostile import HOSTILE, cpu_seconds, hostile_text
 from examples.domains.evaluation.scoring import FINDERS, Snippet, errors, load_sample, score
 from examples.domains.extract import MAX_RUN, _top_level, find_domains, to_ascii, warm_up
+from tests.examples.domains.hostile_texts import hostile_texts
 
 
 def finds(text: str, *names: str) -> None:
@@ -86,6 +86,8 @@ def test_lengths_are_those_of_the_ascii_form() -> None:
     [
         ("_dmarc.example.com _sip._tcp.example.com", "_dmarc.example.com _sip._tcp.example.com"),
         ("a_b.example.com", "a_b.example.com"),
+        ("__www.example.com _example.com", "www.example.com example.com"),
+        ("_.com __.co.uk _._ a._.com a.__b.com _._example.com", ""),
         ("foo_bar.com www.foo_bar.com example.c_m", ""),
     ],
 )
@@ -209,10 +211,10 @@ def test_to_ascii_refuses_what_is_no_name(text: str) -> None:
         to_ascii(text)
 
 
-@given(st.text(alphabet="aZ9-_.@[]()/:%\\ \n中ü。\u200b\u0301\u0663xn", max_size=60) | st.text())
-@settings(max_examples=600)
+@given(hostile_texts)
+@settings(max_examples=1000)
 def test_every_name_found_is_normalized_and_has_an_ascii_form(text: str) -> None:
-    for name in find_domains(f"{text}.example.com{text}"):
+    for name in find_domains(f"{text} example.com{text} {text}.com"):
         assert name == name.lower()
         assert not name.endswith(".")
         assert len(to_ascii(name)) <= 253

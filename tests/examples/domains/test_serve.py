@@ -1,5 +1,6 @@
 """`python -m examples.domains`: starts, says where to look, answers, drains and leaves nothing behind."""
 
+import re
 import signal
 import socket
 import threading
@@ -34,6 +35,7 @@ def test_it_says_where_to_look_and_all_of_it_is_there() -> None:
             assert f"{service.url}{path}" in printed
             assert httpx.get(f"{service.url}{path}").is_success
         assert f"{service.url}/addContent" in printed
+        assert re.search(r"INFO: +pool .* 2 of 2 workers .* max_workers from", printed)
 
 
 def test_a_running_request_is_finished_before_the_service_stops() -> None:
@@ -69,10 +71,24 @@ def test_a_taken_port_is_a_clear_message() -> None:
     assert "Traceback" not in printed
 
 
-@pytest.mark.parametrize("setting", ["PORT", "WORKERS", "DOMAINS_MAX_BODY"])
-def test_a_bad_setting_is_a_clear_message(setting: str) -> None:
-    service = Service(**{setting: "many"})
+@pytest.mark.parametrize(
+    ("setting", "value"),
+    [
+        ("PORT", "many"),
+        ("PORT", "65536"),
+        ("WORKERS", "0"),
+        ("WORKERS", ""),
+        ("DOMAINS_MAX_BODY", "10MB"),
+    ],
+)
+def test_a_bad_setting_is_a_clear_message(setting: str, value: str) -> None:
+    service = Service(**{setting: value})
     printed = service.wait()
     assert service.process.returncode == 1
-    assert f"{setting}='many' must be a whole number" in printed
+    assert f"{setting}={value!r} must be a whole number" in printed
     assert "Traceback" not in printed
+
+
+def test_it_listens_on_ipv6_as_well() -> None:
+    with running(HOST="::1") as service:
+        assert service.url.startswith("http://[::1]:")

@@ -28,6 +28,8 @@ from lifepool.errors import TaskNotPicklable
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+#: Seconds the template has to end when asked to, before it is killed. It takes some milliseconds.
+STOP_GRACE_S = 1.0
 #: Seconds a worker that closed its connection has to exit before it is killed.
 CLOSED_GRACE_S = 0.5
 
@@ -120,7 +122,9 @@ class LocalBackend:
         for member in list(self._members.values()):
             self.kill_worker(member.number)
         starter, template = self._starter, self._template
-        await self._loop.run_in_executor(starter, template.stop)
+        stopping = self._loop.run_in_executor(starter, template.stop)
+        while not (await asyncio.wait([stopping], timeout=STOP_GRACE_S))[0]:
+            template.kill()  # it hangs in a preload, perhaps only since the last look
         starter.shutdown(wait=True)
         self._last_resort.cancel()
         for member in list(self._members.values()):
@@ -149,6 +153,8 @@ class LocalBackend:
 
     def _launch(self, member: _Member, channel: Channel) -> WorkerProcess:
         """Runs in the starter thread."""
+        if member.doomed:  # while it waited for its turn: a new template might hang like the one before
+            raise ChildProcessError("it was given up before it was started")
         ends = (channel.worker_wire.fileno(), channel.worker_tickets.fileno(), channel.worker_control)
         spec = WorkerSpec(
             number=member.number,
@@ -175,8 +181,8 @@ class LocalBackend:
         error = None if done.cancelled() else done.exception()
         if error is not None or done.cancelled():
             hint = "the template process, from which workers are forked, ended; look at the log of its start"
-            member.start_error = member.start_error or f"forking a worker failed: {error!r}"
-            member.start_hint = hint
+            if not member.doomed:
+                member.start_error, member.start_hint = f"forking a worker failed: {error!r}", hint
             self._gone(member, exitcode=None, signal_number=None)
             return
         process = member.process = done.result()

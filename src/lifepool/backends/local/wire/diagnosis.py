@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import pickle
 from functools import partial
+from types import FunctionType
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -78,7 +79,7 @@ def _parts(value: object) -> Iterator[tuple[str, object]]:
 
 
 def _attributes(value: object) -> Iterator[tuple[str, object]]:
-    if isinstance(value, type) or (callable(value) and hasattr(value, "__code__")):
+    if isinstance(value, (type, FunctionType)):
         return
     if hasattr(value, "__self__") and hasattr(value, "__func__"):
         yield ".__self__", value.__self__

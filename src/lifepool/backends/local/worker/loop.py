@@ -73,6 +73,7 @@ class Worker:
         self._current = _NO_TASK
         self._pid = os.getpid()
         self._progress_at = 0.0
+        self._reporting = False
         os.set_blocking(control, False)
         _inside.progress_sink = self._report_progress
 
@@ -136,6 +137,8 @@ class Worker:
             self._wire.sendall(body)
 
     def _on_interrupt(self, _signum: int, _frame: object) -> None:
+        if self._reporting:
+            return
         try:
             meant = os.read(self._control, 4096)
         except OSError:
@@ -150,7 +153,10 @@ class Worker:
         if self._current == _NO_TASK or now - self._progress_at < PROGRESS_EVERY_S:
             return
         self._progress_at = now
-        task, self._current = self._current, _NO_TASK  # an interrupt must not tear a frame apart
         body = encode_value(value, self._spec.max_payload)
-        self._wire.sendall(header(Kind.PROGRESS, len(body), task) + body)
-        self._current = task
+        self._reporting = True  # an interrupt must not tear a frame apart
+        try:
+            self._wire.sendall(header(Kind.PROGRESS, len(body), self._current) + body)
+        finally:
+            self._reporting = False
+        self._on_interrupt(INTERRUPT, None)  # one that came meanwhile was left in the pipe

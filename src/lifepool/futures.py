@@ -1,0 +1,297 @@
+"""``concurrent.futures`` over a pool: change one import.
+
+::
+
+    from lifepool.futures import ProcessPoolExecutor
+
+    with ProcessPoolExecutor() as executor:
+        for text, score in zip(texts, executor.map(score_text, texts)):
+            ...
+
+What differs from the standard library's executor:
+
+- A worker that dies fails the one future whose task it ran, with ``lifepool.WorkerLost``, and is replaced. There is no
+  ``BrokenProcessPool``: the executor never breaks.
+- ``Future.cancel()`` also takes back a running task: it is interrupted in its worker. So is what ``map`` had under way
+  when its timeout passed. In turn ``Future.running()`` never says True.
+- Workers start with the first ``submit``, all at once, and never as copies of this process (no ``fork``).
+- ``LIFEPOOL_<NAME>`` settings apply, such as ``LIFEPOOL_TIMEOUT``; the queue has no limit.
+- At interpreter exit, work that was not waited for may go on for ``LIFEPOOL_DRAIN_TIMEOUT`` seconds, then it is
+  cancelled: a hung task can't keep the program from ending.
+
+On an event loop, use ``lifepool.Pool`` itself: it does without the thread that this executor needs.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import concurrent.futures.thread  # noqa: F401 - registers its end at interpreter exit; ours, later, comes before it
+import contextlib
+import functools
+import itertools
+import sys
+import threading
+import time
+import weakref
+from collections import deque
+from concurrent.futures import Executor, Future
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from lifepool import _inside
+from lifepool._core.states import TaskState
+from lifepool.errors import PoolClosed
+from lifepool.pool import Pool
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+    from multiprocessing.context import BaseContext
+
+    from lifepool._engine.handle import TaskHandle
+
+T = TypeVar("T")
+
+#: Seconds for workers to be stopped once nothing is left to wait for. Killing and reaping takes milliseconds.
+END_GRACE_S = 10.0
+
+
+class ProcessPoolExecutor(Executor):
+    """Runs calls in worker processes, with the constructor and methods of the standard library's executor.
+
+    It may be used from several threads. Callbacks of futures run on the thread of its pool: keep them short.
+
+    Args:
+        max_workers: Workers there may be. None: as for ``Pool``.
+        mp_context: None, or a ``multiprocessing`` context that starts processes cleanly (``"forkserver"`` or
+            ``"spawn"``). lifepool starts its workers its own way, always cleanly.
+        initializer: Called once in each worker before its first task.
+        initargs: Its arguments.
+        max_tasks_per_child: Tasks after which a worker is replaced. None: never.
+
+    Raises:
+        ValueError: If a value makes no sense, or the context would fork this process.
+        TypeError: If an argument has a wrong type.
+    """
+
+    def __init__(
+        self,
+        max_workers: int | None = None,
+        mp_context: BaseContext | None = None,
+        initializer: Callable[..., object] | None = None,
+        initargs: tuple[Any, ...] = (),
+        *,
+        max_tasks_per_child: int | None = None,
+    ) -> None:
+        if mp_context is not None and mp_context.get_start_method() == "fork":
+            raise ValueError("mp_context forks this process, which lifepool never does: leave it out, or use 'spawn'")
+        given = {"max_workers": max_workers, "initializer": initializer, "max_tasks_per_worker": max_tasks_per_child}
+        settings: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
+        if initializer is not None:
+            settings["initargs"] = initargs
+        pool = Pool(max_queue=sys.maxsize, **settings)
+        self._max_workers = pool.max_workers  # read by dask, joblib and others, as the standard executor has it
+        self._thread = _PoolThread(pool)
+        weakref.finalize(self, self._thread.end).atexit = False  # forgotten: finish what is there, then end
+
+    def submit(self, fn: Callable[..., T], /, *args: Any, **kwargs: Any) -> Future[T]:
+        """Queue ``fn(*args, **kwargs)``.
+
+        Returns:
+            Its future; errors of the pool, such as arguments that can't be pickled, are raised by its ``result()``.
+
+        Raises:
+            RuntimeError: After ``shutdown``.
+            PoolClosed: In a worker: a script without the ``__main__`` guard got here.
+        """
+        if _inside.is_worker:
+            _inside.start_refused = True
+            raise PoolClosed("a pool can't be started inside a worker", hint=_inside.GUARD_HINT)
+        future: Future[T] = Future()
+        self._thread.put(future, functools.partial(fn, **kwargs) if kwargs else fn, args)
+        return future
+
+    def map(
+        self, fn: Callable[..., T], *iterables: Iterable[Any], timeout: float | None = None, chunksize: int = 1
+    ) -> Iterator[T]:
+        """Call ``fn`` with the items of the iterables, which are read at once; the results come in their order.
+
+        Args:
+            fn: A function of as many arguments as there are iterables.
+            *iterables: The arguments.
+            timeout: Seconds from now for all results. What is unfinished then is cancelled.
+            chunksize: Items per task.
+
+        Raises:
+            ValueError: If ``chunksize`` is below 1.
+            TimeoutError: From the iterator, if the timeout passed.
+        """
+        if chunksize < 1:
+            raise ValueError(f"chunksize={chunksize!r}: expected a whole number >= 1")
+        if chunksize == 1:
+            return super().map(fn, *iterables, timeout=timeout)
+        chunks = _chunks(zip(*iterables, strict=False), chunksize)
+        return itertools.chain.from_iterable(super().map(functools.partial(_run_all, fn), chunks, timeout=timeout))
+
+    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
+        """Take nothing new, finish what is there, and end the workers.
+
+        Args:
+            wait: Return when that is done; it takes as long as the tasks take.
+            cancel_futures: Cancel what no worker has begun.
+        """
+        self._thread.end(cancel=_is_queued if cancel_futures else None)
+        if wait:
+            self._thread.join()
+
+
+class _PoolThread:
+    """A pool on an event loop on a thread of its own, from the first call until `end` and the last answer."""
+
+    def __init__(self, pool: Pool) -> None:
+        self.pool = pool
+        self._lock = threading.Lock()  # guards _ended, _thread, and that the loop outlives whoever wakes it
+        self._ended = False
+        self._thread: threading.Thread | None = None
+        self._calls: deque[tuple[Future[Any], Callable[..., Any], tuple[Any, ...]]] = deque()
+        self._tasks: set[TaskHandle[Any]] = set()
+
+    # -- any thread -----------------------------------------------------------------------------------------------
+
+    def put(self, future: Future[Any], fn: Callable[..., Any], args: tuple[Any, ...]) -> None:
+        """Queue a call."""
+        with self._lock:
+            if self._ended:
+                raise RuntimeError("cannot schedule new futures after shutdown")
+            if self._thread is None:
+                self._start()
+            self._calls.append((future, fn, args))
+            self._loop.call_soon_threadsafe(self._wake.set)
+
+    def end(self, cancel: Callable[[TaskHandle[Any]], bool] | None = None) -> None:
+        """Take nothing new; end when everything is done. May be called again, to cancel after all."""
+        with self._lock:
+            self._ended = True
+            if self._thread is not None:
+                self._tell(self._end, cancel)
+
+    def join(self, timeout: float | None = None) -> bool:
+        """Wait for the end, but not in a callback on the thread itself. Return whether it has ended."""
+        if self._thread is None or self._thread is threading.current_thread():
+            return True
+        self._thread.join(timeout)
+        return not self._thread.is_alive()
+
+    def _start(self) -> None:
+        self._loop = asyncio.new_event_loop()
+        self._wake = asyncio.Event()
+        # A daemon: at exit it is ended by _end_all, in time and with a limit, not waited for without one.
+        self._thread = threading.Thread(target=self._run, name=f"lifepool-{self.pool.config.name}", daemon=True)
+        self._thread.start()
+        _threads.add(self)
+
+    def _tell(self, function: Callable[..., object], *args: Any) -> None:
+        with contextlib.suppress(RuntimeError):  # the loop is closed: everything has its outcome
+            self._loop.call_soon_threadsafe(function, *args)
+
+    # -- its own thread -------------------------------------------------------------------------------------------
+
+    def _run(self) -> None:
+        with asyncio.Runner(loop_factory=lambda: self._loop) as runner:
+            runner.run(self._serve())
+
+    async def _serve(self) -> None:
+        try:
+            while not self._ended or self._calls:
+                await self._wake.wait()
+                self._wake.clear()
+                await self._send_calls()
+            while self._tasks:
+                await asyncio.wait(self._tasks)
+        finally:
+            await self.pool.aclose(0)
+
+    async def _send_calls(self) -> None:
+        """Send what is queued. If no worker can start, those calls fail; the next ones try again."""
+        error: Exception | None = None
+        try:
+            if self._calls:
+                await self.pool.start()
+        except Exception as failure:
+            error = failure
+        while self._calls:
+            self._send(*self._calls.popleft(), error)
+
+    def _send(
+        self, future: Future[Any], fn: Callable[..., Any], args: tuple[Any, ...], error: Exception | None
+    ) -> None:
+        if future.cancelled():
+            future.set_running_or_notify_cancel()
+            return
+        try:
+            if error is not None:
+                raise error
+            handle = self.pool.submit(fn, *args)
+        except Exception as failure:
+            if future.set_running_or_notify_cancel():
+                future.set_exception(failure)
+            return
+        self._tasks.add(handle)
+        handle.add_done_callback(functools.partial(self._settle, future))
+        future.add_done_callback(functools.partial(self._pass_on_cancel, handle))
+
+    def _settle(self, future: Future[Any], handle: Any) -> None:
+        self._tasks.discard(handle)
+        if handle.cancelled():
+            future.cancel()
+        if not future.set_running_or_notify_cancel():  # wakes who waits for a cancelled one
+            return
+        error = handle.exception()
+        if error is not None:
+            future.set_exception(error)
+        else:
+            future.set_result(handle.result())
+
+    def _pass_on_cancel(self, handle: TaskHandle[Any], future: Future[Any]) -> None:
+        if future.cancelled():
+            self._tell(handle.cancel)
+
+    def _end(self, cancel: Callable[[TaskHandle[Any]], bool] | None) -> None:
+        self._wake.set()
+        if cancel is None:
+            return
+        for future, _, _ in self._calls:
+            future.cancel()
+        for handle in [task for task in self._tasks if cancel(task)]:
+            handle.cancel()
+
+
+def _is_queued(handle: TaskHandle[Any]) -> bool:
+    return handle.state is TaskState.QUEUED
+
+
+def _run_all(fn: Callable[..., T], arguments: list[tuple[Any, ...]]) -> list[T]:
+    """A chunk; runs in a worker."""
+    return [fn(*each) for each in arguments]
+
+
+def _chunks(items: Iterator[Any], size: int) -> Iterator[list[Any]]:
+    while chunk := list(itertools.islice(items, size)):
+        yield chunk
+
+
+_threads: weakref.WeakSet[_PoolThread] = weakref.WeakSet()
+
+
+def _end_all() -> None:
+    """At interpreter exit: let everybody finish within the drain timeouts, then cancel."""
+    began = time.monotonic()
+    for thread in list(_threads):
+        thread.end()
+    for thread in list(_threads):
+        if not thread.join(max(0.0, began + thread.pool.config.drain_timeout - time.monotonic())):
+            thread.end(cancel=lambda handle: True)
+            thread.join(END_GRACE_S)
+
+
+# Ordinary atexit functions run when concurrent.futures has forbidden threads to its executors, and the end of a pool
+# needs one. The standard library registers its executors in the same place.
+threading._register_atexit(_end_all)  # type: ignore[attr-defined]
