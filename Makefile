@@ -5,6 +5,7 @@ PYTHON =                 # the Python to build .venv with; empty: the first suit
 HOST = 127.0.0.1
 PORT = 8000
 WORKERS = 1
+MINUTES = 20
 ARGS =                   # more arguments for pytest or the benchmarks: make test ARGS="-k drain"
 CODE = src examples tests benchmarks
 MATRIX_TESTS = tests/core tests/engine
@@ -14,7 +15,7 @@ LOCK = requirements/dev.txt
 STAMP = .venv/.stamp
 RUN = $(BIN)/python -m
 
-.PHONY: help setup serve test chromium fmt lint types bench docs check matrix coverage build wheel-test lock clean
+.PHONY: help setup serve test stress chromium fmt lint types bench docs check matrix coverage build wheel-test lock clean
 
 help:  ## print this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
@@ -26,6 +27,9 @@ serve: $(STAMP)  ## run the reference service (HOST, PORT, WORKERS)
 
 test: $(STAMP) chromium  ## run all tests (ARGS="-k name")
 	$(RUN) pytest $(ARGS)
+
+stress: $(STAMP)  ## random faults against a pool (MINUTES; ARGS="--seed 1")
+	$(RUN) tests.stress --minutes $(MINUTES) $(ARGS)
 
 fmt: $(STAMP)  ## format the code and fix what can be fixed
 	$(BIN)/ruff check --fix $(CODE)

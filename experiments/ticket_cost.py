@@ -87,7 +87,7 @@ async def throughput() -> float:
 
 def throughput_without_pipelining() -> float:
     """The same, with one task at a time sent to each worker."""
-    with mock.patch.object(policy, "pipeline_depth", lambda _: 1):
+    with mock.patch.object(policy, "pipeline_depth", return_value=1):
         return asyncio.run(throughput())
 
 

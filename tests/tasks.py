@@ -10,6 +10,7 @@ import contextlib
 import ctypes
 import itertools
 import os
+import pickle
 import re
 import signal
 import socket
@@ -21,6 +22,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
 
+from lifepool._core.framing import Kind, header
 from lifepool._inside import report_progress
 
 ENDLESS_S = 10_000.0
@@ -39,6 +41,10 @@ def echo(value: Any) -> Any:
 
 def concatenate(*parts: str, separator: str = "") -> str:
     return separator.join(parts)
+
+
+def keyword_only(*, value: Any) -> Any:
+    return value
 
 
 def nothing() -> None:
@@ -215,6 +221,9 @@ class Session:
     def __init__(self) -> None:
         self.name = "session"
         self._lock = threading.Lock()
+
+    def greet(self) -> str:
+        return f"this is {self.name}"
 
 
 class Job:
@@ -417,6 +426,16 @@ def write_garbage_to_sockets() -> None:
         with contextlib.suppress(OSError):
             if stat.S_ISSOCK(os.fstat(fd).st_mode):
                 os.write(fd, b"neither frame nor ticket " * 50)
+
+
+def answer_for_another_task() -> None:
+    """Forge a well-formed answer on every socket there is, and go on working."""
+    forged = header(Kind.RESULT, len(pickle.dumps(1)), 4711) + pickle.dumps(1)
+    for fd in range(3, 256):
+        with contextlib.suppress(OSError):
+            if stat.S_ISSOCK(os.fstat(fd).st_mode):
+                os.write(fd, forged)
+    time.sleep(ENDLESS_S)
 
 
 def fork_and_return() -> int:

@@ -362,6 +362,29 @@ def test_shutdown_can_cancel_what_waits_and_still_finishes_what_runs(gate: Gate)
     assert all(future.cancelled() for future in waiting)
 
 
+def test_while_the_workers_start_calls_can_be_cancelled(gate: Gate) -> None:
+    with ProcessPoolExecutor(1, initializer=hold, initargs=(gate.address,)) as executor:
+        first, second = executor.submit(double, 1), executor.submit(double, 2)
+        visitor = arrive(gate)
+        assert first.cancel()
+        visitor.let_through()
+        done, _ = wait([first, second], timeout=PATIENCE_S)
+        assert done == {first, second}
+        assert value(second) == 4
+
+
+def test_shutdown_while_the_workers_start_can_cancel_all_calls(gate: Gate) -> None:
+    executor = ProcessPoolExecutor(1, initializer=hold, initargs=(gate.address,))
+    futures = [executor.submit(double, number) for number in range(3)]
+    visitor = arrive(gate)
+    executor.shutdown(wait=False, cancel_futures=True)
+    visitor.let_through()
+    done, _ = wait(futures, timeout=PATIENCE_S)
+    assert done == set(futures)
+    assert all(future.cancelled() for future in futures)
+    executor.shutdown()
+
+
 def test_shutdown_right_after_the_calls_loses_none() -> None:
     for _ in range(3):
         with ProcessPoolExecutor(1) as executor:
@@ -390,6 +413,11 @@ def test_a_forgotten_executor_finishes_its_work_and_ends() -> None:
 
 # --- interpreter exit -----------------------------------------------------------------------------------------------
 
+lets_threads_start_at_exit = pytest.mark.skipif(
+    sys.version_info[:3] in ((3, 12, 0), (3, 12, 1)),
+    reason="these two forbid new threads as soon as the script ends (gh-113964), so workers can't start then",
+)
+
 
 def run_script(body: str, **environ: str) -> subprocess.CompletedProcess[str]:
     script = f"import sys, os\nfrom lifepool.futures import ProcessPoolExecutor\nfrom tests import tasks\n{body}"
@@ -403,6 +431,7 @@ def run_script(body: str, **environ: str) -> subprocess.CompletedProcess[str]:
     )
 
 
+@lets_threads_start_at_exit
 def test_a_script_that_forgets_shutdown_ends_and_its_work_is_done(tmp_path: Path) -> None:
     trace = tmp_path / "trace"
     done = run_script(
@@ -413,6 +442,7 @@ def test_a_script_that_forgets_shutdown_ends_and_its_work_is_done(tmp_path: Path
     assert trace.read_text().split() == ["a", "b", "c"]
 
 
+@lets_threads_start_at_exit
 def test_a_script_with_a_hung_task_ends_after_the_drain_timeout(gate: Gate) -> None:
     done = run_script(
         f"executor = ProcessPoolExecutor(1)\n"
@@ -431,6 +461,7 @@ def test_a_script_that_ends_with_an_error_still_ends() -> None:
     assert (done.returncode, done.stderr) == (7, "")
 
 
+@lets_threads_start_at_exit
 def test_a_callback_that_outlives_shutdown_without_waiting_is_called_before_the_end() -> None:
     done = run_script(
         "executor = ProcessPoolExecutor(1)\n"

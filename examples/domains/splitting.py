@@ -11,7 +11,7 @@ from examples.domains.extract import CONTEXT, MAX_RUN, runs
 
 __all__ = ["LEAST_TOKEN", "MIN_CHUNK", "StreamSplitter", "chunk_count", "split_on_whitespace"]
 
-# Characters. The extractor reads 25 to 45 million characters of prose a second (measured), so this
+# Characters. The extractor reads 20 to 40 million characters of prose a second (measured), so this
 # is about 1 ms of work, where one more task costs 0.2 ms of round trip: below it a split gains little.
 MIN_CHUNK = 32 * 1024
 

@@ -86,27 +86,34 @@ async def map_chunks(
             handle = await _next_done(under_way, source, ordered=ordered, window=window)
             if handle is None:
                 continue
-            size = sizes.pop(handle)
-            try:
-                result = await handle
-            except TaskError as error:  # the chunk as a whole: its worker died, or it took too long
-                if not go_on:
-                    raise
-                for _ in range(size):
-                    yield error
-                continue
-            sizer.learn(len(result.values), result.run_s)
-            for index, value in enumerate(result.values):
-                if index not in result.errors:
-                    yield value
-                elif go_on:
-                    yield decode_error(result.errors[index])
-                else:
-                    raise decode_error(result.errors[index])
+            results, failure = await _results(handle, sizes.pop(handle), sizer, go_on=go_on)
+            for result in results:
+                yield result
+            if failure is not None:
+                raise failure
     finally:
         for handle in under_way:
             handle.cancel()
         await source.aclose()
+
+
+async def _results(
+    handle: TaskHandle[ChunkResult], size: int, sizer: ChunkSizer, *, go_on: bool
+) -> tuple[list[Any], BaseException | None]:
+    """The results of a chunk of ``size`` items, and the exception that came after them."""
+    try:
+        chunk = await handle
+    except TaskError as error:  # the chunk as a whole: its worker died, or it took too long
+        if not go_on:
+            raise
+        return [error] * size, None
+    sizer.learn(len(chunk.values), chunk.run_s)
+    results = list(chunk.values)
+    for index, carried in chunk.errors.items():
+        results[index] = decode_error(carried)
+    # A chunk that does not go on ends with its first exception.
+    failure: BaseException | None = results.pop() if chunk.errors and not go_on else None
+    return results, failure
 
 
 async def _fill(

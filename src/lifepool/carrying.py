@@ -8,6 +8,7 @@ traceback travels as text and becomes the ``__cause__`` (the way of ``concurrent
 
 from __future__ import annotations
 
+import contextlib
 import pickle
 import traceback
 from typing import TYPE_CHECKING
@@ -53,10 +54,12 @@ def decode_error(payload: bytes | memoryview) -> BaseException:
     """Rebuild an exception, with the worker's traceback as its cause; never fails."""
     try:
         how, pickled, summary, story = pickle.loads(payload)
-        error = _rebuild(how, pickled)
     except Exception as failure:
-        error, summary = None, f"an exception that could not be rebuilt here: {failure!r}"
-        story = ""
+        how, pickled, story = "told", b"", ""
+        summary = f"an exception that could not be read here ({type(failure).__name__})"
+    error: BaseException | None = None
+    with contextlib.suppress(Exception):  # the class is not importable here, or its __setstate__ raises
+        error = _rebuild(how, pickled)
     if error is None:
         error = TaskError(f"the task raised {summary}", hint="the worker's traceback is the cause of this error")
     error.__cause__ = RemoteTraceback(story)
@@ -65,8 +68,8 @@ def decode_error(payload: bytes | memoryview) -> BaseException:
 
 def _rebuild(how: str, pickled: bytes) -> BaseException | None:
     if how == "whole":
-        error: BaseException = pickle.loads(pickled)
-        return error
+        found: object = pickle.loads(pickled)
+        return found if isinstance(found, BaseException) else None
     if how == "parts":
         cls, args, attributes = pickle.loads(pickled)
         error = cls.__new__(cls)

@@ -425,7 +425,7 @@ class Pool:
         engine = self._engine
         if engine is None:
             raise PoolClosed("the pool was never started", hint=NOT_STARTED_HINT)
-        if asyncio.get_running_loop() is not engine.loop:
+        if asyncio.get_running_loop() is not engine.loop and engine.state is not PoolState.CLOSED:
             raise RuntimeError(
                 "this pool belongs to another event loop: from a thread use "
                 "asyncio.run_coroutine_threadsafe(pool.run(...), loop)"

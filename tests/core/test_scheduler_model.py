@@ -167,7 +167,7 @@ class Machine(RuleBasedStateMachine):
         workers = _alive(self)
         self.world.die(workers[pick % len(workers)], signal=signal, oom=oom)
 
-    @precondition(lambda self: self.last_task > 5 and _able(self))
+    @precondition(lambda self: self.last_task > 5 and bool(_able(self)))
     @rule(pick=picks)
     def worker_talks_nonsense(self, pick: int) -> None:
         workers = _able(self)
@@ -201,6 +201,8 @@ class Machine(RuleBasedStateMachine):
     def teardown(self) -> None:
         """Whatever has happened: if everybody behaves from now on, all tasks are settled, and the pool can end."""
         world = self.world
+        if world.broken:
+            return
         world.come_to_rest(lambda: not world.live)
         world.feed(on.DrainRequested(1e6))
         if world.scheduler.state is PoolState.DRAINING:

@@ -62,8 +62,10 @@ class World:
         self.runs: Counter[int] = Counter()
         self.starts_reported = 0
         self.closes_reported = 0
+        self.broken = False  # a step failed: nothing that follows means anything
         self.lost_with: list[int] = []  # what the worker whose exit is being told was running
-        self._event: on.Event = on.StartRequested()
+        self._event: on.Event = on.StartRequested()  # the one that is being decided about
+        self._was_closed = False  # before it
         self._pending: deque[on.Event] = deque()
         self._perform: dict[type, Callable[..., None]] = {
             do.StartWorker: self._start_worker,
@@ -82,13 +84,16 @@ class World:
 
     def feed(self, event: on.Event) -> None:
         """What the engine does with an event; answers that come at once wait their turn."""
+        self.broken = True
         self._pending.append(event)
         while self._pending:
             self._event = self._pending.popleft()
+            self._was_closed = self.scheduler.state is PoolState.CLOSED
             for command in self.scheduler.handle(self._event, self.now):
                 self._perform[type(command)](command)
             invariants.check(self.scheduler)
         self._compare_books()
+        self.broken = False
 
     def submit(self, event: on.TaskSubmitted) -> None:
         """Knock at the door first."""
@@ -149,13 +154,13 @@ class World:
 
     def _start_worker(self, command: do.StartWorker) -> None:
         assert command.worker not in self.workers
-        assert self.scheduler.state is not PoolState.CLOSED
+        assert not self._was_closed
         self.workers[command.worker] = RealWorker(command.worker)
 
     def _stop_worker(self, command: do.StopWorker) -> None:
         worker = self.workers[command.worker]
         assert worker.ready
-        assert not (worker.held() or worker.stopped or worker.killed)
+        assert [worker.held(), worker.stopped, worker.killed] == [[], False, False]
         worker.stopped = True
 
     def _kill_worker(self, command: do.KillWorker) -> None:
@@ -180,8 +185,7 @@ class World:
 
     def _send_task(self, command: do.SendTask) -> None:
         worker, task = self.workers[command.worker], command.task
-        assert worker.ready
-        assert not (worker.stopped or worker.killed)
+        assert [worker.ready, worker.stopped, worker.killed] == [True, False, False]
         assert task in self.live
         assert all(task not in other.held() for other in self.workers.values())
         assert len(worker.held()) < self._most()
@@ -245,11 +249,7 @@ class World:
         self.lost_with = worker.claimed
         start_error = None if worker.ready else "ImportError: no module named 'model'"
         unstarted = tuple(worker.tickets)
-        self.feed(
-            on.WorkerExited(
-                worker.number, unstarted, signal=signal, oom_suspected=oom, start_error=start_error
-            )
-        )
+        self.feed(on.WorkerExited(worker.number, unstarted, signal=signal, oom_suspected=oom, start_error=start_error))
         self.lost_with = []
 
     # -- what must be true ----------------------------------------------------------------------------------------

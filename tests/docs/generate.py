@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import inspect
+import tomllib
 from dataclasses import fields
-from enum import Enum
 from typing import TYPE_CHECKING, Any
 
 from lifepool import errors
@@ -18,6 +18,7 @@ from tests.docs.markdown import ROOT, replace_region
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Set
+    from enum import Enum
     from pathlib import Path
 
 REFERENCE = ROOT / "docs" / "reference"
@@ -59,6 +60,7 @@ SAMPLES: tuple[errors.PoolError, ...] = (
     errors.TaskError("(base class)"),
     errors.TaskTimeout(2.0, started=True),
     errors.TaskTimeout(2.0, started=False),
+    errors.ClientDisconnected(),
     errors.TaskNotPicklable("arguments", "args[0].session._lock", "TypeError: cannot pickle '_thread.lock' object"),
     errors.PayloadTooLarge("arguments", 300 * _MIB, 256 * _MIB),
     errors.WorkerLost(signal=11),
@@ -93,7 +95,7 @@ def error_tree() -> str:
 def error_messages() -> str:
     """What each says, and its hint, by example."""
     rows = [
-        [f"`{type(sample).__name__}`", str(sample.args[0]), sample.hint or "(given where it is raised)"]
+        [f"`{type(sample).__name__}`", str(sample.args[0]), sample.hint]
         for sample in SAMPLES
         if sample.args[0] != "(base class)"
     ]
@@ -101,7 +103,7 @@ def error_messages() -> str:
 
 
 def _meaning(cls: type) -> str:
-    return (inspect.getdoc(cls) or "").split("\n\n")[0].replace("\n", " ")
+    return (inspect.getdoc(cls) or "").split("\n\n")[0].replace("\n", " ").replace("``", "`")
 
 
 def _fields(cls: type) -> list[str]:
@@ -114,7 +116,8 @@ def _fields(cls: type) -> list[str]:
 
 def diagram(table_of: Mapping[Any, Set[Any]]) -> str:
     """A transition table as a mermaid state diagram; states in the order of their definition."""
-    order: list[Enum] = list(type(next(iter(table_of))))
+    states: type[Enum] = type(next(iter(table_of)))
+    order = list(states)
     lines = [f"    [*] --> {order[0].name}"]
     for old in order:
         lines += [f"    {old.name} --> {new.name}" for new in order if new in table_of[old]]
@@ -161,6 +164,17 @@ def _attribute_docs(cls: type) -> dict[str, str]:
     return {name: text for name, _, text in found}
 
 
+# -- imports ------------------------------------------------------------------------------------------------------
+
+
+def layers() -> str:
+    """Who may import whom, from the top; what does not exist yet, in parentheses there, is left out."""
+    contracts = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]["contracts"]
+    lines = next(contract["layers"] for contract in contracts if contract["type"] == "layers")
+    names = [[name for name in line.split(" | ") if not name.startswith("(")] for line in lines]
+    return "```text\n" + "".join(" | ".join(line).replace("lifepool.", "") + "\n" for line in names if line) + "```\n"
+
+
 REGIONS: dict[tuple[Path, str], Callable[[], str]] = {
     (REFERENCE / "configuration.md", "settings"): configuration,
     (REFERENCE / "errors.md", "tree"): error_tree,
@@ -169,6 +183,7 @@ REGIONS: dict[tuple[Path, str], Callable[[], str]] = {
     (REFERENCE / "states.md", "worker"): lambda: diagram(WORKER_TRANSITIONS),
     (REFERENCE / "states.md", "pool"): lambda: diagram(POOL_TRANSITIONS),
     (REFERENCE / "capabilities.md", "capabilities"): capabilities,
+    (ROOT / "docs" / "architecture.md", "layers"): layers,
 }
 
 

@@ -11,12 +11,18 @@ PAGES = sorted(
     [
         ROOT / "README.md",
         ROOT / "CHANGELOG.md",
-        ROOT / "CONTRIBUTING.md",
         ROOT / "experiments" / "README.md",
         ROOT / "src" / "lifepool" / "_core" / "README.md",
         *(ROOT / "docs").rglob("*.md"),
     ]
 )
+#: Written elsewhere: only their links are checked here.
+OTHER_PAGES = [
+    ROOT / "CONTRIBUTING.md",
+    ROOT / "SECURITY.md",
+    ROOT / "benchmarks" / "README.md",
+    *sorted((ROOT / "examples").rglob("README.md")),
+]
 
 _COMMENT_THEN_FENCE = re.compile(
     r"(?:^<!--(?P<comment>(?:(?!-->).)*)-->\s*\n)?^```(?P<language>\w*)\n(?P<text>.*?)^```$", re.DOTALL | re.MULTILINE

@@ -9,10 +9,11 @@ A ``python`` block is a whole script, unless the HTML comment before it says oth
         {block}
     -->
 
-A file named ``test_*.py`` is run by pytest; one that is not Python is only saved. A ``sh`` block is commands: ``uvicorn``
-and ``make serve`` start a server on a free port, ``curl`` asks it. Of a ``dockerfile`` and of a systemd unit (``ini``) the
-command is run. A block whose comment is ``output`` must equal what the block before it printed; in JSON white space is
-free. What is not known here fails: no example is passed over.
+A file named ``test_*.py`` is run by pytest; one that is not Python is only saved. A ``sh`` block is commands:
+``uvicorn`` and ``make serve`` start a server on a free port, ``curl`` asks it. Of an experiment only the import is
+tried: it measures for half a minute. Of a ``dockerfile`` and of a systemd unit (``ini``) the command is run. A block
+whose comment is ``output`` must equal what the block before it printed; in JSON white space is free. What is not known
+here fails: no example is passed over.
 """
 
 from __future__ import annotations
@@ -131,6 +132,8 @@ class Runner:
                 self._serve(uvicorn(self.folder, arguments, env))
             case ["curl", *arguments]:
                 self._curl(arguments)
+            case ["python", "-m", module] if module.startswith("experiments."):
+                self._execute([sys.executable, "-c", f"import {module}"], PYTHONPATH=str(ROOT))
             case ["python", *arguments]:
                 self.output = self._execute([sys.executable, *arguments], **env)
             case _:

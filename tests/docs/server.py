@@ -22,7 +22,7 @@ START_TIMEOUT = 40  # seconds, on a busy machine; usually one
 STOP_TIMEOUT = 30
 
 _UVICORN = Path(sys.executable).with_name("uvicorn")
-_READY = (rb"[Rr]unning on (http://[\w.]+:\d+)", rb"Application startup complete")
+_READY = (rb"running on (http://[\w.]+:\d+)", rb"Application startup complete")
 
 
 @contextlib.contextmanager

@@ -44,8 +44,8 @@ def test_an_output_that_differs_fails(tmp_path: Path) -> None:
 
 
 def test_a_fragment_runs_in_its_context(tmp_path: Path) -> None:
-    page = "<!-- context\nfor i in range(2):\n    {block}\n-->\n```python\nprint(i)\n```\n<!-- output -->\n```text\n0\n1\n```"
-    run_all(tmp_path, page)
+    context = "<!-- context\nfor i in range(2):\n    {block}\n-->\n"
+    run_all(tmp_path, f"{context}```python\nprint(i)\n```\n<!-- output -->\n```text\n0\n1\n```")
 
 
 @pytest.mark.parametrize(

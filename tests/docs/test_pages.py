@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import re
-from pathlib import Path
+from typing import TYPE_CHECKING
 from urllib.parse import unquote
 
 import pytest
 
 import lifepool
-from tests.docs.markdown import PAGES, ROOT, anchors, blocks, links, region
+from tests.docs.markdown import OTHER_PAGES, PAGES, ROOT, anchors, blocks, links, region
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 DECISIONS = sorted((ROOT / "docs" / "decisions").glob("[0-9]*.md"))
 
@@ -28,7 +31,7 @@ def local_links(page: Path) -> list[tuple[str, Path, str]]:
     return found
 
 
-@pytest.mark.parametrize("page", PAGES, ids=named)
+@pytest.mark.parametrize("page", [*PAGES, *OTHER_PAGES], ids=named)
 def test_every_link_leads_somewhere(page: Path) -> None:
     broken = [
         link
@@ -44,8 +47,8 @@ def test_every_page_can_be_reached_from_the_readme() -> None:
         page = ahead.pop()
         if page not in reached:
             reached.add(page)
-            ahead += [target for _, target, _ in local_links(page) if target in PAGES]
-    assert set(PAGES) - reached == set()
+            ahead += [target for _, target, _ in local_links(page) if target.suffix == ".md"]
+    assert {*PAGES, *OTHER_PAGES} - reached == set()
 
 
 @pytest.mark.parametrize("page", DECISIONS, ids=named)
@@ -55,6 +58,12 @@ def test_a_decision_has_all_its_parts(page: Path) -> None:
     headings = re.findall(r"^## (.+)$", text, re.MULTILINE)
     assert headings == ["Problem", "Options", "Decision", "Consequences", "Revisit when"]
     assert text.count("\n") < 90, "one page"
+
+
+def test_the_core_s_page_names_every_file_of_it() -> None:
+    page = ROOT / "src" / "lifepool" / "_core" / "README.md"
+    files = [path.name for path in page.parent.glob("*.py") if path.name != "__init__.py"]
+    assert [name for name in files if f"`{name}`" not in page.read_text()] == []
 
 
 def test_decisions_are_numbered_without_a_gap() -> None:

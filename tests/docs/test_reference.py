@@ -11,8 +11,10 @@ import pytest
 import lifepool
 from lifepool import Pool, PoolStatistics, TaskHandle, errors
 from lifepool._core.states import PoolState, TaskState, WorkerState
+from lifepool.decorated import PoolTask
+from lifepool.futures import ProcessPoolExecutor
 from lifepool.integrations import asgi, fastapi
-from lifepool.pool import PoolTask
+from lifepool.statistics import HistogramSnapshot, Readiness
 from tests.docs.generate import REFERENCE, REGIONS, SAMPLES, error_classes
 from tests.docs.markdown import ROOT, region, replace_region
 
@@ -55,7 +57,8 @@ def public(cls: type) -> list[str]:
 
 def test_every_public_name_is_in_the_api_page() -> None:
     names = [*lifepool.__all__, "PoolDep", *public(Pool), *public(TaskHandle), "submit", "function"]
-    names += [field.name for field in dataclasses.fields(PoolStatistics)] + public(PoolTask)
+    names += [*public(PoolTask), ProcessPoolExecutor.__name__, *public(HistogramSnapshot)]
+    names += [field.name for record in (PoolStatistics, Readiness) for field in dataclasses.fields(record)]
     names += [name for module in (asgi, fastapi) for name, value in vars(module).items() if is_own(module, name, value)]
     missing = [name for name in dict.fromkeys(names) if not re.search(rf"`[^`\n]*\b{re.escape(name)}\b[^`\n]*`", API)]
     assert missing == []

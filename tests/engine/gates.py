@@ -91,5 +91,5 @@ class Gate:
 async def until(condition: Callable[[], bool]) -> None:
     """Look at a condition each millisecond until it holds; for what offers nothing to wait on."""
     async with asyncio.timeout(PATIENCE_S):
-        while not condition():
+        while not condition():  # noqa: ASYNC110 - there is no event: that is what this is for
             await asyncio.sleep(0.001)

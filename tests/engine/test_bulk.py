@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import os
 from contextlib import aclosing
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 import pytest
@@ -16,6 +15,7 @@ from tests.engine.gates import Gate, until
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator, Iterator
+    from pathlib import Path
 
 
 def leaving(results: AsyncIterator[Any]) -> aclosing[AsyncGenerator[Any]]:
@@ -174,14 +174,12 @@ async def test_several_maps_share_a_pool() -> None:
         answers = await asyncio.gather(
             *(pool.gather(tasks.echo, range(start, start + 100)) for start in range(0, 500, 100))
         )
-    assert sum(answers, []) == list(range(500))
+    assert [number for answer in answers for number in answer] == list(range(500))
 
 
 async def test_one_bad_item_of_a_chunk_leaves_the_others_their_results() -> None:
     async with Pool(max_workers=2) as pool:
-        results: list[Any] = await pool.gather(
-            tasks.fail_for_three, range(10), chunksize=10, return_exceptions=True
-        )
+        results: list[Any] = await pool.gather(tasks.fail_for_three, range(10), chunksize=10, return_exceptions=True)
     assert isinstance(results.pop(3), ValueError)
     assert results == [0, 1, 2, 4, 5, 6, 7, 8, 9]
 
@@ -221,9 +219,10 @@ async def test_a_lost_chunk_is_an_exception_in_its_place_if_asked_for() -> None:
 
 async def test_a_task_with_a_decorator_can_be_mapped() -> None:
     async with Pool(max_workers=2) as pool:
-        decorated = pool.task(tasks.double)
+        decorated: Any = pool.task(tasks.double)
         assert await pool.gather(decorated, range(4)) == [0, 2, 4, 6]
-        assert os.getpid() not in await pool.gather(pool.task(tasks.pid_for), range(4))
+        where: Any = pool.task(tasks.pid_for)
+        assert os.getpid() not in await pool.gather(where, range(4))
 
 
 async def test_a_plain_break_ends_a_map_too(gate: Gate) -> None:

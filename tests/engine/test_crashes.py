@@ -6,7 +6,6 @@ import asyncio
 import math
 import os
 import signal
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -18,6 +17,7 @@ from tests.engine.gates import Gate, until
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
 DEATHS: list[tuple[Callable[..., Any], tuple[Any, ...], int | None, int | None]] = [
     (tasks.exit_hard, (3,), 3, None),
@@ -69,19 +69,23 @@ async def test_only_the_started_task_fails_and_the_rest_runs_elsewhere() -> None
 @pytest.mark.parametrize("position", range(8))
 async def test_tasks_pipelined_around_a_deadly_one_all_complete(position: int) -> None:
     async with Pool(max_workers=1) as pool:
-        # Tasks of this name are short: the pool learns it, and sends several at a time.
-        await asyncio.gather(*(pool.submit(tasks.perform, "nothing", n) for n in range(100)))
-        handles = []
-        for number in range(8):
-            action = ("exit", 1) if number == position else ("nothing", number)
-            handles.append(pool.submit(tasks.perform, *action))
-        assert pool.statistics().running > 1, "they were to be pipelined"
-        deadly = handles.pop(position)
-        answers = await asyncio.gather(*handles)
-        assert answers == [number for number in range(8) if number != position]
-        with pytest.raises(WorkerLost):
-            await deadly
-        assert pool.statistics().lost == 1
+        # Tasks of this name are short: the pool learns it, and sends several at a time; unless this
+        # process is held up for so long that the first seems to take its time.
+        was_pipelined = False
+        for attempt in range(1, 50):
+            await asyncio.gather(*(pool.submit(tasks.perform, "nothing", n) for n in range(100)))
+            handles = [
+                pool.submit(tasks.perform, *(("exit", 1) if n == position else ("nothing", n))) for n in range(8)
+            ]
+            was_pipelined = pool.statistics().running > 1
+            deadly = handles.pop(position)
+            assert await asyncio.gather(*handles) == [n for n in range(8) if n != position]
+            with pytest.raises(WorkerLost):
+                await deadly
+            assert pool.statistics().lost == attempt
+            if was_pipelined:
+                break
+        assert was_pipelined
 
 
 async def test_many_deaths_one_after_another_lose_nothing_else() -> None:
@@ -128,10 +132,8 @@ async def test_a_task_sent_to_a_worker_at_the_moment_it_dies_is_not_lost_silentl
         for _ in range(10):
             os.kill(await pool.run(os.getpid), signal.SIGKILL)
             handle = pool.submit(tasks.double, 21)  # the pool can't know yet
-            try:
-                assert await handle == 42
-            except WorkerLost as lost:
-                assert lost.signal == signal.SIGKILL
+            (outcome,) = await asyncio.gather(handle, return_exceptions=True)
+            assert outcome == 42 or (isinstance(outcome, WorkerLost) and outcome.signal == signal.SIGKILL)
 
 
 async def test_retries_run_a_lost_task_again(tmp_path: Path) -> None:

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import os
 import socket
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
 from tests.engine.scripts import SCRIPTS, run_script
 
-GUARD = "if __name__ == \"__main__\":"
+if TYPE_CHECKING:
+    from pathlib import Path
+
+GUARD = 'if __name__ == "__main__":'
 
 
 @pytest.mark.parametrize(
@@ -22,9 +25,7 @@ GUARD = "if __name__ == \"__main__\":"
         (["-m", "tests.scripts.guarded"], SCRIPTS.parents[1]),
     ],
 )
-def test_functions_and_classes_of_a_script_work_in_workers(
-    arguments: list[str], cwd: Path
-) -> None:
+def test_functions_and_classes_of_a_script_work_in_workers(arguments: list[str], cwd: Path) -> None:
     done = run_script(*arguments, cwd=cwd)
     assert done.err == ""
     assert done.code == 0
@@ -49,12 +50,8 @@ def test_a_program_on_the_command_line_can_use_what_can_be_imported() -> None:
     assert done.left_nothing
 
 
-@pytest.mark.parametrize(
-    "script", ["unguarded_run.py", "unguarded_and_swallowing.py", "unguarded_processes.py"]
-)
-def test_a_script_without_the_guard_gets_one_error_that_names_it(
-    script: str, tmp_path: Path
-) -> None:
+@pytest.mark.parametrize("script", ["unguarded_run.py", "unguarded_and_swallowing.py", "unguarded_processes.py"])
+def test_a_script_without_the_guard_gets_one_error_that_names_it(script: str, tmp_path: Path) -> None:
     log = tmp_path / "imports"
     done = run_script(str(SCRIPTS / script), IMPORT_LOG=str(log))
     assert done.code == 1

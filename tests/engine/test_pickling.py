@@ -13,10 +13,11 @@ import pytest
 
 from lifepool import PayloadTooLarge, Pool, TaskError, TaskNotPicklable
 from tests import tasks
-from tests.engine.gates import Gate
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
+
+    from tests.engine.gates import Gate
 
 
 @asynccontextmanager
@@ -49,8 +50,8 @@ def unpicklable_cycle() -> list[Any]:
         (lambda: None, (), "the function"),
         (local_function(), (), "the function"),
         (functools.partial(tasks.echo, threading.Lock()), (), "the function.args[0]"),
-        (functools.partial(tasks.echo, x=tasks.Job()), (), "the function.keywords['x']"),
-        (tasks.Session().__init__, (), "the function.__self__._lock"),
+        (functools.partial(tasks.keyword_only, value=tasks.Job()), (), "the function.keywords['value']"),
+        (tasks.Session().greet, (), "the function.__self__._lock"),
         (tasks.echo, (threading.Lock(),), "args[0]"),
         (tasks.echo, (tasks.Job(),), "args[0].session._lock"),
         (tasks.echo, (1, job_in_a_list()), "args[1][0]['jobs'][1].session._lock"),
@@ -58,9 +59,7 @@ def unpicklable_cycle() -> list[Any]:
         (tasks.echo, (tasks.RefusesPickle(),), "args[0]"),
     ],
 )
-async def test_what_can_not_be_sent_is_refused_by_name(
-    function: Any, arguments: tuple[Any, ...], path: str
-) -> None:
+async def test_what_can_not_be_sent_is_refused_by_name(function: Any, arguments: tuple[Any, ...], path: str) -> None:
     async with pool_whose_worker_survives() as pool:
         with pytest.raises(TaskNotPicklable) as caught:
             pool.submit(function, *arguments)
@@ -79,9 +78,7 @@ async def test_what_can_not_be_sent_is_refused_by_name(
         (tasks.make_lambda, "result"),
     ],
 )
-async def test_a_result_that_can_not_be_sent_is_named(
-    function: Callable[[], Any], path: str
-) -> None:
+async def test_a_result_that_can_not_be_sent_is_named(function: Callable[[], Any], path: str) -> None:
     async with pool_whose_worker_survives() as pool:
         with pytest.raises(TaskNotPicklable) as caught:
             await pool.run(function)

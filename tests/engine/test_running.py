@@ -29,9 +29,7 @@ async def test_each_of_a_burst_of_tasks_gets_its_own_answer() -> None:
 async def test_long_and_short_tasks_mixed_with_cancels_all_get_an_outcome() -> None:
     luck = random.Random(7)
     async with Pool(max_workers=2, max_queue=1000) as pool:
-        handles = [
-            pool.submit(tasks.zeros, luck.choice([0, 10, 100_000, 1_000_000])) for _ in range(300)
-        ]
+        handles = [pool.submit(tasks.zeros, luck.choice([0, 10, 100_000, 1_000_000])) for _ in range(300)]
         cancelled = luck.sample(handles, 60)
         for count, handle in enumerate(cancelled):
             if count % 10 == 0:

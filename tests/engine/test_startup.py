@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from lifepool import Pool, TaskNotPicklable, WorkerStartError
 from tests import tasks
 from tests.engine.gates import Gate, until
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 BOUND_S = 20.0  # for what must not take for ever; a start takes a tenth of a second
 
@@ -27,9 +29,7 @@ async def start_error(**options: Any) -> WorkerStartError:
 
 async def test_the_initializer_runs_once_in_each_worker(gate: Gate) -> None:
     async with Pool(max_workers=2, initializer=tasks.load, initargs=("model",)) as pool:
-        handles = [
-            pool.submit(tasks.hold_and_tell_what_is_loaded, gate.address) for _ in range(2)
-        ]
+        handles = [pool.submit(tasks.hold_and_tell_what_is_loaded, gate.address) for _ in range(2)]
         for visitor in [await gate.arrival(), await gate.arrival()]:
             visitor.let_through()
         told = await asyncio.gather(*handles)
@@ -129,9 +129,7 @@ async def test_a_pool_whose_start_failed_can_be_started_when_the_cause_is_gone(
 ) -> None:
     cause = tmp_path / "cause"
     cause.write_text("")
-    pool = Pool(
-        max_workers=1, initializer=tasks.fail_while_file_exists, initargs=(str(cause),)
-    )
+    pool = Pool(max_workers=1, initializer=tasks.fail_while_file_exists, initargs=(str(cause),))
     with pytest.raises(WorkerStartError, match="the cause is still there"):
         await pool.start()
     cause.unlink()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import psutil
@@ -17,6 +16,7 @@ from tests.engine.gates import Gate, until
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
 SHORT = 0.1  # seconds; what is timed out here would go on for ever
 
@@ -44,9 +44,7 @@ async def test_a_timeout_ends_any_task(function: Callable[[str], None], gate: Ga
 
 @pytest.mark.all_loops
 @pytest.mark.parametrize("function", [*SOFT, *HARD])
-async def test_cancelling_the_awaiting_coroutine_ends_any_task(
-    function: Callable[[str], None], gate: Gate
-) -> None:
+async def test_cancelling_the_awaiting_coroutine_ends_any_task(function: Callable[[str], None], gate: Gate) -> None:
     async with Pool(max_workers=1) as pool:
         waiting = asyncio.ensure_future(pool.run(function, gate.address))
         visitor = await gate.arrival()
@@ -173,9 +171,7 @@ async def test_cancelling_all_of_a_burst_leaves_the_pool_well() -> None:
             handle.cancel()
         await asyncio.gather(*handles, return_exceptions=True)
         await until(lambda: pool.statistics().running == 0)
-        assert await asyncio.gather(*(pool.submit(tasks.echo, n) for n in range(50))) == list(
-            range(50)
-        )
+        assert await asyncio.gather(*(pool.submit(tasks.echo, n) for n in range(50))) == list(range(50))
 
 
 async def test_a_late_interrupt_does_not_hit_the_next_task() -> None:

@@ -6,6 +6,7 @@ import json
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Annotated, Any
 
+import anyio.to_thread
 import pytest
 from fastapi import APIRouter, Depends, FastAPI, Request, WebSocket
 from fastapi.responses import JSONResponse
@@ -239,6 +240,18 @@ def test_pool_dep_works_in_a_websocket() -> None:
         for number in (1, 2):
             websocket.send_json(number)
             assert websocket.receive_json() == 2 * number
+
+
+def test_pool_dep_needs_no_thread_so_busy_ones_cannot_hold_it_up() -> None:
+    @asynccontextmanager
+    async def all_threads_busy(app: FastAPI) -> AsyncIterator[None]:
+        limiter = anyio.to_thread.current_default_thread_limiter()
+        limiter.total_tokens = 1
+        async with limiter:
+            yield
+
+    with TestClient(an_app(lifespan=inline().lifespan(all_threads_busy))) as client:
+        assert client.get("/double/2").json() == 4
 
 
 def test_pool_dep_can_be_overridden_in_a_test() -> None:

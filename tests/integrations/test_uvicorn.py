@@ -102,6 +102,36 @@ async def test_a_killed_server_process_takes_its_workers_along_while_the_other_g
         assert end(server) == []
 
 
+async def test_a_hung_task_does_not_outlive_the_time_limit_of_a_graceful_shutdown(
+    http: httpx.AsyncClient, gate: Gate
+) -> None:
+    with serving("app", "--timeout-graceful-shutdown", "1") as server:
+        async with http:
+            request = asyncio.ensure_future(http.get(f"{server.url}/hang", params={"address": gate.address}))
+            await gate.arrival()
+            assert await asyncio.to_thread(end, server) == []
+            with pytest.raises(httpx.HTTPError):
+                (await request).raise_for_status()
+
+
+@pytest.mark.parametrize("loop", ["asyncio", "uvloop"])
+async def test_a_second_ctrl_c_that_skips_the_shutdown_leaves_nothing(
+    http: httpx.AsyncClient, gate: Gate, loop: str
+) -> None:
+    with serving("app", "--loop", loop) as server:
+        async with http:
+            request = asyncio.ensure_future(http.get(f"{server.url}/hang", params={"address": gate.address}))
+            await gate.arrival()
+            family = server.family()
+            os.killpg(server.process.pid, signal.SIGINT)
+            await asyncio.to_thread(server.read_until, "Waiting for connections to close")
+            os.killpg(server.process.pid, signal.SIGINT)
+            await asyncio.to_thread(server.wait)
+            assert still_there(family) == []
+            with pytest.raises(httpx.HTTPError):
+                (await request).raise_for_status()
+
+
 @pytest.mark.parametrize("arguments", [(), ("--workers", "2"), ("--reload", "--reload-dir", "tests/integrations")])
 async def test_ctrl_c_in_a_terminal_prints_no_traceback_and_leaves_nothing(
     http: httpx.AsyncClient, arguments: tuple[str, ...]

@@ -6,7 +6,8 @@ import os
 
 from lifepool import Pool
 
-with open(os.environ["IMPORT_LOG"], "a") as log:
+with open(os.environ["IMPORT_LOG"], "a+") as log:
+    is_the_first = not log.tell()
     log.write(f"{os.getpid()}\n")
 
 
@@ -15,7 +16,7 @@ async def main() -> None:
         print(await pool.run(abs, -1))
 
 
-if os.getpid() == int(open(os.environ["IMPORT_LOG"]).readline()):
+if is_the_first:
     asyncio.run(main())
 else:
     with contextlib.suppress(Exception):

@@ -37,7 +37,7 @@ class Worker:
         self.state = WorkerState.STARTING
         self.tasks: list[int] = []
         self.completed = 0
-        self.ready_at = 0.0
+        self.ready_at: float | None = None
         self.head_since = 0.0
         self.interrupted: int | None = None
         self.leaving = ""  # why it was stopped or killed by us

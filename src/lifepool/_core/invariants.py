@@ -21,6 +21,7 @@ def check(scheduler: Scheduler) -> None:
     """
     _check_tasks(scheduler)
     _check_workers(scheduler)
+    _check_timers(scheduler)
 
 
 def _check_tasks(scheduler: Scheduler) -> None:
@@ -49,5 +50,24 @@ def _check_workers(scheduler: Scheduler) -> None:
             raise InternalError(f"worker {worker.id} is {worker.state.name}; the idle list disagrees")
         if worker.state in (WorkerState.READY, WorkerState.STARTING) and worker.tasks:
             raise InternalError(f"worker {worker.id} is {worker.state.name} and holds {worker.tasks}")
-    if scheduler.fleet.counted() > scheduler.limits.max_workers:
-        raise InternalError(f"{scheduler.fleet.counted()} workers, more than max_workers")
+    counted = sum(worker.counted for worker in scheduler.fleet)
+    if scheduler.fleet.counted() != counted:
+        raise InternalError(f"{scheduler.fleet.counted()} workers counted, {counted} there are")
+    if counted > scheduler.limits.max_workers:
+        raise InternalError(f"{counted} workers, more than max_workers")
+
+
+def _check_timers(scheduler: Scheduler) -> None:
+    tasks, workers = scheduler._tasks, scheduler.fleet.workers
+    for timer, number in scheduler._desk.timers.keys():
+        worker = workers.get(number)
+        has_cause = {
+            Timer.TASK_DEADLINE: number in tasks,
+            Timer.RETRY: number in tasks,
+            Timer.KILL: worker is not None
+            and (worker.interrupted in worker.tasks or worker.state is WorkerState.STOPPING),
+            Timer.START: worker is not None and worker.state is WorkerState.STARTING,
+            Timer.IDLE: worker is not None and worker.state is WorkerState.READY,
+        }
+        if not has_cause.get(timer, True):
+            raise InternalError(f"nothing is left to do for the timer {timer.name} of {number}")

@@ -57,7 +57,8 @@ def pipeline_depth(estimate_s: float | None) -> int:
     """How many tasks of this run time a worker may hold, the running one included."""
     if estimate_s is None or estimate_s > PIPELINE_TASK_S:
         return 1
-    behind = int(PIPELINE_S / estimate_s) if estimate_s > 0 else PIPELINE_DEPTH
+    # A mean of many zeros is as small as numbers get: bounded, before it divides.
+    behind = int(PIPELINE_S / max(estimate_s, PIPELINE_S / PIPELINE_DEPTH))
     return min(1 + max(1, behind), PIPELINE_DEPTH)
 
 

@@ -182,6 +182,9 @@ class Scheduler:
         desk = self._desk
         task = self._tasks[event.task] = Task(event, desk.now)
         desk.tally.submitted += 1
+        if self.state is PoolState.CLOSED:  # it passed the door just before that was closed
+            self._settle(task, TaskState.CANCELLED, _unfinished())
+            return
         if event.timeout is not None:
             desk.timers.set((Timer.TASK_DEADLINE, task.id), desk.now + event.timeout)
         if not len(self._queue):
@@ -245,10 +248,10 @@ class Scheduler:
             limit = self.limits.max_worker_memory
             if self.fleet.retires_after(worker, 0):
                 self._retire(worker, "max_tasks_per_worker")
-            elif self.fleet.retires_after(worker, self._recycle_lead) and self.state is PoolState.RUNNING:
-                self._supervisor.prepare_successor(worker)
             elif limit is not None and memory is not None and memory > limit:
                 self._retire(worker, "max_worker_memory")
+            elif self.fleet.retires_after(worker, self._recycle_lead) and self.state is PoolState.RUNNING:
+                self._supervisor.prepare_successor(worker)
         if not self._refill(worker):
             self._settle_down(worker)
             self._after_change()
@@ -289,10 +292,15 @@ class Scheduler:
 
     def _on_tasks_retracted(self, event: on.TasksRetracted) -> None:
         worker = self.fleet.workers.get(event.worker)
-        if worker is None or not event.tasks:
+        if worker is None:
+            return
+        suspect, worker.suspect = worker.suspect, None
+        if not event.tasks:
             return  # too late, it had started them; asking again would go in circles
         back = set(event.tasks)
-        if worker.suspect in back and worker.state is not WorkerState.STOPPING:
+        if worker.interrupted is not None and worker.interrupted in back:
+            self._supervisor.answered(worker, worker.interrupted)  # it never ran: there is nothing to break off
+        if suspect in back and worker.state is not WorkerState.STOPPING:
             self._supervisor.kill(worker, "it did not take the task that it was sent")
         worker.tasks = [task for task in worker.tasks if task not in back]
         self._requeue(event.tasks)
@@ -539,10 +547,8 @@ class Scheduler:
     def _close(self) -> None:
         """End now: settle what is left, kill who is left."""
         self._move(PoolState.CLOSED)
-        hint = "give it a longer drain_timeout"
         for task in list(self._tasks.values()):
-            error = PoolClosed("the pool was closed before the task was done", hint=hint)
-            self._settle(task, TaskState.CANCELLED, error)
+            self._settle(task, TaskState.CANCELLED, _unfinished())
         for worker in list(self.fleet):
             self._supervisor.kill(worker, "closed")
         self._report_closed()
@@ -556,6 +562,10 @@ class Scheduler:
         self._armed = None
         while (key := self._desk.timers.pop_due(self._desk.now)) is not None:
             self._on_timer[key[0]](key[1])
+
+
+def _unfinished() -> PoolClosed:
+    return PoolClosed("the pool was closed before the task was done", hint="give it a longer drain_timeout")
 
 
 def _names(event: on.Event, field: str, number: int) -> bool:

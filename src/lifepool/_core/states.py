@@ -76,7 +76,7 @@ WORKER_TRANSITIONS: dict[WorkerState, frozenset[WorkerState]] = {
 
 POOL_TRANSITIONS: dict[PoolState, frozenset[PoolState]] = {
     _P.CREATED: frozenset({_P.STARTING, _P.CLOSED}),
-    _P.STARTING: frozenset({_P.RUNNING, _P.DRAINING, _P.CLOSED}),
+    _P.STARTING: frozenset({_P.RUNNING, _P.CLOSED}),
     _P.RUNNING: frozenset({_P.DRAINING, _P.CLOSED}),
     _P.DRAINING: frozenset({_P.CLOSED}),
     _P.CLOSED: frozenset(),

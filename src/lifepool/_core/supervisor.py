@@ -70,7 +70,7 @@ class Supervisor:
         counted = self.fleet.counted()
         if counted >= limits.max_workers or not self._may_start():
             return
-        wanted = waiting - self.fleet.count(WorkerState.STARTING) * limits.slots
+        wanted = -(-waiting // limits.slots) - self.fleet.count(WorkerState.STARTING)
         for _ in range(min(wanted, limits.max_workers - counted)):
             self.start_worker()
 
@@ -136,7 +136,8 @@ class Supervisor:
         """The worker has done its share: it finishes what it runs, and makes room for a successor."""
         if worker.tasks:
             self.fleet.set_leaving(worker, WorkerState.DRAINING, why)
-            self._desk.out.append(do.RetractTasks(worker.id))
+            if self._desk.limits.can_retract:
+                self._desk.out.append(do.RetractTasks(worker.id))
         else:
             self.stop(worker, why)
 
@@ -144,6 +145,7 @@ class Supervisor:
         """Ask a worker without tasks to exit."""
         desk = self._desk
         self.fleet.set_leaving(worker, WorkerState.STOPPING, why)
+        self._cancel_timers(worker)
         desk.timers.set((Timer.KILL, worker.id), desk.now + policy.STOP_GRACE_S)
         desk.out.append(do.StopWorker(worker.id))
 
@@ -151,7 +153,7 @@ class Supervisor:
         """End a worker at once."""
         if worker.state is not WorkerState.STOPPING:
             self.fleet.set_leaving(worker, WorkerState.STOPPING, why)
-        self._desk.timers.cancel((Timer.KILL, worker.id))
+        self._cancel_timers(worker)
         self._desk.out.append(do.KillWorker(worker.id))
 
     def grace_over(self, number: int) -> None:
@@ -174,7 +176,8 @@ class Supervisor:
     def watch_claims(self) -> None:
         """A worker has been given something to do: see later whether it took it."""
         desk = self._desk
-        if desk.limits.can_retract and desk.limits.can_kill and _CLAIM not in desk.timers:
+        limits = desk.limits
+        if limits.slots == 1 and limits.can_retract and limits.can_kill and _CLAIM not in desk.timers:
             desk.timers.set(_CLAIM, desk.now + policy.CLAIM_S)
 
     def watch_idle(self) -> None:
@@ -189,7 +192,7 @@ class Supervisor:
     def idle_long_enough(self, number: int) -> None:
         """The worker had nothing to do for ``idle_timeout``."""
         worker = self.fleet.workers[number]
-        if self.fleet.counted() > self._desk.limits.min_workers:
+        if self.fleet.counted() - worker.counted >= self._desk.limits.min_workers:
             self.stop(worker, "idle_timeout")
 
     # -- gone -----------------------------------------------------------------------------------------------------
@@ -207,19 +210,24 @@ class Supervisor:
         """
         desk = self._desk
         was_asked_to = worker.state is WorkerState.STOPPING
+        was_ready = worker.ready_at is not None
         self.fleet.remove(worker.id)
-        for timer in _WORKER_TIMERS:
-            desk.timers.cancel((timer, worker.id))
-        if worker.ready_at:
+        self._cancel_timers(worker)
+        if worker.ready_at is not None:
             desk.tally.worker_s += desk.now - worker.ready_at
-        if was_asked_to and (worker.ready_at or ending):
+        if was_asked_to and (was_ready or ending):
             desk.tally.restarts[worker.leaving] += 1
             return None
-        if worker.ready_at and (worker.completed or worker.tasks):
+        did_something = worker.completed or set(worker.tasks) - set(event.unstarted)
+        if was_ready and did_something:
             desk.tally.restarts["out of memory" if event.oom_suspected else "died"] += 1
             return None
         desk.tally.restarts["failed to start"] += 1
         return self._failed_start(_cause(worker, event), event.start_hint)
+
+    def _cancel_timers(self, worker: Worker) -> None:
+        for timer in _WORKER_TIMERS:
+            self._desk.timers.cancel((timer, worker.id))
 
     def _failed_start(self, cause: str, hint: str | None) -> WorkerStartError:
         desk = self._desk

@@ -47,8 +47,14 @@ class TimerQueue:
     def __contains__(self, key: Key) -> bool:
         return key in self._live
 
+    def keys(self) -> list[Key]:
+        """All that are set, in no particular order."""
+        return list(self._live)
+
     def set(self, key: Key, when: float) -> None:
         """Fire ``key`` at ``when``, instead of at any instant set for it before."""
+        if key in self._live:
+            self.cancel(key)
         self._live[key] = when
         heapq.heappush(self._heap, (when, key))
 

@@ -26,7 +26,7 @@ def explain(value: object, path: str, error: Exception) -> tuple[str, str]:
         error: What pickling it raised.
     """
     budget = [MAX_PARTS]
-    seen: set[int] = set()
+    seen = {id(value)}
     while True:
         for name, part in _parts(value):
             budget[0] -= 1
@@ -66,16 +66,23 @@ def _parts(value: object) -> Iterator[tuple[str, object]]:
         yield ".keywords", value.keywords
     elif isinstance(value, dict):
         for key, item in list(value.items()):
-            yield f"[{key!r:.60}]", item
-            yield f" key {key!r:.60}", key
+            yield f"[{_shown(key)}]", item
+            yield f" key {_shown(key)}", key
     elif isinstance(value, (list, tuple)):
         for index, item in enumerate(value):
             yield f"[{index}]", item
     elif isinstance(value, (set, frozenset)):
         for item in list(value):
-            yield f"{{{item!r:.60}}}", item
+            yield f"{{{_shown(item)}}}", item
     else:
         yield from _attributes(value)
+
+
+def _shown(value: object) -> str:
+    try:
+        return f"{value!r:.60}"
+    except Exception:
+        return f"<{type(value).__qualname__}>"
 
 
 def _attributes(value: object) -> Iterator[tuple[str, object]]:

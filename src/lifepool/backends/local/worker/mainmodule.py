@@ -48,8 +48,10 @@ def import_main(name: str | None, path: str | None, *, tell_failure: bool = True
             shown = True
         except SystemExit as error:
             raise GuardMissing(f"it ended with SystemExit({error.code!r})") from None
-        except RuntimeError as error:
-            if "bootstrapping phase" in str(error):
+        except Exception as error:
+            if _inside.start_refused:
+                raise GuardMissing("it starts a pool") from None
+            if isinstance(error, RuntimeError) and "bootstrapping phase" in str(error):
                 raise GuardMissing("it starts processes") from None
             raise
         finally:

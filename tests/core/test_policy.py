@@ -1,0 +1,66 @@
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lifepool._core import policy
+
+run_times = st.floats(0, 1, allow_nan=False)
+
+
+def test_nothing_is_pipelined_while_nothing_is_known() -> None:
+    assert policy.pipeline_depth(None) == 1
+
+
+@given(run_times, run_times)
+def test_the_longer_the_tasks_the_shorter_the_pipeline(one: float, other: float) -> None:
+    shorter, longer = sorted((one, other))
+    assert policy.pipeline_depth(shorter) >= policy.pipeline_depth(longer)
+
+
+@given(run_times)
+def test_a_pipeline_is_bounded(seconds: float) -> None:
+    depth = policy.pipeline_depth(seconds)
+    assert 1 <= depth <= policy.PIPELINE_DEPTH
+    assert (depth == 1) == (seconds > policy.PIPELINE_TASK_S)
+    assert depth <= 2 or (depth - 1) * seconds <= policy.PIPELINE_S
+
+
+def test_pipelines_at_their_edges() -> None:
+    edges = [0.0, 1e-9, 2.5e-4, policy.PIPELINE_TASK_S, policy.PIPELINE_TASK_S * 1.001]
+    assert [policy.pipeline_depth(s) for s in edges] == [8, 8, 5, 2, 1]
+
+
+@given(st.integers(1, 10**6))
+def test_the_restart_backoff_doubles_up_to_its_bound(failures: int) -> None:
+    delay, later = policy.restart_delay(failures), policy.restart_delay(failures + 1)
+    assert policy.RESTART_FIRST_S <= delay <= policy.RESTART_LAST_S
+    assert later == min(2 * delay, policy.RESTART_LAST_S)
+
+
+def test_the_first_restart_is_prompt() -> None:
+    assert policy.restart_delay(1) == policy.RESTART_FIRST_S
+
+
+@given(st.integers(1, 10**6), st.floats(0, 1, exclude_max=True))
+def test_a_retry_waits_half_its_backoff_and_up_to_the_whole(attempt: int, luck: float) -> None:
+    least, most = policy.retry_delay(attempt, 0.0), policy.retry_delay(attempt, 1.0)
+    assert least == most / 2
+    assert least <= policy.retry_delay(attempt, luck) <= most <= policy.RETRY_LAST_S
+    assert most >= policy.RETRY_FIRST_S
+    assert policy.retry_delay(attempt + 1, luck) >= policy.retry_delay(attempt, luck)
+
+
+@pytest.mark.parametrize(
+    ("queued", "run_s", "slots", "wait"), [(10, 0.5, 4, 1.25), (0, 0.5, 4, 0.0), (10, None, 4, 0.0), (10, 0.5, 0, 0.0)]
+)
+def test_the_predicted_wait_is_the_work_before_you_shared_out(
+    queued: int, run_s: float | None, slots: int, wait: float
+) -> None:
+    assert policy.predicted_wait(queued, run_s, slots) == wait
+
+
+@pytest.mark.parametrize(("tasks", "lead"), [(0, 0), (1, 0), (2, 1), (19, 1), (20, 2), (1000, 100)])
+def test_a_successor_is_started_a_tenth_of_the_tasks_before_the_last(tasks: int, lead: int) -> None:
+    assert policy.recycle_lead(tasks) == lead
