@@ -38,6 +38,7 @@ from lifepool.errors import (
     WorkerLost,
     WorkerStartError,
 )
+from lifepool.integrations.disconnect import watch_client
 from lifepool.pool import Pool
 
 MEDIA_TYPE = "application/problem+json"
@@ -74,8 +75,15 @@ PROBLEM_SCHEMA: dict[str, Any] = {
 }
 
 
-def get_pool(connection: HTTPConnection) -> Pool:
+async def get_pool(
+    connection: HTTPConnection, _watched: Annotated[None, Depends(watch_client, scope="function")] = None
+) -> Pool:
     """The app's pool: from ``request.state.pool``, where the lifespan puts it, else from ``app.state.pool``.
+
+    Tasks that the handler submits are aborted when its client goes away: see ``watch_client``.
+
+    It waits for nothing. It is async because FastAPI sends plain functions to a thread, which costs 100 µs a request,
+    and waits for one when all are busy.
 
     Raises:
         PoolClosed: If there is none, because the app's lifespan did not run.
@@ -86,7 +94,8 @@ def get_pool(connection: HTTPConnection) -> Pool:
     return pool
 
 
-#: The pool as a parameter of a handler, for HTTP and WebSocket: ``async def handler(pool: PoolDep)``.
+#: The pool as a parameter of a handler, for HTTP and WebSocket: ``async def handler(pool: PoolDep)``. It is the same pool
+#: as the global one; what it adds is that a client that goes away takes its tasks along.
 PoolDep = Annotated[Pool, Depends(get_pool)]
 
 
