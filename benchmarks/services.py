@@ -75,7 +75,8 @@ def lifepool(workers: int) -> "FastAPI":
     from examples.domains.extract import find_domains
     from lifepool import Pool
 
-    pool = Pool(max_workers=workers)
+    # What the standard pool's forked processes have from the server, ours have from their template.
+    pool = Pool(max_workers=workers, preload=["examples.domains.extract"])
 
     async def extract(text: str) -> list[str]:
         return await pool.run(find_domains, text)

@@ -102,7 +102,7 @@ async def test_the_initializer_can_be_named_in_the_environment(monkeypatch: pyte
         ({"max_workers": 2, "min_workers": 3}, ValueError, "min_workers=3: expected at most max_workers, which is 2"),
         ({"initargs": (1,)}, ValueError, "initargs: expected an initializer"),
         ({"max_worker_memory": "512M"}, ValueError, "max_worker_memory='512M'"),
-        ({"backend": "locall"}, ValueError, "backend='locall': expected 'local', 'inline'"),
+        ({"backend": "remote"}, ValueError, "backend='remote': expected 'local', 'inline'"),
         ({"backend": 5}, TypeError, "backend=5"),
         ({"backend": "celery+redis://:secret@host"}, BackendUnsupported, "not part of this version"),
     ],

@@ -3,7 +3,7 @@
 import asyncio
 import os
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -22,7 +22,7 @@ from benchmarks.summary import distribution, latency_metrics
 
 MICROSECONDS = 1e6
 MILLISECONDS = 1e3
-MEBIBYTE = 1 << 20
+KIBIBYTE, MEBIBYTE = 1 << 10, 1 << 20
 WARM_CALLS_PER_WORKER = 8
 """Concurrent calls before timing, so that every worker of a pool that starts them lazily is up."""
 
@@ -91,20 +91,46 @@ async def measure_throughput(name: str, parameters: Parameters) -> Outcome:
     return Outcome({"rate": rate})
 
 
-async def measure_echo(name: str, parameters: Parameters) -> Outcome:
-    """Measure the round trip of a payload that is the argument and the result."""
-    duration, warmup, size = parameters["duration"], parameters["warmup"], int(parameters["size"])
-    if name == LIMIT:
-        outcome = _latencies(limits.shared_memory_echo(size, duration, warmup), MILLISECONDS)
-        copies = limits.memory_copy(size, warmup)
-        one_copy = latency_metrics(copies, MILLISECONDS)["p50"]
-        return Outcome(outcome.metrics, {**outcome.detail, "one memcpy, p50 ms": one_copy})
-    payload = os.urandom(size)
+def echo_measure(make: Callable[[int], Any]) -> Callable[[str, Parameters], Coroutine[Any, Any, Outcome]]:
+    """Return a measurement of the round trip of what ``make`` makes of a size in bytes, as argument and result."""
+
+    async def measure(name: str, parameters: Parameters) -> Outcome:
+        size = int(parameters["size"])
+        if name == LIMIT:
+            return _echo_limit(size, parameters)
+        payload = make(size)
+        return await _payload_latencies(name, parameters, payload, tasks.echo, payload)
+
+    return measure
+
+
+async def measure_argument(name: str, parameters: Parameters) -> Outcome:
+    """Measure the round trip of a call with a large argument and a tiny result."""
+    size = int(parameters["size"])
+    return await _payload_latencies(name, parameters, size, tasks.size, os.urandom(size))
+
+
+async def measure_result(name: str, parameters: Parameters) -> Outcome:
+    """Measure the round trip of a call with a tiny argument and a large result."""
+    size = int(parameters["size"])
+    return await _payload_latencies(name, parameters, tasks.filled(size), tasks.filled, size)
+
+
+async def _payload_latencies(
+    name: str, parameters: Parameters, expected: object, fn: Callable[..., Any], *args: Any
+) -> Outcome:
     async with running(name, int(parameters["workers"])) as contender:
-        if await contender.run(tasks.echo, payload) != payload:
-            raise RuntimeError(f"{name} did not return the payload it was given")
-        await time_calls(contender, warmup, tasks.echo, payload)
-        return _latencies(await time_calls(contender, duration, tasks.echo, payload), MILLISECONDS)
+        if await contender.run(fn, *args) != expected:
+            raise RuntimeError(f"{name} did not return the payload that was expected")
+        await time_calls(contender, parameters["warmup"], fn, *args)
+        return _latencies(await time_calls(contender, parameters["duration"], fn, *args), MILLISECONDS)
+
+
+def _echo_limit(size: int, parameters: Parameters) -> Outcome:
+    outcome = _latencies(limits.shared_memory_echo(size, parameters["duration"], parameters["warmup"]), MILLISECONDS)
+    copies = limits.memory_copy(size, parameters["warmup"])
+    one_copy = latency_metrics(copies, MILLISECONDS)["p50"]
+    return Outcome(outcome.metrics, {**outcome.detail, "one memcpy, p50 ms": one_copy})
 
 
 def _latencies(seconds: list[float], scale: float) -> Outcome:
@@ -143,16 +169,48 @@ def throughput_case(in_flight: int) -> Case:
     )
 
 
-def echo_case(name: str, size: int) -> Case:
-    """Return the case that echoes ``size`` random bytes."""
+def echo_case(name: str, size: int, kind: str = "bytes", make: Callable[[int], Any] = os.urandom) -> Case:
+    """Return the case that echoes ``size`` random bytes, or what ``make`` makes of that size."""
+    suffix = "" if kind == "bytes" else f"-{kind}"
+    title = f"{name} of {kind} echoed, 1 in flight"
+    return _payload_case(f"echo-{name}{suffix}", title, size, echo_measure(make), (*POOLS, LIMIT))
+
+
+def argument_case(name: str, size: int) -> Case:
+    """Return the case with ``size`` random bytes as the argument."""
+    return _payload_case(f"in-{name}", f"{name} of bytes as argument, 1 in flight", size, measure_argument, POOLS)
+
+
+def result_case(name: str, size: int) -> Case:
+    """Return the case with ``size`` bytes as the result."""
+    return _payload_case(f"out-{name}", f"{name} of bytes as result, 1 in flight", size, measure_result, POOLS)
+
+
+def _payload_case(
+    name: str,
+    title: str,
+    size: int,
+    measure: Callable[[str, Parameters], Coroutine[Any, Any, Outcome]],
+    contenders: tuple[str, ...],
+) -> Case:
     return Case(
-        name=f"echo-{name}",
-        title=f"{name} of bytes echoed, 1 in flight",
+        name=name,
+        title=title,
         metrics=latency_columns("ms"),
-        contenders=(*POOLS, LIMIT),
-        quick_contenders=(*QUICK_POOLS, LIMIT),
-        measure=measure_echo,
+        contenders=contenders,
+        quick_contenders=tuple(c for c in contenders if c in (*QUICK_POOLS, LIMIT)),
+        measure=measure,
         full={**FULL, "size": size},
         quick={**QUICK, "size": size},
         requires=REQUIRES,
     )
+
+
+def random_text(size: int) -> str:
+    """Return ``size`` random ASCII characters."""
+    return os.urandom(size // 2).hex()
+
+
+def random_bytearray(size: int) -> bytearray:
+    """Return ``size`` random bytes that can be changed."""
+    return bytearray(os.urandom(size))

@@ -72,7 +72,7 @@ def _rebuild(how: str, pickled: bytes) -> BaseException | None:
         return found if isinstance(found, BaseException) else None
     if how == "parts":
         cls, args, attributes = pickle.loads(pickled)
-        error = cls.__new__(cls)
+        error: BaseException = cls.__new__(cls)
         error.args = args
         for name, value in attributes.items():
             setattr(error, name, value)

@@ -25,6 +25,8 @@ class PoolTask(Generic[P, T]):
         function: The plain function, for a direct call.
     """
 
+    __name__: str
+
     def __init__(self, pool: Pool, function: Callable[P, T], options: Mapping[str, Any]) -> None:
         known = inspect.signature(pool.submit).parameters.keys() - {"fn", "args"}
         if unknown := options.keys() - known:

@@ -139,7 +139,11 @@ class Pool:
         if _inside.is_worker:
             _inside.start_refused = True
             raise PoolClosed("a pool can't be started inside a worker", hint=_inside.GUARD_HINT)
-        if self.state in (PoolState.STARTING, PoolState.RUNNING):
+        if self._engine is not None and self._engine.loop.is_closed() and self.state is not PoolState.CLOSED:
+            self._engine.abandon()  # nobody closed the pool before its event loop ended
+            self._engine = None
+        if self._engine is not None and self.state in (PoolState.STARTING, PoolState.RUNNING):
+            await self._engine.wait_started()
             return
         began = time.perf_counter()
         backend = make_backend(self.config)
@@ -425,7 +429,11 @@ class Pool:
         engine = self._engine
         if engine is None:
             raise PoolClosed("the pool was never started", hint=NOT_STARTED_HINT)
-        if asyncio.get_running_loop() is not engine.loop and engine.state is not PoolState.CLOSED:
+        try:
+            is_here = asyncio.get_running_loop() is engine.loop
+        except RuntimeError:
+            is_here = False
+        if not is_here and engine.state is not PoolState.CLOSED:
             raise RuntimeError(
                 "this pool belongs to another event loop: from a thread use "
                 "asyncio.run_coroutine_threadsafe(pool.run(...), loop)"

@@ -10,9 +10,6 @@ from lifepool._core.states import TaskState
 from lifepool.errors import InternalError, PoolClosed, TaskTimeout, WorkerLost
 from tests.core.script import Script, knowing, running
 
-EXECUTOR = {"slots": 3, "can_kill": False, "can_interrupt": False, "can_retract": False}
-
-
 # -- dispatch ---------------------------------------------------------------------------------------------------------
 
 
@@ -418,50 +415,6 @@ def test_a_task_can_be_cancelled_or_time_out_while_it_waits_for_its_next_try() -
     assert not [line for line in pool.pass_time(5.0) if "send" in line]
 
 
-# -- one worker with several slots ------------------------------------------------------------------------------------
-
-
-def test_slots_are_filled_and_no_more() -> None:
-    pool = running(**EXECUTOR)
-    assert [pool.submit(n) for n in (1, 2, 3, 4)] == [["send 1 to w1"], ["send 2 to w1"], ["send 3 to w1"], []]
-    assert pool.returned(1, 2) == ["2 is completed", "send 4 to w1"]
-
-
-def test_a_slot_stays_taken_after_a_timeout_until_the_function_returns() -> None:
-    pool = running(**EXECUTOR)
-    for task in (1, 2, 3):
-        pool.submit(task, timeout=1.0)
-    pool.submit(4)
-    assert pool.fire() == [f"{n} is timed_out: TaskTimeout" for n in (1, 2, 3)], "no kill, no interrupt, no retraction"
-    assert isinstance(pool.errors[1], TaskTimeout)
-    assert pool.errors[1].started
-    assert pool.returned(1, 2, 9.0) == ["send 4 to w1"]
-    assert pool.scheduler.running == 1
-
-
-def test_cancelling_there_drops_the_answer() -> None:
-    pool = running(**EXECUTOR)
-    pool.submit(1)
-    assert pool.cancel(1) == ["1 is cancelled"]
-    assert pool.returned(1, 1) == []
-
-
-def test_all_that_a_broken_executor_was_running_is_lost() -> None:
-    pool = running(**EXECUTOR)
-    for task in (1, 2):
-        pool.submit(task)
-    assert pool.exited(1, reason="the executor broke") == ["1 is lost: WorkerLost", "2 is lost: WorkerLost", "start w2"]
-    assert "the executor broke" in str(pool.errors[1])
-
-
-def test_with_slots_that_can_be_taken_back_from_unstarted_tasks_return_to_the_queue() -> None:
-    pool = running(slots=2, can_kill=False)
-    for task in (1, 2):
-        pool.submit(task)
-    assert pool.cancel(1) == ["1 is cancelled", "retract from w1", "interrupt 1 on w1"]
-    assert pool.retracted(1, 2) == ["send 2 to w1"]
-
-
 # -- the alarm and the story ------------------------------------------------------------------------------------------
 
 
@@ -513,16 +466,8 @@ def test_a_worker_that_is_being_killed_may_still_answer_what_it_had() -> None:
     pool.returned(1, 99)
     assert pool.cancel(2) == ["2 is cancelled"], "no use interrupting it"
     assert pool.returned(1, 1) == ["1 is completed"]
+    assert pool.returned(1, 2) == []
     assert pool.exited(1, signal=9) == ["start w2"]
-
-
-def test_one_slots_answer_does_not_end_the_grace_of_another() -> None:
-    pool = running(slots=2, can_retract=False)
-    for task in (1, 2):
-        pool.submit(task)
-    assert pool.cancel(1) == ["1 is cancelled", "interrupt 1 on w1", "wake in 0.25"]
-    assert pool.returned(1, 2) == ["2 is completed"]
-    assert pool.fire()[0] == "kill w1"
 
 
 def test_a_closed_pool_cancels_what_is_left() -> None:

@@ -57,6 +57,16 @@ def test_a_worker_that_dies_while_the_pool_drains_is_replaced_only_for_those_who
     assert pool.exited(2, signal=9) == ["2 is lost: WorkerLost", "closed"]
 
 
+def test_a_worker_that_is_recycled_while_the_pool_drains_is_replaced_only_for_those_who_wait() -> None:
+    pool = running(max_tasks_per_worker=1)
+    for task in (1, 2):
+        pool.submit(task)
+    pool.drain()
+    assert pool.returned(1, 1) == ["1 is completed", "stop w1", "start w2"]
+    pool.ready(2)
+    assert pool.returned(2, 2) == ["2 is completed", "stop w2"]
+
+
 def test_workers_that_are_starting_are_not_waited_for() -> None:
     pool = Script(max_workers=2, min_workers=0)
     pool.start()

@@ -259,7 +259,7 @@ MACHINES = (
     OneWorker, ThreeWorkers, UpAndDown, Recycling, Memory, KillOnly, ExecutorLike, RemoteLike, SlotsWithKill
 )  # fmt: skip
 for machine in MACHINES:
-    machine.TestCase.settings = settings(max_examples=40, stateful_step_count=40)
+    machine.TestCase.settings = settings(max_examples=80, stateful_step_count=40)
 
 TestOneWorker = OneWorker.TestCase
 TestThreeWorkers = ThreeWorkers.TestCase

@@ -47,6 +47,16 @@ def test_a_worker_is_started_for_as_many_tasks_as_it_has_slots() -> None:
     assert [said for task in range(4) for said in few.submit(task) if said.startswith("start")] == ["start w1"]
 
 
+def test_a_crowd_that_waited_for_the_backoff_gets_no_more_workers_than_it_can_fill() -> None:
+    pool = Script(max_workers=3, min_workers=0, slots=4, can_kill=False)
+    pool.start()
+    for task in range(5):
+        pool.submit(task)
+    pool.exited(2, start_error="no")
+    pool.exited(1, start_error="no")
+    assert [line for line in pool.pass_time(0.3) if line.startswith("start")] == ["start w3", "start w4"]
+
+
 def test_tasks_that_are_sent_while_the_pool_starts_run_on_the_first_worker_that_is_ready() -> None:
     pool = Script(max_workers=2, min_workers=2)
     pool.start()

@@ -66,6 +66,7 @@ class World:
         self.lost_with: list[int] = []  # what the worker whose exit is being told was running
         self._event: on.Event = on.StartRequested()  # the one that is being decided about
         self._was_closed = False  # before it
+        self._held_before: dict[int, list[int]] = {}  # as well: a decision can't know what its own commands bring
         self._pending: deque[on.Event] = deque()
         self._perform: dict[type, Callable[..., None]] = {
             do.StartWorker: self._start_worker,
@@ -89,6 +90,7 @@ class World:
         while self._pending:
             self._event = self._pending.popleft()
             self._was_closed = self.scheduler.state is PoolState.CLOSED
+            self._held_before = {number: worker.held() for number, worker in self.workers.items()}
             for command in self.scheduler.handle(self._event, self.now):
                 self._perform[type(command)](command)
             invariants.check(self.scheduler)
@@ -172,7 +174,7 @@ class World:
         worker.killed = True
 
     def _has_a_task_to_break_off(self, worker: RealWorker) -> bool:
-        unwanted = [task for task in worker.held() if task not in self.live]
+        unwanted = [task for task in self._held_before[worker.number] if task not in self.live]
         if not self.limits.can_interrupt:
             return self.limits.can_kill and bool(unwanted)
         grace = policy.INTERRUPT_GRACE_S

@@ -68,12 +68,12 @@ def allocate(size: int) -> int:
     return len(bytearray(size))
 
 
-_kept: list[bytearray] = []
+_kept: list[bytes] = []
 
 
 def keep(size: int) -> int:
     """Occupy memory for good; returns the worker's pid."""
-    _kept.append(bytearray(b"x" * size))
+    _kept.append(b"x" * size)
     return os.getpid()
 
 

@@ -102,20 +102,19 @@ async def test_killed_at_work_a_worker_gives_back_what_is_pipelined_behind(gate:
         behind = [pool.submit(tasks.perform, "nothing", number) for number in range(3)]
         assert pool.statistics().running > 1, "they were to be pipelined"
         # In the same turn of the loop: nothing has been taken back yet when the worker dies.
-        os.kill(_wait_blocking(gate), signal.SIGKILL)
+        kill_the_next_visitor(gate)
         with pytest.raises(WorkerLost):
             await held
         assert await asyncio.gather(*behind) == [0, 1, 2]
 
 
-def _wait_blocking(gate: Gate) -> int:
-    """The pid of the next visitor, without letting the event loop run."""
-    gate._listener.setblocking(True)
+def kill_the_next_visitor(gate: Gate) -> None:
+    """Without letting the event loop run."""
     gate._listener.settimeout(20)
     connection, _ = gate._listener.accept()
     gate._listener.setblocking(False)
     with connection:
-        return int(connection.recv(64))
+        os.kill(int(connection.recv(64)), signal.SIGKILL)
 
 
 async def test_killed_while_the_pool_drains_a_worker_is_replaced_for_those_who_wait(gate: Gate) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import sys
 from typing import TYPE_CHECKING, Any
 
 import httpx
@@ -114,7 +115,12 @@ async def test_a_hung_task_does_not_outlive_the_time_limit_of_a_graceful_shutdow
                 (await request).raise_for_status()
 
 
-@pytest.mark.parametrize("loop", ["asyncio", "uvloop"])
+hangs_by_itself = pytest.mark.skipif(
+    sys.version_info >= (3, 12), reason="uvicorn itself hangs: asyncio's wait_closed() waits for open connections"
+)
+
+
+@pytest.mark.parametrize("loop", [pytest.param("asyncio", marks=hangs_by_itself), "uvloop"])
 async def test_a_second_ctrl_c_that_skips_the_shutdown_leaves_nothing(
     http: httpx.AsyncClient, gate: Gate, loop: str
 ) -> None:

@@ -46,6 +46,8 @@ class Kind(IntEnum):
     START_FAILED = 5  # worker to server: why it is not
     PROGRESS = 6  # worker to server: how far the running task is
     MEMORY = 7  # worker to server, before an answer: ``extra`` is the worker's resident bytes
+    TASK_STORED = 8  # as TASK, but in place of the arguments is where in shared memory they are
+    RESULT_STORED = 9  # as RESULT, but in place of the value is where in shared memory it is
 
 
 _KINDS = frozenset(int(kind) for kind in Kind)

@@ -59,7 +59,7 @@ def _check_workers(scheduler: Scheduler) -> None:
 
 def _check_timers(scheduler: Scheduler) -> None:
     tasks, workers = scheduler._tasks, scheduler.fleet.workers
-    for timer, number in scheduler._desk.timers.keys():
+    for timer, number in scheduler._desk.timers.live():
         worker = workers.get(number)
         has_cause = {
             Timer.TASK_DEADLINE: number in tasks,

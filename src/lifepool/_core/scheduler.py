@@ -33,6 +33,7 @@ from lifepool._core import events as on
 from lifepool._core import policy
 from lifepool._core.admission import Door
 from lifepool._core.desk import Desk
+from lifepool._core.dispatcher import Dispatcher
 from lifepool._core.queue import TaskQueue
 from lifepool._core.states import POOL_TRANSITIONS, PoolState, TaskState, WorkerState, moved
 from lifepool._core.statistics import RunTimes, Tally
@@ -55,8 +56,6 @@ if TYPE_CHECKING:
 
 #: Events remembered for ``story``: enough to see a task's neighbours, small enough to keep always.
 STORY_EVENTS = 256
-
-_REBALANCE = (Timer.REBALANCE, 0)
 
 
 class Scheduler:
@@ -84,6 +83,7 @@ class Scheduler:
         self._tasks: dict[int, Task] = {}
         self._queue = TaskQueue()
         self._door = Door(limits, self._queue, self._supervisor, self.run_times)
+        self._dispatcher = Dispatcher(self._desk, self._tasks, self._queue, self._supervisor, self.run_times)
         self._armed: float | None = None  # the instant last asked for by SetTimer
         self._closed_reported = False
         self._recent: deque[tuple[float, on.Event]] = deque(maxlen=STORY_EVENTS)
@@ -103,7 +103,7 @@ class Scheduler:
         self._on_timer: dict[Timer, Callable[[int], None]] = {
             Timer.TASK_DEADLINE: self._on_deadline,
             Timer.RETRY: self._on_retry,
-            Timer.REBALANCE: self._on_rebalance,
+            Timer.REBALANCE: lambda _: self._dispatcher.rebalance(),
             Timer.DRAIN: self._on_drain_overdue,
             Timer.RESTART: self._on_restart,
             Timer.KILL: self._supervisor.grace_over,
@@ -187,11 +187,8 @@ class Scheduler:
             return
         if event.timeout is not None:
             desk.timers.set((Timer.TASK_DEADLINE, task.id), desk.now + event.timeout)
-        if not len(self._queue):
-            worker = self.fleet.free_worker() or self._pipeline_worker(task)
-            if worker is not None:
-                self._send(task, worker)
-                return
+        if not len(self._queue) and self._dispatcher.place(task):
+            return
         # Whoever waits already has been found no place: neither will this one be.
         self._enqueue(task)
         self._supervisor.scale_up(len(self._queue))
@@ -252,29 +249,9 @@ class Scheduler:
                 self._retire(worker, "max_worker_memory")
             elif self.fleet.retires_after(worker, self._recycle_lead) and self.state is PoolState.RUNNING:
                 self._supervisor.prepare_successor(worker)
-        if not self._refill(worker):
+        if self.state is not PoolState.RUNNING or not self._dispatcher.refill(worker):
             self._settle_down(worker)
             self._after_change()
-
-    def _refill(self, worker: Worker) -> bool:
-        """Give the worker that has just answered its next tasks; False if there is more to think about.
-
-        What ``_after_change`` would come to in the usual case, found without looking at the other workers: they were
-        given all that they may have when something last changed for them.
-        """
-        queue = self._queue
-        if not len(queue) or worker.state is not WorkerState.BUSY or self.limits.slots > 1:
-            return False
-        if worker.interrupted is not None or self.state is not PoolState.RUNNING:
-            return False
-        while (number := queue.peek()) is not None:
-            task = self._tasks[number]
-            load = len(worker.tasks)
-            if load and (load >= self._depth(task) or self.fleet.retires_after(worker, load)):
-                break
-            queue.pop()
-            self._send(task, worker)
-        return True
 
     def _retire(self, worker: Worker, why: str) -> None:
         self._supervisor.retire(worker, why)
@@ -365,80 +342,18 @@ class Scheduler:
         self._give_up_work(task)
         self._after_change()
 
-    # -- dispatch -------------------------------------------------------------------------------------------------
+    # -- matching -------------------------------------------------------------------------------------------------
 
     def _after_change(self) -> None:
         """Something became free or came to wait: match them up, then see whether the fleet has the right size."""
-        self._dispatch()
+        self._dispatcher.dispatch()
         if not len(self._queue):
-            self._steal_for_idle()
+            self._dispatcher.steal_for_idle()
+        elif self.state is not PoolState.CLOSED:
+            self._supervisor.scale_up(len(self._queue))
         self._supervisor.watch_idle()
         if self.state is PoolState.DRAINING:
             self._finish_drain()
-
-    def _dispatch(self) -> None:
-        queue, tasks = self._queue, self._tasks
-        while (number := queue.peek()) is not None:
-            task = tasks[number]
-            worker = self.fleet.free_worker() or self._pipeline_worker(task)
-            if worker is None:
-                break
-            queue.pop()
-            self._send(task, worker)
-        if len(queue) and self.state is not PoolState.CLOSED:
-            self._supervisor.scale_up(len(queue))
-
-    def _pipeline_worker(self, task: Task) -> Worker | None:
-        if self.limits.slots > 1:
-            return None
-        depth = self._depth(task)
-        return self.fleet.pipeline_worker(depth, self._desk.now) if depth > 1 else None
-
-    def _depth(self, task: Task) -> int:
-        """How many tasks a worker may hold, this one included."""
-        if not self.limits.can_retract:
-            return 1
-        return policy.pipeline_depth(self.run_times.estimate(task.name))
-
-    def _send(self, task: Task, worker: Worker) -> None:
-        desk = self._desk
-        if worker.state is WorkerState.READY:
-            self.fleet.set_busy(worker)
-            worker.head_since = desk.now
-            desk.timers.cancel((Timer.IDLE, worker.id))
-            self._supervisor.watch_claims()
-        elif worker.tasks and self.limits.slots == 1 and _REBALANCE not in desk.timers:
-            desk.timers.set(_REBALANCE, desk.now + policy.OVERRUN_S)
-        task.move(TaskState.RUNNING)
-        task.worker = worker
-        worker.tasks.append(task.id)
-        desk.out.append(do.SendTask(worker.id, task.id))
-
-    def _steal_for_idle(self) -> None:
-        """Nobody waits, a worker is idle, another has tasks pipelined that are worth the way: take them back."""
-        if not self.fleet.idle or self.limits.slots > 1:
-            return
-        for worker in self.fleet:
-            if len(worker.tasks) > 1 and worker.state is WorkerState.BUSY and self._is_worth_stealing(worker.tasks[1]):
-                self._desk.out.append(do.RetractTasks(worker.id))
-                return
-
-    def _is_worth_stealing(self, number: int) -> bool:
-        task = self._tasks.get(number)
-        if task is None:
-            return False
-        estimate = self.run_times.estimate(task.name)
-        return estimate is None or estimate >= policy.STEAL_TASK_S
-
-    def _on_rebalance(self, _: int) -> None:
-        """Tasks wait behind one that turned out to be long: take them back."""
-        desk = self._desk
-        pipelining = [worker for worker in self.fleet if len(worker.tasks) > 1]
-        for worker in pipelining:
-            if desk.now - worker.head_since >= policy.OVERRUN_S:
-                desk.out.append(do.RetractTasks(worker.id))
-        if pipelining:
-            desk.timers.set(_REBALANCE, desk.now + policy.OVERRUN_S)
 
     # -- workers --------------------------------------------------------------------------------------------------
 
@@ -514,11 +429,12 @@ class Scheduler:
         self._desk.out.append(do.ReportStarted())
 
     def _on_drain_requested(self, event: on.DrainRequested) -> None:
-        if self.state is not PoolState.RUNNING:
+        if self.state not in (PoolState.RUNNING, PoolState.DRAINING):
             self._on_close_requested(on.CloseRequested())
             return
-        self._move(PoolState.DRAINING)
-        self._desk.timers.set((Timer.DRAIN, 0), self._desk.now + event.timeout)
+        if self.state is PoolState.RUNNING:
+            self._move(PoolState.DRAINING)
+        self._desk.timers.set((Timer.DRAIN, 0), self._desk.now + event.timeout)  # whoever asks last, decides
         self._finish_drain()
 
     def _finish_drain(self) -> None:

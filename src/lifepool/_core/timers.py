@@ -47,7 +47,7 @@ class TimerQueue:
     def __contains__(self, key: Key) -> bool:
         return key in self._live
 
-    def keys(self) -> list[Key]:
+    def live(self) -> list[Key]:
         """All that are set, in no particular order."""
         return list(self._live)
 

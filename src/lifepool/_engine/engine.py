@@ -124,6 +124,18 @@ class Engine:
             await self.end_now()
             raise
 
+    async def wait_started(self) -> None:
+        """Wait until the start that is under way has ended.
+
+        Raises:
+            WorkerStartError: If it failed.
+        """
+        await asyncio.shield(self._started)
+
+    def abandon(self) -> None:
+        """The event loop was closed under the pool: end the workers without it."""
+        self._backend.abandon()
+
     def submit(self, fn: Callable[..., Any], args: tuple[Any, ...], options: TaskOptions) -> TaskHandle[Any]:
         """Queue a call.
 

@@ -17,7 +17,7 @@ def snapshot(scheduler: Scheduler, now: float, *, bytes_sent: int, bytes_receive
     """Copy the books; costs some ten microseconds and a few per worker."""
     tally = scheduler.tally
     outcomes = tally.outcomes
-    worker_s = tally.worker_s + sum(now - w.ready_at for w in scheduler.fleet if w.ready_at)
+    worker_s = tally.worker_s + sum(now - w.ready_at for w in scheduler.fleet if w.ready_at is not None)
     slots_s = worker_s * scheduler.limits.slots
     return PoolStatistics(
         state=scheduler.state.value,

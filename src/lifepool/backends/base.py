@@ -121,5 +121,8 @@ class Backend(Protocol):
     def interrupt(self, worker: int, task: int) -> None:
         """Send the running task an exception."""
 
+    def abandon(self) -> None:
+        """The event loop was closed without ``close``: end every worker, without the loop."""
+
     async def close(self) -> None:
         """Release everything; end every worker that is left. May be called in any state, and twice."""

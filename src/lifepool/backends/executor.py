@@ -43,9 +43,11 @@ class ExecutorBackend:
     Args:
         make_executor: Makes an executor that is ready to use; called at the start and after one broke.
         slots: Tasks given to it at the same time; for a ``ProcessPoolExecutor`` its number of processes.
+        owned: Whether the executor is shut down with the pool. One that the user made is the user's to shut down.
     """
 
-    def __init__(self, make_executor: Callable[[], Executor], *, slots: int) -> None:
+    def __init__(self, make_executor: Callable[[], Executor], *, slots: int, owned: bool = True) -> None:
+        self._owned = owned
         self._make_executor = make_executor
         self._executor: Executor | None = None
         self._worker: int | None = None
@@ -136,6 +138,11 @@ class ExecutorBackend:
     def interrupt(self, worker: int, task: int) -> None:
         """Never asked for: see the capabilities."""
 
+    def abandon(self) -> None:
+        """Let the executor go without waiting."""
+        if self._executor is not None and self._owned:
+            self._executor.shutdown(wait=False, cancel_futures=True)
+
     async def close(self) -> None:
         """Shut the executor down; wait for that, off the loop, if it runs nothing."""
         if self._worker is not None:
@@ -171,7 +178,9 @@ class ExecutorBackend:
             return
         executor, self._executor, self._worker = self._executor, None, None
         assert executor is not None  # noqa: S101 - it has a worker, so it was started
-        if self._tasks:
+        if not self._owned:
+            pass
+        elif self._tasks:
             executor.shutdown(wait=False, cancel_futures=True)  # what it runs may take for ever
         else:
             shutdown = partial(executor.shutdown, cancel_futures=True)

@@ -101,5 +101,8 @@ class InlineBackend:
     def interrupt(self, worker: int, task: int) -> None:
         """Never asked for: see the capabilities."""
 
+    def abandon(self) -> None:
+        """Nothing to release."""
+
     async def close(self) -> None:
         """Nothing to release."""

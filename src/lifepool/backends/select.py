@@ -48,7 +48,7 @@ def make_backend(config: PoolConfig) -> Backend:
     if isinstance(backend, Executor):
         from lifepool.backends.executor import ExecutorBackend
 
-        return ExecutorBackend(lambda: backend, slots=config.max_workers)
+        return ExecutorBackend(lambda: backend, slots=config.max_workers, owned=False)
     if not isinstance(backend, str):
         return cast("Backend", backend)
     if backend == "inline":

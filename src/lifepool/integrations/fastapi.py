@@ -94,8 +94,8 @@ async def get_pool(
     return pool
 
 
-#: The pool as a parameter of a handler, for HTTP and WebSocket: ``async def handler(pool: PoolDep)``. It is the same pool
-#: as the global one; what it adds is that a client that goes away takes its tasks along.
+#: The pool as a parameter of a handler, for HTTP and WebSocket: ``async def handler(pool: PoolDep)``. It is the same
+#: pool as the global one; what it adds is that a client that goes away takes its tasks along.
 PoolDep = Annotated[Pool, Depends(get_pool)]
 
 

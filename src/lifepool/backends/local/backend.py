@@ -12,12 +12,14 @@ from multiprocessing import util
 from typing import TYPE_CHECKING, Any
 
 from lifepool._core.events import WorkerExited
-from lifepool._core.framing import Frame, Kind
+from lifepool._core.framing import Frame, FramingError, Kind
 from lifepool.backends.base import Capabilities, Listener
 from lifepool.backends.local.channel import Channel
 from lifepool.backends.local.oom import OomWatch
 from lifepool.backends.local.process import Template, WorkerProcess, main_to_import
-from lifepool.backends.local.wire.answers import decode_value
+from lifepool.backends.local.wire.answers import ENVELOPE_BYTES, decode_value
+from lifepool.backends.local.wire.arena import Arguments, Lease, ResultReader
+from lifepool.backends.local.wire.arena_upkeep import Upkeep
 from lifepool.backends.local.wire.calls import Call, CallEncoder
 from lifepool.backends.local.wire.startup import Descriptor, WorkerSpec
 from lifepool.backends.local.worker.bootstrap import run_worker
@@ -32,6 +34,13 @@ if TYPE_CHECKING:
 STOP_GRACE_S = 1.0
 #: Seconds a worker that closed its connection has to exit before it is killed.
 CLOSED_GRACE_S = 0.5
+#: Seconds the template has to fork a worker, or to tell that one died; past it, it hangs. Both take milliseconds.
+TEMPLATE_GRACE_S = 5.0
+#: Room for big arguments, in payloads of the largest size; what does not fit is sent through the socket. Files are
+#: sparse: this costs address space only.
+ARGUMENTS_ROOM = 16
+#: Room for one worker's big results, likewise: one that is being read, and one that is being written.
+RESULTS_ROOM = 2
 
 
 class _Member:
@@ -44,7 +53,9 @@ class _Member:
         "number",
         "outstanding",
         "process",
+        "reading",
         "reason",
+        "results",
         "start_error",
         "start_hint",
     )
@@ -55,6 +66,8 @@ class _Member:
         self.process: WorkerProcess | None = None
         self.doomed = False  # it was to be killed before it had a pid
         self.outstanding = 0  # tasks sent and not answered: none means that it is waiting for one
+        self.reading: dict[int, Lease] = {}  # what it may still read of the shared arguments, by task
+        self.results: ResultReader | None = None
         self.memory: int | None = None
         self.reason = ""
         self.start_error: str | None = None
@@ -92,6 +105,8 @@ class LocalBackend:
         self._max_worker_memory = max_worker_memory
         self._name = name
         self._encoder = CallEncoder(max_payload)
+        self._shared: Arguments | None = None
+        self._never_to_free: list[Lease] = []
         self._members: dict[int, _Member] = {}
         self._oom = OomWatch()
 
@@ -114,6 +129,10 @@ class LocalBackend:
         # Should the program end without closing the pool: end the template, and so the workers, before multiprocessing
         # waits for its children (finalizers with a priority run before that).
         self._last_resort = util.Finalize(self, self._template.kill, exitpriority=100)
+        self._upkeep = Upkeep(self._loop, self._trim)
+        with contextlib.suppress(OSError):  # without shared memory, everything goes through the sockets
+            self._shared = Arguments(ARGUMENTS_ROOM * self._max_payload)
+        self._encoder = CallEncoder(self._max_payload, self._shared)
 
     async def close(self) -> None:
         """End every worker that is left and the template."""
@@ -129,7 +148,21 @@ class LocalBackend:
         self._last_resort.cancel()
         for member in list(self._members.values()):
             self._forget(member)
+        self._upkeep.stop()
+        if self._shared is not None:
+            self._shared.close()
         del self._starter
+
+    def abandon(self) -> None:
+        """The event loop was closed under us: end every worker without it."""
+        self._template.kill()
+        self._template.stop()
+        self._starter.shutdown(wait=False)
+        self._last_resort.cancel()
+        for member in list(self._members.values()):
+            self._forget(member)
+        if self._shared is not None:
+            self._shared.close()
 
     def _pickle_initializer(self) -> bytes | None:
         if self._initializer is None:
@@ -147,7 +180,10 @@ class LocalBackend:
             self._loop,
             lambda frame: self._on_frame(member, frame),
             lambda reason: self._on_end(member, reason),
+            limit=self._max_payload + ENVELOPE_BYTES,
         )
+        with contextlib.suppress(OSError):
+            member.results = ResultReader(RESULTS_ROOM * self._max_payload)
         launch = self._loop.run_in_executor(self._starter, self._launch, member, channel)
         launch.add_done_callback(lambda done: self._on_launched(member, done))
 
@@ -169,7 +205,12 @@ class LocalBackend:
         process = WorkerProcess(
             self._template,
             run_worker,
-            (spec, *map(Descriptor, ends)),
+            (
+                spec,
+                *map(Descriptor, ends),
+                Descriptor(self._shared.reading_fd) if self._shared is not None else -1,
+                Descriptor(member.results.writing_fd) if member.results is not None else -1,
+            ),
             name=f"lifepool-{self._name}-{member.number}",
         )
         process.start()
@@ -209,6 +250,13 @@ class LocalBackend:
             member.doomed = True
             if all(other.process is None for other in self._members.values()):
                 self._template.kill()
+            else:
+                self._loop.call_later(TEMPLATE_GRACE_S, self._give_up_template, member.number)
+
+    def _give_up_template(self, worker: int) -> None:
+        """If nothing was heard of this worker's end, the template hangs: without it nobody is replaced any more."""
+        if worker in self._members:
+            self._template.kill()
 
     def _on_end(self, member: _Member, reason: str) -> None:
         """The worker closed its connection, or must be made to."""
@@ -217,6 +265,7 @@ class LocalBackend:
             self.kill_worker(member.number)
         else:
             self._loop.call_later(CLOSED_GRACE_S, self.kill_worker, member.number)
+        self._loop.call_later(CLOSED_GRACE_S + TEMPLATE_GRACE_S, self._give_up_template, member.number)
 
     def _on_exit(self, member: _Member) -> None:
         process = member.process
@@ -234,6 +283,9 @@ class LocalBackend:
 
     def _gone(self, member: _Member, *, exitcode: int | None, signal_number: int | None) -> None:
         unstarted = member.channel.retract() if member.channel is not None else ()
+        if exitcode is None and signal_number is None:
+            # Its end is not proven: should it live a moment longer, it must not read what others have written.
+            self._never_to_free += member.reading.values()
         self._forget(member)
         self._listener.exited(
             WorkerExited(
@@ -252,6 +304,8 @@ class LocalBackend:
         self._members.pop(member.number, None)
         if member.channel is not None:
             member.channel.close()
+        if member.results is not None:
+            member.results.close()
         if member.process is not None:
             self._loop.remove_reader(member.process.sentinel)
             member.process.join(0)
@@ -267,13 +321,18 @@ class LocalBackend:
             TaskNotPicklable: If it can't be.
             PayloadTooLarge: If it is above the limit.
         """
-        return self._encoder.encode(fn, args)
+        call = self._encoder.encode(fn, args)
+        if call.lease is not None:
+            self._upkeep.note_use()
+        return call
 
     def send(self, worker: int, task: int, payload: Call) -> None:
         """Write the task to the worker."""
         member = self._members.get(worker)
         if member is not None and member.channel is not None:
             member.outstanding += 1
+            if payload.lease is not None:
+                member.reading[task] = payload.lease
             member.channel.send(task, payload, urgent=member.outstanding == 1)
 
     def retract(self, worker: int) -> tuple[int, ...]:
@@ -283,6 +342,8 @@ class LocalBackend:
             return ()
         tasks = member.channel.retract()
         member.outstanding -= len(tasks)
+        for task in tasks:
+            member.reading.pop(task, None)
         return tasks
 
     def interrupt(self, worker: int, task: int) -> None:
@@ -296,13 +357,19 @@ class LocalBackend:
     def _on_frame(self, member: _Member, frame: Frame) -> None:
         kind = frame.kind
         if kind == Kind.RESULT:
-            try:
-                value, error = decode_value(frame.payload), None
-            except TaskNotPicklable as failure:
-                value, error = None, failure
-            self._answered(member, frame, value, error)
+            value, error = _decoded(frame.payload)
+            self._answered(member, frame, value, error, len(frame.payload))
         elif kind == Kind.ERROR:
-            self._answered(member, frame, None, decode_error(frame.payload))
+            self._answered(member, frame, None, decode_error(frame.payload), len(frame.payload))
+        elif kind == Kind.RESULT_STORED:
+            if member.results is None:
+                raise FramingError("a result in shared memory, and there is none")
+            self._upkeep.note_use()
+            with member.results.part(frame.payload) as pickled:
+                size = len(pickled)
+                value, error = _decoded(pickled)
+            member.results.consumed()
+            self._answered(member, frame, value, error, size)
         elif kind == Kind.PROGRESS:
             with contextlib.suppress(TaskNotPicklable):
                 self._listener.progressed(member.number, frame.task, decode_value(frame.payload))
@@ -311,16 +378,47 @@ class LocalBackend:
         elif kind == Kind.READY:
             self._listener.ready(member.number)
         elif kind == Kind.START_FAILED:
-            member.start_error, member.start_hint = pickle.loads(frame.payload)
+            member.start_error, member.start_hint = _start_failure(frame.payload)
+        else:
+            raise FramingError(f"a frame of kind {kind}, which is not for the server")
 
-    def _answered(self, member: _Member, frame: Frame, value: object, error: BaseException | None) -> None:
+    def _answered(self, member: _Member, frame: Frame, value: object, error: BaseException | None, size: int) -> None:
         member.outstanding -= 1
+        if member.reading:
+            member.reading.pop(frame.task, None)
         self._listener.returned(
             member.number,
             frame.task,
             value,
             error,
             run_s=frame.extra * 1e-9,
-            size=len(frame.payload),
+            size=size,
             memory=member.memory,
         )
+
+    def _trim(self) -> bool:
+        """Give shared memory back that nobody uses; whether some is left."""
+        files: list[Arguments | ResultReader] = [] if self._shared is None else [self._shared]
+        # A worker writes while it has a task, and only then.
+        files += [m.results for m in self._members.values() if m.results is not None and not m.outstanding]
+        for file in files:
+            if file.is_dirty:
+                file.trim()
+        busy = (m.results for m in self._members.values() if m.outstanding and m.results is not None)
+        return any(file.is_dirty for file in (*files, *busy))
+
+
+def _decoded(pickled: memoryview) -> tuple[object, TaskNotPicklable | None]:
+    try:
+        return decode_value(pickled), None
+    except TaskNotPicklable as failure:
+        return None, failure
+
+
+def _start_failure(pickled: memoryview) -> tuple[str, str | None]:
+    """The traceback and the hint that a worker sends if it can't start."""
+    try:
+        error, hint = pickle.loads(pickled)
+    except Exception as failure:
+        raise FramingError(f"a failed start that can't be read: {failure!r}") from failure
+    return error, hint

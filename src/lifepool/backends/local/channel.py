@@ -12,7 +12,7 @@ import os
 import socket
 from typing import TYPE_CHECKING
 
-from lifepool._core.framing import Frame, FrameReader, FramingError, Kind, header
+from lifepool._core.framing import MAX_FRAME_BYTES, Frame, FrameReader, FramingError, Kind, header
 from lifepool.backends.local.worker.loop import TICKET
 
 if TYPE_CHECKING:
@@ -27,6 +27,9 @@ _JOIN_BYTES = 64 * 1024
 _READS_PER_TURN = 16
 _TICKETS_PER_READ = 4096
 
+_TASK = int(Kind.TASK)
+_TASK_STORED = int(Kind.TASK_STORED)
+
 
 class Channel:
     """One worker's connection.
@@ -35,6 +38,7 @@ class Channel:
         loop: The event loop that both sides of the callbacks run on.
         on_frame: Called with each frame. The payload is only valid during the call.
         on_end: Called once, when the worker's side is closed or talks nonsense; with the reason for the latter.
+        limit: A worker that announces more bytes than this in one frame talks nonsense.
     """
 
     def __init__(
@@ -42,6 +46,8 @@ class Channel:
         loop: asyncio.AbstractEventLoop,
         on_frame: Callable[[Frame], None],
         on_end: Callable[[str], None],
+        *,
+        limit: int = MAX_FRAME_BYTES,
     ) -> None:
         self._loop = loop
         self._on_frame = on_frame
@@ -52,7 +58,7 @@ class Channel:
         self._wire.setblocking(False)
         self._tickets.setblocking(False)
         os.set_blocking(self._control, False)
-        self._reader = FrameReader()
+        self._reader = FrameReader(limit)
         self._out: list[bytes | memoryview] = []
         self._tickets_out: list[int] = []
         self._holding = False  # within on_readable: write at its end
@@ -70,8 +76,9 @@ class Channel:
 
     def send(self, task: int, call: Call, *, urgent: bool) -> None:
         """Send a task and its ticket; ``urgent`` if the worker is waiting for it."""
-        head = header(Kind.TASK, call.size, task, len(call.function))
-        self._out += (head, call.function, call.arguments)
+        function, arguments = call.function, call.arguments
+        kind = _TASK if call.lease is None else _TASK_STORED
+        self._out += (header(kind, len(function) + len(arguments), task, len(function)), function, arguments)
         self._tickets_out.append(task)
         if self._holding:
             return

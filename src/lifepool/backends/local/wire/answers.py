@@ -1,30 +1,62 @@
-"""Values on the wire: what functions return. (What they raise: ``lifepool.carrying``.)."""
+"""Answers on the wire: what functions return, and what they raise (that is made by ``lifepool.carrying``)."""
 
 from __future__ import annotations
 
 import pickle
+from typing import TYPE_CHECKING
 
+from lifepool._core.framing import Kind
 from lifepool.backends.local.wire.diagnosis import explain
+from lifepool.backends.local.wire.sink import TooLarge, dump
+from lifepool.carrying import encode_error
 from lifepool.errors import PayloadTooLarge, TaskNotPicklable
 
-PROTOCOL = 5
+if TYPE_CHECKING:
+    from lifepool.backends.local.wire.arena import ResultWriter
+
+#: Room that an exception has beyond ``max_payload``, for its traceback: no limit is too small to say what is wrong.
+ENVELOPE_BYTES = 256 * 1024
 
 
 def encode_value(value: object, max_payload: int) -> bytes:
-    """Pickle what a function returned.
+    """Pickle a value.
+
+    Raises:
+        TaskNotPicklable: Naming the part that can't be pickled.
+        PayloadTooLarge: If it is above the limit.
+    """
+    return encode_result(value, max_payload, None)[1]
+
+
+def encode_result(value: object, max_payload: int, shared: ResultWriter | None) -> tuple[Kind, bytes]:
+    """Pickle what a function returned, into shared memory if it is big.
+
+    Returns:
+        The frame's kind and its content.
 
     Raises:
         TaskNotPicklable: Naming the part that can't be pickled.
         PayloadTooLarge: If it is above the limit.
     """
     try:
-        pickled = pickle.dumps(value, PROTOCOL)
+        pickled = dump(value, (value,), shared, max_payload)
+    except TooLarge as error:
+        raise PayloadTooLarge("result", error.size, max_payload) from None
     except Exception as error:
         path, reason = explain(value, "result", error)
         raise TaskNotPicklable("result", path, reason) from None
-    if len(pickled) > max_payload:
-        raise PayloadTooLarge("result", len(pickled), max_payload)
-    return pickled
+    if isinstance(pickled, bytes):
+        return Kind.RESULT, pickled
+    assert shared is not None  # noqa: S101 - or it would not be there
+    return Kind.RESULT_STORED, shared.hand_over(pickled)
+
+
+def encode_failure(error: BaseException, max_payload: int) -> bytes:
+    """Pickle what a function raised or, if that is above the limit, that it is."""
+    body = encode_error(error)
+    if len(body) > max_payload + ENVELOPE_BYTES:
+        body = encode_error(PayloadTooLarge("result", len(body), max_payload).with_traceback(error.__traceback__))
+    return body
 
 
 def decode_value(payload: memoryview) -> object:

@@ -11,6 +11,7 @@ from types import BuiltinFunctionType, FunctionType, ModuleType, NoneType
 from typing import TYPE_CHECKING, Any
 
 from lifepool.backends.local.wire.diagnosis import explain
+from lifepool.backends.local.wire.sink import PROTOCOL, TooLarge, dump
 from lifepool.errors import PayloadTooLarge, TaskNotPicklable
 from lifepool.naming import name_of
 from lifepool.reference import Reference
@@ -18,7 +19,7 @@ from lifepool.reference import Reference
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-PROTOCOL = 5
+    from lifepool.backends.local.wire.arena import Arguments, Lease, Location
 
 #: Functions remembered on either side; past it the table starts anew. Far above what a service calls.
 FUNCTIONS_KEPT = 1024
@@ -39,17 +40,19 @@ class Call:
     Attributes:
         name: The function's qualified name.
         function: The pickled function.
-        arguments: The pickled tuple of arguments.
+        arguments: The pickled tuple of arguments, or where in shared memory it is.
+        lease: Holds them there, or None. Who has sent the call keeps it until nobody can read them any more.
         size: Bytes of both.
     """
 
-    __slots__ = ("arguments", "function", "name", "size")
+    __slots__ = ("arguments", "function", "lease", "name", "size")
 
-    def __init__(self, name: str, function: bytes, arguments: bytes) -> None:
+    def __init__(self, name: str, function: bytes, arguments: bytes, lease: Lease | None = None) -> None:
         self.name = name
         self.function = function
         self.arguments = arguments
-        self.size = len(function) + len(arguments)
+        self.lease = lease
+        self.size = len(function) + (len(arguments) if lease is None else lease.stored.size)
 
 
 class CallEncoder:
@@ -57,10 +60,12 @@ class CallEncoder:
 
     Args:
         max_payload: Calls above this many bytes are refused.
+        shared: Where big arguments go; None sends them like all others.
     """
 
-    def __init__(self, max_payload: int) -> None:
+    def __init__(self, max_payload: int, shared: Arguments | None = None) -> None:
         self._max_payload = max_payload
+        self._shared = shared
         self._known: dict[object, tuple[str, bytes]] = {}
 
     def encode(self, fn: Callable[..., Any], args: tuple[Any, ...]) -> Call:
@@ -72,14 +77,17 @@ class CallEncoder:
         """
         name, function = self._function(fn)
         try:
-            arguments = pickle.dumps(args, PROTOCOL)
+            pickled = dump(args, args, self._shared, self._max_payload - len(function))
+        except TooLarge as error:
+            raise PayloadTooLarge("arguments", len(function) + error.size, self._max_payload) from None
         except Exception as error:
             path, reason = explain(args, "args", error)
             raise TaskNotPicklable("arguments", path, reason) from error
-        call = Call(name, function, arguments)
-        if call.size > self._max_payload:
-            raise PayloadTooLarge("arguments", call.size, self._max_payload)
-        return call
+        if isinstance(pickled, bytes):
+            return Call(name, function, pickled)
+        assert self._shared is not None  # noqa: S101 - or it would not be there
+        lease = self._shared.lend(pickled)
+        return Call(name, function, lease.location(), lease)
 
     def _function(self, fn: Callable[..., Any]) -> tuple[str, bytes]:
         try:
@@ -102,13 +110,25 @@ class CallEncoder:
 
 
 class CallDecoder:
-    """Unpickles calls on the worker's side."""
+    """Unpickles calls on the worker's side.
 
-    def __init__(self) -> None:
+    Args:
+        shared: Where big arguments are.
+    """
+
+    def __init__(self, shared: Location | None = None) -> None:
+        self._shared = shared
         self._known: dict[bytes, Callable[..., Any]] = {}
 
-    def decode(self, payload: memoryview, function_length: int) -> tuple[Callable[..., Any], tuple[Any, ...]]:
+    def decode(
+        self, payload: memoryview, function_length: int, *, stored: bool = False
+    ) -> tuple[Callable[..., Any], tuple[Any, ...]]:
         """The function and its arguments.
+
+        Args:
+            payload: What the frame holds.
+            function_length: How much of it is the function.
+            stored: Whether the rest tells where the arguments are, rather than being them.
 
         Raises:
             TaskNotPicklable: If this process can't rebuild them.
@@ -123,7 +143,11 @@ class CallDecoder:
                     if len(self._known) >= FUNCTIONS_KEPT:
                         self._known.clear()
                     self._known[pickled] = fn
-            return fn, pickle.loads(payload[function_length:])
+            if not stored:
+                return fn, pickle.loads(payload[function_length:])
+            assert self._shared is not None  # noqa: S101 - the server has told us where it is
+            with self._shared.part(payload[function_length:]) as arguments:
+                return fn, pickle.loads(arguments)
         except Exception as error:
             raise TaskNotPicklable(
                 "arguments", "the call", f"the worker could not rebuild it: {type(error).__name__}: {error}"

@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import faulthandler
 import importlib
+import mmap
+import os
 import pickle
 import signal
 import socket
@@ -13,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from lifepool import _inside
 from lifepool._core.framing import Kind, header
+from lifepool.backends.local.wire.arena import Location, ResultWriter
 from lifepool.backends.local.worker.lifeline import tie_to_server
 from lifepool.backends.local.worker.limits import limit_memory
 from lifepool.backends.local.worker.loop import Worker
@@ -22,7 +25,9 @@ if TYPE_CHECKING:
     from lifepool.backends.local.wire.startup import WorkerSpec
 
 
-def run_worker(spec: WorkerSpec, wire_fd: int, tickets_fd: int, control_fd: int) -> None:
+def run_worker(
+    spec: WorkerSpec, wire_fd: int, tickets_fd: int, control_fd: int, arguments_fd: int = -1, results_fd: int = -1
+) -> None:
     """The whole life of a worker; the target of its process.
 
     Args:
@@ -30,13 +35,16 @@ def run_worker(spec: WorkerSpec, wire_fd: int, tickets_fd: int, control_fd: int)
         wire_fd: The socket for tasks and answers.
         tickets_fd: The socket for tickets.
         control_fd: The pipe that says which task an interrupt is meant for.
+        arguments_fd: The file where big arguments are; negative if there is none.
+        results_fd: The file for big results; negative if there is none.
     """
     _inside.is_worker = True
     tie_to_server()
     _calm_signals()
     wire = socket.socket(fileno=wire_fd)
     tickets = socket.socket(fileno=tickets_fd)
-    worker = Worker(wire, tickets, control_fd, spec)
+    results = ResultWriter(results_fd) if results_fd >= 0 else None
+    worker = Worker(wire, tickets, control_fd, spec, _mapped(arguments_fd), results)
     failure = _prepare(spec)
     if failure is not None:
         body = pickle.dumps(failure)
@@ -46,6 +54,15 @@ def run_worker(spec: WorkerSpec, wire_fd: int, tickets_fd: int, control_fd: int)
     with contextlib.suppress(ConnectionError):  # the server is gone: so are we
         wire.sendall(header(Kind.READY, 0))
         worker.serve()
+
+
+def _mapped(arguments_fd: int) -> Location | None:
+    if arguments_fd < 0:
+        return None
+    try:
+        return Location(mmap.mmap(arguments_fd, 0, prot=mmap.PROT_READ))
+    finally:
+        os.close(arguments_fd)
 
 
 def _calm_signals() -> None:

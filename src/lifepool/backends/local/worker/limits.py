@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import contextlib
-import os
+import re
 import resource
 import sys
 
-_PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
+_OWN_RESIDENT = re.compile(rb"^Rss(?:Anon|File):\s+(\d+) kB$", re.MULTILINE)
 
 
 def limit_memory(data_bytes: int | None) -> None:
@@ -24,10 +24,14 @@ def limit_memory(data_bytes: int | None) -> None:
 
 
 def resident_bytes() -> int:
-    """The memory that this process really occupies, in bytes; on macOS the most it ever did."""
+    """The memory that this process itself occupies, in bytes; on macOS the most it ever did.
+
+    Shared memory is left out: what a worker has read of big arguments belongs to the pool, and is given back by it.
+    """
     try:
-        with open("/proc/self/statm", "rb") as statm:
-            return int(statm.read().split()[1]) * _PAGE_BYTES
+        with open("/proc/self/status", "rb") as status:
+            fields = status.read()
+        return sum(int(kib) * 1024 for kib in _OWN_RESIDENT.findall(fields))
     except OSError:
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         return peak if sys.platform == "darwin" else peak * 1024

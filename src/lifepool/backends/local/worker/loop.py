@@ -26,14 +26,14 @@ from typing import TYPE_CHECKING
 
 from lifepool import _inside
 from lifepool._core.framing import Frame, FrameReader, Kind, header
-from lifepool.backends.local.wire.answers import encode_value
+from lifepool.backends.local.wire.answers import encode_failure, encode_result, encode_value
 from lifepool.backends.local.wire.calls import CallDecoder
 from lifepool.backends.local.worker.limits import resident_bytes
-from lifepool.carrying import encode_error
 
 if TYPE_CHECKING:
     import socket
 
+    from lifepool.backends.local.wire.arena import Location, ResultWriter
     from lifepool.backends.local.wire.startup import WorkerSpec
 
 #: Sent to break off a task. Tasks may use any other signal.
@@ -46,6 +46,7 @@ PROGRESS_EVERY_S = 0.01
 _JOIN_BYTES = 64 * 1024
 
 _NO_TASK = 0
+_TASK_STORED = int(Kind.TASK_STORED)
 
 
 class TaskInterrupted(BaseException):
@@ -60,16 +61,34 @@ class ServerGone(ConnectionError):
 
 
 class Worker:
-    """Serves tasks until its ticket stream ends."""
+    """Serves tasks until its ticket stream ends.
 
-    def __init__(self, wire: socket.socket, tickets: socket.socket, control: int, spec: WorkerSpec) -> None:
+    Args:
+        wire: The socket for tasks and answers.
+        tickets: The socket for tickets.
+        control: The pipe that says which task an interrupt is meant for.
+        spec: What it is to be.
+        arguments: Where big arguments are.
+        results: Where big results go.
+    """
+
+    def __init__(
+        self,
+        wire: socket.socket,
+        tickets: socket.socket,
+        control: int,
+        spec: WorkerSpec,
+        arguments: Location | None = None,
+        results: ResultWriter | None = None,
+    ) -> None:
         self._wire = wire
         self._tickets = tickets
         self._control = control
         self._spec = spec
         self._reader = FrameReader()
         self._frames: deque[Frame] = deque()
-        self._decoder = CallDecoder()
+        self._decoder = CallDecoder(arguments)
+        self._results = results
         self._current = _NO_TASK
         self._pid = os.getpid()
         self._progress_at = 0.0
@@ -108,20 +127,20 @@ class Worker:
         started = time.perf_counter_ns()
         try:
             try:
-                fn, args = self._decoder.decode(frame.payload, frame.extra)
+                fn, args = self._decoder.decode(frame.payload, frame.extra, stored=frame.kind == _TASK_STORED)
                 started = time.perf_counter_ns()
                 self._current = task
                 value = fn(*args)
                 self._current = _NO_TASK
                 run_ns = time.perf_counter_ns() - started
-                kind, body = Kind.RESULT, encode_value(value, self._spec.max_payload)
+                kind, body = encode_result(value, self._spec.max_payload, self._results)
             except BaseException as error:
                 self._current = _NO_TASK
                 run_ns = time.perf_counter_ns() - started
-                kind, body = Kind.ERROR, encode_error(error)
+                kind, body = Kind.ERROR, encode_failure(error, self._spec.max_payload)
         except TaskInterrupted as error:  # it struck while the answer was being made
             run_ns = time.perf_counter_ns() - started
-            kind, body = Kind.ERROR, encode_error(error)
+            kind, body = Kind.ERROR, encode_failure(error, self._spec.max_payload)
         if os.getpid() != self._pid:
             os._exit(0)  # the task forked and let the child return: only the parent may answer
         self._answer(kind, task, run_ns, body)

@@ -1,0 +1,196 @@
+"""How a pickle becomes bytes, small or big: small ones as they are, big ones written straight into shared memory.
+
+A ``pickle.Pickler`` hands large ``bytes``, ``bytearray`` and protocol-5 buffers (numpy arrays, arrow tables) to its
+file's ``write`` as they are, without a copy of its own. With ``Sink`` as that file the only copy is the one into shared
+memory; that is why such buffers are kept in the stream rather than passed out of band, which would save nothing.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import pickle
+from itertools import islice
+from types import NoneType
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from lifepool._core.arena import Slot
+    from lifepool.backends.local.wire.arena import Store
+
+PROTOCOL = 5
+
+#: From this many bytes on shared memory is faster than the socket (experiments/big_payloads.py).
+BIG_BYTES = 64 * 1024
+
+#: Added to an estimate: what a pickle has beyond the data that was seen.
+_SLACK_BYTES = 4096
+#: First items of a container, and levels of containers, that an estimate looks at: enough for a chunk of ``map``.
+_ITEMS_SEEN = 8
+_LEVELS_SEEN = 3
+
+_COMMON = frozenset({int, float, bool, NoneType, tuple, list, dict})
+_SIZED = frozenset({bytes, bytearray, str})
+
+
+class NoRoom(Exception):
+    """Shared memory is full, or the system refuses to give more. The socket always works."""
+
+
+class TooLarge(Exception):
+    """The pickle is above the limit; ``size`` is what it has at least."""
+
+    def __init__(self, size: int) -> None:
+        self.size = size
+
+
+class Stored(NamedTuple):
+    """A pickle in shared memory: its slot, and its length in bytes."""
+
+    slot: Slot
+    size: int
+
+
+class Shelf(Protocol):
+    """Has a store, or has it no more.
+
+    Attributes:
+        expects_big: Something big came lately that did not look it: the next is looked at more closely.
+    """
+
+    expects_big: bool
+
+    def store(self) -> Store | None:
+        """Where to write the next pickle."""
+
+
+def dump(value: object, parts: tuple[object, ...], shelf: Shelf | None, limit: int) -> bytes | Stored:
+    """Pickle a value: into shared memory if it is big, else, or if there is no room, as bytes.
+
+    Args:
+        value: What to pickle.
+        parts: What it consists of: a glance at these tells whether it looks big.
+        shelf: Where big pickles go.
+        limit: Bytes above which it is refused.
+
+    Raises:
+        TooLarge: If it is above the limit. Writing stops there.
+        Exception: Whatever pickling raises.
+    """
+    if shelf is not None and parts:
+        size = _glance(parts, shelf)
+        if size >= BIG_BYTES and (store := shelf.store()) is not None:
+            with contextlib.suppress(NoRoom):
+                return _stream(value, size, store, limit)
+    data = pickle.dumps(value, PROTOCOL)
+    if len(data) > limit:
+        raise TooLarge(len(data))
+    if shelf is not None and len(data) >= BIG_BYTES and (store := shelf.store()) is not None:
+        shelf.expects_big = True
+        with contextlib.suppress(NoRoom):
+            return _put(data, store)
+    return data
+
+
+def _glance(parts: tuple[object, ...], shelf: Shelf) -> int:
+    """About how many bytes these have; on the path of every task, so without a look into containers if possible."""
+    if shelf.expects_big:
+        size = _estimate(parts, _LEVELS_SEEN)
+        shelf.expects_big = size >= BIG_BYTES
+        return size
+    size = 0
+    for part in parts:
+        kind = type(part)
+        if kind in _SIZED:
+            size += len(part)  # type: ignore[arg-type]
+        elif kind not in _COMMON:
+            size += _estimate_of(part, 0)
+    return size
+
+
+def _stream(value: object, size: int, store: Store, limit: int) -> Stored:
+    sink = Sink(store, min(size, limit) + _SLACK_BYTES, limit)
+    try:
+        pickle.Pickler(sink, PROTOCOL).dump(value)
+    except BaseException:
+        sink.abandon()
+        raise
+    return sink.finish()
+
+
+def _put(data: bytes, store: Store) -> Stored:
+    sink = Sink(store, len(data), len(data))
+    try:
+        sink.write(data)
+    except NoRoom:
+        sink.abandon()
+        raise
+    return sink.finish()
+
+
+def _estimate(parts: Iterable[Any], levels: int) -> int:
+    return sum([len(part) if type(part) in _SIZED else _estimate_of(part, levels - 1) for part in parts])
+
+
+def _estimate_of(value: Any, levels: int) -> int:
+    """About how many bytes a value has; 0 for what can't be told without walking through it."""
+    try:
+        if isinstance(value, (list, tuple)):
+            return _estimate(value[:_ITEMS_SEEN], levels) if levels else 0
+        if isinstance(value, dict):
+            return _estimate(islice(value.values(), _ITEMS_SEEN), levels) if levels else 0
+        size = getattr(value, "nbytes", 0)  # numpy, arrow, and what behaves like them
+        return size if type(size) is int else 0
+    except Exception:  # somebody's own class, and only an estimate
+        return 0
+
+
+class Sink:
+    """A file that writes into one slot of a store, which grows as needed.
+
+    Args:
+        store: Where to write.
+        estimate: Bytes to begin with.
+        limit: Bytes above which writing stops.
+
+    Raises:
+        NoRoom: If there is no slot of that size.
+    """
+
+    __slots__ = ("_limit", "_slot", "_store", "size")
+
+    def __init__(self, store: Store, estimate: int, limit: int) -> None:
+        self._store = store
+        self._limit = limit
+        self._slot = store.reserve(estimate)
+        self.size = 0
+
+    def write(self, data: Any) -> int:
+        """Append; what a ``pickle.Pickler`` calls.
+
+        Raises:
+            TooLarge: If it would be above the limit.
+            NoRoom: If there is no room for it.
+        """
+        if type(data) is pickle.PickleBuffer:
+            data = data.raw()
+        count = len(data)
+        size = self.size + count
+        if size > self._limit:
+            raise TooLarge(size)
+        slot = self._slot
+        if slot.start + size > slot.end:
+            slot = self._slot = self._store.grow(slot, self.size, size)
+        self._store.write(slot.start + self.size, data)
+        self.size = size
+        return count
+
+    def finish(self) -> Stored:
+        """What was written, in a slot no larger than it needs to be."""
+        self._store.arena.shrink(self._slot, self.size)
+        return Stored(self._slot, self.size)
+
+    def abandon(self) -> None:
+        """Give the slot and its memory back."""
+        self._store.discard(self._slot)

@@ -1,0 +1,65 @@
+"""Tasks with big payloads, and some that make trouble with them. Runs in workers."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import stat
+from pathlib import Path
+from typing import Any
+
+from lifepool._core.framing import Kind, header
+from lifepool.backends.local.wire.arena import LOCATION
+from tests import tasks
+
+
+def digest(data: Any) -> str:
+    return hashlib.blake2b(data).hexdigest()
+
+
+def write_digest(path: str, data: bytes) -> None:
+    Path(path).write_text(digest(data))
+
+
+def filled(count: int, byte: bytes = b"x") -> bytes:
+    return byte * count
+
+
+def hold_with(address: str, data: bytes) -> str:
+    tasks.hold(address)
+    return digest(data)
+
+
+def spoil_and_die_once(path: str, data: bytearray) -> str:
+    """Overwrites its argument; the second try must get it as it was."""
+    found = digest(data)
+    data[:] = bytes(len(data))
+    tasks.die_unless_tried_before(path)
+    return found
+
+
+def fork_and_answer(count: int) -> bytes:
+    """Both processes return from this, with different results."""
+    return filled(count, b"c" if os.fork() == 0 else b"p")
+
+
+def answer_with_location(offset: int, length: int) -> None:
+    """Claim, on every socket there is, to have put a result somewhere."""
+    body = LOCATION.pack(offset, length)
+    for fd in range(3, 256):
+        with contextlib.suppress(OSError):
+            if stat.S_ISSOCK(os.fstat(fd).st_mode):
+                os.write(fd, header(Kind.RESULT_STORED, len(body)) + body)
+
+
+class Poisoned:
+    """Big, and its pickle fails after the big part was written."""
+
+    def __init__(self, count: int) -> None:
+        self.data = bytes(count)
+        self.lock = tasks.Session()
+
+
+def make_poisoned(count: int) -> list[Any]:
+    return [bytes(count), Poisoned(count)]

@@ -1,0 +1,145 @@
+"""At the edges of what is allowed: sizes, memory, a very long queue, replacing workers while they are needed."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import os
+import pickle
+import signal
+import time
+from typing import TYPE_CHECKING
+
+import pytest
+
+from lifepool import PayloadTooLarge, Pool, WorkerLost
+from lifepool.backends.local.oom import OomWatch
+from tests import tasks
+from tests.engine.gates import Gate, until
+from tests.faults import deeds
+from tests.faults.inside import backend_of
+from tests.stress.footprint import Footprint
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+KIB, MIB = 1 << 10, 1 << 20
+
+
+def pickled_to(size: int) -> bytes:
+    """Bytes whose pickle has exactly this size; what pickle adds depends a little on it."""
+    for added in range(64):
+        value = bytes(size - added)
+        if len(pickle.dumps(value, 5)) == size:
+            return value
+    raise AssertionError(f"nothing has a pickle of {size} bytes")
+
+
+@pytest.mark.parametrize("limit", [4 * KIB, 100 * KIB, 5 * MIB])
+async def test_a_result_of_exactly_the_limit_arrives_and_one_byte_more_does_not(limit: int) -> None:
+    async with Pool(max_workers=1, max_payload=limit) as pool:
+        value = pickled_to(limit)
+        assert await pool.run(tasks.zeros, len(value)) == value
+        with pytest.raises(PayloadTooLarge) as caught:
+            await pool.run(tasks.zeros, len(value) + 1)
+        assert (caught.value.size, caught.value.limit) == (limit + 1, limit)
+        assert await pool.run(tasks.zeros, 0) == b""
+
+
+async def test_an_exception_above_the_limit_is_told_instead_of_sent() -> None:
+    async with Pool(max_workers=1, max_payload=64 * KIB) as pool:
+        pid = await pool.run(os.getpid)
+        with pytest.raises(PayloadTooLarge, match="result"):
+            await pool.run(deeds.raise_much, 8 * MIB)
+        assert await pool.run(os.getpid) == pid
+
+
+@pytest.mark.timeout(180)
+async def test_a_hundred_thousand_queued_tasks_fit_into_memory_and_are_all_answered(gate: Gate) -> None:
+    count = 100_000
+    async with Pool(max_workers=1, max_queue=count) as pool:
+        held = pool.submit(tasks.hold, gate.address)
+        visitor = await gate.arrival()
+        before = Footprint.settled().rss
+        handles = [pool.submit(tasks.double, number) for number in range(count)]
+        each = (Footprint.settled().rss - before) / count
+        assert pool.statistics().queued == count
+        assert each < 2 * KIB, f"a queued task takes {each:.0f} bytes"
+        visitor.let_through()
+        await held
+        assert await asyncio.gather(*handles) == list(range(0, 2 * count, 2))
+
+
+async def test_a_worker_above_its_memory_is_replaced_after_the_task_and_the_answer_counts() -> None:
+    async with Pool(max_workers=1, max_worker_memory=128 * MIB) as pool:
+        pid = await pool.run(deeds.keep, 150 * MIB)
+        assert await pool.run(os.getpid) != pid
+        await until(lambda: pool.statistics().restarts == {"max_worker_memory": 1})
+        assert pool.statistics().lost == 0
+
+
+async def test_an_allocation_past_the_hard_limit_is_an_error_in_the_task_alone() -> None:
+    async with Pool(max_workers=1, max_worker_memory=128 * MIB) as pool:
+        pid = await pool.run(os.getpid)
+        with pytest.raises(MemoryError):
+            await pool.run(deeds.allocate, 512 * MIB)
+        assert await pool.run(os.getpid) == pid
+
+
+async def test_workers_are_replaced_one_after_another_without_a_dip_in_capacity() -> None:
+    """At each answer, count the workers that can take tasks."""
+    workers, able, total = 2, [], []
+    async with Pool(max_workers=workers, max_tasks_per_worker=50) as pool:
+        left = itertools.repeat(None, 300)
+
+        async def client() -> None:
+            for _ in left:
+                await pool.run(time.sleep, 0.01)
+                now = pool.statistics().workers
+                able.append(now.get("ready", 0) + now.get("busy", 0))
+                total.append(sum(now.values()))
+
+        await asyncio.gather(*(client() for _ in range(4)))
+        assert pool.statistics().restarts["max_tasks_per_worker"] >= 4
+    full = sum(count >= workers for count in able) / len(able)
+    assert full > 0.9, f"full capacity at {full:.0%} of the answers"
+    assert max(total) <= 2 * workers
+
+
+@pytest.mark.parametrize("happened", [True, False])
+async def test_a_kill_by_the_kernel_for_memory_is_told_apart(happened: bool, gate: Gate, tmp_path: Path) -> None:
+    count = tmp_path / "vmstat"
+    count.write_text("nr_free_pages 1\noom_kill 7\n")
+    async with Pool(max_workers=1) as pool:
+        backend_of(pool)._oom = OomWatch(str(count))
+        handle = pool.submit(tasks.hold, gate.address)
+        visitor = await gate.arrival()
+        count.write_text(f"nr_free_pages 1\noom_kill {8 if happened else 7}\n")
+        os.kill(visitor.pid, signal.SIGKILL)
+        with pytest.raises(WorkerLost) as caught:
+            await handle
+        assert caught.value.oom_suspected is happened
+        assert ("max_worker_memory" in str(caught.value)) is happened
+        assert list(pool.statistics().restarts) == ["out of memory" if happened else "died"]
+
+
+@pytest.mark.parametrize("text", ["", "oom_kill\n", "oom_kill many\n", None])
+def test_a_kernel_that_does_not_count_its_victims_suspects_nothing(text: str | None, tmp_path: Path) -> None:
+    path = tmp_path / "vmstat"
+    if text is not None:
+        path.write_text(text)
+    assert not OomWatch(str(path)).happened()
+
+
+async def test_readiness_is_red_while_no_worker_comes_up_and_green_again(tmp_path: Path) -> None:
+    cause = tmp_path / "cause"
+    options = {"initializer": deeds.die_while_loading_if_told_to, "initargs": (str(cause),)}
+    async with Pool(max_workers=1, **options) as pool:  # type: ignore[arg-type]
+        assert pool.readiness().ready
+        pid = await pool.run(os.getpid)
+        cause.write_text("")
+        os.kill(pid, signal.SIGKILL)
+        await until(lambda: pool.readiness().reasons == ("crash-looping",))
+        cause.unlink()
+        await until(lambda: pool.readiness().ready)
+        assert await pool.run(tasks.double, 21) == 42
