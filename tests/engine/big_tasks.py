@@ -39,6 +39,10 @@ def spoil_and_die_once(path: str, data: bytearray) -> str:
     return found
 
 
+def die_with(_data: bytes) -> None:
+    os._exit(3)
+
+
 def fork_and_answer(count: int) -> bytes:
     """Both processes return from this, with different results."""
     return filled(count, b"c" if os.fork() == 0 else b"p")

@@ -184,24 +184,27 @@ class LocalBackend:
         )
         with contextlib.suppress(OSError):
             member.results = ResultReader(RESULTS_ROOM * self._max_payload)
-        launch = self._loop.run_in_executor(self._starter, self._launch, member, channel)
+        launch = self._loop.run_in_executor(self._starter, self._launch, member, channel, self._spec(worker))
         launch.add_done_callback(lambda done: self._on_launched(member, done))
 
-    def _launch(self, member: _Member, channel: Channel) -> WorkerProcess:
-        """Runs in the starter thread."""
-        if member.doomed:  # while it waited for its turn: a new template might hang like the one before
-            raise ChildProcessError("it was given up before it was started")
-        ends = (channel.worker_wire.fileno(), channel.worker_tickets.fileno(), channel.worker_control)
-        spec = WorkerSpec(
-            number=member.number,
+    def _spec(self, worker: int) -> WorkerSpec:
+        return WorkerSpec(
+            number=worker,
             initializer=self._pickled_initializer,
             preload=self._preload,
             main_name=self._main_name,
             main_path=self._main_path,
+            functions=self._encoder.known_functions(),
             max_payload=self._max_payload,
             memory_limit=self._max_worker_memory and 2 * self._max_worker_memory,
             measure_memory=self._max_worker_memory is not None,
         )
+
+    def _launch(self, member: _Member, channel: Channel, spec: WorkerSpec) -> WorkerProcess:
+        """Runs in the starter thread."""
+        if member.doomed:  # while it waited for its turn: a new template might hang like the one before
+            raise ChildProcessError("it was given up before it was started")
+        ends = (channel.worker_wire.fileno(), channel.worker_tickets.fileno(), channel.worker_control)
         process = WorkerProcess(
             self._template,
             run_worker,
@@ -302,6 +305,7 @@ class LocalBackend:
 
     def _forget(self, member: _Member) -> None:
         self._members.pop(member.number, None)
+        member.reading.clear()
         if member.channel is not None:
             member.channel.close()
         if member.results is not None:

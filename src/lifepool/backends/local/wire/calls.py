@@ -6,6 +6,7 @@ task is the arguments. (Apart, because one pickle of both would have to be made 
 
 from __future__ import annotations
 
+import contextlib
 import pickle
 from types import BuiltinFunctionType, FunctionType, ModuleType, NoneType
 from typing import TYPE_CHECKING, Any
@@ -23,6 +24,9 @@ if TYPE_CHECKING:
 
 #: Functions remembered on either side; past it the table starts anew. Far above what a service calls.
 FUNCTIONS_KEPT = 1024
+
+#: So many of them, the newest, are imported by a new worker before it is ready.
+PRIMED = 64
 
 #: Types pickled by reference: the same object always gives the same few bytes.
 _BY_REFERENCE = (FunctionType, BuiltinFunctionType, Reference, type)
@@ -67,6 +71,10 @@ class CallEncoder:
         self._max_payload = max_payload
         self._shared = shared
         self._known: dict[object, tuple[str, bytes]] = {}
+
+    def known_functions(self) -> tuple[bytes, ...]:
+        """The functions called so far, pickled: what a new worker will soon be asked for."""
+        return tuple(pickled for _, pickled in self._known.values())[-PRIMED:]
 
     def encode(self, fn: Callable[..., Any], args: tuple[Any, ...]) -> Call:
         """Pickle a call.
@@ -119,6 +127,12 @@ class CallDecoder:
     def __init__(self, shared: Location | None = None) -> None:
         self._shared = shared
         self._known: dict[bytes, Callable[..., Any]] = {}
+
+    def prime(self, functions: tuple[bytes, ...]) -> None:
+        """Import functions before they are called. One that can't be is reported by the first task that calls it."""
+        for pickled in functions:
+            with contextlib.suppress(Exception):
+                self._known[pickled] = pickle.loads(pickled)
 
     def decode(
         self, payload: memoryview, function_length: int, *, stored: bool = False

@@ -18,6 +18,7 @@ class WorkerSpec:
         preload: Modules to have imported; the template has them already, unless they failed.
         main_name: The name under which to import ``__main__``, if it was run with ``python -m``.
         main_path: The file from which to import ``__main__``, if it is a script.
+        functions: Pickled functions that were called before: imported now, so that no task has to wait for that.
         max_payload: Results above this many bytes are refused.
         memory_limit: Bytes of address space beyond which allocations fail with MemoryError, or None.
         measure_memory: Whether to report the resident memory after each task.
@@ -28,6 +29,7 @@ class WorkerSpec:
     preload: tuple[str, ...]
     main_name: str | None
     main_path: str | None
+    functions: tuple[bytes, ...]
     max_payload: int
     memory_limit: int | None
     measure_memory: bool

@@ -50,6 +50,7 @@ def run_worker(
         body = pickle.dumps(failure)
         wire.sendall(header(Kind.START_FAILED, len(body)) + body)
         return
+    worker.prime(spec.functions)
     worker.install_interrupt()
     with contextlib.suppress(ConnectionError):  # the server is gone: so are we
         wire.sendall(header(Kind.READY, 0))

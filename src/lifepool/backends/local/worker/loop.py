@@ -96,6 +96,10 @@ class Worker:
         os.set_blocking(control, False)
         _inside.progress_sink = self._report_progress
 
+    def prime(self, functions: tuple[bytes, ...]) -> None:
+        """Import what will be called, before there is a task that would wait for it."""
+        self._decoder.prime(functions)
+
     def install_interrupt(self) -> None:
         """Make this process listen to ``INTERRUPT``."""
         signal.signal(INTERRUPT, self._on_interrupt)
