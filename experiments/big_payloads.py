@@ -6,6 +6,7 @@ Run from the root of the checkout: ``python -m experiments.big_payloads``. It ta
    map, or by ``pwrite``, where the file has memory already and where it has none.
 2. Round trips through a pool with and without shared memory: from which size on is it faster?
 3. How late the loop's timers are while a payload is echoed again and again.
+4. The same for the copies alone: on the loop, and in a thread by system calls, which let go of the interpreter.
 """
 
 # ruff: noqa: T201 - an experiment prints its tables
@@ -26,7 +27,7 @@ from lifepool import Pool
 from lifepool.backends.local.wire import sink
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Awaitable, Callable
 
 KIB, MIB = 1 << 10, 1 << 20
 ROOM = 1 << 30
@@ -46,6 +47,7 @@ class Plain:
         self._at = 0
 
     def write(self, data: Any) -> int:
+        """Append."""
         self._put(self._at, data)
         self._at += len(data)
         return len(data)
@@ -98,6 +100,7 @@ def set_threshold(size: int) -> None:
 
 
 async def one_round(pool: Pool, size: int) -> float:
+    """The median round trip in microseconds."""
     value = os.urandom(size)
     samples = []
     for _ in range(CALLS):
@@ -128,8 +131,8 @@ async def show_threshold() -> None:
             print(f"{size // KIB:>13,} KiB {sent:>14,.0f} {stored:>16,.0f} {middle:>10.2f} ({low:.2f}-{high:.2f})")
 
 
-async def late_ticks(pool: Pool, value: bytes) -> list[float]:
-    """Milliseconds by which each tick was late while the value was echoed."""
+async def late_ticks(action: Callable[[], Awaitable[object]]) -> list[float]:
+    """Milliseconds by which each tick was late while this was done a few times."""
     lags: list[float] = []
     done = asyncio.Event()
 
@@ -141,7 +144,8 @@ async def late_ticks(pool: Pool, value: bytes) -> list[float]:
 
     ticking = asyncio.create_task(tick())
     for _ in range(LAG_CALLS):
-        await pool.run(echo, value)
+        await action()
+        await asyncio.sleep(TICK_S)  # also if it never waits
     done.set()
     await ticking
     return sorted(lags)
@@ -150,27 +154,64 @@ async def late_ticks(pool: Pool, value: bytes) -> list[float]:
 async def show_lag() -> None:
     """Part 3."""
     print("\nechoed         loop's lag, ms:  socket median, p99, longest      shared memory median, p99, longest")
-    async with Pool(max_workers=1, initializer=set_threshold, initargs=(sys.maxsize,)) as by_socket:
-        async with Pool(max_workers=1) as by_memory:
-            for size in (MIB, 16 * MIB, 64 * MIB):
-                row = ""
-                for pool, threshold in ((by_socket, sys.maxsize), (by_memory, 64 * KIB)):
-                    set_threshold(threshold)
-                    value = os.urandom(size)
-                    await pool.run(echo, value)
-                    lags = await late_ticks(pool, value)
-                    median, p99, most = lags[len(lags) // 2], lags[int(len(lags) * 0.99)], lags[-1]
-                    row += f"{median:>16.2f} {p99:>8.1f} {most:>8.1f}"
-                print(f"{size // KIB:>9,} KiB {row}")
+    async with (
+        Pool(max_workers=1, initializer=set_threshold, initargs=(sys.maxsize,)) as by_socket,
+        Pool(max_workers=1) as by_memory,
+    ):
+        for size in (MIB, 16 * MIB, 64 * MIB):
+            row = ""
+            for pool, threshold in ((by_socket, sys.maxsize), (by_memory, 64 * KIB)):
+                set_threshold(threshold)
+                value = os.urandom(size)
+                await pool.run(echo, value)
+                row += shown(await late_ticks(lambda: pool.run(echo, value)))  # noqa: B023 - called at once
+            print(f"{size // KIB:>9,} KiB {row}")
+
+
+async def show_lag_of_copies() -> None:
+    """Part 4."""
+    print("\none copy of 64 MiB       loop's lag, ms:   median, p99, longest          us a copy")
+    fd = os.memfd_create("experiment")
+    os.ftruncate(fd, ROOM)
+    memory = mmap.mmap(fd, ROOM)
+    size = 64 * MIB
+    data = os.urandom(size)
+    os.pwrite(fd, data, 0)
+
+    async def write_here() -> None:
+        memory[:size] = data
+
+    async def read_here() -> None:
+        memory[:size]
+
+    for name, copy in (
+        ("in, on the loop", write_here),
+        ("in, pwrite in a thread", lambda: asyncio.to_thread(os.pwrite, fd, data, 0)),
+        ("out, on the loop", read_here),
+        ("out, pread in a thread", lambda: asyncio.to_thread(os.pread, fd, size, 0)),
+    ):
+        await copy()
+        started = perf_counter()
+        lags = await late_ticks(copy)
+        spent = (perf_counter() - started) / LAG_CALLS * 1e6
+        print(f"{name:<24} {shown(lags)} {spent:>18,.0f}")
+    memory.close()
+    os.close(fd)
+
+
+def shown(lags: list[float]) -> str:
+    """The median, the 99th percentile and the longest."""
+    return f"{lags[len(lags) // 2]:>16.2f} {lags[int(len(lags) * 0.99)]:>8.1f} {lags[-1]:>8.1f}"
 
 
 def main() -> None:
-    """Print all three tables."""
+    """Print all tables."""
     print("into shared memory, us:   dumps, copy     into map        pwrite     map, cold  pwrite, cold")
     for size in (64 * KIB, MIB, 16 * MIB, 64 * MIB):
         show_ways(size)
     asyncio.run(show_threshold())
     asyncio.run(show_lag())
+    asyncio.run(show_lag_of_copies())
 
 
 if __name__ == "__main__":

@@ -32,9 +32,7 @@ FOUR_CPUS = CpuBudget(
 )
 
 
-def config(
-    explicit: Mapping[str, object] | None = None, environ: Mapping[str, str] | None = None
-) -> PoolConfig:
+def config(explicit: Mapping[str, object] | None = None, environ: Mapping[str, str] | None = None) -> PoolConfig:
     return resolve(explicit or {}, environ or {}, budget=lambda environ: FOUR_CPUS)
 
 
@@ -111,9 +109,7 @@ def test_every_setting_can_be_given_in_code(name: str, value: object, expected: 
 
 
 @pytest.mark.parametrize(("name", "text", "expected"), FROM_ENVIRONMENT)
-def test_every_setting_can_be_given_in_the_environment(
-    name: str, text: str, expected: object
-) -> None:
+def test_every_setting_can_be_given_in_the_environment(name: str, text: str, expected: object) -> None:
     found = getattr(config(environ={f"LIFEPOOL_{name.upper()}": text}), name)
 
     assert found == expected
@@ -370,9 +366,7 @@ def test_a_misspelled_variable_is_ignored_with_a_warning_that_names_the_right_on
         found = config(environ={variable: "7"})
 
     assert found == config()
-    assert caplog.messages == [
-        f"{variable} is not a setting of lifepool and is ignored: did you mean {meant}?"
-    ]
+    assert caplog.messages == [f"{variable} is not a setting of lifepool and is ignored: did you mean {meant}?"]
 
 
 def test_a_variable_unlike_any_setting_is_ignored_in_silence(
@@ -398,9 +392,7 @@ def test_a_configuration_cannot_be_changed() -> None:
 
 
 def test_a_configuration_shows_no_secret() -> None:
-    found = config(
-        {"backend": "celery+redis://:hunter2@host", "initializer": print, "initargs": ["hunter2"]}
-    )
+    found = config({"backend": "celery+redis://:hunter2@host", "initializer": print, "initargs": ["hunter2"]})
 
     assert "hunter2" not in repr(found)
 

@@ -113,9 +113,7 @@ TREES = {
             CGROUP2,
             **{
                 "sys/fs/cgroup/kubepods.slice/kubepods-pod7.slice/cpu.max": "250000 100000\n",
-                "sys/fs/cgroup/kubepods.slice/kubepods-pod7.slice/cri-1.scope/cpu.max": (
-                    "500000 100000\n"
-                ),
+                "sys/fs/cgroup/kubepods.slice/kubepods-pod7.slice/cri-1.scope/cpu.max": ("500000 100000\n"),
             },
         ),
         2.5,
@@ -275,9 +273,7 @@ def test_one_worker_where_the_system_cannot_count(monkeypatch: pytest.MonkeyPatc
     assert cpu_budget(environ={}, argv=[]).workers == 1
 
 
-def test_every_cpu_counts_where_the_system_knows_no_affinity(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
+def test_every_cpu_counts_where_the_system_knows_no_affinity(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.delattr(os, "sched_getaffinity", raising=False)
     monkeypatch.delattr(os, "process_cpu_count", raising=False)
 

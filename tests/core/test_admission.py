@@ -3,6 +3,7 @@ from __future__ import annotations
 import pytest
 
 from lifepool._core.events import WorkerExited
+from lifepool._core.policy import CAUTION
 from lifepool.errors import PoolClosed, QueueFull, WorkerStartError
 from tests.core.script import Script, running
 
@@ -91,11 +92,28 @@ def test_a_task_that_could_not_be_in_time_is_refused_at_once() -> None:
     pool = full_queue(4, max_queue=10)
     pool.scheduler.run_times.learn("f", 1.0)
     refusal = refused(pool, timeout=3.0)
-    assert "predicted wait of 4 s is longer than the timeout of 3 s" in str(refusal)
-    assert refusal.retry_after == 1.0
-    assert refused(pool, timeout=3.99).retry_after == 0.05
-    assert pool.scheduler.refusal(4.0) is None
+    assert "with a predicted wait of 4 s the timeout of 3 s would pass" in str(refusal)
+    assert refusal.retry_after == CAUTION * 4 - 3
+    assert refused(pool, timeout=CAUTION * 4 - 0.01).retry_after == 0.05
+    assert pool.scheduler.refusal(CAUTION * 4) is None
     assert pool.scheduler.refusal(None) is None
+
+
+def test_the_time_that_the_task_itself_takes_counts_if_it_is_known() -> None:
+    pool = full_queue(4, max_queue=10)
+    pool.scheduler.run_times.learn("f", 1.0)
+    assert pool.scheduler.refusal(CAUTION * 5, name="f") is None
+    refusal = pool.scheduler.refusal(CAUTION * 5 - 1, name="f")
+    assert isinstance(refusal, QueueFull)
+    assert refusal.retry_after == 1.0
+    assert pool.scheduler.refusal(CAUTION * 5 - 1, name="never seen") is None
+
+
+def test_as_long_as_nobody_waits_no_estimate_refuses_anybody() -> None:
+    """A wrong estimate would never be put right if nothing were let in."""
+    pool = full_queue(0)
+    pool.scheduler.run_times.learn("f", 100.0)
+    assert pool.scheduler.refusal(0.001, name="f") is None
 
 
 def test_the_more_slots_the_shorter_the_predicted_wait() -> None:
@@ -103,7 +121,7 @@ def test_the_more_slots_the_shorter_the_predicted_wait() -> None:
     for task in range(8):
         pool.submit(task)
     pool.scheduler.run_times.learn("f", 1.0)
-    assert refused(pool, timeout=0.5).retry_after == 0.5
+    assert refused(pool, timeout=0.5).retry_after == CAUTION - 0.5
 
 
 def test_a_tenant_gets_its_share_of_the_queue_and_the_others_theirs() -> None:

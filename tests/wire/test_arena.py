@@ -281,6 +281,20 @@ def test_the_memory_of_results_is_given_back_and_written_anew(results: ResultRea
         assert memory_of(results.writing_fd) <= GRAIN
 
 
+def test_memory_that_was_given_back_is_asked_for_again_and_not_just_written_to(
+    results: ResultReader, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    writer = ResultWriter(results.writing_fd)
+    read_result(results, *encode_result(b"1" * MIB, LIMIT, writer))
+    results.trim()
+
+    def refuse(*_: object) -> int:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "pwrite", refuse)
+    assert encode_result(b"2" * MIB, LIMIT, writer)[0] is Kind.RESULT
+
+
 def test_a_result_above_the_limit_is_refused_and_leaves_nothing(results: ResultReader) -> None:
     writer = ResultWriter(results.writing_fd)
     with pytest.raises(PayloadTooLarge):

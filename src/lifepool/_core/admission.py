@@ -37,13 +37,16 @@ class Door:
         self._supervisor = supervisor
         self._run_times = run_times
 
-    def refusal(self, state: PoolState, timeout: float | None, fair_key: str | None) -> PoolError | None:
+    def refusal(
+        self, state: PoolState, timeout: float | None, fair_key: str | None, name: str | None
+    ) -> PoolError | None:
         """Why a task would be turned away now, or None.
 
         Args:
             state: The pool's state.
             timeout: The task's timeout in seconds, or None.
             fair_key: The task's key for fairness, or None.
+            name: The function's name, if its run time may be known.
         """
         if state is not PoolState.RUNNING and state is not PoolState.STARTING:
             return _closed(state)
@@ -56,11 +59,19 @@ class Door:
             return self._full(f"the queue is full ({queued} tasks wait)")
         if fair_key is not None and self._has_its_share(fair_key):
             return self._full(f"{fair_key!r} has its share of the queue already")
-        wait = self._predicted_wait(queued)
-        if timeout is not None and wait > timeout:
-            reason = f"the predicted wait of {wait:.3g} s is longer than the timeout of {timeout:g} s"
-            return QueueFull(reason, retry_after=max(_LEAST_RETRY_S, wait - timeout))
+        if timeout is not None and queued:
+            return self._hopeless(queued, timeout, name)
         return None
+
+    def _hopeless(self, queued: int, timeout: float, name: str | None) -> QueueFull | None:
+        """A refusal if the answer would probably come too late: then the work would be done for nobody."""
+        wait = self._predicted_wait(queued)
+        run = (name and self._run_times.estimate(name)) or 0.0
+        missing = policy.CAUTION * (wait + run) - timeout
+        if missing <= 0:
+            return None
+        reason = f"with a predicted wait of {wait:.3g} s the timeout of {timeout:g} s would pass"
+        return QueueFull(reason, retry_after=max(_LEAST_RETRY_S, missing))
 
     def _full(self, reason: str) -> QueueFull:
         # When half the queue has drained there is room for more than one.

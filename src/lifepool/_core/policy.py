@@ -32,6 +32,10 @@ RESTART_FIRST_S, RESTART_LAST_S = 0.1, 5.0
 #: So many failed starts in a row, with no worker left, mean a crash loop: waiting tasks are told, new ones refused.
 CRASH_LOOP_STARTS = 3
 
+#: A task is let in if this many times its predicted wait and run time fit into its timeout. Estimates are right on
+#: average; of a queue filled to the brim, half would be late, and the workers busy with what nobody waits for any more.
+CAUTION = 1.25
+
 #: Backoff of a task's retries, doubling, in seconds; half of it is jitter so that tasks lost together part ways.
 RETRY_FIRST_S, RETRY_LAST_S = 0.05, 2.0
 

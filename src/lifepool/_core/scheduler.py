@@ -136,9 +136,9 @@ class Scheduler:
             out.append(do.SetTimer(earliest))
         return out
 
-    def refusal(self, timeout: float | None, fair_key: str | None = None) -> PoolError | None:
+    def refusal(self, timeout: float | None, fair_key: str | None = None, name: str | None = None) -> PoolError | None:
         """Why a task would be turned away now, or None; see ``Door.refusal``."""
-        return self._door.refusal(self.state, timeout, fair_key)
+        return self._door.refusal(self.state, timeout, fair_key, name)
 
     @property
     def tally(self) -> Tally:

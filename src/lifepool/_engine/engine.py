@@ -22,6 +22,7 @@ from lifepool._core.states import PoolState, TaskState
 from lifepool._engine.handle import TaskHandle
 from lifepool._engine.snapshot import snapshot
 from lifepool.errors import InternalError, PoolClosed, PoolError, QueueFull, WorkerStartError
+from lifepool.naming import name_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -145,7 +146,9 @@ class Engine:
             TaskNotPicklable: If the call can't be sent.
             PayloadTooLarge: If it is too large.
         """
-        refusal = self._broken or self._scheduler.refusal(options.timeout, options.fair_key)
+        timeout = options.timeout
+        name = None if timeout is None else name_of(fn)
+        refusal = self._broken or self._scheduler.refusal(timeout, options.fair_key, name)
         if refusal is not None:
             if isinstance(refusal, QueueFull):
                 self.feed(on.SubmissionRefused())
