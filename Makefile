@@ -7,7 +7,7 @@ PORT = 8000
 WORKERS = 1
 MINUTES = 20
 ARGS =                   # more arguments for pytest or the benchmarks: make test ARGS="-k drain"
-CODE = src examples tests benchmarks
+CODE = src examples tests benchmarks experiments
 MATRIX_TESTS = tests/core tests/engine
 
 BIN = .venv/bin

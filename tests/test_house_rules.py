@@ -44,9 +44,7 @@ def test_a_leaked_grandchild_is_seen() -> None:
         "p = subprocess.Popen([sys.executable, '-c', 'input()'], stdin=0);"
         "print(p.pid, flush=True); p.wait()"
     )
-    with subprocess.Popen(
-        [sys.executable, "-c", program], stdin=subprocess.PIPE, stdout=subprocess.PIPE
-    ) as child:
+    with subprocess.Popen([sys.executable, "-c", program], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as child:
         assert child.stdout is not None
         grandchild = int(child.stdout.readline())
         leaked = leaks_since(before, SHORT)
@@ -130,9 +128,7 @@ def test_the_helpers_of_multiprocessing_may_stay_but_its_workers_may_not() -> No
 def run_inner(pytester: pytest.Pytester, body: str) -> pytest.RunResult:
     """Run a test file under this suite's conftest, in a process of its own."""
     pytester.makeconftest("from tests.conftest import *\nfrom tests.conftest import _nothing_leaks")
-    pytester.makeini(
-        f"[pytest]\nmarkers = all_loops\npythonpath = {ROOT}\nfilterwarnings = error\n"
-    )
+    pytester.makeini(f"[pytest]\nmarkers = all_loops\npythonpath = {ROOT}\nfilterwarnings = error\n")
     pytester.makepyfile(body)
     return pytester.runpytest_subprocess("-p", "no:cacheprovider", timeout=40)
 

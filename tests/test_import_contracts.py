@@ -58,9 +58,7 @@ def test_the_house_as_it_stands_keeps_every_contract(house: Path) -> None:
         ("backends/inline", "import lifepool.backends.local", APART),
     ],
 )
-def test_a_planted_import_breaks_its_contract(
-    house: Path, package: str, line: str, broken: str
-) -> None:
+def test_a_planted_import_breaks_its_contract(house: Path, package: str, line: str, broken: str) -> None:
     path = house / "src" / "lifepool" / package
     path = path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
     before = path.read_text()
@@ -83,7 +81,5 @@ def test_a_worker_that_is_imported_for_real_has_loaded_nothing_heavy() -> None:
         "heavy = {'asyncio', 'fastapi', 'starlette', 'lifepool._engine', 'lifepool.pool'}\n"
         "sys.exit(str(heavy & set(sys.modules)) if heavy & set(sys.modules) else 0)\n"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", program], capture_output=True, text=True, check=False, timeout=50
-    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False, timeout=50)
     assert done.returncode == 0, done.stderr
