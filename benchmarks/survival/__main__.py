@@ -15,6 +15,7 @@ import psutil
 
 from benchmarks import environment
 from benchmarks.contenders import POOLS
+from benchmarks.survival.cell import VERDICT
 from benchmarks.survival.experiments import EXPERIMENTS, Verdict
 
 RESULTS = Path(__file__).parents[1] / "results"
@@ -38,8 +39,18 @@ def main() -> int:
         for contender in contenders:
             verdict = table[experiment][contender] = run_cell(contender, experiment)
             print(f"{experiment} {contender}: {_word(verdict)}, {verdict.detail}", file=sys.stderr, flush=True)
-    write(options.output, table)
+    write(options.output, merged(options.output / "survival.json", table))
     return 0
+
+
+def merged(earlier: Path, table: dict[str, dict[str, Verdict]]) -> dict[str, dict[str, Verdict]]:
+    """The cells of an earlier run, so that a few can be run again, and those of this one in their place."""
+    cells = json.loads(earlier.read_text(encoding="utf-8"))["cells"] if earlier.exists() else {}
+    known = {row: {name: Verdict(**cell) for name, cell in cells.get(row, {}).items()} for row in EXPERIMENTS}
+    for row, verdicts in table.items():
+        known[row].update(verdicts)
+    ordered = {row: {name: known[row][name] for name in POOLS if name in known[row]} for row in known}
+    return {row: verdicts for row, verdicts in ordered.items() if verdicts}
 
 
 def run_cell(contender: str, experiment: str) -> Verdict:
@@ -50,25 +61,25 @@ def run_cell(contender: str, experiment: str) -> Verdict:
         cell = subprocess.Popen(
             command,
             env={**os.environ, MARK: mark},
-            stdout=subprocess.PIPE,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
-            text=True,
             start_new_session=True,
         )
         try:
             if experiment == "server-killed":
                 return kill_server(cell, Path(folder, "kill me"), mark)
-            printed, _ = cell.communicate(timeout=CELL_BOUND_S)
-            return Verdict(**json.loads(printed.splitlines()[-1]))
+            cell.wait(CELL_BOUND_S)
+            return Verdict(**json.loads(Path(folder, VERDICT).read_text()))
         except (subprocess.TimeoutExpired, TimeoutError):
             return Verdict(False, f"no verdict after {CELL_BOUND_S:.0f} s")
-        except IndexError:
+        except FileNotFoundError:
             return Verdict(False, f"the server ended with code {cell.returncode}")
         finally:
             end(cell, mark)
 
 
-def kill_server(cell: "subprocess.Popen[str]", ready: Path, mark: str) -> Verdict:
+def kill_server(cell: "subprocess.Popen[bytes]", ready: Path, mark: str) -> Verdict:
     """Kill the server with busy workers and see who is left."""
     deadline = time.monotonic() + CELL_BOUND_S
     while not ready.exists():
@@ -97,8 +108,8 @@ def marked(mark: str) -> Iterator[psutil.Process]:
             continue
 
 
-def end(cell: "subprocess.Popen[str]", mark: str) -> None:
-    """Kill what is left of a cell."""
+def end(cell: "subprocess.Popen[bytes]", mark: str) -> None:
+    """Kill what is left of a cell, and remove what loky then can't remove any more."""
     cell.kill()
     for process in list(marked(mark)):
         try:
@@ -106,8 +117,8 @@ def end(cell: "subprocess.Popen[str]", mark: str) -> None:
         except psutil.NoSuchProcess:
             continue
     cell.wait()
-    assert cell.stdout is not None
-    cell.stdout.close()
+    for semaphore in Path("/dev/shm").glob(f"sem.loky-{cell.pid}-*"):
+        semaphore.unlink(missing_ok=True)
 
 
 def write(folder: Path, table: dict[str, dict[str, Verdict]]) -> None:
@@ -125,15 +136,16 @@ def write(folder: Path, table: dict[str, dict[str, Verdict]]) -> None:
 
 def markdown(about: dict[str, object], table: dict[str, dict[str, Verdict]]) -> str:
     """The table, then what was seen in each cell."""
-    names = list(next(iter(table.values())))
+    names = [name for name in POOLS if any(name in verdicts for verdicts in table.values())]
     packages = about["packages"]
     assert isinstance(packages, dict)
     versions = ", ".join(f"{name} {version}" for name, version in packages.items() if version)
     lines = ["# Who survives what", "", f"{about['date']}, {about['python']}, {versions}.", ""]
     lines += [f"| | {' | '.join(names)} |", f"|---{'|---' * len(names)}|"]
     for row, verdicts in table.items():
-        lines.append(f"| {EXPERIMENTS[row][0]} | {' | '.join(map(_word, verdicts.values()))} |")
-    survived = {name: sum(verdicts[name].survived for verdicts in table.values()) for name in names}
+        words = (_word(verdicts[name]) if name in verdicts else "" for name in names)
+        lines.append(f"| {EXPERIMENTS[row][0]} | {' | '.join(words)} |")
+    survived = {name: sum(name in v and v[name].survived for v in table.values()) for name in names}
     lines.append(f"| **of {len(table)}** | {' | '.join(f'**{count}**' for count in survived.values())} |")
     lines += ["", "## What was seen", ""]
     for row, verdicts in table.items():

@@ -1,4 +1,7 @@
-"""One experiment with one pool: ``python -m benchmarks.survival.cell CONTENDER EXPERIMENT FOLDER``; prints JSON."""
+"""One experiment with one pool: ``python -m benchmarks.survival.cell CONTENDER EXPERIMENT FOLDER``.
+
+The verdict is written to a file: a pipe would stay open as long as any orphan lives.
+"""
 
 import asyncio
 import json
@@ -8,9 +11,10 @@ from dataclasses import asdict
 
 from benchmarks.contenders import make_contender
 from benchmarks.survival import deeds
-from benchmarks.survival.experiments import EXPERIMENTS
+from benchmarks.survival.experiments import EXPERIMENTS, Verdict
 
 WORKERS = 2
+VERDICT = "verdict.json"
 
 
 async def measure(contender_name: str, experiment_name: str, folder: str) -> None:
@@ -18,8 +22,13 @@ async def measure(contender_name: str, experiment_name: str, folder: str) -> Non
     await contender.start()
     await asyncio.gather(*(contender.run(deeds.double, number) for number in range(16)))  # every worker is up
     verdict = await EXPERIMENTS[experiment_name][1](contender, folder)
-    print(json.dumps(asdict(verdict)), flush=True)
+    write_down(verdict, folder)
     os._exit(0)  # closing is another experiment; whoever started us ends what is left
+
+
+def write_down(verdict: Verdict, folder: str) -> None:
+    with open(os.path.join(folder, VERDICT), "w") as file:
+        json.dump(asdict(verdict), file)
 
 
 if __name__ == "__main__":

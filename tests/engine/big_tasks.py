@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
+import resource
 import stat
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,11 @@ from typing import Any
 from lifepool._core.framing import Kind, header
 from lifepool.backends.local.wire.arena import LOCATION
 from tests import tasks
+
+
+def page_faults_and(text: str) -> tuple[int, str]:
+    """How many pages this process was given so far; and the text, so that it is pickled again."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt, text
 
 
 def digest(data: Any) -> str:

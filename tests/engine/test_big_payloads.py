@@ -5,6 +5,7 @@ from __future__ import annotations
 import array
 import asyncio
 import os
+import platform
 from typing import TYPE_CHECKING, Any
 
 import psutil
@@ -231,6 +232,23 @@ async def test_without_shared_memory_everything_still_arrives(monkeypatch: pytes
     value = os.urandom(4 * MIB)
     async with Pool(max_workers=2) as pool:
         assert await asyncio.gather(*(pool.run(tasks.echo, value) for _ in range(4))) == [value] * 4
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="is about glibc's allocator")
+async def test_texts_that_follow_each_other_get_the_same_memory_again() -> None:
+    text = "x" * MIB
+    async with Pool(max_workers=1) as pool:
+        counts = [(await pool.run(big_tasks.page_faults_and, text))[0] for _ in range(20)]
+        pages = len(text) // 4096
+        assert counts[-1] - counts[-11] < 10 * pages / 2, "less than half a text's worth of new pages for each"
+
+
+@pytest.mark.parametrize("limit", [2**62, 2**63, 3 * MIB + 1000])
+async def test_any_limit_will_do(limit: int) -> None:
+    """Room for the one can't be had from the system; the other is no multiple of a page."""
+    async with Pool(max_workers=1, max_payload=limit) as pool:
+        assert await pool.run(tasks.echo, b"x" * MIB) == b"x" * MIB
+        assert await pool.run(tasks.echo, b"x" * 3 * MIB) == b"x" * 3 * MIB
 
 
 async def test_what_is_too_large_is_refused_on_either_side_and_the_pool_goes_on() -> None:

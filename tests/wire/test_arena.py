@@ -224,6 +224,23 @@ def test_where_the_system_has_no_memory_arguments_travel_in_the_frame(
     assert not arguments.taken
 
 
+def test_a_slot_that_could_not_be_moved_stays_as_it_was(arguments: Arguments, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = arguments.store()
+    assert store is not None
+    slot, above = store.reserve(GRAIN), store.reserve(GRAIN)
+    store.write(slot.start, b"as it was")
+
+    def refuse(*_: object) -> int:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "pwrite", refuse)
+    with pytest.raises(sink.NoRoom):
+        store.grow(slot, 9, 2 * GRAIN)
+    assert arguments.taken == 2 * GRAIN
+    assert os.pread(arguments.reading_fd, 9, slot.start) == b"as it was"
+    assert above.start == slot.end
+
+
 def test_once_closed_arguments_travel_in_the_frame() -> None:
     shared = Arguments(ROOM)
     encoder = CallEncoder(LIMIT, shared)
@@ -375,9 +392,9 @@ def test_files_have_no_name() -> None:
 
 def test_a_container_that_turned_out_big_is_looked_into_next_time(arguments: Arguments) -> None:
     encoder = CallEncoder(LIMIT, arguments)
-    nested = [{"text": "x" * MIB}]
-    assert encoder.encode(tasks.echo, (nested,)).lease is not None
-    assert sink._glance((nested,), arguments) == MIB, "it expects more of the kind"
+    for nested in ([{"text": "x" * MIB}], Deep("x" * MIB)):
+        assert encoder.encode(tasks.echo, (nested,)).lease is not None
+        assert sink._glance((nested,), arguments) == MIB, "it expects more of the kind"
     encoder.encode(tasks.echo, ([1],))
     assert not arguments.expects_big
 

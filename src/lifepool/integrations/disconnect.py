@@ -11,16 +11,22 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING, Any
 
 from starlette.requests import HTTPConnection, Request
+from starlette.types import Message
 
 from lifepool.errors import ClientDisconnected
 from lifepool.scope import TaskScope, current_scope
 
 if TYPE_CHECKING:
     from lifepool._engine.handle import TaskHandle
+
+logger = logging.getLogger("lifepool")
+
+_GONE: Message = {"type": "http.disconnect"}
 
 
 class RequestScope(TaskScope):
@@ -31,32 +37,54 @@ class RequestScope(TaskScope):
             streams the body, nothing is watched: the next message is the handler's.
     """
 
-    __slots__ = ("_request", "_watcher")
+    __slots__ = ("_closed", "_messages", "_receive", "_request", "_watcher")
 
     def __init__(self, request: Request) -> None:
         super().__init__()
         self._request = request
+        self._receive = request.receive
+        self._messages: asyncio.Queue[Message] = asyncio.Queue()
         self._watcher: asyncio.Task[None] | None = None
+        self._closed = False
 
     def add(self, handle: TaskHandle[Any]) -> None:
-        """Enter a task."""
+        """Enter a task, unless the handler is done: what goes on in its context then is not the client's any more."""
+        if self._closed:
+            return
         super().add(handle)
         if self._watcher is None and _body_was_read(self._request):
+            # An empty body has an end too, and the handler may ask for it later: what the watcher gets, it hands on.
+            # Two who wait for messages side by side would take them away from each other.
+            self._request._receive = self._next_message
             self._watcher = asyncio.ensure_future(self._watch())
 
     async def close(self) -> None:
         """The handler is done: stop watching. Tasks that it left behind live on."""
-        if self._watcher is not None:
-            self._watcher.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._watcher
+        self._closed = True
+        self._request._receive = self._receive
+        if (watcher := self._watcher) is None:
+            return
+        watcher.cancel()
+        await asyncio.wait([watcher])
+        if not watcher.cancelled() and (error := watcher.exception()) is not None:
+            logger.warning("could not watch for the client to go away: %r", error)
 
     async def _watch(self) -> None:
-        while True:
-            message = await self._request.receive()
-            if message["type"] == "http.disconnect":
-                self.end(ClientDisconnected())
-                return
+        message: Message = {}
+        try:
+            while message.get("type") != _GONE["type"]:
+                message = await self._receive()
+                self._messages.put_nowait(message)
+        except Exception:
+            self._messages.put_nowait(_GONE)  # a handler that waits for a message must not do so for ever
+            raise
+        self.end(ClientDisconnected())
+
+    async def _next_message(self) -> Message:
+        message = await self._messages.get()
+        if message["type"] == _GONE["type"]:
+            self._messages.put_nowait(message)  # servers, too, say it as often as they are asked
+        return message
 
 
 async def watch_client(connection: HTTPConnection) -> AsyncIterator[None]:
@@ -81,9 +109,10 @@ async def watch_client(connection: HTTPConnection) -> AsyncIterator[None]:
 
 def _body_was_read(request: Request) -> bool:
     """Whether nothing is left of the body, so that what comes next can only be the end."""
-    if hasattr(request, "_body") or getattr(request, "_form", None) is not None:
+    if hasattr(request, "_body") or getattr(request, "_stream_consumed", False):
         return True
-    if getattr(request, "_stream_consumed", False):
-        return True
-    length = request.headers.get("content-length", "0")
-    return length == "0" and "transfer-encoding" not in request.headers
+    if "content-length" in request.headers:
+        return request.headers["content-length"] == "0"
+    if request.scope.get("http_version", "1.1").startswith("1"):
+        return "transfer-encoding" not in request.headers
+    return request.method in ("GET", "HEAD")  # from HTTP/2 on a body needs no header

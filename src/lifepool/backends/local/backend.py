@@ -130,7 +130,7 @@ class LocalBackend:
         # waits for its children (finalizers with a priority run before that).
         self._last_resort = util.Finalize(self, self._template.kill, exitpriority=100)
         self._upkeep = Upkeep(self._loop, self._trim)
-        with contextlib.suppress(OSError):  # without shared memory, everything goes through the sockets
+        with contextlib.suppress(OSError, OverflowError):  # without shared memory, all goes through the sockets
             self._shared = Arguments(ARGUMENTS_ROOM * self._max_payload)
         self._encoder = CallEncoder(self._max_payload, self._shared)
 
@@ -182,7 +182,7 @@ class LocalBackend:
             lambda reason: self._on_end(member, reason),
             limit=self._max_payload + ENVELOPE_BYTES,
         )
-        with contextlib.suppress(OSError):
+        with contextlib.suppress(OSError, OverflowError):
             member.results = ResultReader(RESULTS_ROOM * self._max_payload)
         launch = self._loop.run_in_executor(self._starter, self._launch, member, channel, self._spec(worker))
         launch.add_done_callback(lambda done: self._on_launched(member, done))
@@ -285,7 +285,7 @@ class LocalBackend:
             self._gone(member, exitcode=code, signal_number=None)
 
     def _gone(self, member: _Member, *, exitcode: int | None, signal_number: int | None) -> None:
-        unstarted = member.channel.retract() if member.channel is not None else ()
+        unstarted = self.retract(member.number)
         if exitcode is None and signal_number is None:
             # Its end is not proven: should it live a moment longer, it must not read what others have written.
             self._never_to_free += member.reading.values()

@@ -22,6 +22,11 @@ Memory
     a store into the map would end the process (SIGBUS), and take twice as long.
 
     Results are sealed against being cut short by a worker, for the same reason. Workers can't write to arguments.
+
+Copies
+    What a task or a caller gets is its own, and can be written to: unpickling copies it out of the map, once. A view
+    into the map instead (zero-copy) would have to outlive the answer of its task to be safe, and nobody could tell for
+    how long: a task may keep it in a global.
 """
 
 from __future__ import annotations
@@ -37,7 +42,7 @@ from typing import Any
 
 from lifepool._core.arena import Arena, Slot
 from lifepool._core.framing import FramingError
-from lifepool.backends.local.wire.sink import NoRoom, Stored
+from lifepool.backends.local.wire.sink import NoRoom, Stored, keep_memory
 
 #: In frames: where in the file a pickle begins, and its length in bytes.
 LOCATION = struct.Struct("<QQ")
@@ -63,6 +68,7 @@ def create(capacity: int) -> tuple[int, int]:
 
     Raises:
         OSError: If the system does not allow it.
+        OverflowError: If the system can't even count that far.
     """
     fd, path = _new_file()
     reading = -1
@@ -71,7 +77,7 @@ def create(capacity: int) -> tuple[int, int]:
         os.ftruncate(fd, capacity)
         if _HAS_MEMFD:
             fcntl.fcntl(fd, fcntl.F_ADD_SEALS, fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL)
-    except OSError:
+    except BaseException:
         os.close(fd)
         if reading >= 0:
             os.close(reading)
@@ -128,6 +134,7 @@ class Location:
         offset, length = LOCATION.unpack(location)
         if offset < self._start or offset + length > len(self._view):
             raise FramingError(f"{length:,} bytes at {offset:,} are not in the shared memory")
+        keep_memory(length)
         return self._view[offset : offset + length]
 
     def close(self) -> None:
@@ -148,7 +155,7 @@ class Store:
         self._fd = fd
         self._memory = memory
         self._warm = start  # the file has memory below this offset, as far as slots are written one above the other
-        self.arena = Arena(start, len(memory), GRAIN)
+        self.arena = Arena(start, len(memory) // GRAIN * GRAIN, GRAIN)
 
     def reserve(self, size: int) -> Slot:
         """Take a slot.
