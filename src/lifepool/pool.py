@@ -15,7 +15,8 @@ from lifepool import _inside
 from lifepool._core.admission import NOT_STARTED_HINT
 from lifepool._core.policy import Limits
 from lifepool._core.states import PoolState
-from lifepool._engine.engine import Engine, TaskOptions
+from lifepool._engine.engine import Engine
+from lifepool._engine.options import task_options
 from lifepool.backends.select import check_backend, make_backend
 from lifepool.bulk import bulk_size, map_chunks
 from lifepool.config import PoolConfig, resolve
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from lifepool._engine.handle import TaskHandle
+    from lifepool._engine.options import OnCancel
     from lifepool.backends.base import Backend
 
 logger = logging.getLogger("lifepool")
@@ -37,7 +39,6 @@ T = TypeVar("T")
 R = TypeVar("R")
 P = ParamSpec("P")
 
-OnCancel = Literal["interrupt", "abandon"]
 Lifespan = Callable[[Any], AbstractAsyncContextManager[Mapping[str, Any] | None]]
 
 
@@ -46,10 +47,6 @@ class _Unset:
 
 
 _UNSET: Any = _Unset()
-
-
-#: The options of most tasks; one object for all of them.
-_DEFAULTS = TaskOptions()
 
 
 class Pool:
@@ -263,16 +260,7 @@ class Pool:
         Cancellation:
             See ``on_cancel``. A task that still waits is dropped at once.
         """
-        return await self.submit(
-            fn,
-            *args,
-            timeout=timeout,
-            retries=retries,
-            priority=priority,
-            retry_on=retry_on,
-            fair_key=fair_key,
-            on_cancel=on_cancel,
-        )
+        return await self._submit(fn, args, timeout, retries, priority, retry_on, fair_key, on_cancel)
 
     def submit(
         self,
@@ -286,19 +274,7 @@ class Pool:
         on_cancel: OnCancel = "interrupt",
     ) -> TaskHandle[T]:
         """Queue ``fn(*args)`` now and return a handle to await later. Arguments and errors are those of ``run``."""
-        engine = self._running_engine()
-        if type(fn) is PoolTask:
-            fn = fn.function
-        seconds = self.config.timeout if timeout is None else timeout
-        options = _options(seconds, retries, priority, retry_on, fair_key, on_cancel)
-        code = getattr(fn, "__code__", None)
-        if code is not None and code.co_flags & inspect.CO_COROUTINE:
-            raise TypeError(f"{fn.__qualname__} is async: it belongs on the event loop; pass a plain function")
-        handle = engine.submit(fn, args, options)
-        scope = current_scope.get()
-        if scope is not None:
-            scope.add(handle)
-        return handle
+        return self._submit(fn, args, timeout, retries, priority, retry_on, fair_key, on_cancel)
 
     def map(
         self,
@@ -425,6 +401,31 @@ class Pool:
 
     # -- inside ---------------------------------------------------------------------------------------------------
 
+    def _submit(
+        self,
+        fn: Callable[..., T],
+        args: tuple[Any, ...],
+        timeout: float | None,
+        retries: int,
+        priority: int,
+        retry_on: type[Exception] | tuple[type[Exception], ...],
+        fair_key: str | None,
+        on_cancel: OnCancel,
+    ) -> TaskHandle[T]:
+        engine = self._running_engine()
+        if type(fn) is PoolTask:
+            fn = fn.function
+        seconds = self.config.timeout if timeout is None else timeout
+        options = task_options(seconds, retries, priority, retry_on, fair_key, on_cancel)
+        code = getattr(fn, "__code__", None)
+        if code is not None and code.co_flags & inspect.CO_COROUTINE:
+            raise TypeError(f"{fn.__qualname__} is async: it belongs on the event loop; pass a plain function")
+        handle = engine.submit(fn, args, options)
+        scope = current_scope.get()
+        if scope is not None:
+            scope.add(handle)
+        return handle
+
     def _running_engine(self) -> Engine:
         engine = self._engine
         if engine is None:
@@ -474,33 +475,6 @@ def _is_lifespan(candidate: Any) -> bool:
     if not inspect.isroutine(candidate) and not isinstance(candidate, functools.partial):
         return False
     return len(inspect.signature(candidate).parameters) == 1
-
-
-def _options(
-    timeout: float | None,
-    retries: int,
-    priority: int,
-    retry_on: type[Exception] | tuple[type[Exception], ...],
-    fair_key: str | None,
-    on_cancel: OnCancel,
-) -> TaskOptions:
-    """Check a task's options; see ``Pool.run`` for what they mean."""
-    if not (retries or priority or retry_on or fair_key or timeout) and timeout is None and on_cancel == "interrupt":
-        return _DEFAULTS
-    if timeout is not None and not timeout > 0:
-        raise ValueError(f"timeout={timeout!r}: expected seconds above 0, or None")
-    if retries < 0:
-        raise ValueError(f"retries={retries!r}: expected a whole number >= 0")
-    if on_cancel not in ("interrupt", "abandon"):
-        raise ValueError(f"on_cancel={on_cancel!r}: expected 'interrupt' or 'abandon'")
-    return TaskOptions(
-        timeout=None if timeout == float("inf") else timeout,
-        retries=retries,
-        priority=priority,
-        retry_on=retry_on if isinstance(retry_on, tuple) else (retry_on,),
-        fair_key=fair_key,
-        abandon=on_cancel == "abandon",
-    )
 
 
 __all__ = ["Pool", "PoolTask"]

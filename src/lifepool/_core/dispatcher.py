@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from lifepool._core import commands as do
 from lifepool._core import policy
 from lifepool._core.states import TaskState, WorkerState
+from lifepool._core.supervisor import CLAIM
 from lifepool._core.timers import Timer
 
 if TYPE_CHECKING:
@@ -49,6 +50,7 @@ class Dispatcher:
         self._supervisor = supervisor
         self._fleet = supervisor.fleet
         self._run_times = run_times
+        self._scales = self._limits.min_workers < self._limits.max_workers
 
     def place(self, task: Task) -> bool:
         """Give a task that nobody waits before to a worker; False if there is no place for it."""
@@ -86,8 +88,10 @@ class Dispatcher:
         if worker.state is WorkerState.READY:
             self._fleet.set_busy(worker)
             worker.head_since = desk.now
-            desk.timers.cancel((Timer.IDLE, worker.id))
-            self._supervisor.watch_claims()
+            if self._scales:
+                desk.timers.cancel((Timer.IDLE, worker.id))
+            if CLAIM not in desk.timers:
+                self._supervisor.watch_claims()
         elif worker.tasks and self._limits.slots == 1 and _REBALANCE not in desk.timers:
             desk.timers.set(_REBALANCE, desk.now + policy.OVERRUN_S)
         task.move(TaskState.RUNNING)
@@ -97,7 +101,8 @@ class Dispatcher:
 
     def steal_for_idle(self) -> None:
         """Nobody waits, a worker is idle, another has tasks pipelined that are worth the way: take them back."""
-        if not self._fleet.idle or self._limits.slots > 1:
+        # As long as anything is pipelined, the timer is set that looks after it.
+        if not self._fleet.idle or _REBALANCE not in self._desk.timers:
             return
         for worker in self._fleet:
             if len(worker.tasks) > 1 and worker.state is WorkerState.BUSY and self._is_worth_stealing(worker.tasks[1]):

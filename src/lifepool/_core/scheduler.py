@@ -79,6 +79,7 @@ class Scheduler:
         self._supervisor = Supervisor(self._desk)
         self.fleet = self._supervisor.fleet
         self._random = random
+        self._recycles = limits.max_tasks_per_worker is not None or limits.max_worker_memory is not None
         self._recycle_lead = policy.recycle_lead(limits.max_tasks_per_worker or 0)
         self._tasks: dict[int, Task] = {}
         self._queue = TaskQueue()
@@ -241,7 +242,7 @@ class Scheduler:
 
     def _after_task(self, worker: Worker, memory: int | None) -> None:
         """The worker has one task less: let it go, or let it have the next."""
-        if worker.state is WorkerState.BUSY:
+        if self._recycles and worker.state is WorkerState.BUSY:
             limit = self.limits.max_worker_memory
             if self.fleet.retires_after(worker, 0):
                 self._retire(worker, "max_tasks_per_worker")

@@ -28,7 +28,8 @@ if TYPE_CHECKING:
     from lifepool._core.desk import Desk
     from lifepool._core.events import WorkerExited
 
-_CLAIM = (Timer.CLAIM, 0)
+#: The timer that looks for stopped workers; there is one for all of them.
+CLAIM = (Timer.CLAIM, 0)
 _WORKER_TIMERS = (Timer.START, Timer.KILL, Timer.IDLE)
 
 
@@ -177,8 +178,8 @@ class Supervisor:
         """A worker has been given something to do: see later whether it took it."""
         desk = self._desk
         limits = desk.limits
-        if limits.slots == 1 and limits.can_retract and limits.can_kill and _CLAIM not in desk.timers:
-            desk.timers.set(_CLAIM, desk.now + policy.CLAIM_S)
+        if limits.slots == 1 and limits.can_retract and limits.can_kill and CLAIM not in desk.timers:
+            desk.timers.set(CLAIM, desk.now + policy.CLAIM_S)
 
     def watch_idle(self) -> None:
         """Workers above the minimum that have nothing to do are let go after ``idle_timeout``."""

@@ -11,7 +11,6 @@ import contextlib
 import logging
 import time
 from collections import deque
-from dataclasses import dataclass
 from random import random as default_random
 from typing import TYPE_CHECKING, Any
 
@@ -28,6 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from lifepool._core.policy import Limits
+    from lifepool._engine.options import TaskOptions
     from lifepool.backends.base import Backend
     from lifepool.statistics import PoolStatistics
 
@@ -36,18 +36,6 @@ logger = logging.getLogger("lifepool")
 #: Seconds for killed workers to be reaped at the very end. A kill takes milliseconds; this bounds what can't be killed
 #: (a process in uninterruptible sleep).
 REAP_S = 5.0
-
-
-@dataclass(slots=True, kw_only=True)
-class TaskOptions:
-    """How one task is to be treated; see ``Pool.run`` for what each means."""
-
-    timeout: float | None = None
-    retries: int = 0
-    priority: int = 0
-    retry_on: tuple[type[BaseException], ...] = ()
-    fair_key: str | None = None
-    abandon: bool = False
 
 
 class Engine:
