@@ -52,14 +52,14 @@ def long_lived(workers: int) -> "FastAPI":
 
     from fastapi import FastAPI
 
-    from examples.domains.extract import find_domains
+    from examples.domains.extract import find_domains, warm_up
 
     executor: Executor
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         nonlocal executor
-        with ProcessPoolExecutor(workers) as executor:
+        with ProcessPoolExecutor(workers, initializer=warm_up) as executor:
             yield
 
     async def extract(text: str) -> list[str]:
@@ -72,11 +72,11 @@ def lifepool(workers: int) -> "FastAPI":
     """Return the service over lifepool, as its README shows it."""
     from fastapi import FastAPI
 
-    from examples.domains.extract import find_domains
+    from examples.domains.extract import find_domains, warm_up
     from lifepool import Pool
 
     # What the standard pool's forked processes have from the server, ours have from their template.
-    pool = Pool(max_workers=workers, preload=["examples.domains.extract"])
+    pool = Pool(max_workers=workers, preload=["examples.domains.extract"], initializer=warm_up)
 
     async def extract(text: str) -> list[str]:
         return await pool.run(find_domains, text)

@@ -17,7 +17,7 @@ from websockets.asyncio.client import connect
 
 from lifepool import ClientDisconnected, Pool, PoolDep
 from lifepool.integrations.disconnect import RequestScope, watch_client
-from lifepool.integrations.fastapi import install
+from lifepool.integrations.fastapi import get_pool, install
 from tests.engine.gates import PATIENCE_S, Gate, until
 from tests.tasks import double, hold, hold_in_c, hold_one
 
@@ -31,11 +31,7 @@ if TYPE_CHECKING:
 
 @dataclass
 class Site:
-    """A server in this process, its pool of one worker, and what its handlers saw.
-
-    Attributes:
-        seen: What handlers and background tasks put on record, in order.
-    """
+    """A server in this process, its pool of one worker, and what its handlers put on record."""
 
     app: FastAPI
     pool: Pool
@@ -89,8 +85,17 @@ async def pass_on(request: Request, call_next: Callable[[Request], Awaitable[Res
 
 
 def own_pool_of(site: Site) -> FastAPI:
-    """Handlers that take the pool as a dependency."""
-    app = FastAPI()
+    """Handlers that take the pool as a dependency, which is what `PoolDep` is short for."""
+    return with_handlers(FastAPI(), site, Depends(get_pool))
+
+
+def global_pool_of(site: Site) -> FastAPI:
+    """Handlers that know the pool without `PoolDep`, and a dependency of the whole app that watches."""
+    app = FastAPI(dependencies=[Depends(watch_client, scope="function")])
+    return with_handlers(app, site, Depends(lambda: site.pool))
+
+
+def with_handlers(app: FastAPI, site: Site, the_pool: Any) -> FastAPI:
     install(app, site.pool)
 
     async def held(pool: Pool) -> Any:
@@ -101,43 +106,16 @@ def own_pool_of(site: Site) -> FastAPI:
             raise
 
     @app.get("/held")
-    async def get(pool: PoolDep) -> Any:
+    async def get(pool: Pool = the_pool) -> Any:
         return await held(pool)
 
     @app.post("/held")
-    async def post(pool: PoolDep, more: Annotated[dict[str, str] | None, Body()] = None) -> Any:
+    async def post(more: Annotated[dict[str, str] | None, Body()] = None, pool: Pool = the_pool) -> Any:
         return await held(pool)
 
     @app.post("/form")
-    async def form(pool: PoolDep, name: Annotated[str, Form()]) -> Any:
+    async def form(name: Annotated[str, Form()], pool: Pool = the_pool) -> Any:
         return await held(pool)
-
-    return app
-
-
-def global_pool_of(site: Site) -> FastAPI:
-    """Handlers that know the pool by its name, and a dependency of the whole app that watches."""
-    app = FastAPI(dependencies=[Depends(watch_client, scope="function")])
-    install(app, site.pool)
-
-    async def held() -> Any:
-        try:
-            return await site.pool.run(hold, site.gate.address, "finished")
-        except ClientDisconnected as error:
-            site.seen.append(error)
-            raise
-
-    @app.get("/held")
-    async def get() -> Any:
-        return await held()
-
-    @app.post("/held")
-    async def post(more: Annotated[dict[str, str] | None, Body()] = None) -> Any:
-        return await held()
-
-    @app.post("/form")
-    async def form(name: Annotated[str, Form()]) -> Any:
-        return await held()
 
     return app
 
@@ -177,12 +155,7 @@ REQUESTS = pytest.mark.parametrize(
         {"method": "GET", "path": "/held"},
         {"method": "POST", "path": "/held"},
         {"method": "POST", "path": "/held", "content_type": "application/json", "body": b'{"a": "b"}'},
-        {
-            "method": "POST",
-            "path": "/form",
-            "content_type": "application/x-www-form-urlencoded",
-            "body": b"name=a",
-        },
+        {"method": "POST", "path": "/form", "content_type": "application/x-www-form-urlencoded", "body": b"name=a"},
     ],
     ids=["GET", "POST-empty", "POST-json", "POST-form"],
 )
