@@ -43,6 +43,10 @@ ARGUMENTS_ROOM = 16
 RESULTS_ROOM = 2
 
 
+#: Nearly all frames are this; looking a member up in an enum costs more than comparing with it.
+_RESULT = int(Kind.RESULT)
+
+
 class _Member:
     """One worker: its process, once it is launched, and its channel."""
 
@@ -360,7 +364,7 @@ class LocalBackend:
 
     def _on_frame(self, member: _Member, frame: Frame) -> None:
         kind = frame.kind
-        if kind == Kind.RESULT:
+        if kind == _RESULT:
             value, error = _decoded(frame.payload)
             self._answered(member, frame, value, error, len(frame.payload))
         elif kind == Kind.ERROR:

@@ -196,7 +196,10 @@ class Channel:
                 if len(out) > 1 and sum(map(len, out)) <= _JOIN_BYTES:
                     out[:] = (b"".join(out),)
                 sent = self._wire.send(out[0]) if len(out) == 1 else self._wire.sendmsg(out[:64])
-                self._drop_sent(sent)
+                if len(out) == 1 and sent == len(out[0]):
+                    out.clear()
+                else:
+                    self._drop_sent(sent)
         except (BlockingIOError, InterruptedError):
             if not self._writing:
                 self._writing = True
