@@ -20,6 +20,7 @@ from examples.domains.body_limit import BodyLimit
 from examples.domains.counting import Tally, count_domains
 from examples.domains.extract import find_domains, warm_up
 from examples.domains.limits import Limits
+from examples.domains.pasted import PastedRoute
 from examples.domains.splitting import chunk_count, split_on_whitespace
 from lifepool import Pool
 from lifepool.integrations.fastapi import PoolDep, install
@@ -42,6 +43,7 @@ PAGE_HEADERS = {
 pool = Pool(name="domains", preload=["examples.domains.counting"], initializer=warm_up, timeout=LIMITS.task_timeout)
 app = FastAPI(title="Domains", version="1", lifespan=pool.lifespan)
 install(app, pool)  # the pool's errors, and their documentation: 503 when it is full, 504, ...
+app.router.route_class = PastedRoute
 problems.install(app)  # the service's own: 413, 415, 422
 app.add_middleware(BodyLimit, limits=BODIES)
 app.mount("/static", StaticFiles(directory=STATIC), name="static")

@@ -66,6 +66,7 @@ async def test_the_time_it_took_is_in_a_header() -> None:
         (b'{"data": "\\ud800 a.example.com \\udc00"}', ["a.example.com"]),
         (b'{"data": "\\ud83d\\ude00 a.example.com"}', ["a.example.com"]),
         (b'{"data": "a.example.com", "data": "b.example.com"}', ["b.example.com"]),
+        (b'{"data": "a.example.com\n\tb.example.com"}', ["a.example.com", "b.example.com"]),  # raw, as pasted
         (b'{"data": "a.example.com", "more": [1, {}]}', ["a.example.com"]),
         (b'\xef\xbb\xbf{"data": "a.example.com"}', ["a.example.com"]),
         ('{"data": "a.example.com"}'.encode("utf-16"), ["a.example.com"]),
