@@ -10,6 +10,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
+from lifepool.naming import name_of
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -49,6 +51,18 @@ class Payload(Protocol):
     @property
     def size(self) -> int:
         """Bytes that will be sent."""
+
+
+class PlainCall:
+    """The payload of a backend that sends nothing itself: the function and its arguments, as they are."""
+
+    __slots__ = ("args", "fn", "name", "size")
+
+    def __init__(self, fn: Callable[..., Any], args: tuple[Any, ...]) -> None:
+        self.fn = fn
+        self.args = args
+        self.name = name_of(fn)
+        self.size = 0
 
 
 class Listener(Protocol):

@@ -17,24 +17,11 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from lifepool._core.events import WorkerExited
-from lifepool.backends.base import Capabilities, Listener
+from lifepool.backends.base import Capabilities, Listener, PlainCall
 from lifepool.errors import TaskError, TaskNotPicklable
-from lifepool.naming import name_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-
-
-class ExecutorCall:
-    """A function and its arguments; the executor does what it does with them."""
-
-    __slots__ = ("args", "fn", "name", "size")
-
-    def __init__(self, fn: Callable[..., Any], args: tuple[Any, ...]) -> None:
-        self.fn = fn
-        self.args = args
-        self.name = name_of(fn)
-        self.size = 0
 
 
 class ExecutorBackend:
@@ -116,11 +103,11 @@ class ExecutorBackend:
         """Let the executor go without waiting; what it runs, it finishes for nobody."""
         self._drop(worker, WorkerExited(worker, reason="the executor was shut down"))
 
-    def prepare(self, fn: Callable[..., Any], args: tuple[Any, ...]) -> ExecutorCall:
+    def prepare(self, fn: Callable[..., Any], args: tuple[Any, ...]) -> PlainCall:
         """Nothing to do: the executor pickles, if it has to."""
-        return ExecutorCall(fn, args)
+        return PlainCall(fn, args)
 
-    def send(self, worker: int, task: int, payload: ExecutorCall) -> None:
+    def send(self, worker: int, task: int, payload: PlainCall) -> None:
         """Submit it."""
         assert self._executor is not None  # noqa: S101 - sent to a worker, so it was started
         try:

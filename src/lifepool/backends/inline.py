@@ -11,24 +11,11 @@ from typing import TYPE_CHECKING, Any
 
 from lifepool import _inside
 from lifepool._core.events import WorkerExited
-from lifepool.backends.base import Capabilities, Listener
+from lifepool.backends.base import Capabilities, Listener, PlainCall
 from lifepool.errors import TaskError
-from lifepool.naming import name_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-
-
-class InlineCall:
-    """A function and its arguments, as they are."""
-
-    __slots__ = ("args", "fn", "name", "size")
-
-    def __init__(self, fn: Callable[..., Any], args: tuple[Any, ...]) -> None:
-        self.fn = fn
-        self.args = args
-        self.name = name_of(fn)
-        self.size = 0
 
 
 class InlineBackend:
@@ -69,11 +56,11 @@ class InlineBackend:
         """As ``stop_worker``."""
         self._listener.exited(WorkerExited(worker, exitcode=0))
 
-    def prepare(self, fn: Callable[..., Any], args: tuple[Any, ...]) -> InlineCall:
+    def prepare(self, fn: Callable[..., Any], args: tuple[Any, ...]) -> PlainCall:
         """Nothing to do."""
-        return InlineCall(fn, args)
+        return PlainCall(fn, args)
 
-    def send(self, worker: int, task: int, payload: InlineCall) -> None:
+    def send(self, worker: int, task: int, payload: PlainCall) -> None:
         """Run it now."""
         value: object = None
         error: BaseException | None = None
