@@ -31,6 +31,7 @@ PUBLIC_MODULES = [
     "lifepool.futures",
     "lifepool.integrations.asgi",
     "lifepool.integrations.fastapi",
+    "lifepool.life",
     "lifepool.pool",
     "lifepool.statistics",
     "lifepool._engine.handle",

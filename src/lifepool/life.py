@@ -1,0 +1,239 @@
+"""The life of a pool: how it starts and ends, with whom, and what can be seen of it. ``Pool`` adds the tasks."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import inspect
+import logging
+import time
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from typing import TYPE_CHECKING, Any, Self
+
+from lifepool import _inside
+from lifepool._core.admission import NOT_STARTED_HINT
+from lifepool._core.policy import Limits
+from lifepool._core.states import PoolState
+from lifepool._engine.engine import Engine
+from lifepool.backends.select import check_backend, make_backend
+from lifepool.errors import PoolClosed
+from lifepool.statistics import HistogramSnapshot, PoolStatistics, Readiness
+from lifepool.termination import TerminationWatch
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+    from lifepool.backends.base import Backend
+    from lifepool.config import PoolConfig
+
+logger = logging.getLogger("lifepool")
+
+Lifespan = Callable[[Any], AbstractAsyncContextManager[Mapping[str, Any] | None]]
+
+
+class PoolLife:
+    """What a pool is apart from its tasks.
+
+    Args:
+        config: Its settings.
+    """
+
+    def __init__(self, config: PoolConfig) -> None:
+        check_backend(config.backend)
+        self.config = config
+        self._engine: Engine | None = None
+        self._termination = TerminationWatch()
+        self._holders = 0  # nested 'async with' and lifespans; the last to leave closes
+
+    def __repr__(self) -> str:
+        return f"<Pool {self.config.name!r} {self.state.value}, max_workers={self.max_workers}>"
+
+    # -- life -----------------------------------------------------------------------------------------------------
+
+    @property
+    def state(self) -> PoolState:
+        """Where the pool is in its life."""
+        return PoolState.CREATED if self._engine is None else self._engine.state
+
+    @property
+    def max_workers(self) -> int:
+        """Workers there may be."""
+        return self.config.max_workers
+
+    async def start(self) -> None:
+        """Start the workers; return when they are ready. A pool that runs already is left as it is.
+
+        Raises:
+            WorkerStartError: If one can't start; its own traceback is in the message.
+            PoolClosed: In a worker: a script without the ``__main__`` guard got here.
+
+        Cancellation:
+            Ends what was started.
+        """
+        if _inside.is_worker:
+            _inside.start_refused = True
+            raise PoolClosed("a pool can't be started inside a worker", hint=_inside.GUARD_HINT)
+        if self._engine is not None and self._engine.loop.is_closed() and self.state is not PoolState.CLOSED:
+            self._engine.abandon()  # nobody closed the pool before its event loop ended
+            self._engine = None
+        if self._engine is not None and self.state in (PoolState.STARTING, PoolState.RUNNING):
+            await self._engine.wait_started()
+            return
+        began = time.perf_counter()
+        backend = make_backend(self.config)
+        self._engine = engine = Engine(backend, self._limits(backend))
+        await engine.start()
+        self._log_started(time.perf_counter() - began)
+
+    async def drain(self, timeout: float | None = None) -> None:
+        """Take nothing new, finish what is there, and end.
+
+        Args:
+            timeout: Seconds to wait for tasks; what is not finished then is cancelled. None: ``drain_timeout``.
+
+        Cancellation:
+            Ends at once: what is not finished is cancelled.
+        """
+        if self._engine is not None:
+            await self._engine.drain(self.config.drain_timeout if timeout is None else timeout)
+
+    async def aclose(self, timeout: float | None = None) -> None:
+        """End the pool: drain, then stop the workers. May be called in any state, and twice.
+
+        Args:
+            timeout: As for ``drain``; 0 ends at once.
+        """
+        if self._engine is not None and self._engine.state is not PoolState.CLOSED:
+            await self.drain(timeout)
+
+    async def __aenter__(self) -> Self:
+        self._holders += 1
+        try:
+            await self.start()
+        except BaseException:
+            self._holders -= 1
+            raise
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._holders -= 1
+        if not self._holders:
+            await self.aclose()
+
+    def lifespan(self, app_or_lifespan: Any, /) -> Any:
+        """The pool's life as an ASGI lifespan.
+
+        Alone: ``FastAPI(lifespan=pool.lifespan)``. Around the app's own: ``FastAPI(lifespan=pool.lifespan(own))``;
+        the pool is up before ``own`` begins and ends after it. Inside the app's own: ``async with pool:``. Handlers
+        find the pool as ``request.state.pool``.
+
+        Args:
+            app_or_lifespan: The app, given by the framework; or a lifespan function of the app's own.
+
+        Returns:
+            A context manager for the app; or a lifespan function.
+        """
+        if _is_lifespan(app_or_lifespan):
+            own: Lifespan = app_or_lifespan
+
+            @asynccontextmanager
+            async def both(app: Any) -> AsyncIterator[dict[str, Any]]:
+                async with self.lifespan(app) as state, own(app) as own_state:
+                    yield {**state, **(own_state or {})}
+
+            return both
+        return self._lifespan()
+
+    @asynccontextmanager
+    async def _lifespan(self) -> AsyncIterator[dict[str, Any]]:
+        async with self:
+            self._termination.install()
+            try:
+                yield {"pool": self}
+            finally:
+                self._termination.uninstall()
+
+    # -- numbers --------------------------------------------------------------------------------------------------
+
+    def statistics(self) -> PoolStatistics:
+        """One look at the pool: queue, workers, outcomes, times. Costs some ten microseconds."""
+        if self._engine is not None:
+            return self._engine.statistics()
+        nothing = HistogramSnapshot((), (0,), 0.0)
+        return PoolStatistics(
+            state=self.state.value, max_workers=self.max_workers, workers={}, queued=0, running=0, submitted=0,
+            refused=0, retried=0, completed=0, failed=0, cancelled=0, timed_out=0, lost=0, restarts={}, wait=nothing,
+            run=nothing, utilisation=0.0,
+        )  # fmt: skip
+
+    def readiness(self) -> Readiness:
+        """Whether this server should be sent requests, for a readiness probe.
+
+        It says no from the moment that SIGTERM comes (if the pool's life is the app's lifespan), while the pool starts
+        or drains, while no worker can be started, and while the queue is full.
+        """
+        statistics = self.statistics()
+        crash = self._engine.crash_loop if self._engine is not None else None
+        reasons = {
+            "terminating": self._termination.terminating,
+            statistics.state: statistics.state != PoolState.RUNNING.value,
+            "crash-looping": crash is not None,
+            "saturated": statistics.queued >= self.config.max_queue,
+        }
+        found = tuple(reason for reason, applies in reasons.items() if applies)
+        return Readiness(not found, found)
+
+    # -- inside ---------------------------------------------------------------------------------------------------
+
+    def _running_engine(self) -> Engine:
+        engine = self._engine
+        if engine is None:
+            raise PoolClosed("the pool was never started", hint=NOT_STARTED_HINT)
+        try:
+            is_here = asyncio.get_running_loop() is engine.loop
+        except RuntimeError:
+            is_here = False
+        if not is_here and engine.state is not PoolState.CLOSED:
+            raise RuntimeError(
+                "this pool belongs to another event loop: from a thread use "
+                "asyncio.run_coroutine_threadsafe(pool.run(...), loop)"
+            )
+        return engine
+
+    def _limits(self, backend: Backend) -> Limits:
+        config, can = self.config, backend.capabilities
+        most = config.max_workers if can.max_workers is None else min(config.max_workers, can.max_workers)
+        return Limits(
+            max_workers=most,
+            min_workers=min(config.min_workers, most),
+            max_queue=config.max_queue,
+            slots=can.slots,
+            max_tasks_per_worker=config.max_tasks_per_worker if can.slots == 1 else None,
+            max_worker_memory=config.max_worker_memory,
+            idle_timeout=config.idle_timeout,
+            start_timeout=config.start_timeout,
+            can_kill=can.kill,
+            can_interrupt=can.interrupt,
+            can_retract=can.retract,
+        )
+
+    def _log_started(self, seconds: float) -> None:
+        config = self.config
+        logger.info(
+            "pool %r is up: %d of %d workers in %.0f ms; max_workers from %s",
+            config.name,
+            sum(self.statistics().workers.values()),
+            config.max_workers,
+            seconds * 1e3,
+            config.max_workers_source,
+        )
+
+
+def _is_lifespan(candidate: Any) -> bool:
+    """Whether this is a lifespan function rather than an app: a function of one argument (an ASGI app has three)."""
+    if not inspect.isroutine(candidate) and not isinstance(candidate, functools.partial):
+        return False
+    return len(inspect.signature(candidate).parameters) == 1
