@@ -1,22 +1,14 @@
 """Interleaved rounds: each runs every contender once, in an order that rotates."""
 
-import json
-import signal
-import subprocess
-import sys
-import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
 from benchmarks.cases.base import Case, Parameters
 from benchmarks.environment import ROOT
-from benchmarks.processes import kill_group, wait_until_gone
-
-LEFT_OVER_BOUND = 3.0  # seconds after a measurement for its last processes to end by themselves
-KILL_BOUND = 5.0  # seconds for killed processes to be gone
-MESSAGE_LINES = 12  # of a failed measurement's standard error, kept in the result file
+from benchmarks.measure import measure_request
+from lifepool.commands.isolation import run_isolated
+from lifepool.commands.rounds import rotated
 
 
 @dataclass(frozen=True)
@@ -64,14 +56,6 @@ def run(plan: Plan, announce: Callable[[Sample], None]) -> Iterator[Sample]:
             yield sample
 
 
-def rotated(contenders: Sequence[str], index: int) -> list[str]:
-    """Return the order of a round: each contender comes first, second... about as often."""
-    if not contenders:
-        return []
-    shift = index % len(contenders)
-    return [*contenders[shift:], *contenders[:shift]]
-
-
 def measure(plan: Plan, contender: str, index: int) -> Sample:
     """Run one measurement in a process group of its own; a failure becomes part of the sample."""
     request = {
@@ -80,67 +64,17 @@ def measure(plan: Plan, contender: str, index: int) -> Sample:
         "contender": contender,
         "parameters": plan.parameters,
     }
-    outcome, error, left_over = run_request(request, plan.case.timeout)
+    outcome = run_isolated(measure_request, request, plan.case.timeout, cwd=ROOT)
     return Sample(
         plan.case.name,
         plan.loop,
         contender,
         index,
-        outcome.get("metrics", {}),
-        outcome.get("detail", {}),
-        left_over,
-        error,
+        outcome.answer.get("metrics", {}),
+        outcome.answer.get("detail", {}),
+        outcome.left_over,
+        outcome.error,
     )
-
-
-def run_request(request: dict[str, Any], timeout: float) -> tuple[dict[str, Any], str | None, int]:
-    """Return the outcome of a request, the error if there is none, and the processes left over.
-
-    Output goes to files, not pipes: a worker that outlives its parent holds a pipe open, and
-    whoever reads that waits for it.
-    """
-    with tempfile.TemporaryDirectory(prefix="benchmark-") as folder:
-        answer, messages = Path(folder, "answer.json"), Path(folder, "messages.txt")
-        command = [sys.executable, "-m", "benchmarks.measure", json.dumps(request), str(answer)]
-        with messages.open("wb") as output:
-            process = subprocess.Popen(
-                command,
-                cwd=ROOT,
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=output,
-                process_group=0,
-            )
-            left_over = end_measurement(process, timeout)
-        if answer.exists() and process.returncode == 0:
-            return json.loads(answer.read_text(encoding="utf-8")), None, left_over
-        return {}, explain(process.returncode, timeout, messages), left_over
-
-
-def end_measurement(process: subprocess.Popen[bytes], timeout: float) -> int:
-    """Wait for a measurement, end it after ``timeout`` seconds, and count who it left behind."""
-    left_over = 0
-    try:
-        process.wait(timeout)
-        left_over = len(wait_until_gone(process.pid, LEFT_OVER_BOUND))
-    except subprocess.TimeoutExpired:
-        pass
-    finally:  # also when the run is interrupted from the keyboard
-        kill_group(process.pid, KILL_BOUND)
-        process.wait(KILL_BOUND)
-    return left_over
-
-
-def explain(returncode: int, timeout: float, messages: Path) -> str:
-    """Return why a measurement has no outcome, with the end of what it printed."""
-    if returncode == -signal.SIGKILL:
-        reason = f"killed: no answer in {timeout:g} s, or out of memory"
-    elif returncode < 0:
-        reason = f"ended by {signal.Signals(-returncode).name}"
-    else:
-        reason = f"exit code {returncode}"
-    text = messages.read_text(encoding="utf-8", errors="replace").splitlines()
-    return "\n".join([reason, *text[-MESSAGE_LINES:]])
 
 
 def to_json(environment: dict[str, object], plans: Sequence[Plan], samples: Sequence[Sample]) -> dict[str, object]:

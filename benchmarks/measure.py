@@ -1,17 +1,14 @@
 """One measurement of one contender, in a process of its own.
 
-``python -m benchmarks.measure REQUEST ANSWER``: the request is JSON on the command line, the
-outcome is written as JSON to the file ``ANSWER``. A fresh process for each measurement keeps the
+Called by ``lifepool.commands.isolation``. A fresh process for each measurement keeps the
 contenders apart: threads that poll, warm caches and collected garbage of one never meet another.
 """
 
 import asyncio
-import json
 import resource
-import sys
 from collections.abc import Callable
 from dataclasses import asdict
-from pathlib import Path
+from typing import Any
 
 OPEN_FILES = 8192
 """Wanted limit: the service case has a connection for each request in flight, on both sides."""
@@ -33,17 +30,11 @@ def loop_factory(name: str) -> Callable[[], asyncio.AbstractEventLoop]:
     return asyncio.new_event_loop
 
 
-def main() -> None:
-    """Measure what the command line asks for."""
+def measure_request(request: dict[str, Any]) -> dict[str, Any]:
+    """Measure what the request asks for: a case, an event loop, a contender, parameters."""
     from benchmarks.cases import CASES
 
-    request = json.loads(sys.argv[1])
     allow_many_connections()
     case = CASES[request["case"]]
     with asyncio.Runner(loop_factory=loop_factory(request["loop"])) as runner:
-        outcome = runner.run(case.measure(request["contender"], request["parameters"]))
-    Path(sys.argv[2]).write_text(json.dumps(asdict(outcome)), encoding="utf-8")
-
-
-if __name__ == "__main__":
-    main()
+        return asdict(runner.run(case.measure(request["contender"], request["parameters"])))

@@ -6,9 +6,9 @@ from itertools import zip_longest
 from typing import Any
 
 from benchmarks.cases.base import Metric
-from benchmarks.contenders import LIFEPOOL
 from benchmarks.harness import Plan, Sample
-from benchmarks.summary import Spread, ratios_per_round
+from lifepool.commands.bench.contenders import LIFEPOOL
+from lifepool.commands.summary import Spread, ratios_per_round
 
 
 @dataclass(frozen=True)

@@ -1,73 +1,28 @@
 """Cases that call a running, warm pool: latency, throughput and payloads."""
 
-import asyncio
 import os
-import time
-from collections.abc import AsyncIterator, Callable, Coroutine
-from contextlib import asynccontextmanager
+from collections.abc import Callable, Coroutine
 from typing import Any
 
 from benchmarks import limits, tasks
 from benchmarks.cases.base import Case, Metric, Outcome, Parameters, latency_columns
-from benchmarks.contenders import (
+from lifepool.commands.bench.calls import count_calls, running, time_calls
+from lifepool.commands.bench.contenders import (
     LIFEPOOL,
     LIMIT,
     POOLS,
     REQUIRES,
     STANDARD,
-    Contender,
-    make_contender,
 )
-from benchmarks.summary import distribution, latency_metrics
+from lifepool.commands.summary import distribution, latency_metrics
 
 MICROSECONDS = 1e6
 MILLISECONDS = 1e3
 KIBIBYTE, MEBIBYTE = 1 << 10, 1 << 20
-WARM_CALLS_PER_WORKER = 8
-"""Concurrent calls before timing, so that every worker of a pool that starts them lazily is up."""
 
 FULL: Parameters = {"duration": 0.8, "warmup": 0.3}
 QUICK: Parameters = {"duration": 0.05, "warmup": 0.02}
 QUICK_POOLS = (LIFEPOOL, STANDARD)
-
-
-@asynccontextmanager
-async def running(name: str, workers: int) -> AsyncIterator[Contender]:
-    """Start the contender ``name``, have every worker answer, and close it at the end."""
-    contender = make_contender(name, workers)
-    await contender.start()
-    try:
-        first = (contender.run(tasks.noop) for _ in range(workers * WARM_CALLS_PER_WORKER))
-        await asyncio.gather(*first)
-        yield contender
-    finally:
-        await contender.close()
-
-
-async def time_calls(contender: Contender, duration: float, fn: Callable[..., Any], *args: Any) -> list[float]:
-    """Return seconds of each call, one after the other for ``duration`` seconds."""
-    samples: list[float] = []
-    end = time.perf_counter() + duration
-    while (before := time.perf_counter()) < end or not samples:
-        await contender.run(fn, *args)
-        samples.append(time.perf_counter() - before)
-    return samples
-
-
-async def count_calls(contender: Contender, duration: float, in_flight: int) -> float:
-    """Return no-ops completed per second while ``in_flight`` callers call again and again."""
-    completed = 0
-    start = time.perf_counter()
-    end = start + duration
-
-    async def caller() -> None:
-        nonlocal completed
-        while time.perf_counter() < end:
-            await contender.run(tasks.noop)
-            completed += 1
-
-    await asyncio.gather(*(caller() for _ in range(in_flight)))
-    return completed / (time.perf_counter() - start)
 
 
 async def measure_latency(name: str, parameters: Parameters) -> Outcome:

@@ -14,9 +14,9 @@ from typing import Any
 
 from benchmarks import tasks
 from benchmarks.cases.base import Case, Metric, Outcome, Parameters
-from benchmarks.cases.calls import running
-from benchmarks.contenders import LIFEPOOL, REQUIRES, STANDARD, Contender, Lifepool
-from benchmarks.summary import percentile
+from lifepool.commands.bench.calls import running
+from lifepool.commands.bench.contenders import LIFEPOOL, REQUIRES, STANDARD, Contender, Lifepool
+from lifepool.commands.summary import percentile
 
 TICK_S = 0.005
 PERCENT, MILLISECONDS = 100.0, 1e3

@@ -11,10 +11,10 @@ from contextlib import asynccontextmanager
 from benchmarks.cases.base import Case, Metric, Outcome, Parameters, latency_columns
 from benchmarks.client import Client, Response, get, post_json
 from benchmarks.load import Record, Stream
-from benchmarks.processes import end_leader
 from benchmarks.services import LIFEPOOL, LONG_LIVED, PER_REQUEST, VARIANTS
-from benchmarks.summary import distribution, latency_metrics
 from benchmarks.texts import make_texts
+from lifepool.commands.processes import end_leader
+from lifepool.commands.summary import distribution, latency_metrics
 
 HOST = "127.0.0.1"
 BACKLOG = 2048  # connections that may wait to be accepted, as uvicorn's own default

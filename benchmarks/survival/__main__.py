@@ -14,9 +14,9 @@ from pathlib import Path
 import psutil
 
 from benchmarks import environment
-from benchmarks.contenders import POOLS
 from benchmarks.survival.cell import VERDICT
 from benchmarks.survival.experiments import EXPERIMENTS, Verdict
+from lifepool.commands.bench.contenders import POOLS
 
 RESULTS = Path(__file__).parents[1] / "results"
 MARK = "SURVIVAL_CELL"

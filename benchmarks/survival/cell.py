@@ -9,9 +9,9 @@ import os
 import sys
 from dataclasses import asdict
 
-from benchmarks.contenders import make_contender
 from benchmarks.survival import deeds
 from benchmarks.survival.experiments import EXPERIMENTS, Verdict
+from lifepool.commands.bench.contenders import make_contender
 
 WORKERS = 2
 VERDICT = "verdict.json"

@@ -6,6 +6,7 @@ import subprocess
 import time
 from pathlib import Path
 
+PS_BOUND = 10.0  # seconds; it answers in milliseconds
 POLL = 0.02  # seconds between two looks at a group that is ending
 
 
@@ -28,7 +29,8 @@ def _from_proc() -> list[tuple[int, int, str]]:
 
 
 def _from_ps() -> list[tuple[int, int, str]]:
-    listing = subprocess.run(["ps", "-A", "-o", "pid=,pgid=,stat="], capture_output=True, text=True, check=True)
+    command = ["ps", "-A", "-o", "pid=,pgid=,stat="]
+    listing = subprocess.run(command, capture_output=True, text=True, check=True, timeout=PS_BOUND)
     fields = [line.split() for line in listing.stdout.splitlines()]
     return [(int(pid), int(group), state[0]) for pid, group, state in fields]
 

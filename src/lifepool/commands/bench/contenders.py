@@ -4,6 +4,8 @@ Every adapter imports its package in :meth:`Contender.start`, so that a measurem
 package under test alone, and uses the pool as its own documentation tells an asyncio user to.
 """
 
+# ruff: noqa: D102 - what the methods do is said once, at Contender
+
 import asyncio
 from abc import ABC, abstractmethod
 from collections.abc import Callable

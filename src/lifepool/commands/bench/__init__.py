@@ -1,0 +1,1 @@
+"""``lifepool bench``: lifepool beside the other pools, on the user's own machine."""

@@ -1,0 +1,26 @@
+"""The far side of ``isolation``: ``python -m lifepool.commands.isolated MODULE:FUNCTION REQUEST ANSWER``.
+
+A process of its own keeps what is measured or tried apart from whoever asked: its imports, its threads, what it prints,
+and that it may hang or die.
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+import sys
+from pathlib import Path
+
+
+def main(arguments: list[str]) -> None:
+    """Call the function with the request, and write what it returns, all as JSON."""
+    target, request, answer = arguments
+    module, _, name = target.partition(":")
+    # As for `python script.py`: what lies in the current folder can be imported, also from an installed command.
+    function = getattr(importlib.import_module(module), name)
+    outcome = function(json.loads(request))
+    Path(answer).write_text(json.dumps(outcome), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

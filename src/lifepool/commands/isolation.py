@@ -1,0 +1,91 @@
+"""Run one thing in a process group of its own: bounded in time, its output kept, nothing of it left behind."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from lifepool.commands.processes import kill_group, wait_until_gone
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+LEFT_OVER_BOUND = 3.0  # seconds after the end for its last processes to end by themselves
+KILL_BOUND = 5.0  # seconds for killed processes to be gone
+OUTPUT_LINES = 12  # of what it printed, kept for the report
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What came of it.
+
+    Attributes:
+        answer: What the function returned; empty if it did not get that far.
+        error: Why there is no answer, with the end of what was printed.
+        left_over: Processes of it that were still there after its end. They are gone now.
+        timed_out: Whether it was ended because its time was over.
+    """
+
+    answer: dict[str, Any]
+    error: str | None
+    left_over: int
+    timed_out: bool
+
+
+def run_isolated(
+    function: Callable[[Any], Mapping[str, Any]], request: Mapping[str, Any], timeout: float, cwd: Path | None = None
+) -> Outcome:
+    """Call ``function(request)`` in a fresh interpreter.
+
+    Output goes to files, not pipes: a worker that outlives its parent holds a pipe open, and whoever reads that waits
+    for it.
+
+    Args:
+        function: A module-level function; what goes in and comes out is JSON.
+        request: Its argument.
+        timeout: Seconds after which it is killed, with everything that it has started.
+        cwd: The folder it runs in and imports from; None: the current one.
+    """
+    with tempfile.TemporaryDirectory(prefix="lifepool-") as folder:
+        answer, output = Path(folder, "answer.json"), Path(folder, "output.txt")
+        where = f"{function.__module__}:{function.__qualname__}"
+        command = [sys.executable, "-m", "lifepool.commands.isolated", where, json.dumps(request), str(answer)]
+        with output.open("wb") as file:
+            process = subprocess.Popen(
+                command, cwd=cwd, stdin=subprocess.DEVNULL, stdout=file, stderr=file, process_group=0
+            )
+            left_over, timed_out = _end(process, timeout)
+        if answer.exists() and process.returncode == 0:
+            return Outcome(json.loads(answer.read_text(encoding="utf-8")), None, left_over, timed_out=False)
+        lines = output.read_text(encoding="utf-8", errors="replace").splitlines()
+        return Outcome({}, _explain(process.returncode, timeout, lines), left_over, timed_out)
+
+
+def _end(process: subprocess.Popen[bytes], timeout: float) -> tuple[int, bool]:
+    """Wait for the end, bring it about after ``timeout`` seconds, and count who was left behind."""
+    left_over, timed_out = 0, False
+    try:
+        process.wait(timeout)
+        left_over = len(wait_until_gone(process.pid, LEFT_OVER_BOUND))
+    except subprocess.TimeoutExpired:
+        timed_out = True
+    finally:  # also when the run is interrupted from the keyboard
+        kill_group(process.pid, KILL_BOUND)
+        process.wait(KILL_BOUND)
+    return left_over, timed_out
+
+
+def _explain(returncode: int, timeout: float, output: Sequence[str]) -> str:
+    if returncode == -signal.SIGKILL:
+        reason = f"killed: no answer in {timeout:g} s, or out of memory"
+    elif returncode < 0:
+        reason = f"ended by {signal.Signals(-returncode).name}"
+    else:
+        reason = f"exit code {returncode}"
+    return "\n".join([reason, *output[-OUTPUT_LINES:]])
