@@ -11,6 +11,7 @@ import pickle
 import re
 import subprocess
 import sys
+from contextvars import ContextVar
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any
 
@@ -42,6 +43,7 @@ class Backend:
 
 BACKEND = Backend()
 LOAD = ImportedFunction("shop.models:load")
+VARIABLE: ContextVar[str] = ContextVar("user")
 
 FROM_CODE = [
     ("max_workers", 3, 3),
@@ -71,6 +73,8 @@ FROM_CODE = [
     ("drain_timeout", 5, 5.0),
     ("max_payload", 1, 1),
     ("max_payload", "1.5 kB", 1500),
+    ("carry_context", "shop.context:user", ("shop.context:user",)),
+    ("carry_context", [VARIABLE, "shop:lang"], (VARIABLE, "shop:lang")),
     ("name", " crunch ", "crunch"),
 ]
 
@@ -96,6 +100,7 @@ FROM_ENVIRONMENT = [
     ("drain_timeout", "5", 5.0),
     ("max_payload", "64KiB", 65536),
     ("max_payload", "10B", 10),
+    ("carry_context", "shop:user, shop:lang", ("shop:user", "shop:lang")),
     ("name", "crunch", "crunch"),
 ]
 
@@ -202,6 +207,7 @@ def test_the_number_of_workers_is_settled_and_says_where_it_comes_from(
 WHOLE = "a whole number >= 1"
 SECONDS = "a number of seconds > 0"
 MEMORY = "a size of at least 16 MiB, in bytes or as in '512MiB' or '1GB'"
+VARIABLES = "context variables, or names as in 'package.module:variable' (in the environment: separated by commas)"
 PAYLOAD = MEMORY.replace("16 MiB", "1 byte")
 FUNCTION = "a function, or its name as in 'package.module:function'"
 ARGUMENTS = "a tuple or list of arguments (in the environment: a JSON list)"
@@ -245,6 +251,8 @@ BAD_IN_CODE: list[tuple[str, Any, type[Exception], str]] = [
     ("start_timeout", 0, ValueError, f"start_timeout=0: expected {SECONDS}"),
     ("drain_timeout", 0, ValueError, f"drain_timeout=0: expected {SECONDS}"),
     ("max_payload", 0, ValueError, f"max_payload=0: expected {PAYLOAD}"),
+    ("carry_context", [3], TypeError, f"carry_context=[3]: expected {VARIABLES}"),
+    ("carry_context", ["user"], ValueError, f"carry_context=['user']: expected {VARIABLES}"),
     ("name", 3, TypeError, f"name=3: expected {LINE}"),
     ("name", "", ValueError, f"name='': expected {LINE}"),
     ("name", "a\nb", ValueError, f"name='a\\nb': expected {LINE}"),
@@ -277,6 +285,7 @@ BAD_IN_ENVIRONMENT = [
     ("START_TIMEOUT", "0", SECONDS),
     ("DRAIN_TIMEOUT", "0", SECONDS),
     ("MAX_PAYLOAD", "0", PAYLOAD),
+    ("CARRY_CONTEXT", "user", VARIABLES),
     ("NAME", "a\nb", LINE),
 ]
 

@@ -54,6 +54,7 @@ ARGUMENTS: list[tuple[str, Any, str, Any]] = [
     ("start_timeout", 10.0, "10", 20.0),
     ("drain_timeout", 3.0, "3", 4.0),
     ("max_payload", 10**6, "1MB", 10),
+    ("carry_context", ("tests.tasks:language",), "tests.tasks:language", ()),
     ("name", "texts", "texts", "images"),
 ]
 each_argument = pytest.mark.parametrize(

@@ -15,6 +15,7 @@ import numbers
 import operator
 import os
 import re
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, SupportsIndex, cast
 
@@ -57,6 +58,7 @@ class PoolConfig:
     start_timeout: float = 60.0
     drain_timeout: float = 30.0
     max_payload: int = 256 * _MIB
+    carry_context: tuple[Any, ...] = ()
     name: str = "pool"
     max_workers_source: str = "argument"
     sizing: CpuBudget | None = None
@@ -323,6 +325,16 @@ def _modules(value: object) -> tuple[str, ...]:
     return tuple(value)
 
 
+def _variables(value: object) -> tuple[Any, ...]:
+    if isinstance(value, str):
+        value = [name.strip() for name in value.split(",") if name.strip()]
+    if not isinstance(value, (tuple, list)) or not all(isinstance(each, (str, ContextVar)) for each in value):
+        raise TypeError
+    if not all(re.fullmatch(f"{_MODULE}:{_MODULE}", each) for each in value if isinstance(each, str)):
+        raise ValueError
+    return tuple(value)
+
+
 def _backend(value: object) -> object:
     if isinstance(value, str):
         return _line(value)
@@ -451,6 +463,12 @@ _SETTINGS = (
         "a size of at least 1 byte, in bytes or as in '512MiB' or '1GB'",
         "The largest pickled arguments or result of a task.",
         _size_from(1),
+    ),
+    _setting(
+        "carry_context",
+        "context variables, or names as in 'package.module:variable' (in the environment: separated by commas)",
+        "Context variables whose values go along with each task into the worker.",
+        _variables,
     ),
     _setting(
         "name",

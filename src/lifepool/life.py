@@ -16,9 +16,11 @@ from lifepool._core.admission import NOT_STARTED_HINT
 from lifepool._core.policy import Limits
 from lifepool._core.states import PoolState
 from lifepool._engine.engine import Engine
+from lifepool._engine.observation import Observation
 from lifepool.backends.select import check_backend, make_backend
+from lifepool.context import Carrier
 from lifepool.errors import PoolClosed
-from lifepool.statistics import HistogramSnapshot, PoolStatistics, Readiness
+from lifepool.statistics import HistogramSnapshot, PoolStatistics, Readiness, WorkerSnapshot
 from lifepool.termination import TerminationWatch
 
 if TYPE_CHECKING:
@@ -26,6 +28,7 @@ if TYPE_CHECKING:
 
     from lifepool.backends.base import Backend
     from lifepool.config import PoolConfig
+    from lifepool.hooks import Hook
 
 logger = logging.getLogger("lifepool")
 
@@ -43,6 +46,7 @@ class PoolLife:
         check_backend(config.backend)
         self.config = config
         self._engine: Engine | None = None
+        self._observation: Observation | None = None
         self._termination = TerminationWatch()
         self._holders = 0  # nested 'async with' and lifespans; the last to leave closes
 
@@ -82,9 +86,12 @@ class PoolLife:
             return
         began = time.perf_counter()
         backend = make_backend(self.config)
-        self._engine = engine = Engine(backend, self._limits(backend))
+        carrier = Carrier(self.config.carry_context) if self.config.carry_context else None
+        self._engine = engine = Engine(backend, self._limits(backend), carrier=carrier, observation=self._observation)
         await engine.start()
         self._log_started(time.perf_counter() - began)
+        if self._observation is not None:
+            self._observation.pool_started(self)
 
     async def drain(self, timeout: float | None = None) -> None:
         """Take nothing new, finish what is there, and end.
@@ -95,8 +102,12 @@ class PoolLife:
         Cancellation:
             Ends at once: what is not finished is cancelled.
         """
-        if self._engine is not None:
-            await self._engine.drain(self.config.drain_timeout if timeout is None else timeout)
+        engine = self._engine
+        if engine is not None:
+            was_closed = engine.state is PoolState.CLOSED
+            await engine.drain(self.config.drain_timeout if timeout is None else timeout)
+            if self._observation is not None and not was_closed:
+                self._observation.pool_closed(self)
 
     async def aclose(self, timeout: float | None = None) -> None:
         """End the pool: drain, then stop the workers. May be called in any state, and twice.
@@ -168,6 +179,38 @@ class PoolLife:
             refused=0, retried=0, completed=0, failed=0, cancelled=0, timed_out=0, lost=0, restarts={}, wait=nothing,
             run=nothing, utilisation=0.0,
         )  # fmt: skip
+
+    def workers(self) -> tuple[WorkerSnapshot, ...]:
+        """One look at every worker: what it runs and for how long, its process and memory."""
+        return () if self._engine is None else self._engine.workers()
+
+    # -- hooks ----------------------------------------------------------------------------------------------------
+
+    def add_hook(self, hook: Hook) -> None:
+        """Have a hook watch this pool, from now on: tasks submitted before are not told of.
+
+        Args:
+            hook: See ``lifepool.hooks``. It stays when the pool is closed and started again.
+        """
+        if self._observation is None:
+            self._observation = Observation([])
+            if self._engine is not None:
+                self._engine.observation = self._observation
+        self._observation.add(hook)
+        if self.state is PoolState.RUNNING:
+            self._observation.pool_started(self, hook)
+
+    def remove_hook(self, hook: Hook) -> None:
+        """Let a hook watch no more.
+
+        Raises:
+            ValueError: If it does not watch, also because it raised and was disabled.
+        """
+        if self._observation is None or hook not in self._observation.hooks:
+            raise ValueError(f"{hook!r} does not watch this pool")
+        self._observation.remove(hook)
+
+    # -- readiness ------------------------------------------------------------------------------------------------
 
     def readiness(self) -> Readiness:
         """Whether this server should be sent requests, for a readiness probe.

@@ -15,6 +15,7 @@ from lifepool.scope import current_scope
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable
+    from contextvars import ContextVar
 
     from lifepool._engine.handle import TaskHandle
     from lifepool._engine.options import OnCancel
@@ -56,6 +57,8 @@ class Pool(PoolLife):
         start_timeout: Seconds within which a worker must be ready.
         drain_timeout: Seconds that the end of the pool waits for tasks to finish.
         max_payload: Bytes that pickled arguments or results may have.
+        carry_context: Context variables, or their names as in ``"package.module:variable"``, whose values go along
+            with each task into the worker.
         name: Used in log lines and in the names of processes.
 
     Raises:
@@ -81,6 +84,7 @@ class Pool(PoolLife):
         start_timeout: float = _UNSET,
         drain_timeout: float = _UNSET,
         max_payload: int | str = _UNSET,
+        carry_context: Iterable[ContextVar[Any] | str] = _UNSET,
         name: str = _UNSET,
     ) -> None:
         given = {
@@ -145,6 +149,14 @@ class Pool(PoolLife):
     ) -> TaskHandle[T]:
         """Queue ``fn(*args)`` now and return a handle to await later. Arguments and errors are those of ``run``."""
         return self._submit(fn, args, timeout, retries, priority, retry_on, fair_key, on_cancel)
+
+    def cancel(self, task: int) -> bool:
+        """Take a task back by its number (``TaskHandle.id``), as ``TaskHandle.cancel`` does.
+
+        Returns:
+            Whether it had no outcome yet.
+        """
+        return self._engine is not None and self._engine.cancel_task(task)
 
     def map(
         self,

@@ -65,6 +65,39 @@ class Readiness:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class WorkerSnapshot:
+    """One look at a worker.
+
+    Attributes:
+        number: Its number in the pool; a replaced worker's is not used again.
+        pid: Its process, if it has one of its own.
+        state: ``starting``, ``ready``, ``busy``, ``draining`` or ``stopping``.
+        task: The task it runs, or None. Where a worker runs several at a time: the oldest.
+        task_name: The name of that task's function; None if nobody waits for the task any more.
+        running_s: Seconds for which it has been running that task.
+        pending: Tasks that it holds besides.
+        completed: Tasks that it has answered.
+        age_s: Seconds since it was ready; None before.
+        memory_bytes: The memory it occupies, where that is known; without what it shares.
+    """
+
+    number: int
+    pid: int | None
+    state: str
+    task: int | None
+    task_name: str | None
+    running_s: float | None
+    pending: int
+    completed: int
+    age_s: float | None
+    memory_bytes: int | None
+
+    def as_dict(self) -> dict[str, object]:
+        """The same as a plain dict, fit for JSON."""
+        return asdict(self)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class PoolStatistics:
     """One look at a pool. Counts are since the pool was started.
 
@@ -88,6 +121,7 @@ class PoolStatistics:
         utilisation: Part of the workers' time since they were ready that functions were running, 0 to 1.
         bytes_sent: Pickled arguments sent to workers, in bytes.
         bytes_received: Pickled answers received, in bytes.
+        predicted_wait_s: Seconds that a task submitted now would probably wait.
     """
 
     state: str
@@ -109,6 +143,7 @@ class PoolStatistics:
     utilisation: float
     bytes_sent: int = 0
     bytes_received: int = 0
+    predicted_wait_s: float = 0.0
 
     def as_dict(self) -> dict[str, object]:
         """The same as plain dicts, lists and numbers, fit for JSON."""

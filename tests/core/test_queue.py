@@ -161,6 +161,13 @@ def test_what_comes_back_from_a_worker_goes_first_again() -> None:
     assert drained(queue) == [1, 2, 3, 4]
 
 
+def test_a_key_whose_only_task_was_removed_does_not_keep_its_turn() -> None:
+    queue = fill((1, 0, "a", 1.0), (2, 0, "b", 2.0))
+    queue.remove(1)
+    queue.push(3, priority=0, fair_key="a", submitted=3.0)
+    assert drained(queue) == [2, 3]
+
+
 def test_removed_tasks_cost_no_memory_in_the_long_run() -> None:
     queue = fill((0, 0, "a", 0.0))
     for n in range(1, 10_000):

@@ -13,8 +13,10 @@ from lifepool import Pool, PoolStatistics, TaskHandle, errors
 from lifepool._core.states import PoolState, TaskState, WorkerState
 from lifepool.decorated import PoolTask
 from lifepool.futures import ProcessPoolExecutor
+from lifepool.hooks import Hook, TaskRecord, WorkerExit
 from lifepool.integrations import asgi, fastapi
-from lifepool.statistics import HistogramSnapshot, Readiness
+from lifepool.life import PoolLife
+from lifepool.statistics import HistogramSnapshot, Readiness, WorkerSnapshot
 from tests.docs.generate import REFERENCE, REGIONS, SAMPLES, error_classes
 from tests.docs.markdown import ROOT, region, replace_region
 
@@ -56,9 +58,13 @@ def public(cls: type) -> list[str]:
 
 
 def test_every_public_name_is_in_the_api_page() -> None:
-    names = [*lifepool.__all__, "PoolDep", *public(Pool), *public(TaskHandle), "submit", "function"]
-    names += [*public(PoolTask), ProcessPoolExecutor.__name__, *public(HistogramSnapshot)]
-    names += [field.name for record in (PoolStatistics, Readiness) for field in dataclasses.fields(record)]
+    names = [*lifepool.__all__, "PoolDep", *public(Pool), *public(PoolLife), *public(TaskHandle), "submit", "function"]
+    names += [*public(Hook), *public(PoolTask), ProcessPoolExecutor.__name__, *public(HistogramSnapshot)]
+    names += [
+        field.name
+        for record in (PoolStatistics, Readiness, WorkerSnapshot, TaskRecord, WorkerExit)
+        for field in dataclasses.fields(record)
+    ]
     names += [name for module in (asgi, fastapi) for name, value in vars(module).items() if is_own(module, name, value)]
     missing = [name for name in dict.fromkeys(names) if not re.search(rf"`[^`\n]*\b{re.escape(name)}\b[^`\n]*`", API)]
     assert missing == []

@@ -78,6 +78,11 @@ class Door:
         half = self._predicted_wait(len(self._queue)) / 2
         return QueueFull(reason, retry_after=max(_LEAST_RETRY_S, half))
 
+    @property
+    def predicted_wait_s(self) -> float:
+        """Seconds that a task submitted now would probably wait."""
+        return self._predicted_wait(len(self._queue))
+
     def _predicted_wait(self, queued: int) -> float:
         slots = self._limits.max_workers * self._limits.slots
         return policy.predicted_wait(queued, self._run_times.overall_s, slots)

@@ -44,6 +44,9 @@ class _Lane:
 
     def append(self, entry: _Entry, *, front: bool) -> None:
         fifo = self.turns.get(entry.fair_key)
+        if fifo is not None and not self._shed(fifo):
+            del self.turns[entry.fair_key]  # nobody living kept its turn: who comes now stands at the end
+            fifo = None
         if fifo is None:
             fifo = self.turns[entry.fair_key] = deque()
         if front:
@@ -58,12 +61,16 @@ class _Lane:
         """The living entry whose turn it is; the lane has one. Sheds dead ones on the way."""
         while True:
             key, fifo = next(iter(self.turns.items()))
-            while fifo:
-                if fifo[0].alive:
-                    return fifo[0]
-                fifo.popleft()
-                self.size -= 1
+            if self._shed(fifo):
+                return fifo[0]
             del self.turns[key]
+
+    def _shed(self, fifo: deque[_Entry]) -> bool:
+        """Drop the dead ones at its head; whether a living one is there then."""
+        while fifo and not fifo[0].alive:
+            fifo.popleft()
+            self.size -= 1
+        return bool(fifo)
 
     def take(self) -> None:
         """Remove the head (``head`` was just called) and let the next key have its turn."""

@@ -83,7 +83,7 @@ class Scheduler:
         self._recycle_lead = policy.recycle_lead(limits.max_tasks_per_worker or 0)
         self._tasks: dict[int, Task] = {}
         self._queue = TaskQueue()
-        self._door = Door(limits, self._queue, self._supervisor, self.run_times)
+        self.door = Door(limits, self._queue, self._supervisor, self.run_times)
         self._dispatcher = Dispatcher(self._desk, self._tasks, self._queue, self._supervisor, self.run_times)
         self._armed: float | None = None  # the instant last asked for by SetTimer
         self._closed_reported = False
@@ -139,7 +139,7 @@ class Scheduler:
 
     def refusal(self, timeout: float | None, fair_key: str | None = None, name: str | None = None) -> PoolError | None:
         """Why a task would be turned away now, or None; see ``Door.refusal``."""
-        return self._door.refusal(self.state, timeout, fair_key, name)
+        return self.door.refusal(self.state, timeout, fair_key, name)
 
     @property
     def tally(self) -> Tally:
@@ -165,6 +165,10 @@ class Scheduler:
         """The state of a task that is not settled, or None."""
         known = self._tasks.get(task)
         return None if known is None else known.state
+
+    def attempts_of(self, task: int) -> int:
+        """How often a task that is not settled was or is being tried."""
+        return self._tasks[task].attempts + 1
 
     def story(self, *, task: int | None = None, worker: int | None = None) -> tuple[str, ...]:
         """The recent events that name this task or worker, oldest first, with their instants."""
@@ -374,8 +378,7 @@ class Scheduler:
         worker = self.fleet.workers.get(event.worker)
         if worker is None:
             return
-        ending = self.state in (PoolState.DRAINING, PoolState.CLOSED)
-        failure = self._supervisor.exited(worker, event, ending=ending)
+        failure = self._supervisor.exited(worker, event, ending=self.state.is_ending)
         unstarted = set(event.unstarted)
         self._requeue(tuple(task for task in worker.tasks if task in unstarted))
         for number in worker.tasks:

@@ -52,6 +52,11 @@ class PoolState(Enum):
     DRAINING = "draining"
     CLOSED = "closed"
 
+    @property
+    def is_ending(self) -> bool:
+        """Whether it takes no tasks any more."""
+        return self in (PoolState.DRAINING, PoolState.CLOSED)
+
 
 _T, _W, _P = TaskState, WorkerState, PoolState
 

@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 
 #: The timer that looks for stopped workers; there is one for all of them.
 CLAIM = (Timer.CLAIM, 0)
+#: Counted for a worker that ended before it was ready, or right after without having done anything.
+FAILED_START = "failed to start"
 _WORKER_TIMERS = (Timer.START, Timer.KILL, Timer.IDLE)
 
 
@@ -210,20 +212,14 @@ class Supervisor:
             An error if this was a failed start.
         """
         desk = self._desk
-        was_asked_to = worker.state is WorkerState.STOPPING
-        was_ready = worker.ready_at is not None
+        reason = why_gone(worker, event, ending=ending)
         self.fleet.remove(worker.id)
         self._cancel_timers(worker)
         if worker.ready_at is not None:
             desk.tally.worker_s += desk.now - worker.ready_at
-        if was_asked_to and (was_ready or ending):
-            desk.tally.restarts[worker.leaving] += 1
+        desk.tally.restarts[reason] += 1
+        if reason is not FAILED_START:
             return None
-        did_something = worker.completed or set(worker.tasks) - set(event.unstarted)
-        if was_ready and did_something:
-            desk.tally.restarts["out of memory" if event.oom_suspected else "died"] += 1
-            return None
-        desk.tally.restarts["failed to start"] += 1
         return self._failed_start(_cause(worker, event), event.start_hint)
 
     def _cancel_timers(self, worker: Worker) -> None:
@@ -239,6 +235,17 @@ class Supervisor:
         if not alive and self._failed_starts >= policy.CRASH_LOOP_STARTS:
             self.crash_loop = error
         return error
+
+
+def why_gone(worker: Worker, event: WorkerExited, *, ending: bool) -> str:
+    """Why a worker is gone, for statistics; to be asked before it is forgotten."""
+    was_ready = worker.ready_at is not None
+    if worker.state is WorkerState.STOPPING and (was_ready or ending):
+        return worker.leaving
+    did_something = worker.completed or set(worker.tasks) - set(event.unstarted)
+    if was_ready and did_something:
+        return "out of memory" if event.oom_suspected else "died"
+    return FAILED_START
 
 
 def _cause(worker: Worker, event: WorkerExited) -> str:

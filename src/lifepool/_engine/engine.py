@@ -18,17 +18,24 @@ from lifepool._core import commands as do
 from lifepool._core import events as on
 from lifepool._core.scheduler import Scheduler
 from lifepool._core.states import PoolState, TaskState
+from lifepool._core.supervisor import why_gone
 from lifepool._engine.handle import TaskHandle
 from lifepool._engine.snapshot import snapshot
 from lifepool.errors import InternalError, PoolClosed, PoolError, QueueFull, WorkerStartError
+from lifepool.memory import resident_bytes
 from lifepool.naming import name_of
+from lifepool.statistics import WorkerSnapshot
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from lifepool._core.fleet import Worker
     from lifepool._core.policy import Limits
+    from lifepool._engine.observation import Observation
     from lifepool._engine.options import TaskOptions
     from lifepool.backends.base import Backend
+    from lifepool.context import Carrier
+    from lifepool.hooks import Luggage, TaskRecord
     from lifepool.statistics import PoolStatistics
 
 logger = logging.getLogger("lifepool")
@@ -46,6 +53,8 @@ class Engine:
         limits: The scheduler's settings.
         clock: Monotonic seconds.
         random: Luck in [0, 1), for jitter.
+        carrier: Packs the context variables that go along with tasks.
+        observation: Tells the hooks what happens; None while there are none.
     """
 
     def __init__(
@@ -55,7 +64,11 @@ class Engine:
         *,
         clock: Callable[[], float] = time.monotonic,
         random: Callable[[], float] = default_random,
+        carrier: Carrier | None = None,
+        observation: Observation | None = None,
     ) -> None:
+        self.observation = observation
+        self._carrier = carrier
         self.loop = asyncio.get_running_loop()
         self._backend = backend
         self._scheduler = Scheduler(limits, random=random)
@@ -134,6 +147,19 @@ class Engine:
             TaskNotPicklable: If the call can't be sent.
             PayloadTooLarge: If it is too large.
         """
+        watch = self.observation
+        if watch is None:
+            return self._submit(fn, args, options, None)
+        record = watch.record(name_of(fn), options, self._clock())
+        try:
+            return self._submit(fn, args, options, record)
+        except PoolError as error:
+            watch.refused(record, error)
+            raise
+
+    def _submit(
+        self, fn: Callable[..., Any], args: tuple[Any, ...], options: TaskOptions, record: TaskRecord | None
+    ) -> TaskHandle[Any]:
         timeout = options.timeout
         name = None if timeout is None else name_of(fn)
         refusal = self._broken or self._scheduler.refusal(timeout, options.fair_key, name)
@@ -141,8 +167,11 @@ class Engine:
             if isinstance(refusal, QueueFull):
                 self.feed(on.SubmissionRefused())
             raise refusal
-        payload = self._backend.prepare(fn, args)
+        watched = record is not None or self._carrier is not None
+        payload = self._backend.prepare(fn, args, self._luggage(record) if watched else ())
         self._last_task = number = self._last_task + 1
+        if record is not None and self.observation is not None:
+            self.observation.submitted(number, record)
         handle: TaskHandle[Any] = TaskHandle(self, number, payload, options.retry_on, abandon=options.abandon)
         self._handles[number] = handle
         self.feed(
@@ -157,6 +186,19 @@ class Engine:
         )
         return handle
 
+    def _luggage(self, record: TaskRecord | None) -> tuple[Luggage, ...]:
+        """What goes along with a task: context variables, and what hooks add."""
+        values = None if self._carrier is None else self._carrier.pack()
+        packed: list[Luggage] = [] if values is None else [values]
+        if record is not None and self.observation is not None:
+            packed += self.observation.luggage(record)
+        return tuple(packed)
+
+    def cancel_task(self, task: int) -> bool:
+        """Take a task back by its number; whether it had no outcome yet."""
+        handle = self._handles.get(task)
+        return handle is not None and handle.cancel()
+
     def cancel(self, handle: TaskHandle[Any]) -> None:
         """The handle was cancelled: drop or break off its task."""
         if handle.id in self._handles:
@@ -170,6 +212,28 @@ class Engine:
         """One look at everything."""
         return snapshot(
             self._scheduler, self._clock(), bytes_sent=self._bytes_sent, bytes_received=self._bytes_received
+        )
+
+    def workers(self) -> tuple[WorkerSnapshot, ...]:
+        """One look at every worker."""
+        now = self._clock()
+        return tuple(self._look_at(worker, now) for worker in self._scheduler.fleet)
+
+    def _look_at(self, worker: Worker, now: float) -> WorkerSnapshot:
+        pid = self._backend.pid(worker.id)
+        head = self._handles.get(worker.tasks[0]) if worker.tasks else None
+        payload = None if head is None else head._payload
+        return WorkerSnapshot(
+            number=worker.id,
+            pid=pid,
+            state=worker.state.value,
+            task=worker.tasks[0] if worker.tasks else None,
+            task_name=None if payload is None else payload.name,
+            running_s=now - worker.head_since if worker.tasks else None,
+            pending=max(0, len(worker.tasks) - 1),
+            completed=worker.completed,
+            age_s=None if worker.ready_at is None else now - worker.ready_at,
+            memory_bytes=None if pid is None else resident_bytes(pid),
         )
 
     async def drain(self, timeout: float) -> None:
@@ -201,6 +265,8 @@ class Engine:
     def ready(self, worker: int) -> None:
         """A worker can take tasks."""
         self.feed(on.WorkerReady(worker))
+        if self.observation is not None:
+            self.observation.worker_ready(worker)
 
     def returned(
         self,
@@ -215,6 +281,8 @@ class Engine:
     ) -> None:
         """A worker answered."""
         self._bytes_received += size
+        if self.observation is not None:
+            self.observation.returned(task, run_s, size, self._clock())
         handle = self._handles.get(task)
         retryable = False
         if handle is not None:
@@ -232,7 +300,13 @@ class Engine:
         """A worker is gone."""
         if event.start_error is None and self.state in (PoolState.STARTING, PoolState.RUNNING):
             logger.debug("worker %d exited: %s", event.worker, event)
-        self.feed(event)
+        worker = self._scheduler.fleet.workers.get(event.worker)
+        if self.observation is None or worker is None:
+            self.feed(event)
+        else:
+            reason = why_gone(worker, event, ending=self.state.is_ending)
+            self.feed(event)
+            self.observation.worker_exited(event, reason, worker.completed)
 
     # -- the loop of decisions -------------------------------------------------------------------------------------
 
@@ -276,6 +350,9 @@ class Engine:
         payload = self._handles[command.task]._payload
         assert payload is not None  # noqa: S101 - only settled tasks have lost their payload
         self._bytes_sent += payload.size
+        if self.observation is not None:
+            attempts = self._scheduler.attempts_of(command.task)
+            self.observation.sent(command.task, command.worker, attempts, payload.size, self._clock())
         self._backend.send(command.worker, command.task, payload)
 
     def _retract_tasks(self, command: do.RetractTasks) -> None:
@@ -290,6 +367,8 @@ class Engine:
         handle._payload = None
         value, answer_error = handle._value, handle._error
         handle._value = handle._error = None
+        if self.observation is not None:
+            self.observation.settled(handle._task, outcome, error or answer_error, self._clock())
         if handle.done():  # cancelled by its owner
             return
         if outcome is TaskState.COMPLETED:

@@ -39,6 +39,7 @@ def snapshot(scheduler: Scheduler, now: float, *, bytes_sent: int, bytes_receive
         utilisation=min(1.0, tally.run.sum_s / slots_s) if slots_s > 0 else 0.0,
         bytes_sent=bytes_sent,
         bytes_received=bytes_received,
+        predicted_wait_s=scheduler.door.predicted_wait_s,
     )
 
 

@@ -10,12 +10,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
+from lifepool.context import Accompanied
 from lifepool.naming import name_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from lifepool._core.events import WorkerExited
+    from lifepool.hooks import Luggage
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,9 +60,9 @@ class PlainCall:
 
     __slots__ = ("args", "fn", "name", "size")
 
-    def __init__(self, fn: Callable[..., Any], args: tuple[Any, ...]) -> None:
+    def __init__(self, fn: Callable[..., Any], args: tuple[Any, ...], luggage: tuple[Luggage, ...] = ()) -> None:
         self.fn = fn
-        self.args = args
+        self.args = Accompanied(args, luggage) if luggage else args
         self.name = name_of(fn)
         self.size = 0
 
@@ -106,8 +108,13 @@ class Backend(Protocol):
 
     capabilities: Capabilities
 
-    def prepare(self, fn: Callable[..., Any], args: tuple[Any, ...]) -> Payload:
+    def prepare(self, fn: Callable[..., Any], args: tuple[Any, ...], luggage: tuple[Luggage, ...] = ()) -> Payload:
         """Make a call ready for sending.
+
+        Args:
+            fn: The function.
+            args: Its arguments.
+            luggage: What is to be unpacked in the worker before the function is called.
 
         Raises:
             TaskNotPicklable: If it can't be sent.
@@ -134,6 +141,9 @@ class Backend(Protocol):
 
     def interrupt(self, worker: int, task: int) -> None:
         """Send the running task an exception."""
+
+    def pid(self, worker: int) -> int | None:
+        """The worker's process, if it has one of its own and is up."""
 
     def abandon(self) -> None:
         """The event loop was closed without ``close``: end every worker, without the loop."""

@@ -18,10 +18,14 @@ from typing import TYPE_CHECKING, Any
 
 from lifepool._core.events import WorkerExited
 from lifepool.backends.base import Capabilities, Listener, PlainCall
+from lifepool.context import call
 from lifepool.errors import TaskError, TaskNotPicklable
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from lifepool.context import Accompanied
+    from lifepool.hooks import Luggage
 
 
 class ExecutorBackend:
@@ -103,9 +107,9 @@ class ExecutorBackend:
         """Let the executor go without waiting; what it runs, it finishes for nobody."""
         self._drop(worker, WorkerExited(worker, reason="the executor was shut down"))
 
-    def prepare(self, fn: Callable[..., Any], args: tuple[Any, ...]) -> PlainCall:
+    def prepare(self, fn: Callable[..., Any], args: tuple[Any, ...], luggage: tuple[Luggage, ...] = ()) -> PlainCall:
         """Nothing to do: the executor pickles, if it has to."""
-        return PlainCall(fn, args)
+        return PlainCall(fn, args, luggage)
 
     def send(self, worker: int, task: int, payload: PlainCall) -> None:
         """Submit it."""
@@ -124,6 +128,9 @@ class ExecutorBackend:
 
     def interrupt(self, worker: int, task: int) -> None:
         """Never asked for: see the capabilities."""
+
+    def pid(self, worker: int) -> None:
+        """The executor's processes are its own business."""
 
     def abandon(self) -> None:
         """Let the executor go without waiting."""
@@ -176,10 +183,10 @@ class ExecutorBackend:
         self._listener.exited(event)
 
 
-def _timed(fn: Callable[..., Any], args: tuple[Any, ...]) -> tuple[Any, float]:
+def _timed(fn: Callable[..., Any], args: tuple[Any, ...] | Accompanied) -> tuple[Any, float]:
     """Runs in the executor's worker."""
     started = time.perf_counter()
-    value = fn(*args)
+    value = call(fn, args)
     return value, time.perf_counter() - started
 
 

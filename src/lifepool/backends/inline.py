@@ -12,10 +12,13 @@ from typing import TYPE_CHECKING, Any
 from lifepool import _inside
 from lifepool._core.events import WorkerExited
 from lifepool.backends.base import Capabilities, Listener, PlainCall
+from lifepool.context import call
 from lifepool.errors import TaskError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from lifepool.hooks import Luggage
 
 
 class InlineBackend:
@@ -56,9 +59,9 @@ class InlineBackend:
         """As ``stop_worker``."""
         self._listener.exited(WorkerExited(worker, exitcode=0))
 
-    def prepare(self, fn: Callable[..., Any], args: tuple[Any, ...]) -> PlainCall:
+    def prepare(self, fn: Callable[..., Any], args: tuple[Any, ...], luggage: tuple[Luggage, ...] = ()) -> PlainCall:
         """Nothing to do."""
-        return PlainCall(fn, args)
+        return PlainCall(fn, args, luggage)
 
     def send(self, worker: int, task: int, payload: PlainCall) -> None:
         """Run it now."""
@@ -70,7 +73,7 @@ class InlineBackend:
         )
         started = time.perf_counter()
         try:
-            value = payload.fn(*payload.args)
+            value = call(payload.fn, payload.args)
         except (StopIteration, StopAsyncIteration, SystemExit, KeyboardInterrupt) as raised:
             # In a coroutine these would mean something else than that a task has failed.
             error = TaskError(f"the task raised {raised!r}")
@@ -87,6 +90,9 @@ class InlineBackend:
 
     def interrupt(self, worker: int, task: int) -> None:
         """Never asked for: see the capabilities."""
+
+    def pid(self, worker: int) -> None:
+        """It has none of its own."""
 
     def abandon(self) -> None:
         """Nothing to release."""

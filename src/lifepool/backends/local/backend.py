@@ -30,6 +30,8 @@ from lifepool.errors import TaskNotPicklable
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from lifepool.hooks import Luggage
+
 #: Seconds the template has to end when asked to, before it is killed. It takes some milliseconds.
 STOP_GRACE_S = 1.0
 #: Seconds a worker that closed its connection has to exit before it is killed.
@@ -322,14 +324,14 @@ class LocalBackend:
 
     # -- tasks ----------------------------------------------------------------------------------------------------
 
-    def prepare(self, fn: Callable[..., Any], args: tuple[Any, ...]) -> Call:
+    def prepare(self, fn: Callable[..., Any], args: tuple[Any, ...], luggage: tuple[Luggage, ...] = ()) -> Call:
         """Pickle a call.
 
         Raises:
             TaskNotPicklable: If it can't be.
             PayloadTooLarge: If it is above the limit.
         """
-        call = self._encoder.encode(fn, args)
+        call = self._encoder.encode(fn, args, luggage)
         if call.lease is not None:
             self._upkeep.note_use()
         return call
@@ -353,6 +355,11 @@ class LocalBackend:
         for task in tasks:
             member.reading.pop(task, None)
         return tasks
+
+    def pid(self, worker: int) -> int | None:
+        """The worker's process."""
+        member = self._members.get(worker)
+        return None if member is None or member.process is None else member.process.pid
 
     def interrupt(self, worker: int, task: int) -> None:
         """Signal the worker to break off this task."""

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from lifepool.backends.local.wire.diagnosis import explain
 from lifepool.backends.local.wire.sink import PROTOCOL, TooLarge, dump
+from lifepool.context import Accompanied
 from lifepool.errors import PayloadTooLarge, TaskNotPicklable
 from lifepool.naming import name_of
 from lifepool.reference import Reference
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from lifepool.backends.local.wire.arena import Arguments, Lease, Location
+    from lifepool.hooks import Luggage
 
 #: Functions remembered on either side; past it the table starts anew. Far above what a service calls.
 FUNCTIONS_KEPT = 1024
@@ -76,8 +78,13 @@ class CallEncoder:
         """The functions called so far, pickled: what a new worker will soon be asked for."""
         return tuple(pickled for _, pickled in self._known.values())[-PRIMED:]
 
-    def encode(self, fn: Callable[..., Any], args: tuple[Any, ...]) -> Call:
+    def encode(self, fn: Callable[..., Any], args: tuple[Any, ...], luggage: tuple[Luggage, ...] = ()) -> Call:
         """Pickle a call.
+
+        Args:
+            fn: The function.
+            args: Its arguments.
+            luggage: What goes along with them.
 
         Raises:
             TaskNotPicklable: Naming the part that can't be.
@@ -85,11 +92,12 @@ class CallEncoder:
         """
         name, function = self._function(fn)
         try:
-            pickled = dump(args, args, self._shared, self._max_payload - len(function))
+            value = Accompanied(args, luggage) if luggage else args
+            pickled = dump(value, args, self._shared, self._max_payload - len(function))
         except TooLarge as error:
             raise PayloadTooLarge("arguments", len(function) + error.size, self._max_payload) from None
         except Exception as error:
-            path, reason = explain(args, "args", error)
+            path, reason = _culprit(args, luggage, error)
             raise TaskNotPicklable("arguments", path, reason) from error
         if isinstance(pickled, bytes):
             return Call(name, function, pickled)
@@ -117,6 +125,17 @@ class CallEncoder:
         return entry
 
 
+def _culprit(args: tuple[Any, ...], luggage: tuple[Luggage, ...], error: Exception) -> tuple[str, str]:
+    """The path and the reason of what can't be pickled: in the arguments, or in what goes along with them."""
+    if luggage:
+        try:
+            pickle.dumps(args, PROTOCOL)
+        except Exception as of_args:
+            return explain(args, "args", of_args)
+        return explain(luggage, "context", error)
+    return explain(args, "args", error)
+
+
 class CallDecoder:
     """Unpickles calls on the worker's side.
 
@@ -136,8 +155,8 @@ class CallDecoder:
 
     def decode(
         self, payload: memoryview, function_length: int, *, stored: bool = False
-    ) -> tuple[Callable[..., Any], tuple[Any, ...]]:
-        """The function and its arguments.
+    ) -> tuple[Callable[..., Any], tuple[Any, ...] | Accompanied]:
+        """The function and its arguments, for ``lifepool.context.call``.
 
         Args:
             payload: What the frame holds.

@@ -1,13 +1,9 @@
-"""A worker's memory: the hard limit, and what it uses now."""
+"""A worker's hard limit of memory."""
 
 from __future__ import annotations
 
 import contextlib
-import re
 import resource
-import sys
-
-_OWN_RESIDENT = re.compile(rb"^Rss(?:Anon|File):\s+(\d+) kB$", re.MULTILINE)
 
 
 def limit_memory(data_bytes: int | None) -> None:
@@ -21,17 +17,3 @@ def limit_memory(data_bytes: int | None) -> None:
         with contextlib.suppress(ValueError, OSError):
             _, hard = resource.getrlimit(resource.RLIMIT_DATA)
             resource.setrlimit(resource.RLIMIT_DATA, (data_bytes, hard))
-
-
-def resident_bytes() -> int:
-    """The memory that this process itself occupies, in bytes; on macOS the most it ever did.
-
-    Shared memory is left out: what a worker has read of big arguments belongs to the pool, and is given back by it.
-    """
-    try:
-        with open("/proc/self/status", "rb") as status:
-            fields = status.read()
-        return sum(int(kib) * 1024 for kib in _OWN_RESIDENT.findall(fields))
-    except OSError:
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-        return peak if sys.platform == "darwin" else peak * 1024

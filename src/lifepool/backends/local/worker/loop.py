@@ -28,7 +28,8 @@ from lifepool import _inside
 from lifepool._core.framing import Frame, FrameReader, Kind, header
 from lifepool.backends.local.wire.answers import encode_failure, encode_result, encode_value
 from lifepool.backends.local.wire.calls import CallDecoder
-from lifepool.backends.local.worker.limits import resident_bytes
+from lifepool.context import call
+from lifepool.memory import resident_bytes
 
 if TYPE_CHECKING:
     import socket
@@ -134,7 +135,7 @@ class Worker:
                 fn, args = self._decoder.decode(frame.payload, frame.extra, stored=frame.kind == _TASK_STORED)
                 started = time.perf_counter_ns()
                 self._current = task
-                value = fn(*args)
+                value = fn(*args) if type(args) is tuple else call(fn, args)
                 self._current = _NO_TASK
                 run_ns = time.perf_counter_ns() - started
                 kind, body = encode_result(value, self._spec.max_payload, self._results)
@@ -152,7 +153,7 @@ class Worker:
     def _answer(self, kind: Kind, task: int, run_ns: int, body: bytes) -> None:
         head = header(kind, len(body), task, run_ns)
         if self._spec.measure_memory:
-            head = header(Kind.MEMORY, 0, task, resident_bytes()) + head
+            head = header(Kind.MEMORY, 0, task, resident_bytes() or 0) + head
         if len(body) <= _JOIN_BYTES:
             self._wire.sendall(head + body)
         else:

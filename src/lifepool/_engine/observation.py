@@ -1,0 +1,164 @@
+"""Telling hooks what happens, so that none can hurt a task and none that does not listen costs anything."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING, Any
+
+from lifepool.hooks import Hook, Luggage, TaskRecord, WorkerExit
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from lifepool._core.events import WorkerExited
+    from lifepool._core.states import TaskState
+    from lifepool._engine.options import TaskOptions
+    from lifepool.errors import PoolError
+    from lifepool.life import PoolLife
+
+logger = logging.getLogger("lifepool")
+
+_Calls = tuple["Callable[..., Any]", ...]
+
+
+class Observation:
+    """The hooks of a pool and, for them, the records of its tasks.
+
+    Args:
+        hooks: Who watches; each only with the methods that it overrides.
+    """
+
+    def __init__(self, hooks: list[Hook]) -> None:
+        self.hooks = hooks
+        self._records: dict[int, TaskRecord] = {}
+        self._sort()
+
+    def _sort(self) -> None:
+        self._submitted = self._listening("task_submitted")
+        self._refused = self._listening("task_refused")
+        self._sent = self._listening("task_sent")
+        self._settled = self._listening("task_settled")
+        self._ready = self._listening("worker_ready")
+        self._exited = self._listening("worker_exited")
+        self._luggage = self._listening("luggage")
+
+    def _listening(self, method: str) -> _Calls:
+        """The hooks that override this method, as bound methods."""
+        base = getattr(Hook, method)
+        return tuple(getattr(hook, method) for hook in self.hooks if getattr(type(hook), method, base) is not base)
+
+    def add(self, hook: Hook) -> None:
+        """One more watches, from now on."""
+        self.hooks.append(hook)
+        self._sort()
+
+    def remove(self, hook: Hook) -> None:
+        """One less watches."""
+        self.hooks.remove(hook)
+        self._sort()
+
+    def _tell(self, calls: _Calls, subject: object, *more: object) -> None:
+        for call in calls:
+            try:
+                call(subject, *more)
+            except Exception:
+                self._disable(call)
+
+    def _disable(self, call: Callable[..., Any]) -> None:
+        hook = call.__self__  # type: ignore[attr-defined]
+        logger.exception("the hook %r raised; it is not called any more", hook)
+        if hook in self.hooks:
+            self.remove(hook)
+
+    # -- tasks ----------------------------------------------------------------------------------------------------
+
+    def record(self, name: str, options: TaskOptions, now: float) -> TaskRecord:
+        """A record of a task that knocks at the door."""
+        return TaskRecord(name, now, options.timeout, options.priority, options.fair_key)
+
+    def luggage(self, record: TaskRecord) -> list[Luggage]:
+        """What hooks want to go along with the task."""
+        found: list[Luggage] = []
+        for call in self._luggage:
+            try:
+                item = call(record)
+            except Exception:
+                self._disable(call)
+            else:
+                if item is not None:
+                    found.append(item)
+        return found
+
+    def submitted(self, task: int, record: TaskRecord) -> None:
+        """The task was let in."""
+        record.id = task
+        self._records[task] = record
+        if self._submitted:
+            self._tell(self._submitted, record)
+
+    def refused(self, record: TaskRecord, error: PoolError) -> None:
+        """The task was turned away."""
+        if self._refused:
+            self._tell(self._refused, record, error)
+
+    def sent(self, task: int, worker: int, attempts: int, size: int, now: float) -> None:
+        """The task was given to a worker."""
+        record = self._records.get(task)
+        if record is None:
+            return
+        record.worker = worker
+        record.attempts = attempts
+        record.sent = now
+        record.bytes_sent += size
+        if self._sent:
+            self._tell(self._sent, record)
+
+    def returned(self, task: int, run_s: float, size: int, now: float) -> None:
+        """A worker answered the task."""
+        record = self._records.get(task)
+        if record is not None:
+            record.run_s = run_s
+            record.wait_s = max(0.0, now - run_s - record.submitted)
+            record.bytes_received += size
+
+    def settled(self, task: int, outcome: TaskState, error: BaseException | None, now: float) -> None:
+        """The task has its outcome."""
+        record = self._records.pop(task, None)
+        if record is None:
+            return
+        record.finished = now
+        record.outcome = outcome.value
+        record.error = error
+        if record.wait_s is None:
+            record.wait_s = (now if record.sent is None else record.sent) - record.submitted
+        if self._settled:
+            self._tell(self._settled, record)
+
+    # -- workers and the pool -------------------------------------------------------------------------------------
+
+    def worker_ready(self, worker: int) -> None:
+        """A worker can take tasks."""
+        self._tell(self._ready, worker)
+
+    def worker_exited(self, event: WorkerExited, reason: str, completed: int) -> None:
+        """A worker is gone."""
+        if self._exited:
+            exit = WorkerExit(
+                worker=event.worker,
+                reason=reason,
+                exitcode=event.exitcode,
+                signal=event.signal,
+                completed=completed,
+                start_error=event.start_error,
+            )
+            self._tell(self._exited, exit)
+
+    def pool_started(self, pool: PoolLife, hook: Hook | None = None) -> None:
+        """The pool is up: tell all hooks, or one that came later."""
+        for each in [hook] if hook is not None else list(self.hooks):
+            self._tell((each.pool_started,), pool)
+
+    def pool_closed(self, pool: PoolLife) -> None:
+        """The pool has ended."""
+        for hook in list(self.hooks):
+            self._tell((hook.pool_closed,), pool)

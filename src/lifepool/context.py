@@ -1,0 +1,102 @@
+"""What goes along with a call into the worker: named context variables, and the luggage of hooks.
+
+A worker calls the function in a context of its own, so nothing has to be set back afterwards and nothing can be left
+behind, not even when the task is interrupted half-way.
+"""
+
+from __future__ import annotations
+
+import contextvars
+import importlib
+import operator
+import sys
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from lifepool.hooks import Luggage
+
+
+class Accompanied(NamedTuple):
+    """Arguments, and what goes along with them; in their place on the wire."""
+
+    args: tuple[Any, ...]
+    luggage: tuple[Luggage, ...]
+
+
+def call(fn: Callable[..., Any], arguments: tuple[Any, ...] | Accompanied) -> Any:
+    """Call a function in the worker, in the context that came along, if one did."""
+    if type(arguments) is Accompanied:
+        return contextvars.copy_context().run(_call_with, fn, arguments)
+    return fn(*arguments)
+
+
+def _call_with(fn: Callable[..., Any], accompanied: Accompanied) -> Any:
+    for item in accompanied.luggage:
+        item.unpack()
+    return fn(*accompanied.args)
+
+
+class ContextValues:
+    """The values that some context variables have now, to be set in a worker.
+
+    Args:
+        values: By the name of the variable, as in ``"package.module:variable"``. Variables without a value are left
+            out.
+    """
+
+    __slots__ = ("_values",)
+
+    def __init__(self, values: dict[str, Any]) -> None:
+        self._values = values
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (ContextValues, (self._values,))
+
+    def unpack(self) -> None:
+        """Set them."""
+        for name, value in self._values.items():
+            _variable(name).set(value)
+
+
+class Carrier:
+    """Takes the values of chosen variables when a task is submitted.
+
+    Args:
+        variables: Context variables, or names as in ``"package.module:variable"``.
+
+    Raises:
+        ValueError: If a variable can't be found where workers could find it.
+        TypeError: If what is found is no context variable.
+    """
+
+    def __init__(self, variables: Sequence[contextvars.ContextVar[Any] | str]) -> None:
+        names = [each if isinstance(each, str) else _name_of(each) for each in variables]
+        self._variables = [(name, _variable(name)) for name in names]
+
+    def pack(self) -> ContextValues | None:
+        """Their values now; None if none has one."""
+        unset = self
+        values = {name: value for name, variable in self._variables if (value := variable.get(unset)) is not unset}
+        return ContextValues(values) if values else None
+
+
+def _variable(name: str) -> contextvars.ContextVar[Any]:
+    module, _, path = name.partition(":")
+    variable = operator.attrgetter(path)(importlib.import_module(module))
+    if not isinstance(variable, contextvars.ContextVar):
+        raise TypeError(f"carry_context: {name!r} is a {type(variable).__name__}, not a ContextVar")
+    return variable
+
+
+def _name_of(variable: contextvars.ContextVar[Any]) -> str:
+    """Where a variable lives: it does not know that itself, so the modules are asked."""
+    for module_name, module in list(sys.modules.items()):
+        for name, value in list(getattr(module, "__dict__", {}).items()):
+            if value is variable:
+                return f"{module_name}:{name}"
+    raise ValueError(
+        f"carry_context: {variable!r} is not a global of any module, so a worker could not find it; "
+        "make it one, or name it as 'package.module:variable'"
+    )

@@ -1,0 +1,131 @@
+"""Hooks: how to watch a pool. Metrics, traces, logs and the live page are hooks, and yours may be one as well.
+
+::
+
+    class SlowTasks(Hook):
+        def task_settled(self, task: TaskRecord) -> None:
+            if task.run_s and task.run_s > 1.0:
+                print(f"{task.name} took {task.run_s:.1f} s")
+
+    pool.add_hook(SlowTasks())
+
+Rules
+    1. A hook is called on the event loop's thread and must return quickly; it may not await.
+    2. A hook can't hurt a task: one that raises is logged once and not called again (as in trio's instruments).
+    3. Only the methods that a hook overrides are called. A pool without hooks pays one truth test.
+    4. Records belong to the pool: read them, keep what you need, change nothing but ``notes``.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Protocol
+
+if TYPE_CHECKING:
+    from lifepool.errors import PoolError
+    from lifepool.life import PoolLife
+
+
+class Luggage(Protocol):
+    """What goes along with a task into the worker; it is pickled with the arguments."""
+
+    def unpack(self) -> None:
+        """Called in the worker before the function, in a fresh context of that call: set context variables here."""
+
+
+@dataclass(slots=True, eq=False)
+class TaskRecord:
+    """One task on its way. Instants are those of ``time.monotonic()``, durations are in seconds.
+
+    Attributes:
+        id: The task's number, unique within the pool; 0 if it was refused.
+        name: The function's qualified name.
+        submitted: When it was submitted.
+        timeout: Seconds that it may take, waiting included, or None.
+        priority: As given.
+        fair_key: As given.
+        attempts: How often it was run; 0 while it waits for the first time. What was taken back unstarted and sent
+            elsewhere counts once.
+        worker: The worker that has it or had it last.
+        sent: When it was last given to a worker.
+        wait_s: From submission until the function ran, as far as is known.
+        run_s: How long the function ran in its last attempt, measured in the worker; None if no answer came.
+        finished: When it was settled.
+        outcome: ``completed``, ``failed``, ``cancelled``, ``timed_out`` or ``lost``, once it is settled.
+        error: What the caller gets instead of an answer.
+        bytes_sent: Pickled arguments, in all attempts.
+        bytes_received: Pickled answers.
+        notes: For hooks: what they want to remember of this task, under names of their own.
+    """
+
+    name: str
+    submitted: float
+    timeout: float | None = None
+    priority: int = 0
+    fair_key: str | None = None
+    id: int = 0
+    attempts: int = 0
+    worker: int | None = None
+    sent: float | None = None
+    wait_s: float | None = None
+    run_s: float | None = None
+    finished: float | None = None
+    outcome: str | None = None
+    error: BaseException | None = None
+    bytes_sent: int = 0
+    bytes_received: int = 0
+    notes: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkerExit:
+    """The end of a worker.
+
+    Attributes:
+        worker: Its number.
+        reason: Why, as counted in ``statistics().restarts``: ``died``, ``out of memory``, ``failed to start``,
+            ``max_tasks_per_worker``, ``max_worker_memory``, ``idle_timeout``, ``closed``, ...
+        exitcode: Its exit code, if it exited.
+        signal: The signal that ended it, if one did.
+        completed: Tasks that it answered.
+        start_error: The worker's own traceback, if it could not start.
+    """
+
+    worker: int
+    reason: str
+    exitcode: int | None
+    signal: int | None
+    completed: int
+    start_error: str | None
+
+
+class Hook:
+    """Watches a pool: override what you want to hear of. See the module for the rules."""
+
+    def pool_started(self, pool: PoolLife) -> None:
+        """The pool is up; also called when the hook is added to a pool that runs."""
+
+    def pool_closed(self, pool: PoolLife) -> None:
+        """The pool has ended: all tasks are settled, all workers gone."""
+
+    def task_submitted(self, task: TaskRecord) -> None:
+        """A task was let in."""
+
+    def task_refused(self, task: TaskRecord, error: PoolError) -> None:
+        """A task was turned away: the queue is full, the pool is closed, or it can't be pickled."""
+
+    def task_sent(self, task: TaskRecord) -> None:
+        """A task was given to a worker; it may still have to wait there for a moment."""
+
+    def task_settled(self, task: TaskRecord) -> None:
+        """A task has its outcome."""
+
+    def worker_ready(self, worker: int) -> None:
+        """A worker can take tasks."""
+
+    def worker_exited(self, exit: WorkerExit) -> None:
+        """A worker is gone."""
+
+    def luggage(self, task: TaskRecord) -> Luggage | None:
+        """What is to go along with this task, asked before it is pickled."""
+        return None

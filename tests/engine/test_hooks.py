@@ -1,0 +1,187 @@
+"""Hooks hear what happens, on real processes, and can't hurt a task."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from lifepool import Pool, QueueFull, TaskNotPicklable, TaskTimeout, WorkerLost
+from lifepool.hooks import Hook, TaskRecord, WorkerExit
+from tests import tasks
+
+if TYPE_CHECKING:
+    from lifepool.errors import PoolError
+    from lifepool.life import PoolLife
+    from tests.engine.gates import Gate
+
+
+class Diary(Hook):
+    """Writes down everything."""
+
+    def __init__(self) -> None:
+        self.lines: list[tuple[Any, ...]] = []
+        self.settled: list[TaskRecord] = []
+        self.exits: list[WorkerExit] = []
+
+    def pool_started(self, pool: PoolLife) -> None:
+        self.lines.append(("started", pool.state.value))
+
+    def pool_closed(self, pool: PoolLife) -> None:
+        self.lines.append(("closed", pool.state.value))
+
+    def task_submitted(self, task: TaskRecord) -> None:
+        self.lines.append(("submitted", task.id))
+
+    def task_refused(self, task: TaskRecord, error: PoolError) -> None:
+        self.lines.append(("refused", task.name, type(error)))
+
+    def task_sent(self, task: TaskRecord) -> None:
+        self.lines.append(("sent", task.id, task.attempts))
+
+    def task_settled(self, task: TaskRecord) -> None:
+        self.lines.append(("settled", task.id, task.outcome))
+        self.settled.append(task)
+
+    def worker_ready(self, worker: int) -> None:
+        self.lines.append(("ready", worker))
+
+    def worker_exited(self, exit: WorkerExit) -> None:
+        self.exits.append(exit)
+
+
+def watched(**settings: Any) -> tuple[Pool, Diary]:
+    pool, diary = Pool(**{"max_workers": 1, **settings}), Diary()
+    pool.add_hook(diary)
+    return pool, diary
+
+
+@pytest.mark.all_loops
+async def test_a_hook_hears_a_tasks_whole_story() -> None:
+    pool, diary = watched()
+    async with pool:
+        await pool.run(tasks.echo, b"x" * 1000)
+    assert diary.lines == [
+        ("ready", 1),
+        ("started", "running"),
+        ("submitted", 1),
+        ("sent", 1, 1),
+        ("settled", 1, "completed"),
+        ("closed", "closed"),
+    ]
+    (record,) = diary.settled
+    assert record.name == "echo"
+    assert record.worker == 1
+    assert record.wait_s is not None
+    assert record.run_s is not None
+    assert record.finished is not None
+    assert record.finished - record.submitted >= record.wait_s + record.run_s - 1e-6
+    assert record.bytes_sent > 1000 < record.bytes_received
+    assert [(exit.reason, exit.completed) for exit in diary.exits] == [("closed", 1)]
+
+
+async def test_it_hears_what_went_wrong(gate: Gate) -> None:
+    pool, diary = watched()
+    async with pool:
+        with pytest.raises(ZeroDivisionError):
+            await pool.run(divmod, 1, 0)
+        with pytest.raises(TaskTimeout):
+            await pool.run(tasks.hold, gate.address, timeout=0.3)
+        with pytest.raises(WorkerLost):
+            await pool.run(tasks.exit_hard, 3)
+        with pytest.raises(TaskNotPicklable):
+            await pool.run(tasks.echo, lambda: 1)
+    assert [(each.outcome, type(each.error)) for each in diary.settled] == [
+        ("failed", ZeroDivisionError),
+        ("timed_out", TaskTimeout),
+        ("lost", WorkerLost),
+    ]
+    assert ("refused", "echo", TaskNotPicklable) in diary.lines
+    assert ("died", 3) in [(exit.reason, exit.exitcode) for exit in diary.exits]
+
+
+async def test_it_hears_of_refusals_and_of_what_was_dropped_from_the_queue(gate: Gate) -> None:
+    pool, diary = watched(max_queue=1)
+    async with pool:
+        running = pool.submit(tasks.hold, gate.address)
+        visitor = await gate.arrival()
+        queued = pool.submit(tasks.double, 2)
+        with pytest.raises(QueueFull):
+            pool.submit(tasks.double, 3)
+        assert pool.cancel(queued.id)
+        assert not pool.cancel(queued.id)
+        visitor.let_through()
+        await running
+    assert ("refused", "double", QueueFull) in diary.lines
+    dropped = diary.settled[0]
+    assert (dropped.id, dropped.outcome, dropped.attempts, dropped.worker) == (queued.id, "cancelled", 0, None)
+
+
+async def test_retries_are_counted_as_attempts(tmp_path: Any) -> None:
+    pool, diary = watched()
+    async with pool:
+        await pool.run(tasks.die_unless_tried_before, str(tmp_path / "mark"), retries=1)
+    (record,) = diary.settled
+    assert (record.attempts, record.outcome) == (2, "completed")
+
+
+async def test_a_hook_that_raises_is_logged_once_and_hurts_nobody(caplog: pytest.LogCaptureFixture) -> None:
+    class Broken(Hook):
+        def task_submitted(self, task: TaskRecord) -> None:
+            raise RuntimeError("the exporter is down")
+
+        def luggage(self, task: TaskRecord) -> None:
+            raise RuntimeError("the exporter is down")
+
+    pool, diary = watched()
+    pool.add_hook(Broken())
+    with caplog.at_level(logging.ERROR, "lifepool"):
+        async with pool:
+            assert await pool.gather(tasks.double, range(5), chunksize=1) == [0, 2, 4, 6, 8]
+    assert len(diary.settled) == 5
+    assert len([each for each in caplog.records if "is not called any more" in each.message]) == 1
+
+
+async def test_a_hook_may_come_late_and_go_early() -> None:
+    pool, late = Pool(max_workers=1), Diary()
+    async with pool:
+        await pool.run(tasks.double, 1)
+        pool.add_hook(late)
+        assert late.lines == [("started", "running")]
+        await pool.run(tasks.double, 2)
+        pool.remove_hook(late)
+        await pool.run(tasks.double, 3)
+        with pytest.raises(ValueError, match="does not watch"):
+            pool.remove_hook(late)
+    assert [each.id for each in late.settled] == [2]
+
+
+async def test_a_hook_stays_when_the_pool_is_started_again() -> None:
+    pool, diary = watched()
+    for _ in range(2):
+        async with pool:
+            await pool.run(tasks.double, 1)
+    assert [line for line in diary.lines if line[0] in ("started", "closed")] == [
+        ("started", "running"),
+        ("closed", "closed"),
+    ] * 2
+    assert len(diary.settled) == 2
+
+
+async def test_workers_say_what_they_run(gate: Gate) -> None:
+    async with Pool(max_workers=2) as pool:
+        running = pool.submit(tasks.hold, gate.address)
+        visitor = await gate.arrival()
+        (busy,) = [worker for worker in pool.workers() if worker.state == "busy"]
+        assert (busy.pid, busy.task, busy.task_name) == (visitor.pid, running.id, "hold")
+        assert busy.running_s is not None
+        assert busy.running_s >= 0
+        (idle,) = [worker for worker in pool.workers() if worker.state == "ready"]
+        assert (idle.task, idle.running_s, idle.pending) == (None, None, 0)
+        assert all(worker.memory_bytes is None or worker.memory_bytes > 1_000_000 for worker in pool.workers())
+        assert busy.as_dict()["task_name"] == "hold"
+        visitor.let_through()
+        await asyncio.wait_for(running, 20)
+    assert pool.workers() == ()
