@@ -1,4 +1,4 @@
-"""Functions that run in a pool when they are called: what ``@pool.task`` makes of them."""
+"""Functions that run in a pool when they are called: what ``@pool.task`` and ``@pool.batch`` make of them."""
 
 from __future__ import annotations
 
@@ -6,15 +6,21 @@ import functools
 import inspect
 from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar
 
+from lifepool._engine.options import task_options
+from lifepool.batches import BatchFunction, BatchResult
+from lifepool.batching import BATCHES_PER_WORKER, Batcher, BatchPlan, check_plan
 from lifepool.reference import Reference
+from lifepool.scope import current_scope
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
 
     from lifepool._engine.handle import TaskHandle
     from lifepool.pool import Pool
 
 T = TypeVar("T")
+X = TypeVar("X")
+Y = TypeVar("Y")
 P = ParamSpec("P")
 
 
@@ -28,9 +34,7 @@ class PoolTask(Generic[P, T]):
     __name__: str
 
     def __init__(self, pool: Pool, function: Callable[P, T], options: Mapping[str, Any]) -> None:
-        known = inspect.signature(pool.submit).parameters.keys() - {"fn", "args"}
-        if unknown := options.keys() - known:
-            raise TypeError(f"@pool.task does not know {sorted(unknown)}; it takes {sorted(known)}")
+        _check_options("task", options, inspect.signature(pool.submit).parameters.keys() - {"fn", "args"})
         self._pool = pool
         self._options = dict(options)
         self._reference = Reference(function)
@@ -47,3 +51,89 @@ class PoolTask(Generic[P, T]):
         if kwargs:
             fn = functools.partial(fn, **kwargs)
         return self._pool.submit(fn, *args, **self._options)
+
+
+_BATCH_DEFAULTS: dict[str, Any] = {
+    "timeout": None, "retries": 0, "priority": 0, "retry_on": (), "fair_key": None, "on_cancel": "interrupt",
+}  # fmt: skip
+#: What makes sense for many callers at once. ``retry_on`` does not: one item's exception is one caller's.
+_BATCH_OPTIONS = _BATCH_DEFAULTS.keys() - {"retry_on"}
+
+
+class PoolBatch(Generic[X, Y]):
+    """A function on lists that is called with one item and awaited for its result; made by ``Pool.batch``.
+
+    Attributes:
+        function: The plain function on a list, for a direct call.
+    """
+
+    __name__: str
+
+    def __init__(
+        self,
+        pool: Pool,
+        function: Callable[[list[X]], Iterable[Y]],
+        *,
+        max_size: int,
+        max_wait: float,
+        split_on_error: bool,
+        options: Mapping[str, Any],
+    ) -> None:
+        check_plan(max_size, max_wait)
+        _check_options("batch", options, _BATCH_OPTIONS)
+        task_options(**{**_BATCH_DEFAULTS, **options})
+        if inspect.iscoroutinefunction(function):
+            raise TypeError(f"{function.__qualname__} is async: it belongs on the event loop; pass a plain function")
+        self._pool = pool
+        self._options = {key: value for key, value in options.items() if key != "timeout"}
+        self._timeout: float | None = options.get("timeout")
+        self._batched = BatchFunction(function)
+        self._size, self._wait, self._split = max_size, max_wait, split_on_error
+        self._batcher: Batcher | None = None
+        functools.update_wrapper(self, function)
+        self.function: Callable[[list[X]], Iterable[Y]] = Reference(function)
+
+    async def __call__(self, item: X, /) -> Y:
+        """Have the item done with others in one task, and return its result; see ``Pool.batch``."""
+        call = self._current_batcher().add(item)
+        scope = current_scope.get()
+        if scope is not None:
+            scope.add(call)
+        result: Y = await call
+        return result
+
+    @property
+    def waiting(self) -> int:
+        """Calls that wait for their batch to leave."""
+        return 0 if self._batcher is None else self._batcher.waiting
+
+    def flush(self) -> None:
+        """Send what waits now. The pool does this by itself when it drains."""
+        if self._batcher is not None and not self._batcher.loop.is_closed():
+            self._batcher.flush()
+
+    def _current_batcher(self) -> Batcher:
+        engine = self._pool._running_engine()
+        if self._batcher is None or self._batcher.engine is not engine:  # the pool was started anew
+            self._batcher = Batcher(engine, self._submit, self._plan())
+        return self._batcher
+
+    def _plan(self) -> BatchPlan:
+        config = self._pool.config
+        timeout = config.timeout if self._timeout is None else self._timeout
+        return BatchPlan(
+            name=self.__name__,
+            max_size=self._size,
+            max_wait=self._wait,
+            timeout=float("inf") if timeout is None else timeout,
+            max_waiting=config.max_queue,
+            window=BATCHES_PER_WORKER * config.max_workers,
+        )
+
+    def _submit(self, items: list[Any], *, timeout: float) -> TaskHandle[BatchResult]:
+        return self._pool.submit(self._batched, items, self._split, timeout=timeout, **self._options)
+
+
+def _check_options(decorator: str, options: Mapping[str, Any], known: set[str] | frozenset[str]) -> None:
+    if unknown := options.keys() - known:
+        raise TypeError(f"@pool.{decorator} does not know {sorted(unknown)}; it takes {sorted(known)}")

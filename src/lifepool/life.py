@@ -105,6 +105,7 @@ class PoolLife:
         engine = self._engine
         if engine is not None:
             was_closed = engine.state is PoolState.CLOSED
+            self._before_drain()
             await engine.drain(self.config.drain_timeout if timeout is None else timeout)
             if self._observation is not None and not was_closed:
                 self._observation.pool_closed(self)
@@ -230,6 +231,9 @@ class PoolLife:
         return Readiness(not found, found)
 
     # -- inside ---------------------------------------------------------------------------------------------------
+
+    def _before_drain(self) -> None:
+        """What waits outside of the engine goes in, before that takes no more."""
 
     def _running_engine(self) -> Engine:
         engine = self._engine

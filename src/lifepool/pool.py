@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import functools
 import inspect
+import weakref
 from typing import TYPE_CHECKING, Any, Literal, ParamSpec, TypeVar, overload
 
 from lifepool._engine.options import task_options
 from lifepool.bulk import bulk_size, map_chunks
 from lifepool.config import resolve
-from lifepool.decorated import PoolTask
+from lifepool.decorated import PoolBatch, PoolTask
 from lifepool.life import PoolLife
 from lifepool.scope import current_scope
 
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 R = TypeVar("R")
+X = TypeVar("X")
+Y = TypeVar("Y")
 P = ParamSpec("P")
 
 
@@ -91,6 +94,7 @@ class Pool(PoolLife):
             key: value for key, value in locals().items() if key not in ("self", "__class__") and value is not _UNSET
         }
         super().__init__(resolve(given))
+        self._batches: weakref.WeakSet[PoolBatch[Any, Any]] = weakref.WeakSet()
 
     # -- tasks ----------------------------------------------------------------------------------------------------
 
@@ -251,7 +255,64 @@ class Pool(PoolLife):
             return PoolTask(self, function, options)
         return lambda function: PoolTask(self, function, options)
 
+    @overload
+    def batch(self, function: Callable[[list[X]], Iterable[Y]], /) -> PoolBatch[X, Y]: ...
+
+    @overload
+    def batch(
+        self, /, *, max_size: int = 32, max_wait: float = 0.005, split_on_error: bool = True, **options: Any
+    ) -> Callable[[Callable[[list[X]], Iterable[Y]]], PoolBatch[X, Y]]: ...
+
+    def batch(
+        self,
+        function: Callable[[list[Any]], Iterable[Any]] | None = None,
+        /,
+        *,
+        max_size: int = 32,
+        max_wait: float = 0.005,
+        split_on_error: bool = True,
+        **options: Any,
+    ) -> Any:
+        """Turn a function on a list into one that is awaited for one item; concurrent calls share a task.
+
+        A batch leaves at once if a worker is free, else when it is full or ``max_wait`` has passed; at most two
+        batches for each worker are in the pool at a time, so that under load batches grow rather than the queue. The
+        function returns one result for each item, in order. An exception in the place of a result is raised for that
+        caller alone.
+
+        Args:
+            function: A module-level function from a list to as many results; it should not mind being called again
+                with the same items.
+            max_size: Items in one batch at most.
+            max_wait: Seconds that a call waits for company at most, while all workers are busy.
+            split_on_error: If the function raises, call it again with each item by itself, in the same task, so that
+                one bad item does not fail the others. False: every caller gets the exception.
+            **options: ``timeout`` (of each call, from its beginning), ``retries`` (of the batch, if its worker dies),
+                ``priority``, ``fair_key`` and ``on_cancel``, as for ``run``.
+
+        Raises:
+            TypeError: If the function is local or async, or an option is unknown.
+            ValueError: If ``max_size`` or ``max_wait`` makes no sense.
+
+        Cancellation:
+            A cancelled call is taken out of its batch or, if that has left, its answer is dropped. When no caller is
+            left the batch is broken off, as by ``on_cancel``.
+        """
+
+        def decorate(function: Callable[[list[Any]], Iterable[Any]]) -> PoolBatch[Any, Any]:
+            made: PoolBatch[Any, Any] = PoolBatch(
+                self, function, max_size=max_size, max_wait=max_wait, split_on_error=split_on_error, options=options
+            )
+            self._batches.add(made)
+            return made
+
+        return decorate if function is None else decorate(function)
+
     # -- inside ---------------------------------------------------------------------------------------------------
+
+    def _before_drain(self) -> None:
+        for batch in self._batches:
+            batch.flush()
 
     def _submit(
         self,
@@ -270,6 +331,8 @@ class Pool(PoolLife):
         seconds = self.config.timeout if timeout is None else timeout
         options = task_options(seconds, retries, priority, retry_on, fair_key, on_cancel)
         code = getattr(fn, "__code__", None)
+        if code is None and isinstance(fn, PoolBatch):
+            raise TypeError(f"{fn.__name__} is a batch: 'await {fn.__name__}(item)', or run {fn.__name__}.function")
         if code is not None and code.co_flags & inspect.CO_COROUTINE:
             raise TypeError(f"{fn.__qualname__} is async: it belongs on the event loop; pass a plain function")
         handle = engine.submit(fn, args, options)

@@ -33,12 +33,13 @@ class Reference:
     __slots__ = ("__name__", "__qualname__", "__wrapped__")
 
     def __init__(self, function: Callable[..., Any]) -> None:
+        function = getattr(function, "__wrapped__", function) if isinstance(function, Reference) else function
         qualname = getattr(function, "__qualname__", "<")
         if "<" in qualname:
             raise TypeError(
                 f"{qualname} is local or a lambda: a worker can't find it; define it at the top level of a module"
             )
-        self.__wrapped__ = function
+        self.__wrapped__: Callable[..., Any] = function
         self.__name__: str = function.__name__
         self.__qualname__: str = qualname
 

@@ -3,11 +3,22 @@
 from __future__ import annotations
 
 from contextvars import ContextVar
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
-    from lifepool._engine.handle import TaskHandle
+    from collections.abc import Callable
+
     from lifepool.errors import PoolError
+
+
+class Endable(Protocol):
+    """A task's handle, or one call of a batch."""
+
+    def abort(self, error: PoolError, /) -> None:
+        """Take it back; whoever awaits it gets ``error``."""
+
+    def add_done_callback(self, callback: Callable[[Any], object], /) -> None:
+        """As of ``asyncio.Future``."""
 
 
 class TaskScope:
@@ -19,10 +30,10 @@ class TaskScope:
     __slots__ = ("_ended_by", "_handles")
 
     def __init__(self) -> None:
-        self._handles: set[TaskHandle[Any]] = set()
+        self._handles: set[Endable] = set()
         self._ended_by: PoolError | None = None
 
-    def add(self, handle: TaskHandle[Any]) -> None:
+    def add(self, handle: Endable) -> None:
         """Let the task share the scope's fate; if that is sealed already, at once."""
         if self._ended_by is not None:
             handle.abort(self._ended_by)

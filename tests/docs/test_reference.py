@@ -11,7 +11,7 @@ import pytest
 import lifepool
 from lifepool import Pool, PoolStatistics, TaskHandle, errors
 from lifepool._core.states import PoolState, TaskState, WorkerState
-from lifepool.decorated import PoolTask
+from lifepool.decorated import PoolBatch, PoolTask
 from lifepool.futures import ProcessPoolExecutor
 from lifepool.hooks import Hook, TaskRecord, WorkerExit
 from lifepool.integrations import asgi, fastapi
@@ -59,7 +59,8 @@ def public(cls: type) -> list[str]:
 
 def test_every_public_name_is_in_the_api_page() -> None:
     names = [*lifepool.__all__, "PoolDep", *public(Pool), *public(PoolLife), *public(TaskHandle), "submit", "function"]
-    names += [*public(Hook), *public(PoolTask), ProcessPoolExecutor.__name__, *public(HistogramSnapshot)]
+    names += [*public(Hook), *public(PoolTask), *public(PoolBatch)]
+    names += [ProcessPoolExecutor.__name__, *public(HistogramSnapshot)]
     names += [
         field.name
         for record in (PoolStatistics, Readiness, WorkerSnapshot, TaskRecord, WorkerExit)

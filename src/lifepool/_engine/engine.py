@@ -109,6 +109,11 @@ class Engine:
         """Why no worker comes up, while that is so."""
         return self._scheduler.crash_loop
 
+    @property
+    def has_free_worker(self) -> bool:
+        """Whether a task that is submitted now starts at once."""
+        return self._scheduler.fleet.free_worker() is not None
+
     async def start(self) -> None:
         """Start the backend and its first workers; return when they are ready.
 
@@ -162,11 +167,7 @@ class Engine:
     ) -> TaskHandle[Any]:
         timeout = options.timeout
         name = None if timeout is None else name_of(fn)
-        refusal = self._broken or self._scheduler.refusal(timeout, options.fair_key, name)
-        if refusal is not None:
-            if isinstance(refusal, QueueFull):
-                self.feed(on.SubmissionRefused())
-            raise refusal
+        self.admit(timeout, options.fair_key, name)
         watched = record is not None or self._carrier is not None
         payload = self._backend.prepare(fn, args, self._luggage(record) if watched else ())
         self._last_task = number = self._last_task + 1
@@ -198,6 +199,14 @@ class Engine:
         """Take a task back by its number; whether it had no outcome yet."""
         handle = self._handles.get(task)
         return handle is not None and handle.cancel()
+
+    def admit(self, timeout: float | None, fair_key: str | None, name: str | None) -> None:
+        """Raise what a task would be turned away with now; see ``Door.refusal``."""
+        refusal = self._broken or self._scheduler.refusal(timeout, fair_key, name)
+        if refusal is not None:
+            if isinstance(refusal, QueueFull):
+                self.feed(on.SubmissionRefused())
+            raise refusal
 
     def cancel(self, handle: TaskHandle[Any]) -> None:
         """The handle was cancelled: drop or break off its task."""

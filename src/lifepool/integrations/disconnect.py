@@ -13,7 +13,7 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import AsyncIterator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from starlette.requests import HTTPConnection, Request
 from starlette.types import Message
@@ -22,7 +22,7 @@ from lifepool.errors import ClientDisconnected
 from lifepool.scope import TaskScope, current_scope
 
 if TYPE_CHECKING:
-    from lifepool._engine.handle import TaskHandle
+    from lifepool.scope import Endable
 
 logger = logging.getLogger("lifepool")
 
@@ -47,7 +47,7 @@ class RequestScope(TaskScope):
         self._watcher: asyncio.Task[None] | None = None
         self._closed = False
 
-    def add(self, handle: TaskHandle[Any]) -> None:
+    def add(self, handle: Endable) -> None:
         """Enter a task, unless the handler is done: what goes on in its context then is not the client's any more."""
         if self._closed:
             return
