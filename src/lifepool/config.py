@@ -24,7 +24,7 @@ from lifepool.sizing import CpuBudget, cpu_budget
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-__all__ = ["ImportedFunction", "PoolConfig", "Setting", "describe_settings", "resolve"]
+__all__ = ["ImportedFunction", "PoolConfig", "Setting", "describe_settings", "near_misses", "resolve"]
 
 _PREFIX = "LIFEPOOL_"
 _MIB = 1024 * 1024
@@ -203,21 +203,28 @@ def _refuse_unknown(explicit: Mapping[str, object]) -> None:
             raise TypeError(f"unexpected argument {name!r}: {advice}")
 
 
-def _warn_of_near_misses(environ: Mapping[str, str]) -> None:
-    """Warn of `LIFEPOOL_MAX_WORKER`; a name unlike any setting is somebody else's business."""
-    known = {setting.variable: setting.name for setting in _SETTINGS}
-    for variable in environ:
-        if variable in known or not variable.upper().startswith(_PREFIX):
-            continue
-        hint = _closest(variable[len(_PREFIX) :].lower(), list(known.values()))
-        if hint:
-            import logging
+def near_misses(environ: Mapping[str, str]) -> dict[str, str]:
+    """Return the variables that are probably misspelt settings, such as `LIFEPOOL_MAX_WORKER`, and what they should be.
 
-            logging.getLogger("lifepool").warning(
-                "%s is not a setting of lifepool and is ignored: did you mean %s?",
-                variable,
-                _PREFIX + hint.upper(),
-            )
+    A name that is unlike any setting is somebody else's business.
+    """
+    known = {setting.variable: setting.name for setting in _SETTINGS}
+    found = {}
+    for variable in environ:
+        if variable not in known and variable.upper().startswith(_PREFIX):
+            hint = _closest(variable[len(_PREFIX) :].lower(), list(known.values()))
+            if hint:
+                found[variable] = _PREFIX + hint.upper()
+    return found
+
+
+def _warn_of_near_misses(environ: Mapping[str, str]) -> None:
+    for variable, meant in near_misses(environ).items():
+        import logging
+
+        logging.getLogger("lifepool").warning(
+            "%s is not a setting of lifepool and is ignored: did you mean %s?", variable, meant
+        )
 
 
 def _closest(name: str, names: list[str]) -> str | None:

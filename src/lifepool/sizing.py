@@ -26,6 +26,8 @@ from itertools import zip_longest
 from pathlib import Path, PurePath, PurePosixPath
 from typing import TYPE_CHECKING
 
+from lifepool.cgroups import Files, lineage
+
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
@@ -83,7 +85,7 @@ def cpu_budget(
     """
     ignored: list[str] = []
     host = host_cpus or os.cpu_count() or 1
-    limits = [*_scheduler_limits(host, affinity), *_cgroup_limits(_Files(root, ignored))]
+    limits = [*_scheduler_limits(host, affinity), *_cgroup_limits(Files(root, ignored))]
     tightest = min(limits, key=lambda limit: limit.cpus)
     servers = _server_processes(environ, sys.argv if argv is None else argv, process or _current_process(), ignored)
     return CpuBudget(
@@ -130,49 +132,10 @@ def _scheduler_limits(host: int, affinity: int | None) -> Iterator[_Limit]:
 # --- what the control groups allow (Linux) --------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class _Files:
-    """Reads files below `root`, and notes in `ignored` what it could not use."""
-
-    root: Path
-    ignored: list[str]
-
-    def read(self, path: PurePosixPath) -> str | None:
-        try:
-            text = (self.root / path.relative_to("/")).read_text("utf-8", errors="replace")
-        except (FileNotFoundError, NotADirectoryError):
-            return None  # a controller that is not enabled here, or no Linux: nothing to report
-        except (OSError, ValueError) as error:
-            self.ignored.append(f"unreadable {path} ({type(error).__name__})")
-            return None
-        return text.strip()
-
-
-@dataclass(frozen=True, slots=True)
-class _Mount:
-    """One mounted hierarchy: `root` is the cgroup that is visible at `point`."""
-
-    version: int
-    root: PurePosixPath
-    point: PurePosixPath
-
-    def lineage(self, own: str) -> Iterator[PurePosixPath]:
-        """Yield the directories of the cgroup `own` and of its ancestors, up to the mount point."""
-        path = PurePosixPath(own)
-        inside = path.is_relative_to(self.root) and ".." not in path.parts
-        # Outside the mount (a path of the host or of another namespace, seen from a container):
-        # the root of the mount is all that can be seen.
-        below = path.relative_to(self.root) if inside else PurePosixPath()
-        for directory in (below, *below.parents):
-            yield self.point / directory
-
-
-def _cgroup_limits(files: _Files) -> Iterator[_Limit]:
+def _cgroup_limits(files: Files) -> Iterator[_Limit]:
     """Yield every CPU quota that this process is under: its own and its ancestors'."""
-    own = _own_cgroups(files.read(PurePosixPath("/proc/self/cgroup")) or "")
-    for mount in _cgroup_mounts(files.read(PurePosixPath("/proc/self/mountinfo")) or ""):
-        for directory in mount.lineage(own.get(mount.version, "/")):
-            yield from _quota(files, directory, _QUOTA_FILES[mount.version])
+    for version, directory in lineage(files, "cpu"):
+        yield from _quota(files, directory, _QUOTA_FILES[version])
 
 
 _QUOTA_FILES = {
@@ -182,7 +145,7 @@ _QUOTA_FILES = {
 _UNLIMITED = frozenset({"max", "-1"})
 
 
-def _quota(files: _Files, directory: PurePosixPath, names: tuple[str, ...]) -> Iterator[_Limit]:
+def _quota(files: Files, directory: PurePosixPath, names: tuple[str, ...]) -> Iterator[_Limit]:
     texts = [files.read(directory / name) for name in names]
     if None in texts:
         return
@@ -205,35 +168,6 @@ def _quota_cpus(text: str) -> float | None:
     if int(quota) <= 0 or int(period) <= 0:
         raise ValueError(text)
     return int(quota) / int(period)
-
-
-def _own_cgroups(text: str) -> dict[int, str]:
-    """Return this process's cgroup by version, from lines of `id:controllers:path`."""
-    own = {}
-    for line in text.splitlines():
-        _, _, rest = line.partition(":")
-        controllers, _, path = rest.partition(":")
-        if line.startswith("0::"):
-            own[2] = path
-        elif "cpu" in controllers.split(","):
-            own[1] = path
-    return own
-
-
-def _cgroup_mounts(text: str) -> Iterator[_Mount]:
-    """Yield the mounts that may hold CPU quotas, from `/proc/self/mountinfo` (see proc(5))."""
-    for line in text.splitlines():
-        left, _, right = line.partition(" - ")
-        match left.split(" "), right.split(" "):
-            case [_, _, _, root, point, *_], ["cgroup2", *_]:
-                yield _Mount(2, _unescaped(root), _unescaped(point))
-            case [_, _, _, root, point, *_], ["cgroup", _, options] if "cpu" in options.split(","):
-                yield _Mount(1, _unescaped(root), _unescaped(point))
-
-
-def _unescaped(path: str) -> PurePosixPath:
-    """Undo the kernel's octal escapes for white space in `/proc/self/mountinfo`."""
-    return PurePosixPath("/", re.sub(r"\\([0-7]{3})", lambda match: chr(int(match[1], 8)), path))
 
 
 # --- who else shares the CPUs ---------------------------------------------------------------------
