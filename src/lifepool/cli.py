@@ -33,3 +33,38 @@ def options(
     ] = False,
 ) -> None:
     """The process pool that lives as long as your FastAPI app."""
+
+
+_JSON = Annotated[bool, typer.Option("--json", help="Print the report as JSON.")]
+
+
+@app.command()
+def doctor(
+    target: Annotated[
+        str | None, typer.Argument(metavar="[MODULE:POOL]", help="Your pool, or the app around it.")
+    ] = None,
+    timeout: Annotated[
+        float, typer.Option(min=1.0, help="Seconds for your module to import and a worker to start.")
+    ] = 60.0,
+    as_json: _JSON = False,
+) -> None:
+    """Look at this machine, try the engine, check your pool; say what to fix.
+
+    The exit code is 1 if something does not work, else 0.
+    """
+    from lifepool.commands.doctor.render import render
+    from lifepool.commands.doctor.run import diagnose
+    from lifepool.commands.output import show
+
+    _check_name(target, "MODULE:POOL")
+    report = diagnose(target, timeout)
+    show(report, render, as_json=as_json)
+    raise typer.Exit(report.exit_code)
+
+
+def _check_name(name: str | None, shape: str) -> None:
+    """Refuse what is not ``module:attribute``, before anything is done."""
+    if name is not None and not all(part.isidentifier() for part in name.replace(":", ".", 1).split(".")):
+        raise typer.BadParameter(f"{name!r} is not {shape}, as in main:app")
+    if name is not None and name.count(":") != 1:
+        raise typer.BadParameter(f"{name!r} names no attribute: write {shape}, as in main:app")

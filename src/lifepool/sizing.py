@@ -21,7 +21,7 @@ import os
 import re
 import shlex
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import zip_longest
 from pathlib import Path, PurePath, PurePosixPath
 from typing import TYPE_CHECKING
@@ -31,7 +31,15 @@ from lifepool.cgroups import Files, lineage
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-__all__ = ["CpuBudget", "cpu_budget"]
+__all__ = ["CpuBudget", "CpuLimit", "cpu_budget"]
+
+
+@dataclass(frozen=True, slots=True)
+class CpuLimit:
+    """So many CPUs, and who says so."""
+
+    cpus: float
+    source: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +52,7 @@ class CpuBudget:
         host_cpus: CPUs that the host has online.
         server_processes: Server processes that share `cpus`; 1 when nothing says otherwise.
         source: Where the numbers come from, as a phrase for a log line.
+        limits: Everything that was looked at; the tightest made `cpus`.
     """
 
     workers: int
@@ -51,6 +60,7 @@ class CpuBudget:
     host_cpus: int
     server_processes: int
     source: str
+    limits: tuple[CpuLimit, ...] = field(default=(), compare=False, repr=False)
 
     def describe(self) -> str:
         """Return one line for the log: the number of workers and where it comes from."""
@@ -94,10 +104,11 @@ def cpu_budget(
         host_cpus=host,
         server_processes=servers.count,
         source=_phrase(tightest, host, servers, ignored),
+        limits=tuple(limits),
     )
 
 
-def _phrase(limit: _Limit, host: int, servers: _Servers, ignored: Sequence[str]) -> str:
+def _phrase(limit: CpuLimit, host: int, servers: _Servers, ignored: Sequence[str]) -> str:
     phrase = f"{_plural(limit.cpus, 'CPU')} ({limit.source}; host has {host})"
     if servers.count > 1:
         phrase += f", divided by {servers.count} server processes ({servers.source})"
@@ -111,28 +122,22 @@ def _plural(count: float, noun: str) -> str:
 # --- what the scheduler allows --------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class _Limit:
-    cpus: float
-    source: str
-
-
-def _scheduler_limits(host: int, affinity: int | None) -> Iterator[_Limit]:
-    yield _Limit(host, "no limit set")
+def _scheduler_limits(host: int, affinity: int | None) -> Iterator[CpuLimit]:
+    yield CpuLimit(host, "no limit set")
     if affinity is None and hasattr(os, "sched_getaffinity"):
         affinity = len(os.sched_getaffinity(0))
     if affinity is not None:
-        yield _Limit(affinity, "scheduler affinity")
+        yield CpuLimit(affinity, "scheduler affinity")
     # Python 3.13+: also honors PYTHON_CPU_COUNT and -X cpu_count.
     process_cpu_count = getattr(os, "process_cpu_count", None)
     if process_cpu_count is not None:
-        yield _Limit(process_cpu_count() or host, "os.process_cpu_count")
+        yield CpuLimit(process_cpu_count() or host, "os.process_cpu_count")
 
 
 # --- what the control groups allow (Linux) --------------------------------------------------------
 
 
-def _cgroup_limits(files: Files) -> Iterator[_Limit]:
+def _cgroup_limits(files: Files) -> Iterator[CpuLimit]:
     """Yield every CPU quota that this process is under: its own and its ancestors'."""
     for version, directory in lineage(files, "cpu"):
         yield from _quota(files, directory, _QUOTA_FILES[version])
@@ -145,7 +150,7 @@ _QUOTA_FILES = {
 _UNLIMITED = frozenset({"max", "-1"})
 
 
-def _quota(files: Files, directory: PurePosixPath, names: tuple[str, ...]) -> Iterator[_Limit]:
+def _quota(files: Files, directory: PurePosixPath, names: tuple[str, ...]) -> Iterator[CpuLimit]:
     texts = [files.read(directory / name) for name in names]
     if None in texts:
         return
@@ -158,7 +163,7 @@ def _quota(files: Files, directory: PurePosixPath, names: tuple[str, ...]) -> It
         return
     if cpus is not None:
         version = "v2" if names[0] == "cpu.max" else "v1"
-        yield _Limit(cpus, f"cgroup {version} quota {cpus:.2f} at {path}")
+        yield CpuLimit(cpus, f"cgroup {version} quota {cpus:.2f} at {path}")
 
 
 def _quota_cpus(text: str) -> float | None:

@@ -1,0 +1,209 @@
+"""The user's own pool: found in what `module:pool` names, its settings looked at, and one worker of it started.
+
+Runs in a process of its own (``lifepool.commands.isolation``): the user's module may hang, exit or start a server.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import importlib
+import operator
+import time
+import traceback
+from collections.abc import Iterator
+from typing import Any
+
+from lifepool import _inside
+from lifepool.commands.doctor import deeds
+from lifepool.commands.doctor.findings import Finding, fail, ok, told, warn
+from lifepool.commands.doctor.machine import Machine, memory_limit
+from lifepool.commands.doctor.selftest import plain_pool
+from lifepool.commands.units import size_text, time_text
+from lifepool.config import PoolConfig, describe_settings
+from lifepool.pool import Pool
+from lifepool.sizing import CpuBudget, cpu_budget
+
+_TYPICAL_TASK_S = 0.02
+_DOOR = "name the pool itself, as in main:pool"
+
+
+class NotFound(Exception):
+    """There is no pool there; the message says what there is, ``hint`` what to do."""
+
+    def __init__(self, message: str, hint: str) -> None:
+        super().__init__(message)
+        self.hint = hint
+
+
+def examine(request: dict[str, Any]) -> dict[str, Any]:
+    """Import the target, find its pool, check it; findings as JSON.
+
+    Args:
+        request: ``target`` as in ``module:pool``, and ``timeout`` in seconds for all of it.
+    """
+    deadline = time.monotonic() + request["timeout"]
+    return {"findings": [dataclasses.asdict(finding) for finding in _findings(request["target"], deadline)]}
+
+
+def _findings(target: str, deadline: float) -> Iterator[Finding]:
+    try:
+        found = import_target(target)
+        pool = find_pool(found, target)
+    except NotFound as error:
+        yield fail("import", str(error), error.hint)
+        return
+    yield ok("import", f"{target} is {pool!r}" if found is pool else f"{target} is an app around {pool!r}")
+    yield from check_config(pool.config, cpu_budget(), Machine())
+    yield asyncio.run(check_start(pool.config, max(1.0, deadline - time.monotonic())))
+
+
+# --- finding it ---------------------------------------------------------------------------------------------------
+
+
+def import_target(target: str) -> object:
+    """Import what ``module:attribute`` names, in the way that a worker would.
+
+    Raises:
+        NotFound: If it can't be imported, or does its work when it is imported.
+    """
+    module, _, path = target.partition(":")
+    # As in a worker: a script without the guard must not get far, and is found out.
+    _inside.is_worker = True
+    try:
+        loaded = importlib.import_module(module)
+    except SystemExit as error:
+        raise NotFound(f"importing {module} ended with SystemExit({error.code!r})", _inside.GUARD_HINT) from None
+    except BaseException as error:
+        if _inside.start_refused:
+            raise NotFound(f"importing {module} starts a pool", _inside.GUARD_HINT) from None
+        raise NotFound(_import_failure(module, error), _import_hint(module, error)) from None
+    finally:
+        _inside.is_worker = False
+    if _inside.start_refused:
+        raise NotFound(f"importing {module} starts a pool", _inside.GUARD_HINT)
+    try:
+        found: object = operator.attrgetter(path)(loaded)
+    except AttributeError as error:
+        names = [name for name, value in vars(loaded).items() if isinstance(value, Pool)]
+        hint = f"did you mean {module}:{names[0]}?" if names else _DOOR
+        raise NotFound(str(error), hint) from None
+    return found
+
+
+def _import_failure(module: str, error: BaseException) -> str:
+    last = traceback.extract_tb(error.__traceback__)[-1]
+    return f"importing {module} failed: {type(error).__name__}: {error} ({last.filename}:{last.lineno})"
+
+
+def _import_hint(module: str, error: BaseException) -> str:
+    missing = getattr(error, "name", None) if isinstance(error, ModuleNotFoundError) else None
+    if missing and (module == missing or module.startswith(f"{missing}.")):
+        return f"run this in the folder where {missing} lies, or install it"
+    return "workers import this module too: what it needs must be there when it is imported"
+
+
+def find_pool(found: object, target: str) -> Pool:
+    """The pool that an object is, or that an app's lifespan or state holds.
+
+    The app is not started: only what can be seen from outside is looked at.
+
+    Raises:
+        NotFound: If there is none.
+    """
+    if isinstance(found, Pool):
+        return found
+    state = getattr(getattr(found, "state", None), "_state", {})
+    lifespan = getattr(getattr(found, "router", None), "lifespan_context", None)
+    if lifespan is None:
+        raise NotFound(f"{target} is a {type(found).__name__}, neither a Pool nor a FastAPI app", _DOOR)
+    pools = [value for value in state.values() if isinstance(value, Pool)] + list(_pools_in(lifespan, 0))
+    if not pools:
+        raise NotFound(f"no pool was found in the lifespan or the state of {target}", _DOOR)
+    return pools[0]
+
+
+def _pools_in(function: Any, depth: int) -> Iterator[Pool]:
+    """The pools that a lifespan function belongs to, encloses, or names."""
+    if isinstance(function, Pool):
+        yield function
+        return
+    owner = getattr(function, "__self__", None)
+    if isinstance(owner, Pool):
+        yield owner
+        return
+    if depth > 4:  # FastAPI and contextlib wrap a lifespan two or three times
+        return
+    inner = getattr(function, "__wrapped__", None)
+    enclosed = [cell.cell_contents for cell in getattr(function, "__closure__", None) or () if _is_filled(cell)]
+    code, module = getattr(function, "__code__", None), getattr(function, "__globals__", {})
+    named = [module[name] for name in (code.co_names if code else ()) if isinstance(module.get(name), Pool)]
+    for each in (inner, *enclosed, *named):
+        if callable(each) or isinstance(each, Pool):
+            yield from _pools_in(each, depth + 1)
+
+
+def _is_filled(cell: Any) -> bool:
+    try:
+        return cell.cell_contents is not None
+    except ValueError:
+        return False
+
+
+# --- its settings -------------------------------------------------------------------------------------------------
+
+
+def check_config(config: PoolConfig, budget: CpuBudget, machine: Machine) -> Iterator[Finding]:
+    """Settings that fit neither the machine nor each other."""
+    yield _workers(config, budget)
+    yield _waiting(config)
+    yield _memory(config, machine)
+
+
+def _workers(config: PoolConfig, budget: CpuBudget) -> Finding:
+    seen = f"{config.max_workers} from {config.max_workers_source}"
+    if config.max_workers > max(1, budget.cpus):
+        fix = "leave max_workers out unless tasks wait for files or networks: more workers than CPUs only take turns"
+        return warn("max_workers", f"{seen}; there are {budget.cpus:g} CPUs", fix)
+    return ok("max_workers", f"{seen}; there are {budget.cpus:g} CPUs")
+
+
+def _waiting(config: PoolConfig) -> Finding:
+    queue = config.max_queue
+    if config.timeout is None:
+        wait = queue * _TYPICAL_TASK_S / config.max_workers
+        seen = f"none: a task that hangs keeps its worker, and the last of {queue} waiting ones of 20 ms waits {wait:.3g} s"
+        return warn(
+            "timeout", seen, "set timeout= to what a client waits for; then tasks that would be late are refused"
+        )
+    most = config.timeout * config.max_workers / queue
+    seen = f"{config.timeout:g} s, waiting included; a full queue of {queue} is done in time if tasks take < {time_text(most)}"
+    return ok("timeout", seen)
+
+
+def _memory(config: PoolConfig, machine: Machine) -> Finding:
+    limit, source = memory_limit(machine)
+    if config.max_worker_memory is None:
+        return ok("memory", "max_worker_memory is not set: a worker that grows is kept")
+    together = config.max_worker_memory * config.max_workers
+    seen = f"{config.max_workers} x {size_text(config.max_worker_memory)} = {size_text(together)}"
+    if limit is not None and together > limit:
+        seen += f", more than {size_text(limit)} ({source})"
+        return warn("memory", seen, "lower max_worker_memory or max_workers: the kernel would kill workers first")
+    return ok("memory", seen)
+
+
+async def check_start(config: PoolConfig, timeout: float) -> Finding:
+    """Start one worker with these settings, within ``timeout`` seconds: whether preload and initializer work there."""
+    if not isinstance(config.backend, str):
+        return ok("start", f"not tried: the backend is an object of your own ({type(config.backend).__name__})")
+    settings = {setting.name: getattr(config, setting.name) for setting in describe_settings()}
+    bound = min(config.start_timeout, timeout)
+    pool = plain_pool(**{**settings, "max_workers": 1, "min_workers": 1, "timeout": None, "start_timeout": bound})
+    try:
+        async with pool:
+            await pool.run(deeds.pid)
+    except Exception as error:
+        return fail("start", *told(error))
+    parts = [name for name in ("preload", "initializer") if getattr(config, name)]
+    return ok("start", f"a worker started{' with its ' + ' and '.join(parts) if parts else ''} and answered")
