@@ -8,15 +8,18 @@ from __future__ import annotations
 import os
 import sys
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING
 
 from lifepool.backends.select import is_local_supported
 from lifepool.cgroups import Files, lineage
 from lifepool.commands.doctor.findings import Finding, fail, ok, warn
 from lifepool.commands.units import size_text
 from lifepool.sizing import CpuBudget, cpu_budget
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
 
 FDS_PER_WORKER = 8
 """Descriptors that the server holds for a worker: sockets, pipes, the file of its results. Measured, Linux."""
@@ -250,6 +253,5 @@ def _dev_shm(machine: Machine) -> Iterator[Finding]:
     except (OSError, AttributeError):
         return
     size = size_text(status.f_frsize * status.f_blocks)
-    yield ok(
-        "/dev/shm", f"{size}; a pool does not use it, only tasks with multiprocessing.shared_memory of their own do"
-    )
+    told = f"{size}; a pool does not use it, only tasks with multiprocessing.shared_memory of their own do"
+    yield ok("/dev/shm", told)  # noqa: S108 - a word, not a path

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 from lifepool.commands.doctor import machine, software
 from lifepool.commands.doctor.findings import Finding, Report, Section, fail
@@ -11,6 +11,9 @@ from lifepool.commands.doctor.machine import Machine
 from lifepool.commands.doctor.selftest import check_engine
 from lifepool.commands.doctor.target import examine
 from lifepool.commands.isolation import run_isolated
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 GRACE_S = 10.0
 """For what is bounded inside to end by itself, before it is killed."""

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from lifepool.commands.doctor import deeds
 from lifepool.commands.doctor.findings import Finding, fail, ok, told, warn
@@ -14,6 +13,9 @@ from lifepool.commands.units import time_text
 from lifepool.config import describe_settings
 from lifepool.errors import PoolError, TaskTimeout, WorkerLost
 from lifepool.pool import Pool
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Awaitable, Callable
 
 STEP_BOUND_S = 30.0
 """For a step that takes milliseconds on a healthy machine."""

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import platform
 import sys
-from collections.abc import Iterator, Mapping
 from importlib.metadata import PackageNotFoundError, version
+from typing import TYPE_CHECKING
 
 import lifepool
 from lifepool.commands.doctor.findings import Finding, fail, ok, warn
 from lifepool.config import describe_settings, near_misses, resolve
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
 
 PACKAGES = (
     "fastapi", "starlette", "pydantic", "uvicorn", "uvloop", "httptools", "gunicorn", "hypercorn", "granian", "typer",

@@ -11,8 +11,7 @@ import importlib
 import operator
 import time
 import traceback
-from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from lifepool import _inside
 from lifepool.commands.doctor import deeds
@@ -23,6 +22,9 @@ from lifepool.commands.units import size_text, time_text
 from lifepool.config import PoolConfig, describe_settings
 from lifepool.pool import Pool
 from lifepool.sizing import CpuBudget, cpu_budget
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 _TYPICAL_TASK_S = 0.02
 _DOOR = "name the pool itself, as in main:pool"
@@ -172,12 +174,12 @@ def _waiting(config: PoolConfig) -> Finding:
     queue = config.max_queue
     if config.timeout is None:
         wait = queue * _TYPICAL_TASK_S / config.max_workers
-        seen = f"none: a task that hangs keeps its worker, and the last of {queue} waiting ones of 20 ms waits {wait:.3g} s"
+        seen = f"none: a task that hangs keeps its worker; of {queue} waiting tasks of 20 ms the last waits {wait:.3g} s"
         return warn(
             "timeout", seen, "set timeout= to what a client waits for; then tasks that would be late are refused"
         )
     most = config.timeout * config.max_workers / queue
-    seen = f"{config.timeout:g} s, waiting included; a full queue of {queue} is done in time if tasks take < {time_text(most)}"
+    seen = f"{config.timeout:g} s with waiting; a full queue of {queue} is done in time if a task takes {time_text(most)}"
     return ok("timeout", seen)
 
 
