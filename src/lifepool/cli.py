@@ -41,7 +41,7 @@ _JSON = Annotated[bool, typer.Option("--json", help="Print the report as JSON.")
 @app.command()
 def doctor(
     target: Annotated[
-        str | None, typer.Argument(metavar="[MODULE:POOL]", help="Your pool, or the app around it.")
+        str | None, typer.Argument(metavar="MODULE:POOL", help="Your pool, or the app around it.")
     ] = None,
     timeout: Annotated[
         float, typer.Option(min=1.0, help="Seconds for your module to import and a worker to start.")
@@ -64,7 +64,12 @@ def doctor(
 
 def _check_name(name: str | None, shape: str) -> None:
     """Refuse what is not ``module:attribute``, before anything is done."""
-    if name is not None and not all(part.isidentifier() for part in name.replace(":", ".", 1).split(".")):
-        raise typer.BadParameter(f"{name!r} is not {shape}, as in main:app")
-    if name is not None and name.count(":") != 1:
+    if name is None:
+        return
+    module, colon, attribute = name.partition(":")
+    if module.endswith(".py") or "/" in module:
+        raise typer.BadParameter(f"{name!r} names a file: write {shape}, as in main:app")
+    if not colon:
         raise typer.BadParameter(f"{name!r} names no attribute: write {shape}, as in main:app")
+    if not all(part.isidentifier() for part in f"{module}.{attribute}".split(".")):
+        raise typer.BadParameter(f"{name!r} is not {shape}, as in main:app")

@@ -71,11 +71,22 @@ def system_limit(name: str) -> tuple[int, int] | None:
 def check_cpus(machine: Machine) -> Iterator[Finding]:
     """How many CPUs there are, who says so, and how many workers that makes."""
     budget = machine.budget(root=machine.root, environ=machine.environ)
-    for limit in budget.limits:
-        yield ok("limit", f"{limit.cpus:g} by {limit.source if limit.source != 'no limit set' else 'the host'}")
-    yield ok("servers", f"{budget.server_processes} server process(es) share them (this command's own environment)")
+    yield ok("host", f"{budget.host_cpus} online")
+    yield from _cpu_limits(budget)
+    yield ok("servers", f"{budget.server_processes} server process(es) share them, as far as seen from this shell")
     yield _workers(budget)
     yield from _throttling(Files(machine.root, []))
+
+
+def _cpu_limits(budget: CpuBudget) -> Iterator[Finding]:
+    quotas = [limit for limit in budget.limits if limit.source.startswith("cgroup")]
+    for limit in budget.limits:
+        if limit.source == "scheduler affinity":
+            yield ok("affinity", f"{limit.cpus:g} by the scheduler's affinity")
+        elif limit in quotas:
+            yield ok("quota", f"{limit.cpus:g} by {limit.source}")
+    if not quotas:
+        yield ok("quota", "none")
 
 
 def _workers(budget: CpuBudget) -> Finding:

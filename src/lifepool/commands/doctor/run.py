@@ -15,7 +15,7 @@ from lifepool.commands.isolation import run_isolated
 if TYPE_CHECKING:
     from pathlib import Path
 
-GRACE_S = 10.0
+GRACE_S = 3.0
 """For what is bounded inside to end by itself, before it is killed."""
 
 

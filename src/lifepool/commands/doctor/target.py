@@ -174,12 +174,12 @@ def _waiting(config: PoolConfig) -> Finding:
     queue = config.max_queue
     if config.timeout is None:
         wait = queue * _TYPICAL_TASK_S / config.max_workers
-        seen = f"none: a task that hangs keeps its worker; of {queue} waiting tasks of 20 ms the last waits {wait:.3g} s"
+        seen = f"none: a task that hangs keeps its worker; of {queue} waiting ones of 20 ms the last waits {wait:.3g} s"
         return warn(
             "timeout", seen, "set timeout= to what a client waits for; then tasks that would be late are refused"
         )
     most = config.timeout * config.max_workers / queue
-    seen = f"{config.timeout:g} s with waiting; a full queue of {queue} is done in time if a task takes {time_text(most)}"
+    seen = f"{config.timeout:g} s with waiting; a full queue of {queue} is done in time at {time_text(most)} a task"
     return ok("timeout", seen)
 
 
