@@ -55,6 +55,8 @@ def run_worker(
     with contextlib.suppress(ConnectionError):  # the server is gone: so are we
         wire.sendall(header(Kind.READY, 0))
         worker.serve()
+        while _inside.exit_calls:  # before the server sees that the connection ends, and wants us gone
+            _inside.exit_calls.pop()()
 
 
 def _mapped(arguments_fd: int) -> Location | None:
