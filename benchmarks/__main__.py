@@ -3,26 +3,33 @@
 import argparse
 import json
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
-from benchmarks import environment, harness, report
+from benchmarks import environment, goals, harness, report
 from benchmarks.cases import CASES
-from benchmarks.cases.base import Case, Parameters
+from benchmarks.cases.base import Case
 from benchmarks.harness import Plan, Sample
+from benchmarks.result import RESULTS
 from benchmarks.sizing import available_cpus
 
-RESULTS = Path(__file__).parent / "results"
+MOST_BUSY = 5.0
+"""Percent of the CPUs that may be in use before a run."""
 LOOPS = ("asyncio", "uvloop")
 
 
 def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     """Return the options; what is not given depends on ``--quick``."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    parser.add_argument("case", nargs="*", help=f"one of {', '.join(CASES)}; all if none is named")
+    parser.add_argument("case", nargs="*", help=f"one of {', '.join(CASES)}; if none is named, the default set")
+    parser.add_argument("--full", action="store_true", help="every case: more than an hour")
     parser.add_argument("--quick", action="store_true", help="smoke run: no meaningful figures")
     parser.add_argument("--rounds", type=positive, help="rounds (default: the case's own, 5 or more; quick 1)")
-    parser.add_argument("--loop", choices=(*LOOPS, "both"), help="event loop (default both, quick asyncio)")
+    parser.add_argument(
+        "--loop",
+        choices=(*LOOPS, "both"),
+        help="event loop (default: both for no-ops, else asyncio; quick: asyncio)",
+    )
     parser.add_argument("--contender", action="append", help="only these (may be repeated)")
     parser.add_argument("--workers", type=positive, default=available_cpus(), help="in each pool")
     parser.add_argument("--set", type=setting, action="append", default=[], metavar="NAME=NUMBER")
@@ -34,7 +41,7 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
             parser.error(f"there is no case {name!r}; choose from {', '.join(CASES)}")
     if options.quick:
         options.rounds = options.rounds or 1
-    options.loop = options.loop or ("asyncio" if options.quick else "both")
+        options.loop = options.loop or "asyncio"
     options.name = options.name or ("quick" if options.quick else "bench")
     return options
 
@@ -57,22 +64,31 @@ def setting(text: str) -> tuple[str, float]:
 
 def plans_of(options: argparse.Namespace) -> list[Plan]:
     """Return a plan for each chosen case and event loop."""
-    wanted = LOOPS if options.loop == "both" else (options.loop,)
-    overrides = {**dict(options.set), "workers": options.workers}
+    given = dict(options.set)
     plans = []
-    for name in options.case or CASES:
-        case = CASES[name]
+    for case in chosen_cases(options):
         contenders = chosen_contenders(case, options)
-        parameters = merged(case.quick if options.quick else case.full, overrides)
-        loops = wanted if case.loops else wanted[:1]
+        own = case.quick if options.quick else case.full
+        parameters = {"workers": options.workers, **own, **given}
+        loops = chosen_loops(case, options)
         rounds = options.rounds or case.rounds
         plans += [Plan(case, loop, contenders, parameters, rounds) for loop in loops if contenders]
     return plans
 
 
-def merged(parameters: Parameters, overrides: Mapping[str, float]) -> Parameters:
-    """Return a case's parameters with those given on the command line."""
-    return {**parameters, **overrides}
+def chosen_cases(options: argparse.Namespace) -> list[Case]:
+    """Return the cases that are named, or all, or those of the default set."""
+    if options.case:
+        return [CASES[name] for name in options.case]
+    return [case for case in CASES.values() if case.default or options.full]
+
+
+def chosen_loops(case: Case, options: argparse.Namespace) -> tuple[str, ...]:
+    """Return the event loops for a case: those asked for, or those of the default set."""
+    wanted = case.default or ("asyncio",)
+    if options.loop:
+        wanted = LOOPS if options.loop == "both" else (options.loop,)
+    return wanted if case.loops else wanted[:1]
 
 
 def chosen_contenders(case: Case, options: argparse.Namespace) -> tuple[str, ...]:
@@ -104,9 +120,9 @@ def measure_all(plans: Sequence[Plan]) -> list[Sample]:
     return samples
 
 
-def write(options: argparse.Namespace, plans: Sequence[Plan], samples: Sequence[Sample]) -> Path:
+def write(options: argparse.Namespace, plans: Sequence[Plan], samples: Sequence[Sample], busy: float) -> Path:
     """Write the JSON and the Markdown file, print the tables, and return the JSON file's path."""
-    about = environment.describe()
+    about = {**environment.describe(), "busy before, percent": busy}
     tables = {(plan.case.name, plan.loop): report.rows_of(plan, samples) for plan in plans}
     result = harness.to_json(about, plans, samples)
     result["quick"] = options.quick
@@ -129,10 +145,15 @@ def write(options: argparse.Namespace, plans: Sequence[Plan], samples: Sequence[
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the benchmarks; return 1 if a measurement failed, 0 otherwise."""
+    arguments = sys.argv[1:] if arguments is None else arguments
+    if arguments[:1] == ["goals"]:
+        return goals.main(arguments[1:])
     options = parse(arguments)
     plans = plans_of(options)
+    if (busy := environment.busy_percent()) > MOST_BUSY and not options.quick:
+        print(f"WARNING: the CPUs are {busy:.0f} % busy: something else runs, and the figures will show it")
     samples = measure_all(plans)
-    print(f"written to {write(options, plans, samples)} and .md beside it")
+    print(f"written to {write(options, plans, samples, busy)} and .md beside it")
     if options.quick:
         print("This was a smoke run: it shows that the harness works, its figures mean nothing.")
     return 1 if any(sample.error for sample in samples) else 0

@@ -7,6 +7,8 @@ from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
+import psutil
+
 from benchmarks.sizing import available_cpus
 
 PACKAGES = (
@@ -21,7 +23,15 @@ PACKAGES = (
     "uvicorn",
     "httptools",
     "pydantic",
+    "mpire",
+    "joblib",
+    "numpy",
+    "distributed",
+    "ray",
+    "celery",
+    "redis",
 )
+BUSY_LOOK_S = 1.0
 ROOT = Path(__file__).resolve().parent.parent
 COMMAND_BOUND = 10.0  # seconds; git and sysctl answer in milliseconds
 
@@ -40,6 +50,11 @@ def describe() -> dict[str, object]:
         "packages": package_versions(),
         "commit": commit(),
     }
+
+
+def busy_percent() -> float:
+    """Return how busy the CPUs are right now, in percent: before a run it should be next to nothing."""
+    return psutil.cpu_percent(BUSY_LOOK_S)
 
 
 def cpu_model() -> str:

@@ -1,6 +1,7 @@
 #!/bin/sh
 # Makes a virtual environment with exactly the locked packages and the project: editable, or from a wheel.
-# usage: make-venv.sh DIRECTORY PYTHON [WHEEL]      PYTHON may be empty: the first suitable one
+# usage: [LOCK=requirements/dev.txt] make-venv.sh DIRECTORY PYTHON [WHEEL]
+# PYTHON may be empty: the first suitable one
 set -eu
 
 venv=$1
@@ -11,6 +12,6 @@ rm -rf "$venv"
 echo "making $venv with $("$python" --version)"
 "$python" -m venv "$venv"
 pip() { "$venv/bin/python" -m pip --disable-pip-version-check "$@"; }
-pip install --quiet --require-hashes --only-binary :all: -r requirements/dev.txt
+pip install --quiet --require-hashes --only-binary :all: -r "${LOCK:-requirements/dev.txt}"
 pip install --quiet --no-deps --no-build-isolation ${3:--e .}
 touch "$venv/.stamp"

@@ -1,33 +1,32 @@
 """The cases, by name. A new one is a file here and a line below."""
 
 from benchmarks.cases.base import Case
-from benchmarks.cases.calls import (
-    KIBIBYTE,
-    MEBIBYTE,
-    argument_case,
-    echo_case,
-    latency_case,
-    random_bytearray,
-    random_text,
-    result_case,
-    throughput_case,
-)
+from benchmarks.cases.bulk import map_case
+from benchmarks.cases.calls import latency_case, payload_cases, throughput_case
+from benchmarks.cases.hashing import hashing_case
+from benchmarks.cases.lag import lag_cases
+from benchmarks.cases.lengths import LENGTHS, efficiency_case
 from benchmarks.cases.overload import overload_case
+from benchmarks.cases.queueing import queue_case
+from benchmarks.cases.restart import restart_case
+from benchmarks.cases.scaling import workers_case
 from benchmarks.cases.service import service_case
 from benchmarks.cases.starting import cold_start_case, import_case
 
-SIZES = (("1MiB", MEBIBYTE), ("16MiB", 16 * MEBIBYTE))
-
 _ALL = (
     latency_case(),
-    *(throughput_case(in_flight) for in_flight in (1, 8, 64, 512)),
-    echo_case("64KiB", 64 * KIBIBYTE),
-    echo_case("1MiB", MEBIBYTE),
-    echo_case("16MiB", 16 * MEBIBYTE),
-    echo_case("64MiB", 64 * MEBIBYTE),
-    echo_case("1MiB", MEBIBYTE, "str", random_text),
-    echo_case("1MiB", MEBIBYTE, "bytearray", random_bytearray),
-    *(case(name, size) for case in (argument_case, result_case) for name, size in SIZES),
+    throughput_case(1),
+    throughput_case(8, default=("asyncio",)),
+    throughput_case(64, default=("asyncio", "uvloop")),
+    throughput_case(512, default=("asyncio",)),
+    *payload_cases(),
+    map_case("1e6", 10**6),
+    *(efficiency_case(name, length, default=name == "1ms") for name, length in LENGTHS.items()),
+    hashing_case(),
+    *(queue_case(f"1e{power}", 10**power) for power in range(1, 7)),
+    *(workers_case(2**power) for power in range(7)),
+    restart_case(),
+    *lag_cases(),
     cold_start_case(),
     import_case(),
     service_case(),

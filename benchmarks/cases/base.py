@@ -41,6 +41,7 @@ class Case:
         quick: parameters of a smoke run; its figures mean nothing.
         requires: packages that a contender needs; it is left out where one is not installed.
         loops: whether the kind of event loop matters.
+        default: the event loops on which it is part of a run that names no cases; empty: only with ``--full``.
         rounds: of a real run; more where a figure differs much from one process to the next.
         timeout: seconds after which one measurement is ended.
     """
@@ -55,6 +56,7 @@ class Case:
     quick: Parameters
     requires: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     loops: bool = True
+    default: tuple[str, ...] = ()
     rounds: int = 5
     timeout: float = 60.0
 

@@ -46,7 +46,11 @@ async def measure_throughput(name: str, parameters: Parameters) -> Outcome:
     return Outcome({"rate": rate})
 
 
-def echo_measure(make: Callable[[int], Any]) -> Callable[[str, Parameters], Coroutine[Any, Any, Outcome]]:
+Payload = Callable[[int], Any]
+Measure = Callable[[str, Parameters], Coroutine[Any, Any, Outcome]]
+
+
+def echo_measure(make: Payload) -> Measure:
     """Return a measurement of the round trip of what ``make`` makes of a size in bytes, as argument and result."""
 
     async def measure(name: str, parameters: Parameters) -> Outcome:
@@ -59,26 +63,43 @@ def echo_measure(make: Callable[[int], Any]) -> Callable[[str, Parameters], Coro
     return measure
 
 
-async def measure_argument(name: str, parameters: Parameters) -> Outcome:
-    """Measure the round trip of a call with a large argument and a tiny result."""
-    size = int(parameters["size"])
-    return await _payload_latencies(name, parameters, size, tasks.size, os.urandom(size))
+def argument_measure(make: Payload) -> Measure:
+    """Return a measurement of a call with a large argument and a tiny result."""
+
+    async def measure(name: str, parameters: Parameters) -> Outcome:
+        payload = make(int(parameters["size"]))
+        return await _payload_latencies(name, parameters, len(payload), tasks.size, payload)
+
+    return measure
 
 
-async def measure_result(name: str, parameters: Parameters) -> Outcome:
-    """Measure the round trip of a call with a tiny argument and a large result."""
-    size = int(parameters["size"])
-    return await _payload_latencies(name, parameters, tasks.filled(size), tasks.filled, size)
+def result_measure(make: Payload) -> Measure:
+    """Return a measurement of a call with a tiny argument and a large result."""
+
+    async def measure(name: str, parameters: Parameters) -> Outcome:
+        size = int(parameters["size"])
+        make_it = RESULTS[make]
+        return await _payload_latencies(name, parameters, make_it(size), make_it, size)
+
+    return measure
 
 
 async def _payload_latencies(
     name: str, parameters: Parameters, expected: object, fn: Callable[..., Any], *args: Any
 ) -> Outcome:
     async with running(name, int(parameters["workers"])) as contender:
-        if await contender.run(fn, *args) != expected:
+        if not _same(await contender.run(fn, *args), expected):
             raise RuntimeError(f"{name} did not return the payload that was expected")
         await time_calls(contender, parameters["warmup"], fn, *args)
         return _latencies(await time_calls(contender, parameters["duration"], fn, *args), MILLISECONDS)
+
+
+def _same(answer: Any, expected: Any) -> bool:
+    if type(answer) is not type(expected):
+        return False
+    if hasattr(answer, "tobytes"):  # an array compares each number by itself
+        answer, expected = answer.tobytes(), expected.tobytes()
+    return bool(answer == expected)
 
 
 def _echo_limit(size: int, parameters: Parameters) -> Outcome:
@@ -102,14 +123,15 @@ def latency_case() -> Case:
         contenders=(*POOLS, LIMIT),
         quick_contenders=(*QUICK_POOLS, LIMIT),
         measure=measure_latency,
-        rounds=15,  # a round trip is several times shorter when both ends happen to share a CPU
+        rounds=9,  # a round trip is several times shorter when both ends happen to share a CPU
+        default=("asyncio", "uvloop"),
         full=FULL,
         quick=QUICK,
         requires=REQUIRES,
     )
 
 
-def throughput_case(in_flight: int) -> Case:
+def throughput_case(in_flight: int, default: tuple[str, ...] = ()) -> Case:
     """Return the no-op throughput case with ``in_flight`` concurrent callers."""
     return Case(
         name=f"throughput-{in_flight}",
@@ -118,46 +140,46 @@ def throughput_case(in_flight: int) -> Case:
         contenders=POOLS,
         quick_contenders=QUICK_POOLS,
         measure=measure_throughput,
+        default=default,
+        rounds=5 if default else 3,
         full={**FULL, "in_flight": in_flight},
         quick={**QUICK, "in_flight": in_flight},
         requires=REQUIRES,
     )
 
 
-def echo_case(name: str, size: int, kind: str = "bytes", make: Callable[[int], Any] = os.urandom) -> Case:
-    """Return the case that echoes ``size`` random bytes, or what ``make`` makes of that size."""
+DIRECTIONS: dict[str, tuple[str, Callable[[Payload], Measure], tuple[str, ...]]] = {
+    "echo": ("as argument and result", echo_measure, (*POOLS, LIMIT)),
+    "in": ("as argument", argument_measure, POOLS),
+    "out": ("as result", result_measure, POOLS),
+}
+"""Name, words for the table, measurement, contenders."""
+
+
+def payload_case(direction: str, size: str, kind: str, default: tuple[str, ...] = ()) -> Case:
+    """Return the case of one large object per call.
+
+    Args:
+        direction: one of ``DIRECTIONS``.
+        size: one of ``SIZES``.
+        kind: one of ``KINDS``.
+        default: event loops on which it is in a run that names no cases.
+    """
+    words, measure_of, contenders = DIRECTIONS[direction]
     suffix = "" if kind == "bytes" else f"-{kind}"
-    title = f"{name} of {kind} echoed, 1 in flight"
-    return _payload_case(f"echo-{name}{suffix}", title, size, echo_measure(make), (*POOLS, LIMIT))
-
-
-def argument_case(name: str, size: int) -> Case:
-    """Return the case with ``size`` random bytes as the argument."""
-    return _payload_case(f"in-{name}", f"{name} of bytes as argument, 1 in flight", size, measure_argument, POOLS)
-
-
-def result_case(name: str, size: int) -> Case:
-    """Return the case with ``size`` bytes as the result."""
-    return _payload_case(f"out-{name}", f"{name} of bytes as result, 1 in flight", size, measure_result, POOLS)
-
-
-def _payload_case(
-    name: str,
-    title: str,
-    size: int,
-    measure: Callable[[str, Parameters], Coroutine[Any, Any, Outcome]],
-    contenders: tuple[str, ...],
-) -> Case:
     return Case(
-        name=name,
-        title=title,
+        name=f"{direction}-{size}{suffix}",
+        title=f"{size} of {kind} {words}, 1 in flight",
         metrics=latency_columns("ms"),
         contenders=contenders,
         quick_contenders=tuple(c for c in contenders if c in (*QUICK_POOLS, LIMIT)),
-        measure=measure,
-        full={**FULL, "size": size},
-        quick={**QUICK, "size": size},
+        measure=measure_of(KINDS[kind]),
+        full={**FULL, "size": SIZES[size]},
+        quick={**QUICK, "size": SIZES[size]},
         requires=REQUIRES,
+        default=default,
+        rounds=5 if default else 3,
+        timeout=90.0,
     )
 
 
@@ -169,3 +191,46 @@ def random_text(size: int) -> str:
 def random_bytearray(size: int) -> bytearray:
     """Return ``size`` random bytes that can be changed."""
     return bytearray(os.urandom(size))
+
+
+def random_array(size: int) -> Any:
+    """Return a numpy array of ``size`` random bytes."""
+    import numpy
+
+    return numpy.frombuffer(os.urandom(size), dtype=numpy.uint8).copy()
+
+
+KINDS: dict[str, Payload] = {
+    "bytes": os.urandom,
+    "str": random_text,
+    "bytearray": random_bytearray,
+    "numpy": random_array,
+}
+
+RESULTS: dict[Payload, Callable[[int], Any]] = {
+    os.urandom: tasks.filled,
+    random_text: tasks.filled_text,
+    random_bytearray: tasks.filled_bytearray,
+    random_array: tasks.filled_array,
+}
+"""What a worker makes where the server would make the key: quick, so that the payload's way is what is measured."""
+
+SIZES = {
+    "1KiB": KIBIBYTE,
+    "64KiB": 64 * KIBIBYTE,
+    "1MiB": MEBIBYTE,
+    "16MiB": 16 * MEBIBYTE,
+    "64MiB": 64 * MEBIBYTE,
+}
+
+_DEFAULT = {("echo", "1MiB", "bytes"), ("echo", "16MiB", "bytes")}
+
+
+def payload_cases() -> tuple[Case, ...]:
+    """Return the cases of every direction, size and kind."""
+    return tuple(
+        payload_case(direction, size, kind, ("asyncio",) if (direction, size, kind) in _DEFAULT else ())
+        for direction in DIRECTIONS
+        for size in SIZES
+        for kind in KINDS
+    )

@@ -8,17 +8,16 @@ that has none is called within ``asyncio.wait_for``, as one does.
 import asyncio
 import random
 import time
-from collections.abc import AsyncIterator, Callable, Coroutine
-from contextlib import asynccontextmanager
+from collections.abc import Callable, Coroutine
 from typing import Any
 
 from benchmarks import tasks
 from benchmarks.cases.base import Case, Metric, Outcome, Parameters
+from benchmarks.cases.lag import lag_metered
 from lifepool.commands.bench.calls import running
 from lifepool.commands.bench.contenders import LIFEPOOL, REQUIRES, STANDARD, Contender, Lifepool
 from lifepool.commands.summary import percentile
 
-TICK_S = 0.005
 PERCENT, MILLISECONDS = 100.0, 1e3
 
 Call = Callable[[], Coroutine[Any, Any, None]]
@@ -88,25 +87,6 @@ class Overload:
             await self._contender._pool.run(tasks.burn, self._run_s, timeout=self._timeout)
         else:
             await asyncio.wait_for(self._contender.run(tasks.burn, self._run_s), self._timeout)
-
-
-@asynccontextmanager
-async def lag_metered() -> AsyncIterator[list[float]]:
-    """Collect how many seconds late the event loop is, each few milliseconds."""
-    lags: list[float] = []
-
-    async def measure() -> None:
-        while True:
-            before = time.perf_counter()
-            await asyncio.sleep(TICK_S)
-            lags.append(time.perf_counter() - before - TICK_S)
-
-    meter = asyncio.ensure_future(measure())
-    try:
-        yield lags
-    finally:
-        meter.cancel()
-        await asyncio.wait([meter])
 
 
 async def measure_overload(name: str, parameters: Parameters) -> Outcome:

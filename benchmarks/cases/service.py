@@ -156,5 +156,7 @@ def service_case() -> Case:
             LONG_LIVED: packages,
             PER_REQUEST: packages,
         },
+        default=("asyncio",),
+        rounds=3,
         timeout=120.0,
     )

@@ -12,7 +12,7 @@ from benchmarks.__main__ import main, parse
 from benchmarks.cases import CASES
 from benchmarks.environment import describe
 
-POOL_CASES = ["latency", "throughput-8", "echo-1MiB", "cold-start"]
+POOL_CASES = ["latency", "echo-1MiB"]
 CONTENDERS = ["standard", "lifepool", "limit"]
 TINY = ["--quick", "--workers", "2", "--set", "duration=0.02", "--set", "warmup=0.01"]
 
@@ -49,6 +49,25 @@ def test_the_pool_cases_run_in_interleaved_rounds_and_leave_no_process(tmp_path:
     assert latency == ["lifepool", "standard", "limit", "standard", "limit", "lifepool"]
 
 
+def test_a_smoke_run_of_the_default_set_measures_every_case_of_it(tmp_path: Path) -> None:
+    slow = ["--set", "kills=1", "--set", "repeats=1", "--set", "idle_duration=0.1", "--set", "rate=10"]
+    result = run(tmp_path, "--contender", "lifepool", *slow)
+    plans = result["plans"]
+    assert isinstance(plans, list)
+    assert [plan["case"] for plan in plans] == [case.name for case in CASES.values() if case.default]
+    assert_complete(result, rounds=1)
+
+
+def test_the_cases_beyond_the_default_set_run_too(tmp_path: Path) -> None:
+    names = ["out-64KiB-str", "in-1KiB-numpy", "queue-1e1", "workers-4"]
+    assert_complete(run(tmp_path, *names, "--contender", "lifepool"), rounds=1)
+
+
+@pytest.mark.parametrize("contender", ["standard", "multiprocessing", "mpire"])
+def test_the_peers_map_too(tmp_path: Path, contender: str) -> None:
+    assert_complete(run(tmp_path, "map-1e6", "--contender", contender, "--set", "items=100"), rounds=1)
+
+
 def test_a_result_has_a_ratio_for_every_peer_and_a_table(tmp_path: Path) -> None:
     result = run(tmp_path, "latency", "--contender", "standard", "--contender", "lifepool")
     summary = result["summary"]
@@ -58,10 +77,6 @@ def test_a_result_has_a_ratio_for_every_peer_and_a_table(tmp_path: Path) -> None
     assert ratios["standard"]["median"] > 0
     page = (tmp_path / "tiny.md").read_text(encoding="utf-8")
     assert "| standard |" in page
-
-
-def test_the_import_case_times_fresh_interpreters(tmp_path: Path) -> None:
-    assert_complete(run(tmp_path, "import", "--set", "repeats=1"), rounds=1)
 
 
 @pytest.mark.parametrize("variant", CASES["service"].contenders)

@@ -22,10 +22,16 @@ WARM_CALLS_PER_WORKER = 8
 @asynccontextmanager
 async def running(name: str, workers: int) -> AsyncIterator[Contender]:
     """Start the contender ``name``, have every worker answer, and close it at the end."""
-    contender = make_contender(name, workers)
+    async with started(make_contender(name, workers)) as contender:
+        yield contender
+
+
+@asynccontextmanager
+async def started(contender: Contender) -> AsyncIterator[Contender]:
+    """Start a contender, have every worker answer, and close it at the end."""
     await contender.start()
     try:
-        first = (contender.run(tasks.noop) for _ in range(workers * WARM_CALLS_PER_WORKER))
+        first = (contender.run(tasks.noop) for _ in range(contender.workers * WARM_CALLS_PER_WORKER))
         await asyncio.gather(*first)
         yield contender
     finally:
