@@ -27,12 +27,14 @@ ROOT = Path(lifepool.__file__).parent
 
 #: Modules that users import, by DESIGN; the others are reached through these.
 PUBLIC_MODULES = [
+    "lifepool.decorated",
     "lifepool.errors",
     "lifepool.futures",
     "lifepool.integrations.asgi",
     "lifepool.integrations.fastapi",
     "lifepool.life",
     "lifepool.pool",
+    "lifepool.resources",
     "lifepool.statistics",
     "lifepool._engine.handle",
     "lifepool._inside",

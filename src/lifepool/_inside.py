@@ -18,6 +18,9 @@ is_worker = False
 #: Set when somebody tried to start a pool in this worker, whatever became of the error.
 start_refused = False
 
+#: Called when this worker exits normally, the last one first.
+exit_calls: list[Callable[[], None]] = []
+
 #: Sends the running task's progress; None outside of tasks.
 progress_sink: Callable[[object], None] | None = None
 

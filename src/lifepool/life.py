@@ -85,7 +85,7 @@ class PoolLife:
             await self._engine.wait_started()
             return
         began = time.perf_counter()
-        backend = make_backend(self.config)
+        backend = make_backend(self._worker_config())
         carrier = Carrier(self.config.carry_context) if self.config.carry_context else None
         self._engine = engine = Engine(backend, self._limits(backend), carrier=carrier, observation=self._observation)
         await engine.start()
@@ -107,6 +107,7 @@ class PoolLife:
             was_closed = engine.state is PoolState.CLOSED
             self._before_drain()
             await engine.drain(self.config.drain_timeout if timeout is None else timeout)
+            self._after_drain()
             if self._observation is not None and not was_closed:
                 self._observation.pool_closed(self)
 
@@ -231,6 +232,13 @@ class PoolLife:
         return Readiness(not found, found)
 
     # -- inside ---------------------------------------------------------------------------------------------------
+
+    def _worker_config(self) -> PoolConfig:
+        """The settings, with what workers are to do beyond them."""
+        return self.config
+
+    def _after_drain(self) -> None:
+        """The pool has ended."""
 
     def _before_drain(self) -> None:
         """What waits outside of the engine goes in, before that takes no more."""

@@ -2,30 +2,47 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import inspect
+import logging
 import weakref
-from typing import TYPE_CHECKING, Any, Literal, ParamSpec, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Literal, ParamSpec, Protocol, TypeVar, overload
 
+from lifepool._core.states import PoolState
 from lifepool._engine.options import task_options
 from lifepool.bulk import bulk_size, map_chunks
-from lifepool.config import resolve
+from lifepool.config import PoolConfig, resolve
 from lifepool.decorated import PoolBatch, PoolTask
+from lifepool.errors import BackendUnsupported
 from lifepool.life import PoolLife
+from lifepool.resources import Resource, load_eagerly
 from lifepool.scope import current_scope
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable
+    from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Iterator
     from contextvars import ContextVar
 
     from lifepool._engine.handle import TaskHandle
     from lifepool._engine.options import OnCancel
+
+logger = logging.getLogger("lifepool")
 
 T = TypeVar("T")
 R = TypeVar("R")
 X = TypeVar("X")
 Y = TypeVar("Y")
 P = ParamSpec("P")
+
+
+class _MakesResource(Protocol):
+    """What ``pool.resource(eager=...)`` is."""
+
+    @overload
+    def __call__(self, function: Callable[[], Iterator[T]], /) -> Resource[T]: ...
+
+    @overload
+    def __call__(self, function: Callable[[], T], /) -> Resource[T]: ...
 
 
 class _Unset:
@@ -94,6 +111,7 @@ class Pool(PoolLife):
             key: value for key, value in locals().items() if key not in ("self", "__class__") and value is not _UNSET
         }
         super().__init__(resolve(given))
+        self._resources: list[Resource[Any]] = []
         self._batches: weakref.WeakSet[PoolBatch[Any, Any]] = weakref.WeakSet()
 
     # -- tasks ----------------------------------------------------------------------------------------------------
@@ -308,7 +326,58 @@ class Pool(PoolLife):
 
         return decorate if function is None else decorate(function)
 
+    @overload
+    def resource(self, function: Callable[[], Iterator[T]], /) -> Resource[T]: ...
+
+    @overload
+    def resource(self, function: Callable[[], T], /) -> Resource[T]: ...
+
+    @overload
+    def resource(self, /, *, eager: bool) -> _MakesResource: ...
+
+    def resource(self, function: Callable[[], Any] | None = None, /, *, eager: bool = False) -> Any:
+        """Have something loaded once in each worker: ``@pool.resource def model() -> Model: ...``.
+
+        In tasks ``model()`` is the value, the same one each time in a worker. It is loaded when it is first asked for;
+        a worker that replaces another loads its own. Outside of workers, too, the process that asks loads it, once.
+
+        Args:
+            function: Loads it; takes no arguments. A generator yields it once; what comes after the ``yield`` cleans
+                up when the worker exits normally (it is not killed), within 2 s.
+            eager: Load it before the worker is ready. If that fails the pool does not start.
+
+        Raises:
+            TypeError: If the function is local or async, or takes arguments.
+        """
+
+        def decorate(function: Callable[[], Any]) -> Resource[Any]:
+            made: Resource[Any] = Resource(function, eager=eager)
+            if eager and self.state not in (PoolState.CREATED, PoolState.CLOSED):
+                logger.warning("the pool runs already: the resource %s is loaded when it is first used", made.__name__)
+            self._resources.append(made)
+            return made
+
+        return decorate if function is None else decorate(function)
+
     # -- inside ---------------------------------------------------------------------------------------------------
+
+    def _worker_config(self) -> PoolConfig:
+        config = self.config
+        eager = tuple(resource for resource in self._resources if resource.eager)
+        if not eager:
+            return config
+        if not isinstance(config.backend, str):
+            raise BackendUnsupported(
+                "workers of a backend of your own can't load eager resources",
+                capability="initializer",
+                hint="leave out eager=True: they are loaded when they are first used",
+            )
+        initargs = (config.initializer, config.initargs, eager)
+        return dataclasses.replace(config, initializer=load_eagerly, initargs=initargs)
+
+    def _after_drain(self) -> None:
+        for resource in reversed(self._resources):
+            resource.close()  # this process's own, if its tasks ran here
 
     def _before_drain(self) -> None:
         for batch in self._batches:

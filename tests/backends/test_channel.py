@@ -7,6 +7,7 @@ import os
 import random
 import socket
 import threading
+from collections import deque
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -15,7 +16,8 @@ import pytest
 from lifepool._core.framing import HEADER, Frame, FrameReader, Kind, header
 from lifepool.backends.local.channel import Channel
 from lifepool.backends.local.wire.calls import Call
-from lifepool.backends.local.worker.loop import TICKET
+from lifepool.backends.local.wire.places import ON_WIRE, PLACE_BYTES, PLACES, TICKET, mapped
+from lifepool.backends.local.worker.loop import NUMBER
 from tests.engine.gates import PATIENCE_S, until
 
 if TYPE_CHECKING:
@@ -34,6 +36,8 @@ class Peer:
         self.wire = self.channel.worker_wire.dup()
         self.tickets = self.channel.worker_tickets.dup()
         self.control = os.dup(self.channel.worker_control)
+        assert self.channel.places is not None
+        self.places = mapped(os.dup(self.channel.places.reading_fd))
         self.channel.open()
 
     def _on_frame(self, frame: Frame) -> None:
@@ -50,15 +54,26 @@ class Peer:
         self.wire.settimeout(PATIENCE_S)
         self.tickets.settimeout(PATIENCE_S)
         for _ in range(count):
-            (ticket,) = TICKET.unpack(self.tickets.recv(TICKET.size))
-            while not any(task == ticket for task, _ in found):
+            task, place, _, _, length = TICKET.unpack(self.tickets.recv(TICKET.size))
+            if place != ON_WIRE:
+                found.append((task, self.in_place(place, length)))
+            while not any(number == task for number, _ in found):
                 read = self.wire.recv_into(reader.buffer())
                 assert read, "the server closed the wire"
                 found += [(f.task, bytes(f.payload)) for f in reader.received(read)]
         return found
 
+    def in_place(self, place: int, length: int) -> bytes:
+        return bytes(self.places[place * PLACE_BYTES :][:length])
+
+    def take_ticket(self) -> int:
+        """Take one as a worker does; the task that it names."""
+        task: int = TICKET.unpack(self.tickets.recv(TICKET.size))[0]
+        return task
+
     def close(self) -> None:
         self.channel.close()
+        self.places.release()
         self.wire.close()
         self.tickets.close()
         os.close(self.control)
@@ -90,6 +105,35 @@ async def test_what_is_sent_in_one_turn_of_the_loop_arrives_in_order() -> None:
         for number in range(100):
             peer.channel.send(number, call(b"%d" % number), urgent=False)
         assert await peer.in_thread(100) == [(n, b"function%d" % n) for n in range(100)]
+
+
+async def test_a_small_task_lies_in_a_place_and_a_larger_one_goes_over_the_wire() -> None:
+    with connected() as peer:
+        for number, size in enumerate([0, PLACE_BYTES, PLACE_BYTES + 1]):
+            peer.channel.send(number, call(b"x" * size, b""), urgent=True)
+        tickets = [TICKET.unpack(peer.tickets.recv(TICKET.size)) for _ in range(3)]
+        assert [place == ON_WIRE for _, place, *_ in tickets] == [False, False, True]
+        assert peer.in_place(tickets[1][1], tickets[1][4]) == b"x" * PLACE_BYTES
+
+
+async def test_a_place_is_used_again_once_its_task_is_answered_and_not_before() -> None:
+    with connected() as peer:
+        for number in range(PLACES + 1):
+            peer.channel.send(number, call(b"%d" % number), urgent=True)
+        places = [TICKET.unpack(peer.tickets.recv(TICKET.size))[1] for _ in range(PLACES + 1)]
+        assert sorted(places[:PLACES]) == list(range(PLACES))
+        assert places[PLACES] == ON_WIRE
+        peer.channel.answered(3)
+        peer.channel.answered(3)  # a worker that answers twice frees nothing that is another's
+        peer.channel.send(20, call(), urgent=True)
+        peer.channel.send(21, call(), urgent=True)
+        again = [TICKET.unpack(peer.tickets.recv(TICKET.size))[1] for _ in range(2)]
+        assert again == [places[3], ON_WIRE]
+
+
+async def test_a_worker_can_not_write_to_the_places() -> None:
+    with connected() as peer, pytest.raises(TypeError, match="read-only"):
+        peer.places[0] = 1
 
 
 @pytest.mark.all_loops
@@ -150,41 +194,62 @@ async def test_tickets_that_nobody_took_come_back_in_order() -> None:
         assert peer.channel.retract() == (0, 1, 2, 3, 4)  # sent and unsent ones
         assert peer.channel.retract() == ()
         peer.channel.send(9, call(), urgent=True)
-        assert TICKET.unpack(peer.tickets.recv(64)) == (9,)
+        assert peer.take_ticket() == 9
 
 
 async def test_a_ticket_that_the_worker_took_does_not_come_back() -> None:
     with connected() as peer:
         for number in range(3):
             peer.channel.send(number, call(), urgent=True)
-        assert TICKET.unpack(peer.tickets.recv(TICKET.size)) == (0,)
+        assert peer.take_ticket() == 0
         assert peer.channel.retract() == (1, 2)
+
+
+class Claims:
+    """What a worker's thread has claimed, and whether it still found it in its place."""
+
+    def __init__(self, peer: Peer) -> None:
+        self._peer = peer
+        self.tasks: list[int] = []
+        self.wrong: list[int] = []
+        self.places: set[int] = set()
+        self.answers: deque[int] = deque()
+
+    def claim(self) -> None:
+        tickets = self._peer.tickets
+        while len(ticket := tickets.recv(TICKET.size)) == TICKET.size:
+            task, place, _, _, length = TICKET.unpack(ticket)
+            self.tasks.append(task)
+            self.places.add(place)
+            if place != ON_WIRE and self._peer.in_place(place, length) != b"%d" % task:
+                self.wrong.append(task)
+            self.answers.append(task)
+
+    def swallow(self) -> None:
+        while self._peer.wire.recv(1 << 16):
+            pass
+
+    def deliver_answers(self) -> None:
+        while self.answers:
+            self._peer.channel.answered(self.answers.popleft())
 
 
 @pytest.mark.all_loops
 async def test_each_ticket_is_either_taken_or_taken_back_never_both() -> None:
-    """The worker's thread and `retract` race for twenty thousand tickets."""
-    claimed: list[int] = []
+    """The worker's thread and `retract` race for twenty thousand tickets; what is claimed is still in its place."""
     retracted: list[int] = []
     total = 20_000
-
-    def claim() -> None:
-        while len(ticket := peer.tickets.recv(TICKET.size)) == TICKET.size:
-            claimed.extend(TICKET.unpack(ticket))
-
-    def swallow() -> None:
-        while peer.wire.recv(1 << 16):
-            pass
-
     with connected() as peer:
-        threads = [threading.Thread(target=claim), threading.Thread(target=swallow)]
+        claims = Claims(peer)
+        threads = [threading.Thread(target=claims.claim), threading.Thread(target=claims.swallow)]
         for thread in threads:
             thread.start()
         luck = random.Random(11)
         number = 0
         while number < total:
             for _ in range(luck.randrange(1, 9)):
-                peer.channel.send(number, call(b"", b""), urgent=luck.random() < 0.5)
+                claims.deliver_answers()
+                peer.channel.send(number, call(b"%d" % number, b""), urgent=luck.random() < 0.5)
                 number += 1
             if luck.random() < 0.5:
                 await asyncio.sleep(0)
@@ -196,10 +261,12 @@ async def test_each_ticket_is_either_taken_or_taken_back_never_both() -> None:
         await asyncio.to_thread(threads[0].join)
         peer.channel.close()
         await asyncio.to_thread(threads[1].join)
-    assert claimed
+    assert claims.tasks
     assert retracted
-    assert sorted(claimed + retracted) == list(range(number))
-    assert claimed == sorted(claimed)
+    assert not claims.wrong
+    assert len(claims.places) > 2  # places, and the wire when they were all taken
+    assert sorted(claims.tasks + retracted) == list(range(number))
+    assert claims.tasks == sorted(claims.tasks)
     assert retracted == sorted(retracted)
 
 
@@ -207,7 +274,7 @@ async def test_letting_go_ends_the_tickets_after_the_last_one() -> None:
     with connected() as peer:
         peer.channel.send(1, call(), urgent=False)
         peer.channel.let_go()
-        assert peer.tickets.recv(64) == TICKET.pack(1)
+        assert peer.take_ticket() == 1
         assert peer.tickets.recv(64) == b""
 
 
@@ -215,7 +282,7 @@ async def test_an_interrupt_names_its_task() -> None:
     with connected() as peer:
         peer.channel.interrupt(5)
         peer.channel.interrupt(6)
-        assert os.read(peer.control, 64) == TICKET.pack(5) + TICKET.pack(6)
+        assert os.read(peer.control, 64) == NUMBER.pack(5) + NUMBER.pack(6)
 
 
 async def test_interrupts_that_nobody_reads_do_not_block_the_server() -> None:

@@ -16,6 +16,7 @@ from lifepool.futures import ProcessPoolExecutor
 from lifepool.hooks import Hook, TaskRecord, WorkerExit
 from lifepool.integrations import asgi, fastapi
 from lifepool.life import PoolLife
+from lifepool.resources import Resource
 from lifepool.statistics import HistogramSnapshot, Readiness, WorkerSnapshot
 from tests.docs.generate import REFERENCE, REGIONS, SAMPLES, error_classes
 from tests.docs.markdown import ROOT, region, replace_region
@@ -59,7 +60,7 @@ def public(cls: type) -> list[str]:
 
 def test_every_public_name_is_in_the_api_page() -> None:
     names = [*lifepool.__all__, "PoolDep", *public(Pool), *public(PoolLife), *public(TaskHandle), "submit", "function"]
-    names += [*public(Hook), *public(PoolTask), *public(PoolBatch)]
+    names += [*public(Hook), *public(PoolTask), *public(PoolBatch), *public(Resource)]
     names += [ProcessPoolExecutor.__name__, *public(HistogramSnapshot)]
     names += [
         field.name

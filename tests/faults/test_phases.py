@@ -51,11 +51,11 @@ async def test_killed_while_it_reads_the_task_a_worker_loses_that_task(allowance
         pid = await pool.run(os.getpid)
         channel: Any = only_channel(pool)
         channel._wire = StingySocket(channel._wire, allowance)
-        handle = pool.submit(tasks.echo, "x" * 1000, retries=retries)
+        handle = pool.submit(tasks.echo, "x" * 5000, retries=retries)
         await until(lambda: tickets_taken(channel))  # it has begun, and waits for the rest
         os.kill(pid, signal.SIGKILL)
         if retries:
-            assert await handle == "x" * 1000
+            assert await handle == "x" * 5000
         else:
             with pytest.raises(WorkerLost) as caught:
                 await handle

@@ -8,6 +8,7 @@ import os
 import pickle
 import signal
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from multiprocessing import util
 from typing import TYPE_CHECKING, Any
 
@@ -184,8 +185,8 @@ class LocalBackend:
         member = self._members[worker] = _Member(worker)
         channel = member.channel = Channel(
             self._loop,
-            lambda frame: self._on_frame(member, frame),
-            lambda reason: self._on_end(member, reason),
+            partial(self._on_frame, member),  # a lambda would cost a call more, for each frame
+            partial(self._on_end, member),
             limit=self._max_payload + ENVELOPE_BYTES,
         )
         with contextlib.suppress(OSError, OverflowError):
@@ -217,6 +218,7 @@ class LocalBackend:
             (
                 spec,
                 *map(Descriptor, ends),
+                Descriptor(channel.places.reading_fd) if channel.places is not None else -1,
                 Descriptor(self._shared.reading_fd) if self._shared is not None else -1,
                 Descriptor(member.results.writing_fd) if member.results is not None else -1,
             ),
@@ -399,6 +401,8 @@ class LocalBackend:
 
     def _answered(self, member: _Member, frame: Frame, value: object, error: BaseException | None, size: int) -> None:
         member.outstanding -= 1
+        if member.channel is not None:
+            member.channel.answered(frame.task)
         if member.reading:
             member.reading.pop(frame.task, None)
         self._listener.returned(

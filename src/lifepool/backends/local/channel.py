@@ -1,8 +1,9 @@
 """The server's end of one worker's connection: tasks and tickets out, answers in, on the event loop, without threads.
 
-A worker is reached by three things: the *wire*, a stream socket for frames both ways; the *tickets*, a stream socket
-whose reading end both sides hold (see ``worker/loop.py``); and the *control* pipe for interrupts. What is written
-during one turn of the event loop is sent in one go, at the end of the turn or, if the worker was idle, at once.
+A worker is reached by four things: the *wire*, a stream socket for frames both ways; the *tickets*, a stream socket
+whose reading end both sides hold (see ``worker/loop.py``); the *places*, shared memory where small tasks lie; and the
+*control* pipe for interrupts. What is written during one turn of the event loop is sent in one go, at the end of the
+turn or, if the worker was idle, at once.
 """
 
 from __future__ import annotations
@@ -13,7 +14,8 @@ import socket
 from typing import TYPE_CHECKING
 
 from lifepool._core.framing import MAX_FRAME_BYTES, Frame, FrameReader, FramingError, Kind, header
-from lifepool.backends.local.worker.loop import TICKET
+from lifepool.backends.local.wire.places import ON_WIRE, TICKET, Places
+from lifepool.backends.local.worker.loop import NUMBER
 
 if TYPE_CHECKING:
     import asyncio
@@ -55,12 +57,15 @@ class Channel:
         self._wire, self.worker_wire = socket.socketpair()
         self._tickets, self.worker_tickets = socket.socketpair()
         self.worker_control, self._control = os.pipe()
+        self.places: Places | None = None
+        with contextlib.suppress(OSError):  # without, all tasks go over the wire
+            self.places = Places()
         self._wire.setblocking(False)
         self._tickets.setblocking(False)
         os.set_blocking(self._control, False)
         self._reader = FrameReader(limit)
         self._out: list[bytes | memoryview] = []
-        self._tickets_out: list[int] = []
+        self._tickets_out: list[bytes] = []
         self._holding = False  # within on_readable: write at its end
         self._flush_planned = False
         self._writing = False  # the kernel's buffer is full, the loop tells us when there is room
@@ -71,15 +76,21 @@ class Channel:
         """The worker has its ends: give up ours of them, and listen."""
         self.worker_wire.close()
         self._close_worker_control()
+        if self.places is not None:
+            self.places.handed_over()
         # worker_tickets stays open: reading it is how tickets are taken back.
         self._loop.add_reader(self._wire.fileno(), self._on_readable)
 
     def send(self, task: int, call: Call, *, urgent: bool) -> None:
         """Send a task and its ticket; ``urgent`` if the worker is waiting for it."""
-        function, arguments = call.function, call.arguments
         kind = _TASK if call.lease is None else _TASK_STORED
-        self._out += (header(kind, len(function) + len(arguments), task, len(function)), function, arguments)
-        self._tickets_out.append(task)
+        places = self.places
+        ticket = None if places is None else places.put(task, kind, call)
+        if ticket is None:
+            ticket = TICKET.pack(task, ON_WIRE, 0, 0, 0)
+            function, arguments = call.function, call.arguments
+            self._out += (header(kind, len(function) + len(arguments), task, len(function)), function, arguments)
+        self._tickets_out.append(ticket)
         if self._holding:
             return
         if urgent:
@@ -98,13 +109,22 @@ class Channel:
                 taken += piece
                 if len(piece) < _TICKETS_PER_READ:
                     break
-        unsent, self._tickets_out = self._tickets_out, []
-        return (*(task for (task,) in TICKET.iter_unpack(taken)), *unsent)
+        taken += b"".join(self._tickets_out)
+        self._tickets_out.clear()
+        tasks = tuple(ticket[0] for ticket in TICKET.iter_unpack(taken))
+        for task in tasks:
+            self.answered(task)
+        return tasks
+
+    def answered(self, task: int) -> None:
+        """The worker is done with the task: its place is free."""
+        if self.places is not None:
+            self.places.release(task)
 
     def interrupt(self, task: int) -> None:
         """Write down which task the interrupt signal is meant for."""
         with contextlib.suppress(OSError):
-            os.write(self._control, TICKET.pack(task))
+            os.write(self._control, NUMBER.pack(task))
 
     def let_go(self) -> None:
         """End the stream of tickets: the worker exits when it has no task left."""
@@ -129,6 +149,8 @@ class Channel:
             end.close()
         os.close(self._control)
         self._close_worker_control()
+        if self.places is not None:
+            self.places.close()
 
     def _close_worker_control(self) -> None:
         if self.worker_control >= 0:
@@ -145,7 +167,7 @@ class Channel:
                     break
         finally:
             self._holding = False
-        if self._out and not self._closed:
+        if (self._tickets_out or self._out) and not self._closed:
             self._flush()
 
     def _read_once(self) -> bool:
@@ -180,12 +202,12 @@ class Channel:
         self._flush_planned = False
         if self._closed:
             return
-        if not self._writing:
+        if self._out and not self._writing:
             self._write()
         if self._tickets_out:
-            tickets = b"".join(map(TICKET.pack, self._tickets_out))
+            tickets = b"".join(self._tickets_out)
             self._tickets_out.clear()
-            # Eight bytes for each of a handful of tasks: they always fit, unless nobody reads any more.
+            # Sixteen bytes for each of a handful of tasks: they always fit, unless nobody reads any more.
             with contextlib.suppress(OSError):
                 self._tickets.send(tickets)
 

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 from lifepool import _inside
 from lifepool._core.framing import Kind, header
 from lifepool.backends.local.wire.arena import Location, ResultWriter
+from lifepool.backends.local.wire.places import mapped
 from lifepool.backends.local.worker.lifeline import tie_to_server
 from lifepool.backends.local.worker.limits import limit_memory
 from lifepool.backends.local.worker.loop import Worker
@@ -26,7 +27,13 @@ if TYPE_CHECKING:
 
 
 def run_worker(
-    spec: WorkerSpec, wire_fd: int, tickets_fd: int, control_fd: int, arguments_fd: int = -1, results_fd: int = -1
+    spec: WorkerSpec,
+    wire_fd: int,
+    tickets_fd: int,
+    control_fd: int,
+    places_fd: int = -1,
+    arguments_fd: int = -1,
+    results_fd: int = -1,
 ) -> None:
     """The whole life of a worker; the target of its process.
 
@@ -35,6 +42,7 @@ def run_worker(
         wire_fd: The socket for tasks and answers.
         tickets_fd: The socket for tickets.
         control_fd: The pipe that says which task an interrupt is meant for.
+        places_fd: The file where small tasks are; negative if there is none.
         arguments_fd: The file where big arguments are; negative if there is none.
         results_fd: The file for big results; negative if there is none.
     """
@@ -44,7 +52,8 @@ def run_worker(
     wire = socket.socket(fileno=wire_fd)
     tickets = socket.socket(fileno=tickets_fd)
     results = ResultWriter(results_fd) if results_fd >= 0 else None
-    worker = Worker(wire, tickets, control_fd, spec, _mapped(arguments_fd), results)
+    places = mapped(places_fd) if places_fd >= 0 else None
+    worker = Worker(wire, tickets, control_fd, spec, places, _mapped(arguments_fd), results)
     failure = _prepare(spec)
     if failure is not None:
         body = pickle.dumps(failure)
@@ -55,6 +64,8 @@ def run_worker(
     with contextlib.suppress(ConnectionError):  # the server is gone: so are we
         wire.sendall(header(Kind.READY, 0))
         worker.serve()
+        while _inside.exit_calls:  # before the server sees that the connection ends, and wants us gone
+            _inside.exit_calls.pop()()
 
 
 def _mapped(arguments_fd: int) -> Location | None:

@@ -1,10 +1,11 @@
 """A worker's loop: take a ticket, run the task it names, answer.
 
 Theory of operation
-    Tasks arrive on the *wire* and may arrive early: while one runs, the next is already in the socket. What entitles
-    the worker to run a task is its *ticket*, eight bytes on a second socket. The server can read the same end of that
-    socket, and so take tickets back; whoever has read a ticket owns the task, and the kernel sees to it that only one
-    of them can have. A task whose ticket was taken back is passed over here when its turn comes.
+    Tasks arrive early: while one runs, the next is already there, in one of the *places* of a shared memory or, if it
+    is larger, on the *wire*. What entitles the worker to run a task is its *ticket*, sixteen bytes on a second socket
+    that also say where the task is. The server can read the same end of that socket, and so take tickets back; whoever
+    has read a ticket owns the task, and the kernel sees to it that only one of them can have. A task on the wire whose
+    ticket was taken back is passed over here when its turn comes.
 
     Waiting for a ticket is the only place where a worker waits without a task. The end of that stream means that the
     server lets it go, or is gone.
@@ -28,6 +29,7 @@ from lifepool import _inside
 from lifepool._core.framing import Frame, FrameReader, Kind, header
 from lifepool.backends.local.wire.answers import encode_failure, encode_result, encode_value
 from lifepool.backends.local.wire.calls import CallDecoder
+from lifepool.backends.local.wire.places import ON_WIRE, PLACE_BYTES, TICKET
 from lifepool.context import call
 from lifepool.memory import resident_bytes
 
@@ -39,8 +41,8 @@ if TYPE_CHECKING:
 
 #: Sent to break off a task. Tasks may use any other signal.
 INTERRUPT = signal.SIGUSR2
-#: One ticket: a task's number.
-TICKET = struct.Struct("<Q")
+#: In the control pipe: a task's number.
+NUMBER = struct.Struct("<Q")
 #: Progress reports closer together than this many seconds are dropped.
 PROGRESS_EVERY_S = 0.01
 #: Answers up to this size are joined with their header into one write; larger ones are not worth the copy.
@@ -69,6 +71,7 @@ class Worker:
         tickets: The socket for tickets.
         control: The pipe that says which task an interrupt is meant for.
         spec: What it is to be.
+        places: Where small tasks are.
         arguments: Where big arguments are.
         results: Where big results go.
     """
@@ -79,6 +82,7 @@ class Worker:
         tickets: socket.socket,
         control: int,
         spec: WorkerSpec,
+        places: memoryview | None = None,
         arguments: Location | None = None,
         results: ResultWriter | None = None,
     ) -> None:
@@ -86,6 +90,7 @@ class Worker:
         self._tickets = tickets
         self._control = control
         self._spec = spec
+        self._places = places
         self._reader = FrameReader()
         self._frames: deque[Frame] = deque()
         self._decoder = CallDecoder(arguments)
@@ -111,9 +116,15 @@ class Worker:
         Raises:
             ConnectionError: If the server went away.
         """
-        take, size, unpack = self._tickets.recv, TICKET.size, TICKET.unpack
+        take, size, unpack, places = self._tickets.recv, TICKET.size, TICKET.unpack, self._places
         while len(ticket := take(size)) == size:
-            self._run(self._frame(unpack(ticket)[0]))
+            task, place, kind, function_length, length = unpack(ticket)
+            if places is None or place == ON_WIRE:
+                frame = self._frame(task)
+                self._run(task, frame.kind, frame.extra, frame.payload)
+            else:
+                start = place * PLACE_BYTES
+                self._run(task, kind, function_length, places[start : start + length])
 
     def _frame(self, task: int) -> Frame:
         """The task's frame; the ones before it were taken back."""
@@ -127,28 +138,27 @@ class Worker:
                 raise ServerGone
             self._frames.extend(self._reader.received(count))
 
-    def _run(self, frame: Frame) -> None:
-        task = frame.task
+    def _run(self, task: int, kind: int, function_length: int, payload: memoryview) -> None:
         started = time.perf_counter_ns()
         try:
             try:
-                fn, args = self._decoder.decode(frame.payload, frame.extra, stored=frame.kind == _TASK_STORED)
+                fn, args = self._decoder.decode(payload, function_length, stored=kind == _TASK_STORED)
                 started = time.perf_counter_ns()
                 self._current = task
                 value = fn(*args) if type(args) is tuple else call(fn, args)
                 self._current = _NO_TASK
                 run_ns = time.perf_counter_ns() - started
-                kind, body = encode_result(value, self._spec.max_payload, self._results)
+                answer, body = encode_result(value, self._spec.max_payload, self._results)
             except BaseException as error:
                 self._current = _NO_TASK
                 run_ns = time.perf_counter_ns() - started
-                kind, body = Kind.ERROR, encode_failure(error, self._spec.max_payload)
+                answer, body = Kind.ERROR, encode_failure(error, self._spec.max_payload)
         except TaskInterrupted as error:  # it struck while the answer was being made
             run_ns = time.perf_counter_ns() - started
-            kind, body = Kind.ERROR, encode_failure(error, self._spec.max_payload)
+            answer, body = Kind.ERROR, encode_failure(error, self._spec.max_payload)
         if os.getpid() != self._pid:
             os._exit(0)  # the task forked and let the child return: only the parent may answer
-        self._answer(kind, task, run_ns, body)
+        self._answer(answer, task, run_ns, body)
 
     def _answer(self, kind: Kind, task: int, run_ns: int, body: bytes) -> None:
         head = header(kind, len(body), task, run_ns)
@@ -168,7 +178,7 @@ class Worker:
         except OSError:
             return
         current = self._current
-        if current != _NO_TASK and any(task == current for (task,) in TICKET.iter_unpack(meant)):
+        if current != _NO_TASK and any(task == current for (task,) in NUMBER.iter_unpack(meant)):
             self._current = _NO_TASK
             raise TaskInterrupted
 
