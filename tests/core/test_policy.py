@@ -52,13 +52,16 @@ def test_a_retry_waits_half_its_backoff_and_up_to_the_whole(attempt: int, luck: 
     assert policy.retry_delay(attempt + 1, luck) >= policy.retry_delay(attempt, luck)
 
 
-@pytest.mark.parametrize(
-    ("queued", "run_s", "slots", "wait"), [(10, 0.5, 4, 1.25), (0, 0.5, 4, 0.0), (10, None, 4, 0.0), (10, 0.5, 0, 0.0)]
-)
-def test_the_predicted_wait_is_the_work_before_you_shared_out(
-    queued: int, run_s: float | None, slots: int, wait: float
-) -> None:
-    assert policy.predicted_wait(queued, run_s, slots) == wait
+def test_caution_rises_with_who_is_late_and_is_even_when_one_in_a_hundred_is() -> None:
+    caution = 2.0
+    for late in [True] + [False] * 95:
+        caution = policy.next_caution(caution, late=late)
+    assert caution == pytest.approx(2.0, rel=0.01)
+
+
+def test_caution_stays_within_its_bounds() -> None:
+    assert policy.next_caution(policy.CAUTION, late=False) == policy.CAUTION
+    assert policy.next_caution(policy.CAUTION_MOST, late=True) == policy.CAUTION_MOST
 
 
 @pytest.mark.parametrize(("tasks", "lead"), [(0, 0), (1, 0), (2, 1), (19, 1), (20, 2), (1000, 100)])

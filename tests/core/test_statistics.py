@@ -56,7 +56,18 @@ def test_functions_are_learned_apart_and_together() -> None:
     times.learn("f", 1.0)
     times.learn("g", 3.0)
     assert (times.estimate("f"), times.estimate("g")) == (1.0, 3.0)
-    assert times.overall_s == pytest.approx(1.4)
+    assert times.overall_s == pytest.approx(2.0)
+
+
+def test_the_mean_is_that_of_all_runs_and_later_of_some_fifty() -> None:
+    times = RunTimes()
+    assert times.mean("f") is None
+    for seconds in [1.0, 3.0] * 10:
+        times.learn("f", seconds)
+    assert times.mean("f") == pytest.approx(2.0)
+    for _ in range(300):
+        times.learn("f", 5.0)
+    assert times.mean("f") == pytest.approx(5.0, rel=0.01)
 
 
 def test_a_program_that_makes_functions_on_the_fly_does_not_fill_the_memory() -> None:

@@ -47,7 +47,7 @@ class Entry:
 
 
 class Accountant:
-    """Keeps the books of a run: two bytes a task and an item, which ``balance`` gives back, so that they are in no figure.
+    """Keeps the books of a run: two bytes a task and an item, which ``balance`` gives back.
 
     Args:
         chaos: Knows which faults were injected, and when.

@@ -22,7 +22,11 @@ _LEAST_RETRY_S = 0.05
 
 
 class Door:
-    """Says who would be refused. It looks at the books and changes nothing, so it can be asked before any work is done.
+    """Says who would be refused. Asking changes nothing, so it can be done before any work is.
+
+    How much of a timeout the prediction may fill is learned from how the tasks fared that were let in (``learn``): no
+    model of run times is needed for that, and what the prediction does not know of (a noisy neighbour, the way to the
+    worker, workers that are being replaced) is in it.
 
     Args:
         limits: The pool's settings.
@@ -36,6 +40,11 @@ class Door:
         self._queue = queue
         self._supervisor = supervisor
         self._run_times = run_times
+        self.caution = policy.CAUTION
+
+    def learn(self, *, late: bool) -> None:
+        """A task with a timeout that was let in has been in time, or has waited too long."""
+        self.caution = policy.next_caution(self.caution, late=late)
 
     def refusal(
         self, state: PoolState, timeout: float | None, fair_key: str | None, name: str | None
@@ -60,14 +69,14 @@ class Door:
         if fair_key is not None and self._has_its_share(fair_key):
             return self._full(f"{fair_key!r} has its share of the queue already")
         if timeout is not None and queued:
-            return self._hopeless(queued, timeout, name)
+            return self._hopeless(timeout, name)
         return None
 
-    def _hopeless(self, queued: int, timeout: float, name: str | None) -> QueueFull | None:
+    def _hopeless(self, timeout: float, name: str | None) -> QueueFull | None:
         """A refusal if the answer would probably come too late: then the work would be done for nobody."""
-        wait = self._predicted_wait(queued)
-        run = (name and self._run_times.estimate(name)) or 0.0
-        missing = policy.CAUTION * (wait + run) - timeout
+        wait = self.predicted_wait_s
+        run = (name and self._run_times.mean(name)) or 0.0
+        missing = self.caution * (wait + run) - timeout
         if missing <= 0:
             return None
         reason = f"with a predicted wait of {wait:.3g} s the timeout of {timeout:g} s would pass"
@@ -75,17 +84,18 @@ class Door:
 
     def _full(self, reason: str) -> QueueFull:
         # When half the queue has drained there is room for more than one.
-        half = self._predicted_wait(len(self._queue)) / 2
+        half = self.predicted_wait_s / 2
         return QueueFull(reason, retry_after=max(_LEAST_RETRY_S, half))
 
     @property
     def predicted_wait_s(self) -> float:
-        """Seconds that a task submitted now would probably wait."""
-        return self._predicted_wait(len(self._queue))
-
-    def _predicted_wait(self, queued: int) -> float:
-        slots = self._limits.max_workers * self._limits.slots
-        return policy.predicted_wait(queued, self._run_times.overall_s, slots)
+        """Seconds that a task which joins the queue now would probably wait; 0 if nothing is known yet."""
+        overall = self._run_times.overall_s
+        if overall is None:
+            return 0.0
+        means = ((self._run_times.mean(name), count) for name, count in self._queue.waiting_by_name.items())
+        work = sum(count * (overall if mean is None else mean) for mean, count in means)
+        return work / (self._limits.max_workers * self._limits.slots)
 
     def _has_its_share(self, key: str) -> bool:
         """Whether the key holds its equal share of the queue; one share is kept free for keys to come."""

@@ -34,7 +34,12 @@ CRASH_LOOP_STARTS = 3
 
 #: A task is let in if this many times its predicted wait and run time fit into its timeout. Estimates are right on
 #: average; of a queue filled to the brim, half would be late, and the workers busy with what nobody waits for any more.
-CAUTION = 1.25
+#: The more run times differ, the more it takes: so it is learned, from the least to the most.
+CAUTION, CAUTION_MOST = 1.25, 6.0
+#: Each task that the door let in and that waited too long makes it so much more cautious; each that was in time makes
+#: it less so, at a rate at which the two are even when this share is late. With less caution than that, workers are
+#: kept busy by what is given up on; with more, the queue is so short that they may run out of work.
+CAUTION_STEP, LATE_SHARE = 0.1, 0.01
 
 #: Backoff of a task's retries, doubling, in seconds; half of it is jitter so that tasks lost together part ways.
 RETRY_FIRST_S, RETRY_LAST_S = 0.05, 2.0
@@ -85,8 +90,7 @@ def retry_delay(attempt: int, luck: float) -> float:
     return float(full * (0.5 + 0.5 * luck))
 
 
-def predicted_wait(queued: int, run_s: float | None, slots: int) -> float:
-    """Seconds until a task that joins the queue now is started, if tasks go on taking ``run_s``."""
-    if run_s is None or slots < 1:
-        return 0.0
-    return queued * run_s / slots
+def next_caution(caution: float, *, late: bool) -> float:
+    """The door's caution after one more task that was late, or in time."""
+    change = 1 + CAUTION_STEP if late else 1 - CAUTION_STEP * LATE_SHARE
+    return min(max(caution * change, CAUTION), CAUTION_MOST)

@@ -22,10 +22,11 @@ _SLACK = 64  # dead entries tolerated before a sweep is thought of
 class _Entry:
     """One stay of a task in the room; a task that comes back gets a new entry."""
 
-    __slots__ = ("alive", "fair_key", "priority", "submitted", "task")
+    __slots__ = ("alive", "fair_key", "name", "priority", "submitted", "task")
 
-    def __init__(self, task: int, priority: int, fair_key: str | None, submitted: float) -> None:
+    def __init__(self, task: int, name: str, priority: int, fair_key: str | None, submitted: float) -> None:
         self.task = task
+        self.name = name
         self.priority = priority
         self.fair_key = fair_key
         self.submitted = submitted
@@ -96,12 +97,17 @@ class _Lane:
 
 
 class TaskQueue:
-    """The numbers of the tasks that wait. The bound on its length is the scheduler's business."""
+    """The numbers of the tasks that wait. The bound on its length is the scheduler's business.
+
+    Attributes:
+        waiting_by_name: How many tasks of each name wait; for the door's prediction.
+    """
 
     def __init__(self) -> None:
         self._entries: dict[int, _Entry] = {}
         self._lanes: dict[int, _Lane] = {}
         self._waiting_by_key: Counter[str] = Counter()
+        self.waiting_by_name: Counter[str] = Counter()
         # What the last look found, while it is still true: nearly every pop follows a peek.
         self._seen: tuple[_Lane, _Entry] | None = None
 
@@ -129,9 +135,11 @@ class TaskQueue:
         """How many tasks of this key wait."""
         return self._waiting_by_key.get(fair_key, 0)
 
-    def push(self, task: int, *, priority: int, fair_key: str | None, submitted: float, front: bool = False) -> None:
+    def push(
+        self, task: int, *, priority: int, fair_key: str | None, submitted: float, name: str = "", front: bool = False
+    ) -> None:
         """Add a task; ``front`` puts one that comes back from a worker before its peers."""
-        entry = self._entries[task] = _Entry(task, priority, fair_key, submitted)
+        entry = self._entries[task] = _Entry(task, name, priority, fair_key, submitted)
         lane = self._lanes.get(priority)
         if lane is None:
             lane = self._lanes[priority] = _Lane()
@@ -139,6 +147,7 @@ class TaskQueue:
         if front:
             self._seen = None
         lane.append(entry, front=front)
+        self.waiting_by_name[name] += 1
         if fair_key is not None:
             self._waiting_by_key[fair_key] += 1
 
@@ -181,10 +190,16 @@ class TaskQueue:
         del self._entries[entry.task]
         if not lane.living:
             del self._lanes[entry.priority]
+        _one_less(self.waiting_by_name, entry.name)
         if entry.fair_key is not None:
-            self._waiting_by_key[entry.fair_key] -= 1
-            if not self._waiting_by_key[entry.fair_key]:
-                del self._waiting_by_key[entry.fair_key]
+            _one_less(self._waiting_by_key, entry.fair_key)
+
+
+def _one_less(counts: Counter[str], key: str) -> None:
+    if counts[key] == 1:
+        del counts[key]
+    else:
+        counts[key] -= 1
 
 
 def _rank(lane: _Lane) -> float:

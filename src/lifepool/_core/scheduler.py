@@ -30,7 +30,7 @@ from typing import TYPE_CHECKING
 
 from lifepool._core import commands as do
 from lifepool._core import events as on
-from lifepool._core import policy
+from lifepool._core import policy, story
 from lifepool._core.admission import Door
 from lifepool._core.desk import Desk
 from lifepool._core.dispatcher import Dispatcher
@@ -53,9 +53,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from lifepool._core.fleet import Worker
-
-#: Events remembered for ``story``: enough to see a task's neighbours, small enough to keep always.
-STORY_EVENTS = 256
 
 
 class Scheduler:
@@ -87,7 +84,7 @@ class Scheduler:
         self._dispatcher = Dispatcher(self._desk, self._tasks, self._queue, self._supervisor, self.run_times)
         self._armed: float | None = None  # the instant last asked for by SetTimer
         self._closed_reported = False
-        self._recent: deque[tuple[float, on.Event]] = deque(maxlen=STORY_EVENTS)
+        self._recent: deque[tuple[float, on.Event]] = deque(maxlen=story.STORY_EVENTS)
         self._handlers: dict[type, Callable[..., None]] = {
             on.StartRequested: self._on_start_requested,
             on.TaskSubmitted: self._on_task_submitted,
@@ -172,12 +169,7 @@ class Scheduler:
 
     def story(self, *, task: int | None = None, worker: int | None = None) -> tuple[str, ...]:
         """The recent events that name this task or worker, oldest first, with their instants."""
-        return tuple(
-            f"{when:.6f} {event}"
-            for when, event in self._recent
-            if (task is not None and _names(event, "task", task))
-            or (worker is not None and _names(event, "worker", worker))
-        )
+        return story.tell(self._recent, task, worker)
 
     # -- tasks ----------------------------------------------------------------------------------------------------
 
@@ -195,6 +187,7 @@ class Scheduler:
         if not len(self._queue) and self._dispatcher.place(task):
             return
         # Whoever waits already has been found no place: neither will this one be.
+        task.was_predicted = len(self._queue) > 0
         self._enqueue(task)
         self._supervisor.scale_up(len(self._queue))
 
@@ -233,6 +226,8 @@ class Scheduler:
 
     def _answer(self, task: Task, event: on.TaskReturned) -> None:
         if event.succeeded:
+            if task.timeout is not None:
+                self._door.learn(late=False)
             self._settle(task, TaskState.COMPLETED)
         elif event.retryable and task.retries > 0:
             self._retry(task)
@@ -290,7 +285,14 @@ class Scheduler:
         self._after_change()
 
     def _enqueue(self, task: Task, *, front: bool = False) -> None:
-        self._queue.push(task.id, priority=task.priority, fair_key=task.fair_key, submitted=task.submitted, front=front)
+        self._queue.push(
+            task.id,
+            name=task.name,
+            priority=task.priority,
+            fair_key=task.fair_key,
+            submitted=task.submitted,
+            front=front,
+        )
 
     def _requeue(self, tasks: tuple[int, ...]) -> None:
         """Tasks that came back unstarted wait before their peers again, in their old order."""
@@ -327,6 +329,13 @@ class Scheduler:
         """Whether the worker is taken to run the task, not to have it pipelined."""
         return self.limits.slots > 1 or worker.tasks[0] == task.id
 
+    def _has_run_for(self, task: Task) -> float | None:
+        """Seconds for which the task runs, or None if it does not."""
+        worker = task.worker
+        if worker is None or not self._is_running(task, worker):
+            return None
+        return self._desk.now - worker.head_since
+
     def _retry(self, task: Task) -> None:
         task.retries -= 1
         task.attempts += 1
@@ -342,8 +351,10 @@ class Scheduler:
 
     def _on_deadline(self, number: int) -> None:
         task = self._tasks[number]
-        started = task.worker is not None and self._is_running(task, task.worker)
-        self._settle(task, TaskState.TIMED_OUT, TaskTimeout(task.timeout or 0.0, started=started))
+        timeout, ran_s = task.timeout or 0.0, self._has_run_for(task)
+        if task.was_predicted and (ran_s or 0.0) < timeout / 2:  # else it was not let in wrongly, but ran too long
+            self._door.learn(late=True)
+        self._settle(task, TaskState.TIMED_OUT, TaskTimeout(timeout, started=ran_s is not None))
         self._give_up_work(task)
         self._after_change()
 
@@ -486,7 +497,3 @@ class Scheduler:
 
 def _unfinished() -> PoolClosed:
     return PoolClosed("the pool was closed before the task was done", hint="give it a longer drain_timeout")
-
-
-def _names(event: on.Event, field: str, number: int) -> bool:
-    return getattr(event, field, None) == number or number in getattr(event, f"{field}s", ())

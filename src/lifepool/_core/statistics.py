@@ -33,36 +33,71 @@ class Histogram:
         self.sum_s += seconds
 
 
+#: What the last run counts in the two means of a function's run time. Whether its tasks are short is to be known
+#: within some ten runs. How long a queue of them will take is the sum of many: there the noise of ten runs would let
+#: in far too many whenever a few in a row were short (a fifth of the goodput, if run times vary as much as their mean).
+RECENT_WEIGHT, MEAN_WEIGHT = 0.2, 0.02
+
+
+class RunTime:
+    """How long something takes: two exponentially weighted means, in seconds. They begin with the first run."""
+
+    __slots__ = ("mean_s", "recent_s", "runs")
+
+    def __init__(self, seconds: float) -> None:
+        self.runs = 1
+        self.recent_s = self.mean_s = seconds
+
+    def learn(self, seconds: float) -> None:
+        """Take one more run into account."""
+        self.runs = runs = self.runs + 1
+        self.recent_s += RECENT_WEIGHT * (seconds - self.recent_s)
+        weight = MEAN_WEIGHT if runs * MEAN_WEIGHT > 1 else 1 / runs
+        self.mean_s += weight * (seconds - self.mean_s)
+
+
 class RunTimes:
-    """How long functions take, learned by name: an exponentially weighted mean that forgets after some ten tasks.
+    """How long functions take, learned by name.
 
     Bounded: past ``MAX_NAMES`` names the table starts anew, which costs a few estimates and never memory.
     """
 
     MAX_NAMES = 512
-    WEIGHT = 0.2
 
-    __slots__ = ("_by_name", "overall_s")
+    __slots__ = ("_by_name", "_overall")
 
     def __init__(self) -> None:
-        self._by_name: dict[str, float] = {}
-        self.overall_s: float | None = None
+        self._by_name: dict[str, RunTime] = {}
+        self._overall: RunTime | None = None
 
     def learn(self, name: str, seconds: float) -> None:
         """Take one run into account."""
         known = self._by_name.get(name)
-        if known is None:
+        if known is not None:
+            known.learn(seconds)
+        else:
             if len(self._by_name) >= self.MAX_NAMES:
                 self._by_name.clear()
-            self._by_name[name] = seconds
+            self._by_name[name] = RunTime(seconds)
+        if self._overall is None:
+            self._overall = RunTime(seconds)
         else:
-            self._by_name[name] = known + self.WEIGHT * (seconds - known)
-        overall = self.overall_s
-        self.overall_s = seconds if overall is None else overall + self.WEIGHT * (seconds - overall)
+            self._overall.learn(seconds)
 
     def estimate(self, name: str) -> float | None:
-        """Seconds that a task of this name will take, or None if nothing is known of it."""
-        return self._by_name.get(name)
+        """Seconds that a task of this name took lately, or None if nothing is known of it."""
+        known = self._by_name.get(name)
+        return None if known is None else known.recent_s
+
+    def mean(self, name: str) -> float | None:
+        """Seconds that tasks of this name take on average, or None if nothing is known of it."""
+        known = self._by_name.get(name)
+        return None if known is None else known.mean_s
+
+    @property
+    def overall_s(self) -> float | None:
+        """Seconds that tasks of any name take on average, or None before the first."""
+        return None if self._overall is None else self._overall.mean_s
 
 
 class Tally:

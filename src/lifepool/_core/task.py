@@ -15,7 +15,8 @@ class Task:
     """One task's books, from submission until it is settled."""
 
     __slots__ = (
-        "attempts", "fair_key", "id", "name", "priority", "retries", "state", "submitted", "timeout", "worker",
+        "attempts", "fair_key", "id", "name", "priority", "retries", "state", "submitted", "timeout",
+        "was_predicted", "worker",
     )  # fmt: skip
 
     def __init__(self, event: TaskSubmitted, now: float) -> None:
@@ -28,6 +29,7 @@ class Task:
         self.submitted = now
         self.attempts = 0
         self.state = TaskState.QUEUED
+        self.was_predicted = False  # others waited, and the door took it to be in time all the same
         self.worker: Worker | None = None  # while RUNNING
 
     def __str__(self) -> str:

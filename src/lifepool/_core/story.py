@@ -1,0 +1,27 @@
+"""What happened lately to one task or worker, told with an error: enough to see what led to it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from lifepool._core.events import Event
+
+#: Events remembered: enough to see a task's neighbours, small enough to keep always.
+STORY_EVENTS = 256
+
+
+def tell(recent: Iterable[tuple[float, Event]], task: int | None, worker: int | None) -> tuple[str, ...]:
+    """The events that name this task or worker, oldest first, with their instants."""
+    return tuple(
+        f"{when:.6f} {event}"
+        for when, event in recent
+        if (task is not None and _names(event, "task", task))
+        or (worker is not None and _names(event, "worker", worker))
+    )
+
+
+def _names(event: Event, field: str, number: int) -> bool:
+    return getattr(event, field, None) == number or number in getattr(event, f"{field}s", ())
