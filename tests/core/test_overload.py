@@ -67,7 +67,7 @@ def test_a_load_that_fits_is_let_in() -> None:
 
 def test_caution_comes_from_tasks_that_waited_too_long_not_from_those_that_hang() -> None:
     pool = running(max_queue=50)
-    door = pool.scheduler._door
+    door = pool.scheduler.door
     pool.submit(1, timeout=100.0)
     pool.submit(2, timeout=10.0)
     pool.submit(3, timeout=1.0)
@@ -89,4 +89,4 @@ def test_a_task_that_had_most_of_its_time_to_itself_was_let_in_rightly() -> None
         pool.returned(1, task)
     pool.pass_time(11.0)
     assert pool.errors[3] is not None
-    assert pool.scheduler._door.caution == policy.CAUTION
+    assert pool.scheduler.door.caution == policy.CAUTION

@@ -227,7 +227,7 @@ class Scheduler:
     def _answer(self, task: Task, event: on.TaskReturned) -> None:
         if event.succeeded:
             if task.timeout is not None:
-                self._door.learn(late=False)
+                self.door.learn(late=False)
             self._settle(task, TaskState.COMPLETED)
         elif event.retryable and task.retries > 0:
             self._retry(task)
@@ -353,7 +353,7 @@ class Scheduler:
         task = self._tasks[number]
         timeout, ran_s = task.timeout or 0.0, self._has_run_for(task)
         if task.was_predicted and (ran_s or 0.0) < timeout / 2:  # else it was not let in wrongly, but ran too long
-            self._door.learn(late=True)
+            self.door.learn(late=True)
         self._settle(task, TaskState.TIMED_OUT, TaskTimeout(timeout, started=ran_s is not None))
         self._give_up_work(task)
         self._after_change()
