@@ -62,6 +62,35 @@ def doctor(
     raise typer.Exit(report.exit_code)
 
 
+@app.command()
+def advise(
+    target: Annotated[str, typer.Argument(metavar="MODULE:FUNCTION", help="The function you think of offloading.")],
+    args: Annotated[
+        str, typer.Option(help="Its arguments, as between the parentheses of a call; may use n, the size: \"'a' * n\".")
+    ] = "",
+    kwargs: Annotated[str, typer.Option(help="Its keyword arguments: \"sep=',', k=3\", or a JSON object.")] = "",
+    sizes: Annotated[str, typer.Option(help="Sizes to try for n: 1e3,1e4,1e5. Default: 10 to 1e6.")] = "",
+    repeat: Annotated[int | None, typer.Option(min=1, help="Calls of each kind. Default: what time allows.")] = None,
+    budget: Annotated[float, typer.Option(min=0.5, help="Seconds for measuring.")] = 10.0,
+    as_json: _JSON = False,
+) -> None:
+    """Measure a function inline and in a pool: does offloading pay, and from which size on?"""
+    from lifepool.commands.advise.arguments import Arguments, BadArguments, chosen_sizes
+    from lifepool.commands.advise.render import render
+    from lifepool.commands.advise.run import advise as find_advice
+    from lifepool.commands.output import show
+
+    _check_name(target, "MODULE:FUNCTION")
+    arguments = Arguments(args, kwargs)
+    try:
+        chosen = chosen_sizes(arguments, sizes)
+    except BadArguments as error:
+        raise typer.BadParameter(str(error)) from None
+    advice = find_advice(target, arguments, sizes=chosen, repeat=repeat, budget=budget)
+    show(advice, render, as_json=as_json)
+    raise typer.Exit(advice.exit_code)
+
+
 def _check_name(name: str | None, shape: str) -> None:
     """Refuse what is not ``module:attribute``, before anything is done."""
     if name is None:

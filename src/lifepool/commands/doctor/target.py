@@ -7,17 +7,14 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
-import importlib
-import operator
 import time
-import traceback
 from typing import TYPE_CHECKING, Any
 
-from lifepool import _inside
 from lifepool.commands.doctor import deeds
 from lifepool.commands.doctor.findings import Finding, fail, ok, told, warn
 from lifepool.commands.doctor.machine import Machine, memory_limit
 from lifepool.commands.doctor.selftest import plain_pool
+from lifepool.commands.importing import NotFound, import_target
 from lifepool.commands.units import size_text, time_text
 from lifepool.config import PoolConfig, describe_settings
 from lifepool.pool import Pool
@@ -28,14 +25,6 @@ if TYPE_CHECKING:
 
 _TYPICAL_TASK_S = 0.02
 _DOOR = "name the pool itself, as in main:pool"
-
-
-class NotFound(Exception):
-    """There is no pool there; the message says what there is, ``hint`` what to do."""
-
-    def __init__(self, message: str, hint: str) -> None:
-        super().__init__(message)
-        self.hint = hint
 
 
 def examine(request: dict[str, Any]) -> dict[str, Any]:
@@ -61,48 +50,6 @@ def _findings(target: str, deadline: float) -> Iterator[Finding]:
 
 
 # --- finding it ---------------------------------------------------------------------------------------------------
-
-
-def import_target(target: str) -> object:
-    """Import what ``module:attribute`` names, in the way that a worker would.
-
-    Raises:
-        NotFound: If it can't be imported, or does its work when it is imported.
-    """
-    module, _, path = target.partition(":")
-    # As in a worker: a script without the guard must not get far, and is found out.
-    _inside.is_worker = True
-    try:
-        loaded = importlib.import_module(module)
-    except SystemExit as error:
-        raise NotFound(f"importing {module} ended with SystemExit({error.code!r})", _inside.GUARD_HINT) from None
-    except BaseException as error:
-        if _inside.start_refused:
-            raise NotFound(f"importing {module} starts a pool", _inside.GUARD_HINT) from None
-        raise NotFound(_import_failure(module, error), _import_hint(module, error)) from None
-    finally:
-        _inside.is_worker = False
-    if _inside.start_refused:
-        raise NotFound(f"importing {module} starts a pool", _inside.GUARD_HINT)
-    try:
-        found: object = operator.attrgetter(path)(loaded)
-    except AttributeError as error:
-        names = [name for name, value in vars(loaded).items() if isinstance(value, Pool)]
-        hint = f"did you mean {module}:{names[0]}?" if names else _DOOR
-        raise NotFound(str(error), hint) from None
-    return found
-
-
-def _import_failure(module: str, error: BaseException) -> str:
-    last = traceback.extract_tb(error.__traceback__)[-1]
-    return f"importing {module} failed: {type(error).__name__}: {error} ({last.filename}:{last.lineno})"
-
-
-def _import_hint(module: str, error: BaseException) -> str:
-    missing = getattr(error, "name", None) if isinstance(error, ModuleNotFoundError) else None
-    if missing and (module == missing or module.startswith(f"{missing}.")):
-        return f"run this in the folder where {missing} lies, or install it"
-    return "workers import this module too: what it needs must be there when it is imported"
 
 
 def find_pool(found: object, target: str) -> Pool:
