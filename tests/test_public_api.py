@@ -34,6 +34,7 @@ PUBLIC_MODULES = [
     "lifepool.integrations.fastapi",
     "lifepool.life",
     "lifepool.pool",
+    "lifepool.progress",
     "lifepool.resources",
     "lifepool.statistics",
     "lifepool._engine.handle",

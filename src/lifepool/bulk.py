@@ -11,9 +11,11 @@ from typing import TYPE_CHECKING, Any, Literal
 from lifepool.carrying import decode_error
 from lifepool.chunks import MAX_CHUNK, ChunkResult, ChunkSizer, run_chunk
 from lifepool.errors import QueueFull, TaskError
+from lifepool.metering import make_meter
 
 if TYPE_CHECKING:
     from lifepool._engine.handle import TaskHandle
+    from lifepool.progress import ProgressHook
 
 Submit = Callable[..., "TaskHandle[ChunkResult]"]
 
@@ -55,6 +57,7 @@ async def map_chunks(
     *,
     ordered: bool,
     go_on: bool,
+    on_progress: ProgressHook | None = None,
 ) -> AsyncIterator[Any]:
     """Yield ``fn(item)`` for each item; exceptions are yielded as values if ``go_on``, else raised.
 
@@ -66,14 +69,18 @@ async def map_chunks(
         window: Chunks under way at most.
         ordered: Whether results come in the order of the items.
         go_on: Whether an item's exception is its result.
+        on_progress: Is told how far it is, or None.
     """
     source = _Source(items)
+    meter = make_meter(on_progress, items, asyncio.get_running_loop())
     under_way: deque[TaskHandle[ChunkResult]] = deque()
     sizes: dict[TaskHandle[ChunkResult], int] = {}
 
     def start(chunk: list[Any]) -> TaskHandle[ChunkResult]:
         handle = submit(run_chunk, fn, chunk, go_on)
         sizes[handle] = len(chunk)
+        if meter is not None:
+            meter.watch(handle, len(chunk))
         return handle
 
     try:
@@ -92,9 +99,16 @@ async def map_chunks(
             if failure is not None:
                 raise failure
     finally:
-        for handle in under_way:
-            handle.cancel()
+        if meter is not None:
+            meter.finish()
+        _call_off(under_way)
         await source.aclose()
+
+
+def _call_off(under_way: Iterable[TaskHandle[ChunkResult]]) -> None:
+    for handle in under_way:
+        if not handle.cancel() and not handle.cancelled():
+            handle.exception()  # it may have failed too, and the map raises its first exception: no complaint
 
 
 async def _results(

@@ -16,6 +16,7 @@ from lifepool.config import PoolConfig, resolve
 from lifepool.decorated import PoolBatch, PoolTask
 from lifepool.errors import BackendUnsupported
 from lifepool.life import PoolLife
+from lifepool.progress import check_hook
 from lifepool.resources import Resource, load_eagerly
 from lifepool.scope import current_scope
 
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 
     from lifepool._engine.handle import TaskHandle
     from lifepool._engine.options import OnCancel
+    from lifepool.progress import ProgressHook
 
 logger = logging.getLogger("lifepool")
 
@@ -191,6 +193,7 @@ class Pool(PoolLife):
         timeout: float | None = None,
         retries: int = 0,
         priority: int = 0,
+        on_progress: ProgressHook | None = None,
     ) -> AsyncIterator[R]:
         """Call ``fn`` with each item, many at a time: ``async for result in pool.map(fn, items)``.
 
@@ -207,6 +210,8 @@ class Pool(PoolLife):
             timeout: Seconds per chunk.
             retries: Per chunk, as for ``run``.
             priority: As for ``run``.
+            on_progress: Called on the event loop with a ``MapProgress``: at the beginning, then at most ten times a
+                second, and once at the end. What it raises is logged once, and hurts nobody.
 
         Raises:
             Exception: The first exception of ``fn``; the rest is cancelled. And everything that ``run`` raises.
@@ -214,10 +219,11 @@ class Pool(PoolLife):
         Cancellation:
             Leaving the loop, by ``break`` too, cancels what is under way.
         """
+        check_hook(on_progress)
         sizer, window = bulk_size(chunksize, buffer, self.max_workers)
         submit = functools.partial(self.submit, timeout=timeout, retries=retries, priority=priority)
         fn = fn.function if type(fn) is PoolTask else fn
-        return map_chunks(submit, fn, items, sizer, window, ordered=ordered, go_on=False)
+        return map_chunks(submit, fn, items, sizer, window, ordered=ordered, go_on=False, on_progress=on_progress)
 
     async def gather(
         self,
@@ -229,6 +235,7 @@ class Pool(PoolLife):
         timeout: float | None = None,
         retries: int = 0,
         priority: int = 0,
+        on_progress: ProgressHook | None = None,
     ) -> list[R]:
         """Call ``fn`` with each item and return the results as a list, in order.
 
@@ -241,6 +248,7 @@ class Pool(PoolLife):
             timeout: Seconds per chunk.
             retries: Per chunk, as for ``run``.
             priority: As for ``run``.
+            on_progress: As for ``map``.
 
         Raises:
             Exception: As for ``map``.
@@ -248,10 +256,13 @@ class Pool(PoolLife):
         Cancellation:
             Cancels what is under way.
         """
+        check_hook(on_progress)
         sizer, window = bulk_size(chunksize, None, self.max_workers)
         submit = functools.partial(self.submit, timeout=timeout, retries=retries, priority=priority)
         fn = fn.function if type(fn) is PoolTask else fn
-        results = map_chunks(submit, fn, items, sizer, window, ordered=True, go_on=return_exceptions)
+        results = map_chunks(
+            submit, fn, items, sizer, window, ordered=True, go_on=return_exceptions, on_progress=on_progress
+        )
         return [result async for result in results]
 
     @overload

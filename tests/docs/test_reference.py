@@ -16,6 +16,7 @@ from lifepool.futures import ProcessPoolExecutor
 from lifepool.hooks import Hook, TaskRecord, WorkerExit
 from lifepool.integrations import asgi, fastapi
 from lifepool.life import PoolLife
+from lifepool.progress import MapProgress, rich_progress, tqdm_progress
 from lifepool.resources import Resource
 from lifepool.statistics import HistogramSnapshot, Readiness, WorkerSnapshot
 from tests.docs.generate import REFERENCE, REGIONS, SAMPLES, error_classes
@@ -61,10 +62,11 @@ def public(cls: type) -> list[str]:
 def test_every_public_name_is_in_the_api_page() -> None:
     names = [*lifepool.__all__, "PoolDep", *public(Pool), *public(PoolLife), *public(TaskHandle), "submit", "function"]
     names += [*public(Hook), *public(PoolTask), *public(PoolBatch), *public(Resource)]
+    names += [tqdm_progress.__name__, rich_progress.__name__, MapProgress.__name__]
     names += [ProcessPoolExecutor.__name__, *public(HistogramSnapshot)]
     names += [
         field.name
-        for record in (PoolStatistics, Readiness, WorkerSnapshot, TaskRecord, WorkerExit)
+        for record in (PoolStatistics, Readiness, MapProgress, WorkerSnapshot, TaskRecord, WorkerExit)
         for field in dataclasses.fields(record)
     ]
     names += [name for module in (asgi, fastapi) for name, value in vars(module).items() if is_own(module, name, value)]

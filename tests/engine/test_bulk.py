@@ -47,7 +47,8 @@ async def test_an_unordered_map_hands_on_what_is_done_first(gate: Gate) -> None:
     assert sorted(results_seen) == [0, 1]
 
 
-async def test_items_are_taken_only_as_results_are_consumed() -> None:
+@pytest.mark.parametrize("ordered", [True, False])
+async def test_items_are_taken_only_as_results_are_consumed(ordered: bool) -> None:
     taken = handed_back = 0
 
     def endless() -> Iterator[int]:
@@ -58,7 +59,7 @@ async def test_items_are_taken_only_as_results_are_consumed() -> None:
             yield taken
 
     async with Pool(max_workers=2) as pool:
-        async with leaving(pool.map(tasks.echo, endless(), buffer=10)) as results:
+        async with leaving(pool.map(tasks.echo, endless(), buffer=10, ordered=ordered)) as results:
             async for _ in results:
                 handed_back += 1
                 if handed_back == 500:
@@ -67,7 +68,8 @@ async def test_items_are_taken_only_as_results_are_consumed() -> None:
         assert pool.statistics().queued == 0
 
 
-async def test_an_asynchronous_source_is_asked_for_no_more_than_the_buffer_holds() -> None:
+@pytest.mark.parametrize("ordered", [True, False])
+async def test_an_asynchronous_source_is_asked_for_no_more_than_the_buffer_holds(ordered: bool) -> None:
     taken = handed_back = 0
 
     async def endless() -> AsyncIterator[int]:
@@ -80,7 +82,7 @@ async def test_an_asynchronous_source_is_asked_for_no_more_than_the_buffer_holds
 
     async with (
         Pool(max_workers=2) as pool,
-        leaving(pool.map(tasks.echo, endless(), buffer=10)) as results,
+        leaving(pool.map(tasks.echo, endless(), buffer=10, ordered=ordered)) as results,
     ):
         async for _ in results:
             handed_back += 1
