@@ -6,9 +6,10 @@ contenders apart: threads that poll, warm caches and collected garbage of one ne
 
 import asyncio
 import resource
-from collections.abc import Callable
 from dataclasses import asdict
 from typing import Any
+
+from lifepool.commands.bench.cases import loop_factory
 
 OPEN_FILES = 8192
 """Wanted limit: the service case has a connection for each request in flight, on both sides."""
@@ -19,15 +20,6 @@ def allow_many_connections() -> None:
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = OPEN_FILES if hard == resource.RLIM_INFINITY else min(OPEN_FILES, hard)
     resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, wanted), hard))
-
-
-def loop_factory(name: str) -> Callable[[], asyncio.AbstractEventLoop]:
-    """Return what makes the event loop called ``asyncio`` or ``uvloop``."""
-    if name == "uvloop":
-        import uvloop
-
-        return uvloop.new_event_loop
-    return asyncio.new_event_loop
 
 
 def measure_request(request: dict[str, Any]) -> dict[str, Any]:

@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, Any
 
 import psutil
 
-from benchmarks.measure import loop_factory
 from benchmarks.parent.stages import POLL, STAGES, Stages
 from benchmarks.parent.stopwatch import Stopwatch
 from benchmarks.tasks import noop
 from lifepool import Pool
+from lifepool.commands.bench.cases import loop_factory
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -16,9 +16,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from benchmarks.environment import ROOT
-from benchmarks.measure import loop_factory
 from benchmarks.tasks import noop
 from lifepool import Pool
+from lifepool.commands.bench.cases import loop_factory
 
 if TYPE_CHECKING:
     from benchmarks.parent.server import Run

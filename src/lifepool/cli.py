@@ -91,6 +91,39 @@ def advise(
     raise typer.Exit(advice.exit_code)
 
 
+@app.command()
+def bench(
+    rounds: Annotated[int, typer.Option(min=1, help="Rounds; each measures every pool once.")] = 5,
+    workers: Annotated[int | None, typer.Option(min=1, help="In each pool. Default: what lifepool would take.")] = None,
+    pool: Annotated[list[str] | None, typer.Option(help="Only this one, beside lifepool; may be repeated.")] = None,
+    loop: Annotated[str, typer.Option(help="asyncio or uvloop.")] = "asyncio",
+    quick: Annotated[bool, typer.Option(help="One short round: shows that it works, figures mean little.")] = False,
+    as_json: _JSON = False,
+) -> None:
+    """Measure lifepool beside the other process pools that are installed, on this machine."""
+    from rich.console import Console
+
+    from lifepool.commands.bench.contenders import LIFEPOOL, POOLS
+    from lifepool.commands.bench.render import render
+    from lifepool.commands.bench.run import bench as measure
+    from lifepool.commands.output import show
+    from lifepool.sizing import cpu_budget
+
+    for name, known in [*((name, POOLS) for name in pool or ()), (loop, ("asyncio", "uvloop"))]:
+        if name not in known:
+            raise typer.BadParameter(f"{name!r} is none of {', '.join(known)}")
+    with Console(stderr=True).status("starting") as status:
+        report = measure(
+            rounds=1 if quick else rounds,
+            workers=workers or cpu_budget().workers,
+            duration=0.1 if quick else 0.4,
+            loop=loop,
+            pools=[name for name in POOLS if name == LIFEPOOL or not pool or name in pool],
+            announce=status.update,
+        )
+    show(report, render, as_json=as_json)
+
+
 def _check_name(name: str | None, shape: str) -> None:
     """Refuse what is not ``module:attribute``, before anything is done."""
     if name is None:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import platform
 import sys
-from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING
 
 import lifepool
 from lifepool.commands.doctor.findings import Finding, fail, ok, warn
+from lifepool.commands.versions import package_versions
 from lifepool.config import describe_settings, near_misses, resolve
 
 if TYPE_CHECKING:
@@ -34,17 +34,6 @@ def check_versions() -> Iterator[Finding]:
     if "fastapi" in found:
         yield from _fastapi(found["fastapi"])
     yield _loop(found)
-
-
-def package_versions(names: tuple[str, ...]) -> dict[str, str]:
-    """The versions of those of these packages that are installed."""
-    found = {}
-    for name in names:
-        try:
-            found[name] = version(name)
-        except PackageNotFoundError:
-            continue
-    return found
 
 
 def _gil() -> str:
