@@ -27,7 +27,11 @@ LIFEPOOL = "lifepool"
 KEEP_ALIVE = 120  # seconds; longer than a run, so no idle connection closes under a request
 DRAIN_BOUND = 5  # seconds that uvicorn waits for open requests after SIGTERM
 
+BURN_S = 0.02  # CPU seconds of a request of the overload case
+PATIENCE_S = 0.4  # after which its client has gone
+
 Extract = Callable[[str], Awaitable[list[str]]]
+Burn = Callable[[], Awaitable[None]]
 
 
 def per_request(workers: int) -> "FastAPI":
@@ -50,8 +54,9 @@ def long_lived(workers: int) -> "FastAPI":
     """Return the service over one standard pool, made and shut down by the lifespan."""
     from concurrent.futures import Executor, ProcessPoolExecutor
 
-    from fastapi import FastAPI
+    from fastapi import FastAPI, HTTPException
 
+    from benchmarks.tasks import burn
     from examples.domains.extract import find_domains, warm_up
 
     executor: Executor
@@ -65,15 +70,24 @@ def long_lived(workers: int) -> "FastAPI":
     async def extract(text: str) -> list[str]:
         return await asyncio.get_running_loop().run_in_executor(executor, find_domains, text)
 
-    return add_routes(FastAPI(lifespan=lifespan), extract)
+    async def work() -> None:
+        working = asyncio.get_running_loop().run_in_executor(executor, burn, BURN_S)
+        try:
+            await asyncio.wait_for(working, PATIENCE_S)
+        except TimeoutError:
+            raise HTTPException(504) from None
+
+    return add_routes(FastAPI(lifespan=lifespan), extract, work)
 
 
 def lifepool(workers: int) -> "FastAPI":
     """Return the service over lifepool, as its README shows it."""
     from fastapi import FastAPI
 
+    from benchmarks.tasks import burn
     from examples.domains.extract import find_domains, warm_up
     from lifepool import Pool
+    from lifepool.integrations.fastapi import install
 
     # What the standard pool's forked processes have from the server, ours have from their template.
     pool = Pool(max_workers=workers, preload=["examples.domains.extract"], initializer=warm_up)
@@ -81,7 +95,12 @@ def lifepool(workers: int) -> "FastAPI":
     async def extract(text: str) -> list[str]:
         return await pool.run(find_domains, text)
 
-    return add_routes(FastAPI(lifespan=pool.lifespan), extract)
+    async def work() -> None:
+        await pool.run(burn, BURN_S, timeout=PATIENCE_S)
+
+    app = FastAPI()
+    install(app, pool)
+    return add_routes(app, extract, work)
 
 
 VARIANTS: dict[str, Callable[[int], "FastAPI"]] = {
@@ -91,7 +110,7 @@ VARIANTS: dict[str, Callable[[int], "FastAPI"]] = {
 }
 
 
-def add_routes(app: "FastAPI", extract: Extract) -> "FastAPI":
+def add_routes(app: "FastAPI", extract: Extract, work: Burn | None = None) -> "FastAPI":
     """Add the routes, the same for every variant, around the one thing that differs."""
     from pydantic import BaseModel
 
@@ -112,6 +131,8 @@ def add_routes(app: "FastAPI", extract: Extract) -> "FastAPI":
 
     app.add_api_route("/addContent", add_content, methods=["POST"])
     app.add_api_route("/health", health)
+    if work is not None:
+        app.add_api_route("/work", work, methods=["POST"])
     return app
 
 

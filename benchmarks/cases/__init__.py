@@ -11,6 +11,7 @@ from benchmarks.cases.queueing import queue_case
 from benchmarks.cases.restart import restart_case
 from benchmarks.cases.scaling import workers_case
 from benchmarks.cases.service import service_case
+from benchmarks.cases.service_overload import service_overload_case
 from benchmarks.cases.starting import cold_start_case, import_case
 
 _ALL = (
@@ -31,6 +32,7 @@ _ALL = (
     import_case(),
     service_case(),
     *(overload_case(factor) for factor in (2, 5, 10)),
+    *(service_overload_case(factor) for factor in (2, 5, 10)),
 )
 
 CASES: dict[str, Case] = {case.name: case for case in _ALL}

@@ -40,24 +40,35 @@ class Reader(Protocol):
 
 
 class Budget:
-    """How much one request may expand to, over all its files."""
+    """How much one request may expand to, over all its files: many small bombs are one."""
 
     def __init__(self, limits: Limits) -> None:
-        self.limits = limits
-        self.expanded = 0
+        self._limits = limits
+        self.expanded = self._packed = 0
+
+    def receive(self, size: int) -> None:
+        """Count `size` packed bytes."""
+        self._packed += size
 
     def spend(self, size: int) -> None:
         """Count `size` expanded bytes.
 
         Raises:
-            Problem: 413, the request expands to more than `max_expanded`.
+            Problem: 413, the request expands to more than `max_expanded`, or is too densely packed.
         """
         self.expanded += size
-        if self.expanded > self.limits.max_expanded:
+        limits = self._limits
+        if self.expanded > limits.max_expanded:
             raise Problem(
                 413,
-                f"The upload expands to more than {self.limits.max_expanded:,} bytes.",
+                f"The upload expands to more than {limits.max_expanded:,} bytes.",
                 "Split the file, or raise DOMAINS_MAX_EXPANDED on the server.",
+            )
+        if self.expanded > max(RATIO_FREE, limits.max_ratio * self._packed):
+            raise Problem(
+                413,
+                f"The gzip content expands more than {limits.max_ratio} times, like a decompression bomb.",
+                "Send it unpacked, or raise DOMAINS_MAX_RATIO on the server.",
             )
 
 
@@ -79,7 +90,6 @@ class Gunzip:
     def __init__(self, budget: Budget) -> None:
         self._budget = budget
         self._member = _new_member()
-        self._packed = self._expanded = 0
         self._fresh = True  # at the start of a member: the only place where the input may end
         self._members = 0
 
@@ -89,7 +99,7 @@ class Gunzip:
         Raises:
             Problem: 422 for broken gzip, 413 for too much or too densely packed content.
         """
-        self._packed += len(data)
+        self._budget.receive(len(data))
         more = True
         while more:
             if self._fresh and self._members:
@@ -98,7 +108,6 @@ class Gunzip:
                 return
             plain, data = self._step(data)
             self._budget.spend(len(plain))
-            self._check_ratio(len(plain))
             yield plain
             # A full step may leave output inside zlib although all the input is gone.
             more = bool(data) or len(plain) == STEP
@@ -125,16 +134,6 @@ class Gunzip:
         self._members += 1
         self._member = _new_member()
         return plain, rest
-
-    def _check_ratio(self, size: int) -> None:
-        self._expanded += size
-        limit = self._budget.limits.max_ratio
-        if self._expanded > RATIO_FREE and self._expanded > limit * self._packed:
-            raise Problem(
-                413,
-                f"The gzip content expands more than {limit} times, like a decompression bomb.",
-                "Send it unpacked, or raise DOMAINS_MAX_RATIO on the server.",
-            )
 
 
 class MaybeGunzip:

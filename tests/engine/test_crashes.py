@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 DEATHS: list[tuple[Callable[..., Any], tuple[Any, ...], int | None, int | None]] = [
     (tasks.exit_hard, (3,), 3, None),
     (tasks.exit_hard, (0,), 0, None),
+    (tasks.exit_hard, (255,), 255, None),
     (tasks.kill_self, (signal.SIGKILL,), None, signal.SIGKILL),
     (tasks.kill_self, (signal.SIGSEGV,), None, signal.SIGSEGV),
     (tasks.read_null, (), None, signal.SIGSEGV),

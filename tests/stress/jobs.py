@@ -135,9 +135,7 @@ def _deadly(number: int, random: Random, _: str) -> Job:
     fn, args, how = random.choice(ways)
 
     def fits(error: BaseException) -> bool:
-        # multiprocessing reports exit code 255 also for a worker of which it knows nothing.
-        expected = (None, None) if how == (255, None) else how
-        return isinstance(error, WorkerLost) and (error.exitcode, error.signal) == expected
+        return isinstance(error, WorkerLost) and (error.exitcode, error.signal) == how
 
     retries = random.choice((0, 0, 1))
     return Job("deadly", fn, args, fails=fits, options={"retries": retries}, may_start=1 + retries)

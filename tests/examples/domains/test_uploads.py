@@ -231,6 +231,16 @@ def test_the_budget_is_shared_by_all_files_of_a_request() -> None:
         list(Gunzip(budget).feed(packed))
 
 
+def test_many_small_bombs_are_refused_like_a_large_one() -> None:
+    budget = Budget(Limits(max_ratio=100))
+    packed = gzip.compress(bytes(MEGABYTE // 2))
+    for _ in range(2):
+        list(Gunzip(budget).feed(packed))
+    with pytest.raises(Problem, match="like a decompression bomb"):
+        list(Gunzip(budget).feed(packed))
+    assert budget.expanded <= MEGABYTE + STEP
+
+
 @given(st.text(max_size=300), st.lists(st.integers(0, 10**6), max_size=8))
 def test_text_is_decoded_however_it_is_cut(text: str, at: list[int]) -> None:
     data = text.encode("utf-8")

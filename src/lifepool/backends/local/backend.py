@@ -17,7 +17,7 @@ from lifepool._core.framing import Frame, FramingError, Kind
 from lifepool.backends.base import Capabilities, Listener
 from lifepool.backends.local.channel import Channel
 from lifepool.backends.local.oom import OomWatch
-from lifepool.backends.local.process import Template, WorkerProcess, main_to_import
+from lifepool.backends.local.process import UNKNOWN_EXIT, Template, WorkerProcess, main_to_import
 from lifepool.backends.local.wire.answers import ENVELOPE_BYTES, decode_value
 from lifepool.backends.local.wire.arena import Arguments, Lease, ResultReader
 from lifepool.backends.local.wire.arena_upkeep import Upkeep
@@ -285,7 +285,7 @@ class LocalBackend:
         # What it answered before it died is answered.
         member.channel.drain_in()
         code = process.exitcode
-        if code is None or code == 255:  # what multiprocessing says when the template is gone
+        if code is None or code == UNKNOWN_EXIT:
             self._gone(member, exitcode=None, signal_number=None)
         elif code < 0:
             self._gone(member, exitcode=None, signal_number=-code)

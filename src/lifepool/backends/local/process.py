@@ -15,7 +15,7 @@ import signal
 import sys
 import sysconfig
 import threading
-from multiprocessing import forkserver, process, reduction, spawn, util
+from multiprocessing import connection, forkserver, process, reduction, spawn, util
 from multiprocessing.context import set_spawning_popen
 from multiprocessing.popen_forkserver import Popen as ForkServerPopen
 from pathlib import Path
@@ -28,6 +28,10 @@ if TYPE_CHECKING:
 
 #: The module that makes a process a template; its import is all that the fork server is asked to preload.
 _TEMPLATE_MODULE = "lifepool.backends.local.worker.template"
+
+#: The exit code of a worker whose end only the template knew, when that is gone. No process can have it; the 255 that
+#: ``multiprocessing`` says then, any can.
+UNKNOWN_EXIT = 256
 
 #: ``os.environ`` is one for the whole program: two pools must not start their templates at the same instant.
 _environment_lock = threading.Lock()
@@ -101,7 +105,18 @@ class WorkerProcess(process.BaseProcess):
 
 
 class _Popen(ForkServerPopen):
-    """The stdlib's, but for two things: whose fork server it asks, and that ``__main__`` is left to the worker."""
+    """The stdlib's, but for whose fork server it asks, that ``__main__`` is left to the worker, and an unknown end."""
+
+    returncode: int | None
+
+    def poll(self, flag: int = os.WNOHANG) -> int | None:
+        """The exit code, or None as long as the process lives; waits for its end if ``flag`` is 0."""
+        if self.returncode is None and connection.wait([self.sentinel], 0 if flag == os.WNOHANG else None):
+            try:
+                self.returncode = forkserver.read_signed(self.sentinel)
+            except (OSError, EOFError):
+                self.returncode = UNKNOWN_EXIT
+        return self.returncode
 
     def _launch(self, process_obj: WorkerProcess) -> None:
         instructions = io.BytesIO()
