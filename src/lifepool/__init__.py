@@ -13,6 +13,7 @@ __version__ = "0.1.0"
 if TYPE_CHECKING:
     from lifepool._engine.handle import TaskHandle as TaskHandle
     from lifepool._inside import report_progress as report_progress
+    from lifepool.constants import constant as constant
     from lifepool.errors import BackendError as BackendError
     from lifepool.errors import BackendUnavailable as BackendUnavailable
     from lifepool.errors import BackendUnsupported as BackendUnsupported
@@ -36,6 +37,7 @@ _HOMES = {
     "TaskHandle": "lifepool._engine.handle",
     "PoolStatistics": "lifepool.statistics",
     "report_progress": "lifepool._inside",
+    "constant": "lifepool.constants",
     "PoolDep": "lifepool.integrations.fastapi",
     **dict.fromkeys(
         (

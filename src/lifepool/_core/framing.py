@@ -48,6 +48,8 @@ class Kind(IntEnum):
     MEMORY = 7  # worker to server, before an answer: ``extra`` is the worker's resident bytes
     TASK_STORED = 8  # as TASK, but in place of the arguments is where in shared memory they are
     RESULT_STORED = 9  # as RESULT, but in place of the value is where in shared memory it is
+    CONSTANT = 10  # server to worker: a pickled constant; ``extra`` is its number
+    FORGET = 11  # server to worker: the constant of this number, ``extra``, is not needed any more
 
 
 _KINDS = frozenset(int(kind) for kind in Kind)

@@ -10,6 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
+from lifepool import constants
 from lifepool.context import Accompanied
 from lifepool.naming import name_of
 
@@ -61,6 +62,8 @@ class PlainCall:
     __slots__ = ("args", "fn", "name", "size")
 
     def __init__(self, fn: Callable[..., Any], args: tuple[Any, ...], luggage: tuple[Luggage, ...] = ()) -> None:
+        if constants.in_use:  # nothing is sent, so nothing can be sent once
+            fn, args = constants.plain(fn), tuple(map(constants.plain, args))
         self.fn = fn
         self.args = Accompanied(args, luggage) if luggage else args
         self.name = name_of(fn)

@@ -16,6 +16,7 @@ from lifepool._core.events import WorkerExited
 from lifepool._core.framing import Frame, FramingError, Kind
 from lifepool.backends.base import Capabilities, Listener
 from lifepool.backends.local.channel import Channel
+from lifepool.backends.local.delivered import Delivered
 from lifepool.backends.local.oom import OomWatch
 from lifepool.backends.local.process import UNKNOWN_EXIT, Template, WorkerProcess, main_to_import
 from lifepool.backends.local.wire.answers import ENVELOPE_BYTES, decode_value
@@ -26,6 +27,7 @@ from lifepool.backends.local.wire.startup import Descriptor, WorkerSpec
 from lifepool.backends.local.worker.bootstrap import run_worker
 from lifepool.backends.local.worker.loop import INTERRUPT
 from lifepool.carrying import decode_error
+from lifepool.constants import plain
 from lifepool.errors import TaskNotPicklable
 
 if TYPE_CHECKING:
@@ -55,6 +57,7 @@ class _Member:
 
     __slots__ = (
         "channel",
+        "delivered",
         "doomed",
         "memory",
         "number",
@@ -70,6 +73,7 @@ class _Member:
     def __init__(self, number: int) -> None:
         self.number = number
         self.channel: Channel | None = None
+        self.delivered: Delivered | None = None
         self.process: WorkerProcess | None = None
         self.doomed = False  # it was to be killed before it had a pid
         self.outstanding = 0  # tasks sent and not answered: none means that it is waiting for one
@@ -174,7 +178,7 @@ class LocalBackend:
     def _pickle_initializer(self) -> bytes | None:
         if self._initializer is None:
             return None
-        call = self._encoder.encode(self._initializer, self._initargs)
+        call = self._encoder.encode(self._initializer, tuple(map(plain, self._initargs)))
         function, arguments = pickle.loads(call.function), pickle.loads(call.arguments)
         return pickle.dumps((function, arguments))
 
@@ -345,6 +349,10 @@ class LocalBackend:
             member.outstanding += 1
             if payload.lease is not None:
                 member.reading[task] = payload.lease
+            if payload.constants:
+                if member.delivered is None:
+                    member.delivered = Delivered(member.channel)
+                member.delivered.send_missing(payload.constants)
             member.channel.send(task, payload, urgent=member.outstanding == 1)
 
     def retract(self, worker: int) -> tuple[int, ...]:

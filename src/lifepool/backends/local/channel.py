@@ -85,7 +85,8 @@ class Channel:
         """Send a task and its ticket; ``urgent`` if the worker is waiting for it."""
         kind = _TASK if call.lease is None else _TASK_STORED
         places = self.places
-        ticket = None if places is None else places.put(task, kind, call)
+        # What needs a constant goes the way that constants go, and so comes after them.
+        ticket = None if places is None or call.constants else places.put(task, kind, call)
         if ticket is None:
             ticket = TICKET.pack(task, ON_WIRE, 0, 0, 0)
             function, arguments = call.function, call.arguments
@@ -98,6 +99,10 @@ class Channel:
         elif not self._flush_planned:
             self._flush_planned = True
             self._loop.call_soon(self._flush)
+
+    def post(self, kind: Kind, number: int, payload: bytes = b"") -> None:
+        """Write a frame that is no task; it leaves with the next one."""
+        self._out += (header(kind, len(payload), 0, number), payload) if payload else (header(kind, 0, 0, number),)
 
     def retract(self) -> tuple[int, ...]:
         """Take back the tickets that the worker has not taken, oldest first."""

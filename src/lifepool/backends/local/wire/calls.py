@@ -11,6 +11,7 @@ import pickle
 from types import BuiltinFunctionType, FunctionType, ModuleType, NoneType
 from typing import TYPE_CHECKING, Any
 
+from lifepool import constants
 from lifepool.backends.local.wire.diagnosis import explain
 from lifepool.backends.local.wire.sink import PROTOCOL, TooLarge, dump
 from lifepool.context import Accompanied
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from lifepool.backends.local.wire.arena import Arguments, Lease, Location
+    from lifepool.constants import Constant
     from lifepool.hooks import Luggage
 
 #: Functions remembered on either side; past it the table starts anew. Far above what a service calls.
@@ -49,15 +51,17 @@ class Call:
         arguments: The pickled tuple of arguments, or where in shared memory it is.
         lease: Holds them there, or None. Who has sent the call keeps it until nobody can read them any more.
         size: Bytes of both.
+        constants: What the worker must have, to rebuild it.
     """
 
-    __slots__ = ("arguments", "function", "lease", "name", "size")
+    __slots__ = ("arguments", "constants", "function", "lease", "name", "size")
 
     def __init__(self, name: str, function: bytes, arguments: bytes, lease: Lease | None = None) -> None:
         self.name = name
         self.function = function
         self.arguments = arguments
         self.lease = lease
+        self.constants: tuple[Constant, ...] = ()
         self.size = len(function) + (len(arguments) if lease is None else lease.stored.size)
 
 
@@ -90,6 +94,26 @@ class CallEncoder:
             TaskNotPicklable: Naming the part that can't be.
             PayloadTooLarge: If it is above the limit.
         """
+        if not constants.in_use:
+            return self._encode(fn, args, luggage)
+        needed: dict[int, Constant] = {}
+        with constants.collected(needed):
+            call = self._encode(fn, args, luggage)
+        for constant in needed.values():
+            self._check(constant)
+        call.constants = tuple(needed.values())
+        return call
+
+    def _check(self, constant: Constant) -> None:
+        try:
+            size = len(constant.pickled())
+        except Exception as error:
+            path, reason = explain(constant.value, "constant", error)
+            raise TaskNotPicklable("arguments", path, reason) from error
+        if size > self._max_payload:
+            raise PayloadTooLarge("arguments", size, self._max_payload)
+
+    def _encode(self, fn: Callable[..., Any], args: tuple[Any, ...], luggage: tuple[Luggage, ...]) -> Call:
         name, function = self._function(fn)
         try:
             value = Accompanied(args, luggage) if luggage else args

@@ -25,7 +25,7 @@ import time
 from collections import deque
 from typing import TYPE_CHECKING
 
-from lifepool import _inside
+from lifepool import _inside, constants
 from lifepool._core.framing import Frame, FrameReader, Kind, header
 from lifepool.backends.local.wire.answers import encode_failure, encode_result, encode_value
 from lifepool.backends.local.wire.calls import CallDecoder
@@ -127,12 +127,16 @@ class Worker:
                 self._run(task, kind, function_length, places[start : start + length])
 
     def _frame(self, task: int) -> Frame:
-        """The task's frame; the ones before it were taken back."""
+        """The task's frame. The ones before it are constants, or were taken back."""
         while True:
             while self._frames:
                 frame = self._frames.popleft()
                 if frame.task == task:
                     return frame
+                if frame.kind == Kind.CONSTANT:
+                    constants.receive(frame.extra, bytes(frame.payload))
+                elif frame.kind == Kind.FORGET:
+                    constants.forget(frame.extra)
             count = self._wire.recv_into(self._reader.buffer())
             if not count:
                 raise ServerGone
