@@ -6,6 +6,7 @@ that ``lifepool --help`` and every other subcommand stay quick.
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -33,6 +34,36 @@ def options(
     ] = False,
 ) -> None:
     """The process pool that lives as long as your FastAPI app."""
+
+
+@app.command()
+def check(
+    paths: Annotated[
+        list[Path] | None, typer.Argument(help="Files and folders; the folder you are in by default.")
+    ] = None,
+    select: Annotated[list[str] | None, typer.Option(help="Only these rules: LP001,LP004")] = None,
+    ignore: Annotated[list[str] | None, typer.Option(help="Not these rules.")] = None,
+    exclude: Annotated[list[str] | None, typer.Option(help="Not these files or folders; patterns.")] = None,
+    form: Annotated[str, typer.Option("--format", help="text, json, sarif or github")] = "text",
+    explain: Annotated[str | None, typer.Option(help="Explain a rule, and check nothing.")] = None,
+) -> None:
+    """Find in source what blocks the event loop, hangs or breaks a pool. Ends with 1 if it finds something."""
+    from lifepool.commands.check import command
+    from lifepool.commands.check.settings import WrongUsage
+
+    try:
+        if explain is not None:
+            typer.echo(command.explain(explain))
+            return
+        report, clean = command.check(
+            paths or [Path()], select=select or (), ignore=ignore or (), exclude=exclude or (), form=form
+        )
+    except WrongUsage as error:
+        typer.echo(f"lifepool check: {error}", err=True)
+        raise typer.Exit(2) from None
+    if report:
+        typer.echo(report)
+    raise typer.Exit(0 if clean else 1)
 
 
 _JSON = Annotated[bool, typer.Option("--json", help="Print the report as JSON.")]

@@ -13,6 +13,7 @@ from lifepool.backends.base import Capabilities
 from lifepool.backends.executor import ExecutorBackend
 from lifepool.backends.inline import InlineBackend
 from lifepool.backends.local.backend import LocalBackend
+from lifepool.commands.check.rules import RULES
 from lifepool.config import describe_settings
 from tests.docs.markdown import ROOT, replace_region
 
@@ -175,6 +176,15 @@ def layers() -> str:
     return "```text\n" + "".join(" | ".join(line).replace("lifepool.", "") + "\n" for line in names if line) + "```\n"
 
 
+# -- lifepool check -----------------------------------------------------------------------------------------------
+
+
+def rules() -> str:
+    """What `lifepool check` looks for."""
+    rows = [[f"`{rule.code}`", rule.level, rule.title, rule.why, rule.fix] for rule in RULES.values()]
+    return table(["rule", "level", "finds", "why", "fix"], rows)
+
+
 REGIONS: dict[tuple[Path, str], Callable[[], str]] = {
     (REFERENCE / "configuration.md", "settings"): configuration,
     (REFERENCE / "errors.md", "tree"): error_tree,
@@ -184,6 +194,7 @@ REGIONS: dict[tuple[Path, str], Callable[[], str]] = {
     (REFERENCE / "states.md", "pool"): lambda: diagram(POOL_TRANSITIONS),
     (REFERENCE / "capabilities.md", "capabilities"): capabilities,
     (ROOT / "docs" / "architecture.md", "layers"): layers,
+    (ROOT / "docs" / "how-to" / "check-your-code.md", "rules"): rules,
 }
 
 

@@ -10,10 +10,10 @@ A ``python`` block is a whole script, unless the HTML comment before it says oth
     -->
 
 A file named ``test_*.py`` is run by pytest; one that is not Python is only saved. A ``sh`` block is commands:
-``uvicorn`` and ``make serve`` start a server on a free port, ``curl`` asks it. Of an experiment only the import is
-tried: it measures for half a minute. Of a ``dockerfile`` and of a systemd unit (``ini``) the command is run. A block
-whose comment is ``output`` must equal what the block before it printed; in JSON white space is free. What is not known
-here fails: no example is passed over.
+``uvicorn`` and ``make serve`` start a server on a free port, ``curl`` asks it; ``lifepool check`` may find things. Of
+an experiment only the import is tried: it measures for half a minute. Of a ``dockerfile`` and of a systemd unit
+(``ini``) the command is run. A block whose comment is ``output`` must equal what the block before it printed; in JSON
+white space is free. What is not known here fails: no example is passed over.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 TIMEOUT = 40  # seconds for one example, on a busy machine; usually one
-NOT_RUN = frozenset({"text", "mermaid", "json"})  # not programs
+NOT_RUN = frozenset({"text", "mermaid", "json", "toml", "yaml"})  # not programs
 
 
 class ExampleFailed(AssertionError):
@@ -103,17 +103,17 @@ class Runner:
         if not same:
             raise ExampleFailed(f"the page says\n{block.text}but it is\n{self.output}")
 
-    def _execute(self, command: list[str], **env: str) -> str:
+    def _execute(self, command: list[str], env: dict[str, str] | None = None, fine: tuple[int, ...] = (0,)) -> str:
         done = subprocess.run(
             command,
             cwd=self.folder,
-            env={**os.environ, "LIFEPOOL_MAX_WORKERS": "2", **env},
+            env={**os.environ, "LIFEPOOL_MAX_WORKERS": "2", **(env or {})},
             capture_output=True,
             text=True,
             timeout=TIMEOUT,
             check=False,
         )
-        if done.returncode:
+        if done.returncode not in fine:
             raise ExampleFailed(f"{shlex.join(command)} ended with {done.returncode}:\n{done.stdout}{done.stderr}")
         return done.stdout
 
@@ -133,9 +133,11 @@ class Runner:
             case ["curl", *arguments]:
                 self._curl(arguments)
             case ["python", "-m", module] if module.startswith("experiments."):
-                self._execute([sys.executable, "-c", f"import {module}"], PYTHONPATH=str(ROOT))
+                self._execute([sys.executable, "-c", f"import {module}"], {"PYTHONPATH": str(ROOT)})
+            case ["lifepool", "check", *arguments]:
+                self.output = self._execute([sys.executable, "-m", "lifepool", "check", *arguments], fine=(0, 1))
             case ["python", *arguments]:
-                self.output = self._execute([sys.executable, *arguments], **env)
+                self.output = self._execute([sys.executable, *arguments], env)
             case _:
                 raise ExampleFailed(f"nobody knows how to check {shlex.join(words)!r}")
 

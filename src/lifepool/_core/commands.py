@@ -82,13 +82,6 @@ class ReportClosed:
     """Every task is settled and every worker is gone."""
 
 
-@dataclass(slots=True)
-class ReportRecycled:
-    """All workers that there were when it was asked for are replaced, or could not be."""
-
-    error: PoolError | None = None
-
-
 Command = (
     StartWorker
     | StopWorker
@@ -100,5 +93,4 @@ Command = (
     | SetTimer
     | ReportStarted
     | ReportClosed
-    | ReportRecycled
 )

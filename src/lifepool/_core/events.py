@@ -86,11 +86,6 @@ class TimerFired:
 
 
 @dataclass(slots=True)
-class RecycleRequested:
-    """Replace all workers, one after another, each successor first."""
-
-
-@dataclass(slots=True)
 class DrainRequested:
     """Take nothing new and finish what is there, within ``timeout`` seconds."""
 
@@ -112,7 +107,6 @@ Event = (
     | TasksRetracted
     | WorkerExited
     | TimerFired
-    | RecycleRequested
     | DrainRequested
     | CloseRequested
 )
