@@ -150,6 +150,11 @@ def test_a_file_that_can_not_be_read_is_a_finding_and_the_others_are_checked(
     assert (first.place.line, first.place.column) == place or not why
 
 
+@pytest.mark.parametrize("source", [" + ".join(["'a'"] * 600), "q" + ".f(1)" * 600])
+def test_long_expressions_are_read(tmp_path: Path, source: str) -> None:
+    assert findings(tmp_path, f"x = {source}\n") == ()
+
+
 def test_a_file_that_is_gone_is_a_finding(tmp_path: Path) -> None:
     (finding,) = check_files([tmp_path / "gone.py"], RULES.keys()).findings
     assert finding.message == "this file can't be read: No such file or directory"
