@@ -1,4 +1,4 @@
-"""When should a batch leave? Scoring with a real model, for few callers and many, by three rules and one by one.
+"""When should a batch leave? Scoring with a real model, for few callers and many, by four rules and one by one.
 
 Run from the root of the checkout: ``python -m experiments.batched_scoring``. It takes about two minutes.
 
@@ -11,10 +11,12 @@ mean), so that they do not march in step. All rules are those of ``lifepool.batc
 from __future__ import annotations
 
 import asyncio
+import functools
 import pickle
 import random
 import statistics
 import sys
+import time
 from pathlib import Path
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
@@ -29,10 +31,12 @@ if TYPE_CHECKING:
 
 WORKERS = 2
 ROUNDS = 3
-SECONDS = 2.0  # of each measurement
+SECONDS = 1.2  # of each measurement
 THINK_S = 0.001
 CALLERS = (1, 8, 64, 256)
 MAX_WAIT_S = 0.005
+ARRIVALS_PER_S = 1000
+OVERLOAD_S = 4
 MODEL = Path(__file__).with_name("batched_scoring.model")
 
 pool = Pool(max_workers=WORKERS, max_queue=10_000)
@@ -55,6 +59,26 @@ def score_one(image: list[float]) -> int:
     return score([image])[0]
 
 
+def linear(items: list[list[float]]) -> list[int]:
+    """Work that gains nothing from being done together: a third of a millisecond for each."""
+    for _ in items:
+        ends = perf_counter() + 0.0003
+        while perf_counter() < ends:
+            pass
+    return [0] * len(items)
+
+
+def linear_one(item: list[float]) -> int:
+    """The same, for one."""
+    return linear([item])[0]
+
+
+def slow(items: list[list[float]]) -> list[int]:
+    """As a remote database: 20 ms, however many are asked for."""
+    time.sleep(0.02)
+    return [0] * len(items)
+
+
 class FixedWait(Batcher):
     """The usual rule: a batch leaves when it is full or ``max_wait`` has passed, whoever is free or busy."""
 
@@ -65,9 +89,16 @@ class FixedWait(Batcher):
         return len(self._waiting) >= plan.max_size or now >= next(iter(self._waiting)).since + plan.max_wait
 
 
-def rule(kind: type[Batcher], window: int | None, **options: Any) -> PoolBatch[list[float], int]:
-    """``score`` batched by a rule; ``window`` overrides how many batches may be in the pool."""
-    batch = pool.batch(max_size=32, max_wait=MAX_WAIT_S, **options)(score)
+class Greedy(Batcher):
+    """A batch leaves also if a worker is free, whatever else is under way."""
+
+    def _is_due(self, now: float) -> bool:
+        return super()._is_due(now) or (bool(self._waiting) and self.engine.has_free_worker)
+
+
+def rule(kind: type[Batcher], function: Any, window: int | None = None) -> PoolBatch[list[float], int]:
+    """A function batched by a rule; ``window`` overrides how many batches may be in the pool."""
+    batch = pool.batch(max_size=32, max_wait=MAX_WAIT_S)(function)
     plan = batch._plan()
     plan = plan if window is None else plan._replace(window=window)
     batch._batcher = kind(pool._running_engine(), batch._submit, plan)
@@ -76,16 +107,16 @@ def rule(kind: type[Batcher], window: int | None, **options: Any) -> PoolBatch[l
 
 def rules() -> dict[str, Callable[[list[float]], Awaitable[int]]]:
     """What is compared."""
-
-    async def single(image: list[float]) -> int:
-        return await pool.run(score_one, image)
-
-    return {
-        "no batches: pool.run": single,
-        "wait 5 ms or 32, always": rule(FixedWait, 10_000),
-        "leave if a worker is free": rule(Batcher, 10_000),
-        "the same, at most 2 batches a worker (lifepool)": rule(Batcher, None),
-    }
+    compared: dict[str, Callable[[list[float]], Awaitable[int]]] = {}
+    for name, one, many in (("forest", score_one, score), ("linear", linear_one, linear)):
+        compared |= {
+            f"{name}: pool.run": functools.partial(pool.run, one),
+            f"{name}: a. full or 5 ms": rule(FixedWait, many, 10_000),
+            f"{name}: b. at once if a worker is free": rule(Greedy, many),
+            f"{name}: c. at once if none is under way": rule(Batcher, many),
+            f"{name}: d. as c, any number in the pool": rule(Batcher, many, 10_000),
+        }
+    return compared
 
 
 async def measure(
@@ -112,6 +143,33 @@ async def measure(
     )
 
 
+async def overload(call: Callable[[list[float]], Awaitable[int]]) -> list[float]:
+    """Latencies in ms, in order, of calls that come at random, 1000 a second, whether others were answered or not."""
+    luck = random.Random(1)
+    began = perf_counter()
+    calls: list[asyncio.Task[float]] = []
+    when = began
+
+    async def timed(due: float) -> float:
+        await call([0.0])
+        return 1e3 * (perf_counter() - due)
+
+    while when < began + OVERLOAD_S:
+        when += luck.expovariate(ARRIVALS_PER_S)
+        await asyncio.sleep(when - perf_counter())
+        calls.append(asyncio.ensure_future(timed(when)))
+    return sorted(await asyncio.gather(*calls))
+
+
+async def show_overload() -> None:
+    """Slow batches, steady arrivals: with and without a bound on the batches in the pool."""
+    print(f"{ARRIVALS_PER_S} calls a second for {OVERLOAD_S} s; a batch of any size takes 20 ms")
+    for name, window in (("c. at most 2 batches a worker", None), ("d. any number in the pool", 10_000)):
+        latencies = await overload(rule(Batcher, slow, window))
+        middle, tail = latencies[len(latencies) // 2], latencies[int(0.99 * len(latencies))]
+        print(f"p50 {middle:7.1f} ms  p99 {tail:7.1f} ms  {name}")
+
+
 def train() -> list[list[float]]:
     """Train the model and store it; returns images to ask about."""
     from sklearn.datasets import load_digits
@@ -129,6 +187,7 @@ async def main() -> None:
     rounds: dict[tuple[int, str], list[tuple[float, float, float]]] = {}
     try:
         async with pool:
+            await show_overload()
             compared = rules()
             for _ in range(ROUNDS):
                 for callers in CALLERS:

@@ -4,11 +4,11 @@ Theory of operation
     A call waits in the batcher, outside of the pool's queue, until its batch leaves. What can leave is looked at once
     at the end of a turn of the event loop, so that calls made in the same turn go together.
 
-    A batch leaves at once if a worker is free: waiting for company while a worker idles gains nothing. While all are
-    busy calls collect, until there are ``max_size`` of them or ``max_wait`` has passed since the first came; then the
-    batch takes its place in the pool's queue. But at most two batches for each worker are in the pool at a time, one
-    that runs and one that is next. So under load batches grow instead of the queue, and come back to size one when
-    the load is gone.
+    A batch leaves at once if a worker is free and no other batch is under way. Else calls collect until that one comes
+    back, until there are ``max_size`` of them, or until ``max_wait`` has passed since the first came; then the batch
+    takes its place in the pool. But at most two batches for each worker are in the pool at a time, one that runs and
+    one that is next. So under load batches grow instead of the queue, and come back to size one when the load is gone
+    (docs/decisions/0013 has the figures).
 
     A batch belongs to all of its callers and to none: it is sent outside of any request's context. A caller that goes
     away takes its item out or, if that has left, gives up its answer; the last one to go takes the batch along.
@@ -53,7 +53,7 @@ class BatchPlan(NamedTuple):
     Attributes:
         name: The function's.
         max_size: Items in one batch at most.
-        max_wait: Seconds that a call waits for company at most, while all workers are busy.
+        max_wait: Seconds that a call waits for company at most, while the pool has room for its batch.
         timeout: Seconds that a call may take; ``inf`` for no limit.
         max_waiting: Calls that may wait for their batch to leave.
         window: Batches in the pool at most.
@@ -199,7 +199,7 @@ class Batcher:
         return (
             len(self._waiting) >= self._plan.max_size
             or now >= next(iter(self._waiting)).since + self._plan.max_wait
-            or self.engine.has_free_worker
+            or (not self._under_way and self.engine.has_free_worker)
         )
 
     def _time_out(self, now: float) -> None:

@@ -304,16 +304,16 @@ class Pool(PoolLife):
     ) -> Any:
         """Turn a function on a list into one that is awaited for one item; concurrent calls share a task.
 
-        A batch leaves at once if a worker is free, else when it is full or ``max_wait`` has passed; at most two
-        batches for each worker are in the pool at a time, so that under load batches grow rather than the queue. The
-        function returns one result for each item, in order. An exception in the place of a result is raised for that
-        caller alone.
+        A batch leaves at once if a worker is free and none is under way, else when that comes back, when it is full or
+        when ``max_wait`` has passed; at most two batches for each worker are in the pool at a time, so that under load
+        batches grow rather than the queue. The function returns one result for each item, in order. An exception in the
+        place of a result is raised for that caller alone.
 
         Args:
             function: A module-level function from a list to as many results; it should not mind being called again
                 with the same items.
             max_size: Items in one batch at most.
-            max_wait: Seconds that a call waits for company at most, while all workers are busy.
+            max_wait: Seconds that a call waits for company at most, unless two batches for each worker are under way.
             split_on_error: If the function raises, call it again with each item by itself, in the same task, so that
                 one bad item does not fail the others. False: every caller gets the exception.
             **options: ``timeout`` (of each call, from its beginning), ``retries`` (of the batch, if its worker dies),

@@ -92,6 +92,33 @@ async def test_calls_collect_while_all_workers_are_busy_and_leave_when_one_is_fr
         assert await asyncio.gather(*first, *second, *third) == [(0, 1), (1, 2), (2, 2)]
 
 
+async def test_while_a_batch_is_under_way_the_next_waits_for_company_though_a_worker_is_free(gate: Gate) -> None:
+    pool = Pool(max_workers=2)
+    batch: Any = pool.batch(max_wait=60)(batched.held.function)
+    async with pool:
+        (first,) = together(batch, (gate.address, 1))
+        visitor = await gate.arrival()
+        later = together(batch, (gate.address, 2), (gate.address, 3))
+        await until(lambda: batch.waiting == 2)
+        assert pool.statistics().submitted == 1
+        visitor.let_through()
+        (await gate.arrival()).let_through()
+        assert await asyncio.gather(first, *later) == [(1, 1), (2, 2), (3, 2)]
+
+
+async def test_a_batch_that_has_waited_long_enough_takes_the_free_worker(gate: Gate) -> None:
+    pool = Pool(max_workers=2)
+    batch: Any = pool.batch(max_wait=0.01)(batched.held.function)
+    async with pool:
+        first = together(batch, (gate.address, 1))
+        visitors = [await gate.arrival()]
+        second = together(batch, (gate.address, 2))
+        visitors.append(await gate.arrival())  # both are held at the same time
+        for visitor in visitors:
+            visitor.let_through()
+        assert await asyncio.gather(*first, *second) == [(1, 1), (2, 1)]
+
+
 async def test_a_full_batch_leaves_also_while_all_workers_are_busy(gate: Gate) -> None:
     async with busy(batched.pool, gate) as visitor:
         calls = together(batched.with_company, *range(4))
