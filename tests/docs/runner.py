@@ -10,10 +10,11 @@ A ``python`` block is a whole script, unless the HTML comment before it says oth
     -->
 
 A file named ``test_*.py`` is run by pytest; one that is not Python is only saved. A ``sh`` block is commands:
-``uvicorn`` and ``make serve`` start a server on a free port, ``curl`` asks it; ``lifepool check`` may find things. Of
-an experiment only the import is tried: it measures for half a minute. Of a ``dockerfile`` and of a systemd unit
-(``ini``) the command is run. A block whose comment is ``output`` must equal what the block before it printed; in JSON
-white space is free. What is not known here fails: no example is passed over.
+``uvicorn`` and ``make serve`` start a server on a free port, ``curl`` asks it, ``lifepool`` is the real script, whose
+``check`` may find things. Of an experiment only the import is tried: it measures for half a minute. Of a ``dockerfile``
+and of a systemd unit (``ini``) the command is run. A block whose comment is ``output`` must equal what the block before
+it printed; in JSON white space is free. With ``output like`` figures, units and line breaks are free, and ``...``
+stands for anything. What is not known here fails: no example is passed over.
 """
 
 from __future__ import annotations
@@ -27,13 +28,10 @@ import subprocess
 import sys
 import textwrap
 import tomllib
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 from tests.docs.markdown import ROOT, Block
 from tests.docs.server import reference_service, uvicorn
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 TIMEOUT = 40  # seconds for one example, on a busy machine; usually one
 NOT_RUN = frozenset({"text", "mermaid", "json", "toml", "yaml"})  # not programs
@@ -71,6 +69,8 @@ class Runner:
         try:
             if block.comment.strip() == "output":
                 self._compare(block)
+            elif block.comment.strip() == "output like":
+                self._compare_shape(block)
             elif block.language == "python":
                 self.output = self._python(block)
             elif block.language == "sh":
@@ -103,6 +103,11 @@ class Runner:
         if not same:
             raise ExampleFailed(f"the page says\n{block.text}but it is\n{self.output}")
 
+    def _compare_shape(self, block: Block) -> None:
+        pattern = ".*".join(re.escape(_without_figures(part)) for part in block.text.split("..."))
+        if not re.fullmatch(pattern, _without_figures(self.output), re.DOTALL):
+            raise ExampleFailed(f"the page says something like\n{block.text}but it is\n{self.output}")
+
     def _execute(self, command: list[str], env: dict[str, str] | None = None, fine: tuple[int, ...] = (0,)) -> str:
         done = subprocess.run(
             command,
@@ -134,8 +139,10 @@ class Runner:
                 self._curl(arguments)
             case ["python", "-m", module] if module.startswith("experiments."):
                 self._execute([sys.executable, "-c", f"import {module}"], {"PYTHONPATH": str(ROOT)})
-            case ["lifepool", "check", *arguments]:
-                self.output = self._execute([sys.executable, "-m", "lifepool", "check", *arguments], fine=(0, 1))
+            case ["lifepool", *arguments]:
+                script = str(Path(sys.executable).with_name("lifepool"))
+                fine = (0, 1) if arguments[:1] == ["check"] else (0,)
+                self.output = self._execute([script, *arguments], {"COLUMNS": "80", "NO_COLOR": "1", **env}, fine)
             case ["python", *arguments]:
                 self.output = self._execute([sys.executable, *arguments], env)
             case _:
@@ -163,6 +170,13 @@ def in_context(block: Block) -> str:
     if match is None:
         raise ExampleFailed("its context has no line {block}")
     return context[: match.start()] + textwrap.indent(block.text, match[1]) + context[match.end() :]
+
+
+_FIGURE = re.compile(r"\d[\d,.]*( (ns|µs|ms|s|bytes|[KMGT]iB)\b)?")
+
+
+def _without_figures(text: str) -> str:
+    return " ".join(_FIGURE.sub("#", text).split())
 
 
 def _file(block: Block) -> str | None:
