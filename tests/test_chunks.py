@@ -105,3 +105,16 @@ def test_a_chunk_of_nothing_teaches_nothing() -> None:
     sizer = ChunkSizer(None)
     sizer.learn(0, 0.0)
     assert sizer.size == 1
+
+
+def stop_at_two(number: int) -> int:
+    if number == 2:
+        raise StopIteration("two")
+    return number
+
+
+def test_a_function_that_raises_stop_iteration_neither_ends_the_chunk_nor_shifts_results() -> None:
+    result = run_chunk(stop_at_two, [1, 2, 3], go_on=True)
+    assert result.values == [1, None, 3]
+    assert list(result.errors) == [1]
+    assert "two" in str(decode_error(result.errors[1]))

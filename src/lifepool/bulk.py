@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections import deque
-from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Iterator
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Callable, Iterable, Iterator
+from contextlib import aclosing
+from itertools import islice
 from typing import TYPE_CHECKING, Any, Literal
 
 from lifepool.carrying import decode_error
@@ -58,8 +60,8 @@ async def map_chunks(
     ordered: bool,
     go_on: bool,
     on_progress: ProgressHook | None = None,
-) -> AsyncIterator[Any]:
-    """Yield ``fn(item)`` for each item; exceptions are yielded as values if ``go_on``, else raised.
+) -> AsyncGenerator[list[Any], None]:
+    """Yield ``fn(item)`` for each item, in lists; exceptions are yielded as values if ``go_on``, else raised.
 
     Args:
         submit: Starts ``run_chunk`` with (fn, chunk, go_on) in the pool.
@@ -94,8 +96,8 @@ async def map_chunks(
             if handle is None:
                 continue
             results, failure = await _results(handle, sizes.pop(handle), sizer, go_on=go_on)
-            for result in results:
-                yield result
+            if results:
+                yield results
             if failure is not None:
                 raise failure
     finally:
@@ -103,6 +105,14 @@ async def map_chunks(
             meter.finish()
         _call_off(under_way)
         await source.aclose()
+
+
+async def one_by_one(chunks: AsyncGenerator[list[Any], None]) -> AsyncIterator[Any]:
+    """The items of lists. Leaving early ends what makes the lists."""
+    async with aclosing(chunks):
+        async for results in chunks:
+            for result in results:
+                yield result
 
 
 def _call_off(under_way: Iterable[TaskHandle[ChunkResult]]) -> None:
@@ -206,12 +216,8 @@ class _Source:
         return await self._take_async(size, wait=wait)
 
     def _take_sync(self, source: Iterator[Any], size: int) -> list[Any]:
-        chunk = []
-        for item in source:
-            chunk.append(item)
-            if len(chunk) == size:
-                return chunk
-        self.exhausted = True
+        chunk = list(islice(source, size))
+        self.exhausted = len(chunk) < size
         return chunk
 
     async def _take_async(self, size: int, *, wait: bool) -> list[Any]:

@@ -42,12 +42,15 @@ def run_chunk(fn: Callable[[Any], Any], items: Sequence[Any], go_on: bool) -> Ch
     values: list[Any] = []
     errors: dict[int, bytes] = {}
     started = time.perf_counter()
-    for index, item in enumerate(items):
+    add, rest = values.append, iter(items)
+    while len(values) < len(items):
         try:
-            values.append(fn(item))
+            # Not values.extend(map(fn, rest)): a StopIteration of the function would end that without a word.
+            for item in rest:
+                add(fn(item))
         except Exception as error:
-            values.append(None)
-            errors[index] = encode_error(error)
+            errors[len(values)] = encode_error(error)
+            add(None)
             if not go_on:
                 break
     return ChunkResult(values, errors, time.perf_counter() - started)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal, ParamSpec, Protocol, TypeVar, ov
 
 from lifepool._core.states import PoolState
 from lifepool._engine.options import task_options
-from lifepool.bulk import bulk_size, map_chunks
+from lifepool.bulk import bulk_size, map_chunks, one_by_one
 from lifepool.config import PoolConfig, resolve
 from lifepool.decorated import PoolBatch, PoolTask
 from lifepool.errors import BackendUnsupported
@@ -223,7 +223,8 @@ class Pool(PoolLife):
         sizer, window = bulk_size(chunksize, buffer, self.max_workers)
         submit = functools.partial(self.submit, timeout=timeout, retries=retries, priority=priority)
         fn = fn.function if type(fn) is PoolTask else fn
-        return map_chunks(submit, fn, items, sizer, window, ordered=ordered, go_on=False, on_progress=on_progress)
+        chunks = map_chunks(submit, fn, items, sizer, window, ordered=ordered, go_on=False, on_progress=on_progress)
+        return one_by_one(chunks)
 
     async def gather(
         self,
@@ -260,10 +261,12 @@ class Pool(PoolLife):
         sizer, window = bulk_size(chunksize, None, self.max_workers)
         submit = functools.partial(self.submit, timeout=timeout, retries=retries, priority=priority)
         fn = fn.function if type(fn) is PoolTask else fn
-        results = map_chunks(
+        results: list[R] = []
+        async for chunk in map_chunks(
             submit, fn, items, sizer, window, ordered=True, go_on=return_exceptions, on_progress=on_progress
-        )
-        return [result async for result in results]
+        ):
+            results += chunk
+        return results
 
     @overload
     def task(self, function: Callable[P, T], /) -> PoolTask[P, T]: ...
