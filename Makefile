@@ -15,7 +15,7 @@ LOCK = requirements/dev.txt
 STAMP = .venv/.stamp
 RUN = $(BIN)/python -m
 
-.PHONY: help setup serve test stress chromium fmt lint types bench docs check matrix coverage build wheel-test lock clean
+.PHONY: help setup serve test stress chromium promtool fmt lint types bench docs check matrix coverage build wheel-test lock clean
 
 help:  ## print this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
@@ -25,7 +25,7 @@ setup: $(STAMP)  ## make .venv from the lock file
 serve: $(STAMP)  ## run the reference service (HOST, PORT, WORKERS)
 	@HOST=$(HOST) PORT=$(PORT) WORKERS=$(WORKERS) exec $(RUN) examples.domains
 
-test: $(STAMP) chromium  ## run all tests (ARGS="-k name")
+test: $(STAMP) chromium promtool  ## run all tests (ARGS="-k name")
 	$(RUN) pytest $(ARGS)
 
 stress: $(STAMP)  ## random faults against a pool (MINUTES; ARGS="--seed 1")
@@ -55,7 +55,7 @@ check: lint types test matrix  ## everything a change must pass
 matrix: $(STAMP)  ## core and engine tests on the other Pythons of this machine
 	@sh scripts/matrix.sh $(MATRIX_TESTS)
 
-coverage: $(STAMP) chromium  ## all tests with branch coverage, workers included
+coverage: $(STAMP) chromium promtool  ## all tests with branch coverage, workers included
 	$(RUN) coverage erase
 	$(RUN) pytest --cov --cov-report= $(ARGS)
 	$(RUN) coverage report
@@ -72,11 +72,14 @@ lock:  ## choose new versions and write the lock file
 	sh scripts/lock.sh $(LOCK)
 
 clean:  ## remove everything that make made
-	rm -rf .venv .venv-* .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis .coverage .coverage.* dist
+	rm -rf .promtool .venv .venv-* .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis .coverage .coverage.* dist
 	find $(CODE) -name __pycache__ -type d -prune -exec rm -rf {} +
 
 chromium:
 	@sh scripts/ensure-chromium.sh
+
+promtool:
+	@sh scripts/ensure-promtool.sh
 
 $(STAMP): pyproject.toml $(LOCK)
 	@sh scripts/make-venv.sh .venv "$(PYTHON)"

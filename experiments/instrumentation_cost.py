@@ -12,13 +12,19 @@ from __future__ import annotations
 import argparse
 import asyncio
 import statistics
-from time import perf_counter
+from dataclasses import dataclass
+from time import perf_counter, process_time
 from typing import TYPE_CHECKING
 
-from benchmarks.measure import loop_factory
+from prometheus_client import CollectorRegistry
+
 from benchmarks.tasks import noop
 from lifepool import Pool
+from lifepool.commands.bench.cases import loop_factory
 from lifepool.hooks import Hook, TaskRecord
+from lifepool.instrumentation.loop import LoopWatch
+from lifepool.instrumentation.prometheus import PrometheusHook
+from lifepool.instrumentation.slow import SlowTasks
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -35,13 +41,30 @@ class Bare(Hook):
         """Nothing."""
 
 
-INSTRUMENTS: dict[str, Callable[[], list[Hook]]] = {
-    "a hook that does nothing": lambda: [Bare()],
+#: The first one is no instrument: it is left out of "all of them".
+INSTRUMENTS: dict[str, Callable[[], Hook]] = {
+    "a hook that does nothing": Bare,
+    "PrometheusHook": lambda: PrometheusHook(CollectorRegistry()),
+    "LoopWatch": LoopWatch,
+    "SlowTasks": SlowTasks,
 }
 
 
-async def throughput(pool: Pool, seconds: float) -> float:
-    """No-ops per second."""
+@dataclass(frozen=True)
+class Sample:
+    """What no-ops take.
+
+    Attributes:
+        rate: How many were done in a second.
+        cpu_us: CPU time of the server process for each, in microseconds.
+    """
+
+    rate: float
+    cpu_us: float
+
+
+async def throughput(pool: Pool, seconds: float) -> Sample:
+    """No-ops for so many seconds."""
     done = 0
     end = perf_counter() + seconds
 
@@ -51,12 +74,12 @@ async def throughput(pool: Pool, seconds: float) -> float:
             await pool.run(noop)
             done += 1
 
-    began = perf_counter()
+    began, cpu = perf_counter(), process_time()
     await asyncio.gather(*(caller() for _ in range(IN_FLIGHT)))
-    return done / (perf_counter() - began)
+    return Sample(done / (perf_counter() - began), (process_time() - cpu) / done * 1e6)
 
 
-async def watched(pool: Pool, hooks: Sequence[Hook], seconds: float) -> float:
+async def watched(pool: Pool, hooks: Sequence[Hook], seconds: float) -> Sample:
     """Throughput with these hooks."""
     for hook in hooks:
         pool.add_hook(hook)
@@ -67,21 +90,17 @@ async def watched(pool: Pool, hooks: Sequence[Hook], seconds: float) -> float:
             pool.remove_hook(hook)
 
 
-async def measure(rounds: int, seconds: float) -> dict[str, list[float]]:
+async def measure(rounds: int, seconds: float) -> dict[str, list[Sample]]:
     """Samples of each, taken in turn; which one is first changes from round to round."""
-    everything = [make for name, make in INSTRUMENTS.items() if name != "a hook that does nothing"]
-    variants: dict[str, Callable[[], list[Hook]]] = {
-        NOTHING: list,
-        **INSTRUMENTS,
-        EVERYTHING: lambda: [hook for make in everything for hook in make()],
-    }
-    samples: dict[str, list[float]] = {name: [] for name in variants}
+    _, *instruments = INSTRUMENTS.values()
+    variants = {NOTHING: [], **{name: [make] for name, make in INSTRUMENTS.items()}, EVERYTHING: instruments}
+    samples: dict[str, list[Sample]] = {name: [] for name in variants}
     async with Pool(name="cost") as pool:
         await throughput(pool, seconds)
         for index in range(rounds):
             names = list(variants)
             for name in names[index % len(names) :] + names[: index % len(names)]:
-                samples[name].append(await watched(pool, variants[name](), seconds))
+                samples[name].append(await watched(pool, [make() for make in variants[name]], seconds))
     return samples
 
 
@@ -94,14 +113,13 @@ def main() -> None:
     options = parser.parse_args()
     with asyncio.Runner(loop_factory=loop_factory(options.loop)) as runner:
         samples = runner.run(measure(options.rounds, options.seconds))
-    print(f"no-ops per second, {IN_FLIGHT} in flight, {options.loop}, medians of {options.rounds} rounds")
+    print(f"no-ops, {IN_FLIGHT} in flight, {options.loop}, medians of {options.rounds} rounds")
+    print("per second  of none (middle half)         CPU µs each")
     for name, values in samples.items():
-        ratios = [value / base for value, base in zip(values, samples[NOTHING], strict=True)]
-        middle = statistics.quantiles(ratios, n=4)
-        print(
-            f"{statistics.median(values):8,.0f}  {statistics.median(ratios):6.1%}"
-            f"  ({middle[0]:.1%} to {middle[2]:.1%})  {name}"
-        )
+        ratios = [value.rate / base.rate for value, base in zip(values, samples[NOTHING], strict=True)]
+        low, middle, high = statistics.quantiles(ratios, n=4)
+        rate, cpu = statistics.median(v.rate for v in values), statistics.median(v.cpu_us for v in values)
+        print(f"{rate:10,.0f}  {middle:7.1%} ({low:6.1%} to {high:6.1%})  {cpu:6.1f}  {name}")
 
 
 if __name__ == "__main__":

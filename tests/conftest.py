@@ -78,3 +78,12 @@ def chromium() -> str:
         if name and (path := shutil.which(name)):
             return path
     pytest.fail("there is no Chromium: run `sh scripts/ensure-chromium.sh`", pytrace=False)
+
+
+@pytest.fixture(scope="session")
+def promtool() -> str:
+    """The path of Prometheus' promtool."""
+    for name in (os.environ.get("PROMTOOL", ""), "promtool", ".promtool/promtool"):
+        if name and (path := shutil.which(name)):
+            return os.path.abspath(path)
+    pytest.fail("there is no promtool: run `sh scripts/ensure-promtool.sh`", pytrace=False)

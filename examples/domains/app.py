@@ -24,6 +24,7 @@ from examples.domains.pasted import PastedRoute
 from examples.domains.splitting import chunk_count, split_on_whitespace
 from lifepool import Pool
 from lifepool.integrations.fastapi import PoolDep, install
+from lifepool.integrations.health import health_router
 
 LIMITS = Limits.from_environment()
 STATIC = Path(__file__).parent / "static"
@@ -43,6 +44,7 @@ PAGE_HEADERS = {
 pool = Pool(name="domains", preload=["examples.domains.counting"], initializer=warm_up, timeout=LIMITS.task_timeout)
 app = FastAPI(title="Domains", version="1", lifespan=pool.lifespan)
 install(app, pool)  # the pool's errors, and their documentation: 503 when it is full, 504, ...
+app.include_router(health_router(pool))  # /livez, /readyz, /metrics
 app.router.route_class = PastedRoute
 problems.install(app)  # the service's own: 413, 415, 422
 app.add_middleware(BodyLimit, limits=BODIES)

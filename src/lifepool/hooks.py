@@ -14,6 +14,7 @@ Rules
     2. A hook can't hurt a task: one that raises is logged once and not called again (as in trio's instruments).
     3. Only the methods that a hook overrides are called. A pool without hooks pays one truth test.
     4. Records belong to the pool: read them, keep what you need, change nothing but ``notes``.
+    5. A hook watches one pool, unless it says otherwise: what is not told is which pool a task belongs to.
 """
 
 from __future__ import annotations
@@ -106,7 +107,11 @@ class Hook:
         """The pool is up; also called when the hook is added to a pool that runs."""
 
     def pool_closed(self, pool: PoolLife) -> None:
-        """The pool has ended: all tasks are settled, all workers gone."""
+        """The pool has ended: all tasks are settled, all workers gone.
+
+        Also called when the hook is removed from a pool that runs, or disabled because it raised: either way it hears
+        nothing more, and must give back what it took in ``pool_started``.
+        """
 
     def task_submitted(self, task: TaskRecord) -> None:
         """A task was let in."""

@@ -195,7 +195,7 @@ class PoolLife:
             hook: See ``lifepool.hooks``. It stays when the pool is closed and started again.
         """
         if self._observation is None:
-            self._observation = Observation([])
+            self._observation = Observation(self)
             if self._engine is not None:
                 self._engine.observation = self._observation
         self._observation.add(hook)
@@ -211,6 +211,13 @@ class PoolLife:
         if self._observation is None or hook not in self._observation.hooks:
             raise ValueError(f"{hook!r} does not watch this pool")
         self._observation.remove(hook)
+        if self.state is PoolState.RUNNING:
+            self._observation.pool_closed(self, hook)
+
+    @property
+    def hooks(self) -> tuple[Hook, ...]:
+        """Who watches this pool."""
+        return () if self._observation is None else tuple(self._observation.hooks)
 
     # -- readiness ------------------------------------------------------------------------------------------------
 
@@ -223,6 +230,7 @@ class PoolLife:
         statistics = self.statistics()
         crash = self._engine.crash_loop if self._engine is not None else None
         reasons = {
+            "broken": self._engine is not None and self._engine.is_broken,
             "terminating": self._termination.terminating,
             statistics.state: statistics.state != PoolState.RUNNING.value,
             "crash-looping": crash is not None,

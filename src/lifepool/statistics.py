@@ -56,8 +56,8 @@ class Readiness:
 
     Attributes:
         ready: Whether it should.
-        reasons: If not, why: ``terminating``, ``created``, ``starting``, ``draining``, ``closed``, ``crash-looping``,
-            ``saturated``.
+        reasons: If not, why: ``broken`` (by a bug of lifepool's: only a restart of the server helps), ``terminating``,
+            ``created``, ``starting``, ``draining``, ``closed``, ``crash-looping``, ``saturated``.
     """
 
     ready: bool
@@ -122,6 +122,11 @@ class PoolStatistics:
         bytes_sent: Pickled arguments sent to workers, in bytes.
         bytes_received: Pickled answers received, in bytes.
         predicted_wait_s: Seconds that a task submitted now would probably wait.
+        worker_s: Seconds that workers have been ready, all together, times the tasks that each runs at a time.
+        busy_s: Of these, seconds that functions ran, those that still run included. Two looks give the utilisation
+            between them: the difference of ``busy_s`` by that of ``worker_s``.
+        shared_sent: Of ``bytes_sent``, those that went through shared memory.
+        shared_received: Of ``bytes_received``, those that came through shared memory.
     """
 
     state: str
@@ -144,6 +149,10 @@ class PoolStatistics:
     bytes_sent: int = 0
     bytes_received: int = 0
     predicted_wait_s: float = 0.0
+    worker_s: float = 0.0
+    busy_s: float = 0.0
+    shared_sent: int = 0
+    shared_received: int = 0
 
     def as_dict(self) -> dict[str, object]:
         """The same as plain dicts, lists and numbers, fit for JSON."""

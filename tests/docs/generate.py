@@ -15,6 +15,8 @@ from lifepool.backends.inline import InlineBackend
 from lifepool.backends.local.backend import LocalBackend
 from lifepool.commands.check.rules import RULES
 from lifepool.config import describe_settings
+from lifepool.hooks import Hook, TaskRecord, WorkerExit
+from lifepool.instrumentation import metrics
 from tests.docs.markdown import ROOT, replace_region
 
 if TYPE_CHECKING:
@@ -160,9 +162,66 @@ def _shown(value: bool | int | None) -> str:
 
 
 def _attribute_docs(cls: type) -> dict[str, str]:
-    lines = inspect.getdoc(cls) or ""
-    found = [line.strip().partition(": ") for line in lines.partition("Attributes:\n")[2].splitlines()]
-    return {name: text for name, _, text in found}
+    found: dict[str, str] = {}
+    for line in (inspect.getdoc(cls) or "").partition("Attributes:\n")[2].splitlines():
+        if line.startswith(" " * 8):  # the line before goes on
+            found[list(found)[-1]] += " " + line.strip()
+        else:
+            name, _, text = line.strip().partition(": ")
+            found[name] = text
+    return {name: text.replace("``", "`") for name, text in found.items()}
+
+
+# -- metrics ------------------------------------------------------------------------------------------------------
+
+_LABEL_VALUES = {
+    "pool": "the pool's `name`",
+    "task": f"the function's qualified name, or `{metrics.OTHER}`",
+    "outcome": ", ".join(f"`{value}`" for value in metrics.OUTCOMES),
+    "state": ", ".join(f"`{value}`" for value in metrics.WORKER_STATES),
+    "reason": ", ".join(f"`{value}`" for value in metrics.RESTART_REASONS),
+    "direction": "`sent` to workers, `received` from them",
+    "path": "`shared_memory` for big payloads, `channel` for all others",
+}
+
+
+def metrics_table() -> str:
+    """Every metric."""
+    rows = [
+        [f"`{each.name}`", each.kind, ", ".join(f"`{label}`" for label in each.labels), each.help, _across(each)]
+        for each in metrics.METRICS
+    ]
+    return table(["metric", "kind", "labels", "meaning", "over processes"], rows)
+
+
+def _across(metric: metrics.Metric) -> str:
+    return "the highest" if metric.highest else "the sum"
+
+
+def metric_labels() -> str:
+    """Every label and its values."""
+    found = dict.fromkeys(label for each in metrics.METRICS for label in each.labels)
+    return table(["label", "values"], ([f"`{label}`", _LABEL_VALUES[label]] for label in found))
+
+
+def hook_events() -> str:
+    """Every method of a hook."""
+    rows = [
+        [f"`{name}({', '.join(list(inspect.signature(method).parameters)[1:])})`", _first_paragraph(method)]
+        for name, method in vars(Hook).items()
+        if inspect.isfunction(method)
+    ]
+    return table(["method", "when"], rows)
+
+
+def record_fields(cls: type) -> str:
+    """Every field of a record that hooks get."""
+    meanings = _attribute_docs(cls)
+    return table(["field", "meaning"], ([f"`{field.name}`", meanings[field.name]] for field in fields(cls)))
+
+
+def _first_paragraph(thing: object) -> str:
+    return (inspect.getdoc(thing) or "").split("\n\n")[0].replace("\n", " ").replace("``", "`")
 
 
 # -- imports ------------------------------------------------------------------------------------------------------
@@ -193,6 +252,11 @@ REGIONS: dict[tuple[Path, str], Callable[[], str]] = {
     (REFERENCE / "states.md", "worker"): lambda: diagram(WORKER_TRANSITIONS),
     (REFERENCE / "states.md", "pool"): lambda: diagram(POOL_TRANSITIONS),
     (REFERENCE / "capabilities.md", "capabilities"): capabilities,
+    (REFERENCE / "metrics.md", "metrics"): metrics_table,
+    (REFERENCE / "metrics.md", "labels"): metric_labels,
+    (REFERENCE / "metrics.md", "events"): hook_events,
+    (REFERENCE / "metrics.md", "task-record"): lambda: record_fields(TaskRecord),
+    (REFERENCE / "metrics.md", "worker-exit"): lambda: record_fields(WorkerExit),
     (ROOT / "docs" / "architecture.md", "layers"): layers,
     (ROOT / "docs" / "how-to" / "check-your-code.md", "rules"): rules,
 }

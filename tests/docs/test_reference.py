@@ -14,7 +14,8 @@ from lifepool._core.states import PoolState, TaskState, WorkerState
 from lifepool.decorated import PoolBatch, PoolTask
 from lifepool.futures import ProcessPoolExecutor
 from lifepool.hooks import Hook, TaskRecord, WorkerExit
-from lifepool.integrations import asgi, fastapi
+from lifepool.instrumentation import grafana, lag, loop, prometheus, slow
+from lifepool.integrations import asgi, fastapi, health
 from lifepool.life import PoolLife
 from lifepool.progress import MapProgress, rich_progress, tqdm_progress
 from lifepool.resources import Resource
@@ -69,7 +70,8 @@ def test_every_public_name_is_in_the_api_page() -> None:
         for record in (PoolStatistics, Readiness, MapProgress, WorkerSnapshot, TaskRecord, WorkerExit)
         for field in dataclasses.fields(record)
     ]
-    names += [name for module in (asgi, fastapi) for name, value in vars(module).items() if is_own(module, name, value)]
+    modules = (asgi, fastapi, health, grafana, lag, loop, prometheus, slow)
+    names += [name for module in modules for name, value in vars(module).items() if is_own(module, name, value)]
     missing = [name for name in dict.fromkeys(names) if not re.search(rf"`[^`\n]*\b{re.escape(name)}\b[^`\n]*`", API)]
     assert missing == []
 

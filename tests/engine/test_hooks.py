@@ -144,6 +144,49 @@ async def test_a_hook_that_raises_is_logged_once_and_hurts_nobody(caplog: pytest
     assert len([each for each in caplog.records if "is not called any more" in each.message]) == 1
 
 
+async def test_a_hook_that_raised_can_give_back_what_it_took(caplog: pytest.LogCaptureFixture) -> None:
+    class Broken(Hook):
+        def __init__(self) -> None:
+            self.closed = 0
+
+        def worker_exited(self, exit: WorkerExit) -> None:
+            raise RuntimeError("the exporter is down")
+
+        def pool_closed(self, pool: PoolLife) -> None:
+            self.closed += 1
+
+    pool, hook = Pool(max_workers=1), Broken()
+    async with pool:
+        pool.add_hook(hook)
+        with pytest.raises(WorkerLost):
+            await pool.run(tasks.exit_hard, 3)
+        assert (hook.closed, pool.hooks) == (1, ())
+    assert hook.closed == 1
+
+
+async def test_no_records_are_made_for_hooks_that_do_not_hear_of_tasks(monkeypatch: pytest.MonkeyPatch) -> None:
+    class OfWorkers(Hook):
+        def worker_ready(self, worker: int) -> None: ...
+
+    made: list[object] = []
+    monkeypatch.setattr("lifepool._engine.observation.Observation.record", lambda *arguments: made.append(arguments))
+    async with Pool(backend="inline") as pool:
+        pool.add_hook(OfWorkers())
+        assert await pool.run(tasks.double, 21) == 42
+    assert made == []
+
+
+async def test_a_hook_that_comes_while_a_task_runs_does_not_hear_of_that(gate: Gate) -> None:
+    async with Pool(max_workers=1) as pool:
+        running = pool.submit(tasks.hold, gate.address)
+        visitor = await gate.arrival()
+        late = Diary()
+        pool.add_hook(late)
+        visitor.let_through()
+        await running
+        assert late.settled == []
+
+
 async def test_a_hook_may_come_late_and_go_early() -> None:
     pool, late = Pool(max_workers=1), Diary()
     async with pool:
@@ -156,6 +199,9 @@ async def test_a_hook_may_come_late_and_go_early() -> None:
         with pytest.raises(ValueError, match="does not watch"):
             pool.remove_hook(late)
     assert [each.id for each in late.settled] == [2]
+    assert late.lines[-1] == ("closed", "running"), "it was told that it hears nothing more"
+    assert late.lines.count(("closed", "running")) == 1
+    assert pool.hooks == ()
 
 
 async def test_a_hook_stays_when_the_pool_is_started_again() -> None:

@@ -79,10 +79,11 @@ def started(app: str, *arguments: str) -> Iterator[Server]:
     """Start uvicorn, in a process group of its own; afterwards nothing of it may be left.
 
     Args:
-        app: Its name in `tests.integrations.apps`.
+        app: Its name in `tests.integrations.apps`; or, with its module, anywhere: ``module:app``.
         arguments: For uvicorn.
     """
-    command = [sys.executable, "-m", "uvicorn", f"tests.integrations.apps:{app}", "--port", "0", *arguments]
+    target = app if ":" in app else f"tests.integrations.apps:{app}"
+    command = [sys.executable, "-m", "uvicorn", target, "--port", "0", *arguments]
     process = subprocess.Popen(
         command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True
     )

@@ -20,7 +20,7 @@ from lifepool._core.scheduler import Scheduler
 from lifepool._core.states import PoolState, TaskState
 from lifepool._core.supervisor import why_gone
 from lifepool._engine.handle import TaskHandle
-from lifepool._engine.snapshot import snapshot
+from lifepool._engine.snapshot import Traffic, snapshot
 from lifepool.errors import InternalError, PoolClosed, PoolError, QueueFull, WorkerStartError
 from lifepool.memory import resident_bytes
 from lifepool.naming import name_of
@@ -82,8 +82,7 @@ class Engine:
         self._started: asyncio.Future[None] = self.loop.create_future()
         self._closed: asyncio.Future[None] = self.loop.create_future()
         self._ending = asyncio.Lock()
-        self._bytes_sent = 0
-        self._bytes_received = 0
+        self._traffic = Traffic()
         self._perform: dict[type, Callable[[Any], None]] = {
             do.SendTask: self._send_task,
             do.Settle: self._settle,
@@ -103,6 +102,11 @@ class Engine:
     def state(self) -> PoolState:
         """Where the pool is."""
         return self._scheduler.state
+
+    @property
+    def is_broken(self) -> bool:
+        """Whether a bug of ours has stopped it for good."""
+        return self._broken is not None
 
     @property
     def crash_loop(self) -> WorkerStartError | None:
@@ -153,7 +157,7 @@ class Engine:
             PayloadTooLarge: If it is too large.
         """
         watch = self.observation
-        if watch is None:
+        if watch is None or not watch.of_tasks:
             return self._submit(fn, args, options, None)
         record = watch.record(name_of(fn), options, self._clock())
         try:
@@ -174,6 +178,7 @@ class Engine:
         if record is not None and self.observation is not None:
             self.observation.submitted(number, record)
         handle: TaskHandle[Any] = TaskHandle(self, number, payload, options.retry_on, abandon=options.abandon)
+        handle._record = record
         self._handles[number] = handle
         self.feed(
             on.TaskSubmitted(
@@ -219,9 +224,7 @@ class Engine:
 
     def statistics(self) -> PoolStatistics:
         """One look at everything."""
-        return snapshot(
-            self._scheduler, self._clock(), bytes_sent=self._bytes_sent, bytes_received=self._bytes_received
-        )
+        return snapshot(self._scheduler, self._clock(), self._traffic)
 
     def workers(self) -> tuple[WorkerSnapshot, ...]:
         """One look at every worker."""
@@ -286,15 +289,18 @@ class Engine:
         *,
         run_s: float,
         size: int = 0,
+        shared: bool = False,
         memory: int | None = None,
     ) -> None:
         """A worker answered."""
-        self._bytes_received += size
-        if self.observation is not None:
-            self.observation.returned(task, run_s, size, self._clock())
+        self._traffic.received += size
+        if shared:
+            self._traffic.shared_received += size
         handle = self._handles.get(task)
         retryable = False
         if handle is not None:
+            if handle._record is not None and self.observation is not None:
+                self.observation.returned(handle._record, run_s, size, self._clock())
             handle._value, handle._error = value, error
             retryable = error is not None and isinstance(error, handle._retry_on)
         self.feed(on.TaskReturned(worker, task, error is None, run_s, retryable, memory))
@@ -356,12 +362,15 @@ class Engine:
     # -- performing ------------------------------------------------------------------------------------------------
 
     def _send_task(self, command: do.SendTask) -> None:
-        payload = self._handles[command.task]._payload
+        handle = self._handles[command.task]
+        payload = handle._payload
         assert payload is not None  # noqa: S101 - only settled tasks have lost their payload
-        self._bytes_sent += payload.size
-        if self.observation is not None:
+        self._traffic.sent += payload.size
+        if payload.shared:
+            self._traffic.shared_sent += payload.size
+        if handle._record is not None and self.observation is not None:
             attempts = self._scheduler.attempts_of(command.task)
-            self.observation.sent(command.task, command.worker, attempts, payload.size, self._clock())
+            self.observation.sent(handle._record, command.worker, attempts, payload.size, self._clock())
         self._backend.send(command.worker, command.task, payload)
 
     def _retract_tasks(self, command: do.RetractTasks) -> None:
@@ -376,8 +385,9 @@ class Engine:
         handle._payload = None
         value, answer_error = handle._value, handle._error
         handle._value = handle._error = None
-        if self.observation is not None:
-            self.observation.settled(handle._task, outcome, error or answer_error, self._clock())
+        if handle._record is not None and self.observation is not None:
+            self.observation.settled(handle._record, outcome, error or answer_error, self._clock())
+            handle._record = None
         if handle.done():  # cancelled by its owner
             return
         if outcome is TaskState.COMPLETED:

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from lifepool._engine.engine import Engine
     from lifepool.backends.base import Payload
     from lifepool.errors import PoolError
+    from lifepool.hooks import TaskRecord
 
 T = TypeVar("T")
 
@@ -28,7 +29,9 @@ class TaskHandle(asyncio.Future[T]):
     """
 
     # One object per task, and no dict: a pool may hold 100,000 of them.
-    __slots__ = ("_abandon", "_engine", "_error", "_outcome", "_payload", "_progress", "_retry_on", "_task", "_value")
+    __slots__ = (
+        "_abandon", "_engine", "_error", "_outcome", "_payload", "_progress", "_record", "_retry_on", "_task", "_value",
+    )  # fmt: skip
 
     def __init__(
         self,
@@ -49,6 +52,7 @@ class TaskHandle(asyncio.Future[T]):
         self._error: BaseException | None = None
         self._outcome: TaskState | None = None
         self._progress: object = None
+        self._record: TaskRecord | None = None  # for hooks, while there are any
 
     @property
     def id(self) -> int:

@@ -22,15 +22,18 @@ _Calls = tuple["Callable[..., Any]", ...]
 
 
 class Observation:
-    """The hooks of a pool and, for them, the records of its tasks.
+    """The hooks of a pool; each is called only by the methods that it overrides.
 
     Args:
-        hooks: Who watches; each only with the methods that it overrides.
+        pool: Who is watched.
+
+    Attributes:
+        of_tasks: Whether anybody wants to hear of tasks; if not, no records are made.
     """
 
-    def __init__(self, hooks: list[Hook]) -> None:
-        self.hooks = hooks
-        self._records: dict[int, TaskRecord] = {}
+    def __init__(self, pool: PoolLife) -> None:
+        self.hooks: list[Hook] = []
+        self._pool = pool
         self._sort()
 
     def _sort(self) -> None:
@@ -41,6 +44,7 @@ class Observation:
         self._ready = self._listening("worker_ready")
         self._exited = self._listening("worker_exited")
         self._luggage = self._listening("luggage")
+        self.of_tasks = bool(self._submitted or self._refused or self._sent or self._settled or self._luggage)
 
     def _listening(self, method: str) -> _Calls:
         """The hooks that override this method, as bound methods."""
@@ -69,6 +73,7 @@ class Observation:
         logger.exception("the hook %r raised; it is not called any more", hook)
         if hook in self.hooks:
             self.remove(hook)
+            self.pool_closed(self._pool, hook)
 
     # -- tasks ----------------------------------------------------------------------------------------------------
 
@@ -92,7 +97,6 @@ class Observation:
     def submitted(self, task: int, record: TaskRecord) -> None:
         """The task was let in."""
         record.id = task
-        self._records[task] = record
         if self._submitted:
             self._tell(self._submitted, record)
 
@@ -101,11 +105,8 @@ class Observation:
         if self._refused:
             self._tell(self._refused, record, error)
 
-    def sent(self, task: int, worker: int, attempts: int, size: int, now: float) -> None:
+    def sent(self, record: TaskRecord, worker: int, attempts: int, size: int, now: float) -> None:
         """The task was given to a worker."""
-        record = self._records.get(task)
-        if record is None:
-            return
         record.worker = worker
         record.attempts = attempts
         record.sent = now
@@ -113,19 +114,14 @@ class Observation:
         if self._sent:
             self._tell(self._sent, record)
 
-    def returned(self, task: int, run_s: float, size: int, now: float) -> None:
+    def returned(self, record: TaskRecord, run_s: float, size: int, now: float) -> None:
         """A worker answered the task."""
-        record = self._records.get(task)
-        if record is not None:
-            record.run_s = run_s
-            record.wait_s = max(0.0, now - run_s - record.submitted)
-            record.bytes_received += size
+        record.run_s = run_s
+        record.wait_s = max(0.0, now - run_s - record.submitted)
+        record.bytes_received += size
 
-    def settled(self, task: int, outcome: TaskState, error: BaseException | None, now: float) -> None:
+    def settled(self, record: TaskRecord, outcome: TaskState, error: BaseException | None, now: float) -> None:
         """The task has its outcome."""
-        record = self._records.pop(task, None)
-        if record is None:
-            return
         record.finished = now
         record.outcome = outcome.value
         record.error = error
@@ -158,7 +154,7 @@ class Observation:
         for each in [hook] if hook is not None else list(self.hooks):
             self._tell((each.pool_started,), pool)
 
-    def pool_closed(self, pool: PoolLife) -> None:
-        """The pool has ended."""
-        for hook in list(self.hooks):
-            self._tell((hook.pool_closed,), pool)
+    def pool_closed(self, pool: PoolLife, hook: Hook | None = None) -> None:
+        """The pool has ended: tell all hooks; or one that was removed before that."""
+        for each in [hook] if hook is not None else list(self.hooks):
+            self._tell((each.pool_closed,), pool)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from lifepool._core.states import TaskState
@@ -13,12 +14,23 @@ if TYPE_CHECKING:
     from lifepool._core.scheduler import Scheduler
 
 
-def snapshot(scheduler: Scheduler, now: float, *, bytes_sent: int, bytes_received: int) -> PoolStatistics:
+@dataclass(slots=True)
+class Traffic:
+    """Bytes that went to workers and came from them; those through shared memory are counted in both."""
+
+    sent: int = 0
+    received: int = 0
+    shared_sent: int = 0
+    shared_received: int = 0
+
+
+def snapshot(scheduler: Scheduler, now: float, traffic: Traffic) -> PoolStatistics:
     """Copy the books; costs some ten microseconds and a few per worker."""
     tally = scheduler.tally
     outcomes = tally.outcomes
     worker_s = tally.worker_s + sum(now - w.ready_at for w in scheduler.fleet if w.ready_at is not None)
     slots_s = worker_s * scheduler.limits.slots
+    running_s = sum((now - w.head_since) * min(len(w.tasks), scheduler.limits.slots) for w in scheduler.fleet)
     return PoolStatistics(
         state=scheduler.state.value,
         max_workers=scheduler.limits.max_workers,
@@ -37,9 +49,13 @@ def snapshot(scheduler: Scheduler, now: float, *, bytes_sent: int, bytes_receive
         wait=_frozen(tally.wait),
         run=_frozen(tally.run),
         utilisation=min(1.0, tally.run.sum_s / slots_s) if slots_s > 0 else 0.0,
-        bytes_sent=bytes_sent,
-        bytes_received=bytes_received,
+        bytes_sent=traffic.sent,
+        bytes_received=traffic.received,
         predicted_wait_s=scheduler.door.predicted_wait_s,
+        worker_s=slots_s,
+        busy_s=tally.run.sum_s + running_s,
+        shared_sent=traffic.shared_sent,
+        shared_received=traffic.shared_received,
     )
 
 

@@ -55,11 +55,16 @@ class Payload(Protocol):
     def size(self) -> int:
         """Bytes that will be sent."""
 
+    @property
+    def shared(self) -> bool:
+        """Whether they go through shared memory."""
+
 
 class PlainCall:
     """The payload of a backend that sends nothing itself: the function and its arguments, as they are."""
 
     __slots__ = ("args", "fn", "name", "size")
+    shared = False
 
     def __init__(self, fn: Callable[..., Any], args: tuple[Any, ...], luggage: tuple[Luggage, ...] = ()) -> None:
         if constants.in_use:  # nothing is sent, so nothing can be sent once
@@ -85,6 +90,7 @@ class Listener(Protocol):
         *,
         run_s: float,
         size: int = 0,
+        shared: bool = False,
         memory: int | None = None,
     ) -> None:
         """The worker answered: with ``value``, or with ``error`` if that is not None.
@@ -96,6 +102,7 @@ class Listener(Protocol):
             error: What it raised.
             run_s: Seconds that the function ran.
             size: Bytes of the pickled answer.
+            shared: Whether it came through shared memory.
             memory: The worker's resident bytes after the task, if measured.
         """
 

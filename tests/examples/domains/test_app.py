@@ -158,6 +158,17 @@ async def test_health_answers_without_the_pool() -> None:
         assert (await http.get("/health")).json() == {"status": "ok"}
 
 
+async def test_who_watches_the_service_learns_how_it_is() -> None:
+    async with client() as http:
+        await http.post("/addContent", json={"data": SAMPLE})
+        assert (await http.get("/livez")).json() == {"status": "ok"}
+        assert (await http.get("/readyz")).json() == {"ready": True, "reasons": []}
+        metrics = (await http.get("/metrics")).text
+        documented = (await http.get("/openapi.json")).json()["paths"]
+    assert 'lifepool_tasks_total{outcome="completed",pool="domains",task="find_domains"}' in metrics
+    assert not {"/livez", "/readyz", "/metrics"} & documented.keys()
+
+
 async def test_statistics_are_those_of_the_pool() -> None:
     async with client() as http:
         await http.post("/addContent", json={"data": SAMPLE})

@@ -394,7 +394,7 @@ class LocalBackend:
                 size = len(pickled)
                 value, error = _decoded(pickled)
             member.results.consumed()
-            self._answered(member, frame, value, error, size)
+            self._answered(member, frame, value, error, size, shared=True)
         elif kind == Kind.PROGRESS:
             with contextlib.suppress(TaskNotPicklable):
                 self._listener.progressed(member.number, frame.task, decode_value(frame.payload))
@@ -407,7 +407,16 @@ class LocalBackend:
         else:
             raise FramingError(f"a frame of kind {kind}, which is not for the server")
 
-    def _answered(self, member: _Member, frame: Frame, value: object, error: BaseException | None, size: int) -> None:
+    def _answered(
+        self,
+        member: _Member,
+        frame: Frame,
+        value: object,
+        error: BaseException | None,
+        size: int,
+        *,
+        shared: bool = False,
+    ) -> None:
         member.outstanding -= 1
         if member.channel is not None:
             member.channel.answered(frame.task)
@@ -420,6 +429,7 @@ class LocalBackend:
             error,
             run_s=frame.extra * 1e-9,
             size=size,
+            shared=shared,
             memory=member.memory,
         )
 

@@ -51,16 +51,18 @@ class Call:
         arguments: The pickled tuple of arguments, or where in shared memory it is.
         lease: Holds them there, or None. Who has sent the call keeps it until nobody can read them any more.
         size: Bytes of both.
+        shared: Whether the arguments go through shared memory.
         constants: What the worker must have, to rebuild it.
     """
 
-    __slots__ = ("arguments", "constants", "function", "lease", "name", "size")
+    __slots__ = ("arguments", "constants", "function", "lease", "name", "shared", "size")
 
     def __init__(self, name: str, function: bytes, arguments: bytes, lease: Lease | None = None) -> None:
         self.name = name
         self.function = function
         self.arguments = arguments
         self.lease = lease
+        self.shared = lease is not None
         self.constants: tuple[Constant, ...] = ()
         self.size = len(function) + (len(arguments) if lease is None else lease.stored.size)
 

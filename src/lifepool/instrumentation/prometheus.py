@@ -1,0 +1,354 @@
+"""Metrics for Prometheus: ``pool.add_hook(PrometheusHook())``, and ``exposition()`` for whoever asks for them.
+
+Counting costs a task one addition; all else is taken from the pool's statistics when somebody asks. In the client's
+multiprocess mode (``PROMETHEUS_MULTIPROC_DIR`` is set: several server processes) it is also put into its files, about
+once a second and when the pool ends.
+
+Counters never go backwards: not when a pool is started again, nor when the hook is removed. Gauges are gone then.
+
+How values are kept in the client's files is modelled on its own ``Counter``, ``Gauge`` and ``Histogram``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import glob
+import os
+import threading
+import time
+import weakref
+from typing import TYPE_CHECKING, Any, Protocol
+
+try:
+    from prometheus_client import REGISTRY, CollectorRegistry, values
+    from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
+    from prometheus_client.exposition import choose_encoder
+    from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
+    from prometheus_client.registry import Collector
+    from prometheus_client.utils import floatToGoString
+except ImportError as error:  # pragma: no cover - needs an environment without it
+    raise ImportError(
+        "lifepool.instrumentation.prometheus needs prometheus-client: pip install 'lifepool[prometheus]'"
+    ) from error
+
+from lifepool.hooks import Hook, TaskRecord
+from lifepool.instrumentation.lag import LagMeter
+from lifepool.instrumentation.metrics import METRICS, OTHER, Books, Gauges, Ledger, Totals, Window, gauges, together
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from prometheus_client.core import Metric as Family
+
+    from lifepool.instrumentation.metrics import Labels, Metric
+    from lifepool.life import PoolLife
+    from lifepool.statistics import HistogramSnapshot
+
+#: Seconds between two writes to the files of the multiprocess mode.
+WRITE_S = 1.0
+#: Writes after which memory is looked at anew: that reads a file of each worker, some 50 µs each, on the event loop.
+MEMORY_EVERY = 5
+#: Seconds that a scrape in another thread waits for the loop. One that is blocked for longer is shown as it was before.
+PATIENCE_S = 1.0
+
+
+class PrometheusHook(Hook):
+    """Counts what a pool does; see ``docs/reference/metrics.md``.
+
+    One hook watches one pool. Pools are told apart by the label ``pool``, the pool's ``name``; of several pools with
+    the same name the sums are shown.
+
+    Args:
+        registry: Where to show it. In multiprocess mode all goes through the files, whatever is given here.
+        max_task_names: Functions that get a label of their own, first come first served; the rest is ``other``.
+    """
+
+    def __init__(self, registry: CollectorRegistry = REGISTRY, *, max_task_names: int = 100) -> None:
+        self.gauges: Gauges = {}
+        self.pool: PoolLife | None = None  # while it runs
+        self._shelf = _shelf_of(registry)
+        self._most_names = max_task_names
+        self._names: set[str] = set()
+        self._counts: dict[tuple[str, str], int] = {}
+        self._lag = LagMeter()
+        self._timer: asyncio.TimerHandle | None = None
+        self._memory: int | None = None
+        self._writes = 0
+
+    # -- what the pool tells --------------------------------------------------------------------------------------
+
+    def pool_started(self, pool: PoolLife) -> None:
+        """Show the pool from now on.
+
+        Raises:
+            ValueError: If another hook shows it already, or this one another pool.
+        """
+        if self.pool not in (None, pool) or any(hook.pool is pool for hook in self._shelf.hooks if hook is not self):
+            raise ValueError("one PrometheusHook watches one pool, and one is enough for it")
+        self.pool = pool
+        self._loop, self._thread = asyncio.get_running_loop(), threading.get_ident()
+        self._window = Window()
+        self._books = Books(pool.config.name, self._shelf.ledger)
+        self._books.begin(pool.statistics(), self._lag.snapshot())
+        if self not in self._shelf.hooks:
+            self._shelf.hooks.append(self)
+        self._lag.start()
+        self.look()
+        if isinstance(self._shelf, _Files):
+            self._plan_write(self._shelf)
+
+    def task_settled(self, task: TaskRecord) -> None:
+        """One more of this name and outcome."""
+        try:
+            self._counts[task.name, task.outcome] += 1  # type: ignore[index]  # it has one, being settled
+        except KeyError:
+            self._count_first(task)
+
+    def pool_closed(self, pool: PoolLife) -> None:
+        """Put down the last numbers; its gauges are gone, its counters stay."""
+        if pool is not self.pool:
+            return
+        self._lag.stop()
+        if self._timer is not None:
+            self._timer.cancel()
+        self.look()
+        self._shelf.hooks.remove(self)
+        self.pool = None
+        self.gauges = {}
+        self._shelf.show()
+
+    # -- looking at it --------------------------------------------------------------------------------------------
+
+    def refresh(self) -> None:
+        """Bring the numbers up to date. May be called from any thread."""
+        if self.pool is None:
+            return
+        if threading.get_ident() == self._thread:
+            self.look()
+            return
+        looked = threading.Event()
+        with contextlib.suppress(RuntimeError):  # the loop is closed: then there is nothing new
+            self._loop.call_soon_threadsafe(self._look_for, looked)
+            looked.wait(PATIENCE_S)
+
+    def look(self) -> None:
+        """Put down what came since the last look. Called on the pool's loop."""
+        pool = self.pool
+        if pool is None:
+            return
+        statistics = pool.statistics()
+        self._books.put_down(statistics, self._lag.snapshot())
+        counts, self._counts = self._counts, {}
+        self._books.tasks(counts)
+        if not self._writes % MEMORY_EVERY:
+            self._memory = _memory_of(pool)
+        utilisation = self._window.utilisation(statistics, time.monotonic())
+        self.gauges = gauges(pool.config.name, statistics, utilisation, self._memory)
+
+    def _look_for(self, looked: threading.Event) -> None:
+        try:
+            self.look()
+        finally:
+            looked.set()
+
+    def _count_first(self, task: TaskRecord) -> None:
+        name = task.name
+        if name not in self._names:
+            if len(self._names) < self._most_names:
+                self._names.add(name)
+            else:
+                name = OTHER
+        key = (name, str(task.outcome))
+        self._counts[key] = self._counts.get(key, 0) + 1
+
+    def _plan_write(self, files: _Files) -> None:
+        self._timer = self._loop.call_later(WRITE_S, self._write, files)
+
+    def _write(self, files: _Files) -> None:
+        self._writes += 1
+        self.look()
+        files.show()
+        self._plan_write(files)
+
+
+def _memory_of(pool: PoolLife) -> int | None:
+    known = [worker.memory_bytes for worker in pool.workers() if worker.memory_bytes is not None]
+    return sum(known) if known else None
+
+
+# -- where the numbers are shown --------------------------------------------------------------------------------------
+
+
+class _Shelf(Protocol):
+    """Where hooks put their numbers, and who shows them."""
+
+    hooks: list[PrometheusHook]
+    ledger: Ledger
+
+    def show(self) -> None:
+        """Show the hooks' gauges as they are now, if nobody comes to ask."""
+
+
+_registered: weakref.WeakKeyDictionary[CollectorRegistry, _Registered] = weakref.WeakKeyDictionary()
+_files: _Files | None = None
+
+
+def _shelf_of(registry: CollectorRegistry) -> _Shelf:
+    """The one for this registry or, in multiprocess mode, of this process."""
+    global _files
+    if is_multiprocess():
+        _files = _files or _Files()
+        return _files
+    if registry not in _registered:
+        _registered[registry] = _Registered()
+        registry.register(_registered[registry])
+    return _registered[registry]
+
+
+def is_multiprocess() -> bool:
+    """Whether the client keeps its values in files; decided when it is imported, by ``PROMETHEUS_MULTIPROC_DIR``."""
+    return bool(values.ValueClass._multiprocess)
+
+
+class _Registered(Collector):
+    """In memory; looked at when the registry is scraped."""
+
+    def __init__(self) -> None:
+        self.hooks: list[PrometheusHook] = []
+        self._totals = Totals()
+        self.ledger: Ledger = self._totals
+
+    def show(self) -> None:
+        """Somebody will come to ask."""
+
+    def describe(self) -> Iterable[Family]:
+        """The names alone, so that registering looks at nothing."""
+        return [_family(metric) for metric in METRICS]
+
+    def collect(self) -> Iterator[Family]:
+        """Bring every pool up to date and show it."""
+        hooks = list(self.hooks)
+        for hook in hooks:
+            hook.refresh()
+        shown = together(hook.gauges for hook in hooks)
+        for metric in METRICS:
+            family = _family(metric)
+            for labels, total in self._totals.counters(metric):
+                family.add_metric(labels, total)
+            for labels, observed in self._totals.histograms(metric):
+                family.add_metric(labels, _buckets(observed), observed.sum)
+            for (each, labels), value in shown.items():
+                if each is metric:
+                    family.add_metric(labels, value)
+            yield family
+
+
+def _family(metric: Metric) -> Any:
+    kinds = {"counter": CounterMetricFamily, "gauge": GaugeMetricFamily, "histogram": HistogramMetricFamily}
+    return kinds[metric.kind](metric.name, metric.help, labels=metric.labels)
+
+
+def _buckets(observed: HistogramSnapshot) -> list[tuple[str, int]]:
+    """Bounds and counts as they are shown: everything up to each bound."""
+    total, buckets = 0, []
+    for bound, count in zip((*observed.bounds, float("inf")), observed.counts, strict=True):
+        total += count
+        buckets.append((_le(bound), total))
+    return buckets
+
+
+def _le(bound: float) -> str:
+    """The label of a bucket."""
+    return str(floatToGoString(bound))  # type: ignore[no-untyped-call]
+
+
+class _Files:
+    """In the files of the multiprocess mode, one set for each process, added up by whoever is scraped."""
+
+    def __init__(self) -> None:
+        self.hooks: list[PrometheusHook] = []
+        self.ledger: Ledger = self
+        self._values: dict[tuple[str, Labels], Any] = {}
+        self._shown: Gauges = {}
+        self._lock = threading.Lock()  # a scrape may come from any thread
+        os.makedirs(os.environ["PROMETHEUS_MULTIPROC_DIR"], exist_ok=True)
+
+    def add(self, metric: Metric, labels: Labels, amount: float) -> None:
+        """Count."""
+        with self._lock:
+            self._value(metric, metric.name, metric.labels, labels).inc(amount)
+
+    def observe(self, metric: Metric, labels: Labels, new: HistogramSnapshot) -> None:
+        """Add observations to a histogram; whoever is scraped makes running totals of them."""
+        names = (*metric.labels, "le")
+        with self._lock:
+            self._value(metric, f"{metric.name}_sum", metric.labels, labels).inc(new.sum)
+            for bound, count in zip((*new.bounds, float("inf")), new.counts, strict=True):
+                value = self._value(metric, f"{metric.name}_bucket", names, (*labels, _le(bound)))
+                if count:
+                    value.inc(count)
+
+    def show(self) -> None:
+        """Write the gauges of all pools of this process; what is not there any more is nothing."""
+        with self._lock:
+            shown = together(hook.gauges for hook in list(self.hooks))
+            for (metric, labels), value in {**dict.fromkeys(self._shown, 0.0), **shown}.items():
+                self._value(metric, metric.name, metric.labels, labels).set(value)
+            self._shown = shown
+
+    def _value(self, metric: Metric, sample: str, names: Labels, labels: Labels) -> Any:
+        value = self._values.get((sample, labels))
+        if value is None:
+            mode = ("livemax" if metric.highest else "livesum") if metric.kind == "gauge" else ""
+            make: Any = values.ValueClass
+            family = metric.name.removesuffix("_total")
+            value = make(metric.kind, family, sample, names, labels, metric.help, multiprocess_mode=mode)
+            self._values[sample, labels] = value
+        return value
+
+
+def exposition(accept: str = "", registry: CollectorRegistry = REGISTRY) -> tuple[bytes, str]:
+    """What Prometheus reads: of this process or, in multiprocess mode, of all. May be called from any thread.
+
+    Args:
+        accept: The request's ``Accept`` header: Prometheus' text format, or OpenMetrics.
+        registry: What to show; in multiprocess mode all that the processes have written.
+
+    Returns:
+        The text, and its content type.
+    """
+    if is_multiprocess():
+        for hook in list(_files.hooks) if _files is not None else ():
+            hook.refresh()
+        if _files is not None:
+            _files.show()
+        forget_dead_processes()
+        registry = CollectorRegistry()
+        MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
+    encode, content_type = choose_encoder(accept)
+    return encode(registry), content_type
+
+
+def forget_dead_processes() -> None:
+    """Remove the gauges of processes that are gone without having said so; what they counted stays.
+
+    A server that is told to stop sets its own to zero. One that is killed leaves them, and nobody calls
+    ``mark_process_dead`` for it: uvicorn has no hook for that, as gunicorn has.
+    """
+    folder = os.environ["PROMETHEUS_MULTIPROC_DIR"]
+    for path in glob.glob(os.path.join(glob.escape(folder), "gauge_live*_*.db")):
+        pid = path.removesuffix(".db").rpartition("_")[2]
+        if pid.isdigit() and not _is_alive(int(pid)):
+            with contextlib.suppress(FileNotFoundError):  # another process was quicker
+                mark_process_dead(pid)  # type: ignore[no-untyped-call]
+
+
+def _is_alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        pass
+    return True

@@ -1,0 +1,80 @@
+"""Slow tasks in the log: ``pool.add_hook(SlowTasks(threshold=1.0))``."""
+
+from __future__ import annotations
+
+import logging
+import time
+from typing import TYPE_CHECKING
+
+from lifepool.hooks import Hook, TaskRecord
+from lifepool.instrumentation.limiter import Limiter, and_before
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+logger = logging.getLogger("lifepool")
+
+_RAN_LONG = "split it into smaller tasks, or give it a timeout"
+_WAITED_LONG = "the workers were busy: raise max_workers if there are CPUs left, else lower max_queue or set a timeout"
+
+
+class SlowTasks(Hook):
+    """Logs a warning for each task that ran, or waited, longer than the threshold.
+
+    One line a task, and per function one line in ``repeat_after`` seconds; the next one says how many were left out.
+
+    Args:
+        threshold: Seconds that a task may run.
+        wait_threshold: Seconds that it may wait for a worker. None: as ``threshold``.
+        repeat_after: Seconds for which a function's slow tasks are only counted, once one was logged.
+        clock: Monotonic seconds.
+    """
+
+    def __init__(
+        self,
+        threshold: float = 1.0,
+        *,
+        wait_threshold: float | None = None,
+        repeat_after: float = 10.0,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.threshold = threshold
+        self.wait_threshold = threshold if wait_threshold is None else wait_threshold
+        self._limiter = Limiter(repeat_after)
+        self._clock = clock
+
+    def task_settled(self, task: TaskRecord) -> None:
+        """Compare two numbers; nearly always that is all."""
+        run_s = task.run_s
+        if run_s is None:
+            run_s = _seconds_with_worker(task)
+        waited = task.wait_s or 0.0
+        if run_s > self.threshold or waited > self.wait_threshold:
+            self._tell(task, run_s, waited)
+
+    def _tell(self, task: TaskRecord, run_s: float, waited: float) -> None:
+        if not self._limiter.may_say(task.name, self._clock()):
+            return
+        advice = [_RAN_LONG] if run_s > self.threshold else []
+        if waited > self.wait_threshold:
+            advice.append(_WAITED_LONG)
+        where = "no worker had it" if task.worker is None else f"worker {task.worker}"
+        logger.warning(
+            "slow task %d (%s): waited %.2f s, ran %.2f s, %s; %s, attempts: %d. %s%s",
+            task.id,
+            task.name,
+            waited,
+            run_s,
+            task.outcome,
+            where,
+            task.attempts,
+            "; ".join(advice).capitalize(),
+            and_before(self._limiter.left_out(task.name)),
+        )
+
+
+def _seconds_with_worker(task: TaskRecord) -> float:
+    """How long a task ran that was never answered: as long as the worker had it."""
+    if task.sent is None or task.finished is None:
+        return 0.0
+    return task.finished - task.sent

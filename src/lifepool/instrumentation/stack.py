@@ -1,0 +1,87 @@
+"""Who stands on an event loop's stack: seen from another thread, while it happens."""
+
+from __future__ import annotations
+
+import asyncio
+import selectors
+import sys
+import sysconfig
+import traceback
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import lifepool
+
+if TYPE_CHECKING:
+    from types import CodeType, FrameType
+
+_ASYNCIO = str(Path(asyncio.__file__).parent)
+#: Where the loop itself is: it waits, or does its own work.
+_THE_LOOP = (_ASYNCIO, selectors.__file__)
+#: Where code that is not the user's own is.
+_LIBRARIES = tuple(
+    {
+        str(Path(lifepool.__file__).parent),
+        *(sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")),
+    }
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Culprit:
+    """What an event loop was busy with.
+
+    Attributes:
+        function: The qualified name of the user's innermost function; of a library's, if there is none of the user's.
+        file: Where it is.
+        line: The line it was at.
+        stack: The whole, as in a traceback, without what is below the event loop.
+    """
+
+    function: str
+    file: str
+    line: int
+    stack: str
+
+    @property
+    def place(self) -> str:
+        """For messages."""
+        return f"{self.function} ({self.file}:{self.line})"
+
+
+def base_of_loop(frame: FrameType | None) -> int:
+    """The identity of the frame that runs the loop, seen from a callback that the loop has called.
+
+    Args:
+        frame: The callback's caller.
+    """
+    while frame is not None and frame.f_code.co_name in ("_run", "_run_once") and _is_in(frame.f_code, _THE_LOOP):
+        frame = frame.f_back  # of one turn of asyncio's loop; uvloop has no frames of its own
+    return id(frame)
+
+
+def culprit(thread: int, base: int) -> Culprit | None:
+    """Who keeps a loop from coming round, or None if nobody does: it waits for events, or gets no CPU.
+
+    Args:
+        thread: The loop's thread.
+        base: From ``base_of_loop``.
+    """
+    frames: list[tuple[FrameType, int]] = []  # innermost first
+    frame = sys._current_frames().get(thread)
+    while frame is not None and id(frame) != base:
+        frames.append((frame, frame.f_lineno))
+        frame = frame.f_back
+    while frames and frames[-1][0].f_code.co_filename.startswith(_ASYNCIO):
+        frames.pop()
+    if frame is None or not frames or all(_is_in(each.f_code, _THE_LOOP) for each, _ in frames):
+        return None
+    mine, line = next((pair for pair in frames if not _is_in(pair[0].f_code, _LIBRARIES)), frames[0])
+    stack = traceback.StackSummary.extract(iter(reversed(frames)), lookup_lines=False)
+    return Culprit(mine.f_code.co_qualname, mine.f_code.co_filename, line, "".join(stack.format()).rstrip())
+
+
+def _is_in(code: CodeType, folders: tuple[str, ...]) -> bool:
+    name = code.co_filename
+    return name.startswith(folders) or name.startswith("<frozen")

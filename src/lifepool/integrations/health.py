@@ -1,0 +1,127 @@
+"""What a load balancer and Prometheus ask: ``/livez``, ``/readyz``, ``/metrics``.
+
+::
+
+    app.include_router(health_router(pool))                     # FastAPI
+    app = Starlette(routes=[*routes, *health_routes(pool)])     # Starlette
+
+None of them waits for the pool: they answer also while every worker is busy and the queue is full.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+try:
+    from starlette.requests import Request
+    from starlette.responses import JSONResponse, Response
+    from starlette.routing import BaseRoute, Route
+except ImportError as error:  # pragma: no cover - needs an environment without Starlette
+    raise ImportError("lifepool.integrations.health needs Starlette: pip install 'lifepool[fastapi]'") from error
+
+from lifepool.pool import Pool
+
+if TYPE_CHECKING:
+    from fastapi import APIRouter
+
+_HEADERS = {"Cache-Control": "no-store"}
+
+
+def health_router(*pools: Pool, metrics: bool = True) -> APIRouter:
+    """The three routes as a router for ``app.include_router``; they stay out of the app's documentation.
+
+    ``/livez``: 200 as long as the event loop answers and no pool is broken by a bug, after which only a restart helps.
+
+    ``/readyz``: 200 if this server should be sent requests, else 503, each time with the reasons as JSON:
+    ``{"ready": false, "reasons": [{"pool": "domains", "reason": "saturated", "detail": "..."}]}``.
+
+    ``/metrics``: in Prometheus' text format, or as OpenMetrics if the request accepts that; of all server processes in
+    multiprocess mode. A pool that has no ``PrometheusHook`` is given one.
+
+    Args:
+        *pools: The pools of this app, at least one.
+        metrics: Whether there is ``/metrics``.
+
+    Raises:
+        ImportError: If there is no FastAPI; or no prometheus-client, and there should be metrics.
+        ValueError: If no pool is given.
+    """
+    from fastapi import APIRouter
+
+    return APIRouter(routes=health_routes(*pools, metrics=metrics))
+
+
+def health_routes(*pools: Pool, metrics: bool = True) -> list[BaseRoute]:
+    """The same as routes for Starlette.
+
+    Args:
+        *pools: As for ``health_router``.
+        metrics: As for ``health_router``.
+
+    Raises:
+        ImportError: If there is no prometheus-client, and there should be metrics.
+        ValueError: If no pool is given.
+    """
+    if not pools:
+        raise ValueError("health_router() needs at least one pool: health_router(pool)")
+
+    async def livez(_: Request) -> Response:
+        broken = [pool.config.name for pool in pools if "broken" in pool.readiness().reasons]
+        status = "broken" if broken else "ok"
+        return JSONResponse(
+            {"status": status, "pools": broken} if broken else {"status": status}, _code(not broken), _HEADERS
+        )
+
+    async def readyz(_: Request) -> Response:
+        reasons = [reason for pool in pools for reason in reasons_against(pool)]
+        return JSONResponse({"ready": not reasons, "reasons": reasons}, _code(not reasons), _HEADERS)
+
+    routes: list[BaseRoute] = [
+        Route("/livez", livez, include_in_schema=False),
+        Route("/readyz", readyz, include_in_schema=False),
+    ]
+    return [*routes, _metrics_route(pools)] if metrics else routes
+
+
+def _code(well: bool) -> int:
+    return 200 if well else 503
+
+
+def _metrics_route(pools: tuple[Pool, ...]) -> Route:
+    try:
+        from lifepool.instrumentation.prometheus import PrometheusHook, exposition
+    except ImportError as error:
+        raise ImportError(f"{error}; or leave /metrics out with metrics=False") from error
+    for pool in pools:
+        if not any(isinstance(hook, PrometheusHook) for hook in pool.hooks):
+            pool.add_hook(PrometheusHook())
+
+    async def metrics(request: Request) -> Response:
+        # In a thread: a registry may be large, and the files of many processes are read from the disk.
+        text, content_type = await asyncio.to_thread(exposition, request.headers.get("accept", ""))
+        return Response(text, headers={**_HEADERS, "Content-Type": content_type})
+
+    return Route("/metrics", metrics, include_in_schema=False)
+
+
+def reasons_against(pool: Pool) -> list[dict[str, str]]:
+    """Why this pool's server should be sent no requests, in words; empty if it should.
+
+    Args:
+        pool: The pool. A worker's traceback is not in the words: the answer may go to strangers.
+    """
+    numbers = pool.statistics()
+    details = {
+        "broken": "a bug in lifepool has stopped the pool; its log says more, and only a restart helps",
+        "terminating": f"the server was told to stop; {numbers.running} tasks run and {numbers.queued} wait",
+        "created": "the pool was not started: is it in the app's lifespan?",
+        "starting": f"{numbers.workers.get('ready', 0)} of {pool.config.min_workers} workers are ready",
+        "draining": f"the pool finishes {numbers.running} running and {numbers.queued} waiting tasks",
+        "closed": "the pool has ended",
+        "crash-looping": "no worker can be started; the log says why",
+        "saturated": f"all {pool.config.max_queue} places in the queue are taken; a task submitted now would wait "
+        f"{numbers.predicted_wait_s:.1f} s",
+    }
+    name = pool.config.name
+    return [{"pool": name, "reason": reason, "detail": details[reason]} for reason in pool.readiness().reasons]
