@@ -93,6 +93,21 @@ class PoolLife:
         if self._observation is not None:
             self._observation.pool_started(self)
 
+    async def recycle(self) -> None:
+        """Replace all workers, one after another, without a dip in capacity; return when all successors serve.
+
+        Each successor is started first; the worker that it replaces finishes what it runs. No task is lost.
+
+        Raises:
+            PoolClosed: If the pool does not run, or ends meanwhile.
+            WorkerStartError: If a successor can't start. The workers that were not replaced stay.
+            BackendUnsupported: If the backend has no worker processes of its own.
+
+        Cancellation:
+            The replacement goes on.
+        """
+        await self._running_engine().recycle()
+
     async def drain(self, timeout: float | None = None) -> None:
         """Take nothing new, finish what is there, and end.
 

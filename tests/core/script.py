@@ -68,6 +68,8 @@ class Script:
             case do.ReportStarted(error):
                 self.start_error = error
                 return "started" if error is None else f"not started: {type(error).__name__}"
+            case do.ReportRecycled(error):
+                return "recycled" if error is None else f"not recycled: {type(error).__name__}"
             case do.ReportClosed():
                 return "closed"
 
@@ -96,6 +98,9 @@ class Script:
 
     def drain(self, timeout: float = 30.0) -> list[str]:
         return self.feed(on.DrainRequested(timeout))
+
+    def recycle(self) -> list[str]:
+        return self.feed(on.RecycleRequested())
 
     def close(self) -> list[str]:
         return self.feed(on.CloseRequested())

@@ -13,7 +13,7 @@ from tests.core.script import NOON, limits_for
 
 def fleet_of(ready: int, **limits: Any) -> tuple[Fleet, list[Worker]]:
     fleet = Fleet(limits_for(**{"max_workers": 4} | limits))
-    workers = [fleet.add() for _ in range(ready)]
+    workers = [fleet.add(0.0) for _ in range(ready)]
     for worker in workers:
         fleet.set_ready(worker)
     return fleet, workers
@@ -28,7 +28,7 @@ def busy(fleet: Fleet, worker: Worker, *tasks: int, since: float = NOON) -> None
 def test_numbers_are_never_used_twice() -> None:
     fleet, (first,) = fleet_of(1)
     assert fleet.remove(first.id) is first
-    assert fleet.add().id == 2
+    assert fleet.add(0.0).id == 2
     assert first.state is WorkerState.DEAD
 
 
@@ -61,7 +61,7 @@ def test_a_worker_with_slots_is_free_until_they_are_taken() -> None:
 
 def test_who_is_on_its_way_out_makes_room_once() -> None:
     fleet, (idle, working) = fleet_of(2)
-    starting = fleet.add()
+    starting = fleet.add(0.0)
     busy(fleet, working, 1)
     assert fleet.counted() == 3
     fleet.set_leaving(working, WorkerState.DRAINING, "memory")
@@ -77,7 +77,7 @@ def test_who_is_on_its_way_out_makes_room_once() -> None:
 
 def test_workers_are_counted_by_state() -> None:
     fleet, (_, working) = fleet_of(2)
-    fleet.add()
+    fleet.add(0.0)
     busy(fleet, working, 1)
     assert fleet.count(WorkerState.READY) == 1
     assert fleet.count(WorkerState.BUSY, WorkerState.STARTING) == 2

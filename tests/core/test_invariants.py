@@ -64,7 +64,7 @@ def _tasks_of_a_starting_worker(s: Scheduler) -> None:
 
 
 def _more_workers_than_allowed(s: Scheduler) -> None:
-    s.fleet.add()
+    s.fleet.add(0.0)
 
 
 def _miscounted(s: Scheduler) -> None:

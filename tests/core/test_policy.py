@@ -64,6 +64,20 @@ def test_caution_stays_within_its_bounds() -> None:
     assert policy.next_caution(policy.CAUTION_MOST, late=True) == policy.CAUTION_MOST
 
 
-@pytest.mark.parametrize(("tasks", "lead"), [(0, 0), (1, 0), (2, 1), (19, 1), (20, 2), (1000, 100)])
-def test_a_successor_is_started_a_tenth_of_the_tasks_before_the_last(tasks: int, lead: int) -> None:
-    assert policy.recycle_lead(tasks) == lead
+@pytest.mark.parametrize(
+    ("tasks", "start_s", "pace_s", "lead"),
+    [
+        (0, 0.01, 0.001, 0),
+        (1, 0.01, 0.001, 0),
+        (2, 0.01, 1.0, 1),
+        (1000, 0.01, 0.001, 20),
+        (1000, 0.01, 0.0015, 14),
+        (1000, 0.0, 0.001, 1),
+        (10, 5.0, 0.001, 9),
+        (10, 0.01, 0.0, 9),
+    ],
+)
+def test_a_successor_is_started_twice_the_time_of_a_start_before_the_last_task(
+    tasks: int, start_s: float, pace_s: float, lead: int
+) -> None:
+    assert policy.recycle_lead(tasks, start_s, pace_s) == lead

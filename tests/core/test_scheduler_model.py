@@ -186,6 +186,12 @@ class Machine(RuleBasedStateMachine):
         ):
             world.feed(event)
 
+    @precondition(lambda self: self.last_task > 3 and not self.world.recycles_awaited)
+    @rule()
+    def all_workers_are_to_be_replaced(self) -> None:
+        self.world.recycles_awaited += 1
+        self.world.feed(on.RecycleRequested())
+
     # -- the end --------------------------------------------------------------------------------------------------
 
     @precondition(lambda self: self.last_task > 8)
@@ -203,7 +209,7 @@ class Machine(RuleBasedStateMachine):
         world = self.world
         if world.broken:
             return
-        world.come_to_rest(lambda: not world.live)
+        world.come_to_rest(lambda: not world.live and not world.recycles_awaited)
         world.feed(on.DrainRequested(1e6))
         if world.scheduler.state is PoolState.DRAINING:
             world.come_to_rest(lambda: world.closes_reported == 1)

@@ -357,6 +357,18 @@ def test_a_successor_that_is_ready_takes_over_and_the_predecessor_goes() -> None
     assert pool.submit(9) == ["send 9 to w2"]
 
 
+def test_the_successor_is_started_as_far_ahead_as_starts_take_by_the_workers_own_pace() -> None:
+    pool = Script(max_tasks_per_worker=10)
+    pool.start()
+    pool.now += 0.02
+    pool.ready(1)
+    for task in range(1, 7):
+        pool.submit(task)
+        pool.now += 0.01
+        said = pool.returned(1, task, 0.01)
+        assert said == ([f"{task} is completed"] if task < 6 else ["6 is completed", "start w2"])
+
+
 def test_one_successor_is_started_and_no_more() -> None:
     pool = running(max_tasks_per_worker=20)
     started = []
@@ -368,6 +380,7 @@ def test_one_successor_is_started_and_no_more() -> None:
 
 def test_a_predecessor_at_work_finishes_and_gives_back_the_rest() -> None:
     pool = knowing(1e-3, max_tasks_per_worker=20)
+    pool.scheduler._supervisor.last_start_s = 1e-3
     for task in range(18):
         pool.submit(task, name="f")
         pool.returned(1, task, 1e-3)
@@ -475,3 +488,54 @@ def test_a_suspicion_that_proved_wrong_is_forgotten() -> None:
     assert "send 1 to w1" in pool.fire(), "tried again, pipelined behind the other"
     assert pool.cancel(1) == ["1 is cancelled", "retract from w1"]
     assert pool.retracted(1, 1) == [], "the worker is busy with task 2, and innocent"
+
+
+# -- all of them ------------------------------------------------------------------------------------------------------
+
+
+def test_all_workers_are_replaced_one_after_another_each_successor_first() -> None:
+    pool = running(max_workers=2, min_workers=2)
+    pool.submit(1)
+    assert pool.recycle() == ["start w3"]
+    assert pool.ready(3) == ["stop w1", "start w4"]
+    assert pool.exited(1, exitcode=0) == []
+    assert pool.ready(4) == ["retract from w2", "recycled"]
+    assert pool.returned(2, 1) == ["1 is completed", "stop w2"]
+    pool.exited(2, exitcode=0)
+    assert pool.scheduler.tally.restarts == {"recycled": 2}
+
+
+def test_a_worker_that_still_starts_is_waited_for_and_replaced_too() -> None:
+    pool = running(max_workers=2, min_workers=1)
+    pool.submit(1)
+    assert "start w2" in pool.submit(2)
+    assert pool.recycle() == ["start w3"]
+    assert pool.ready(3) == ["retract from w1", "send 2 to w3"]
+    assert pool.ready(2) == ["start w4"]
+    assert pool.ready(4) == ["stop w2", "recycled"]
+
+
+def test_a_successor_that_can_not_start_ends_the_replacement_and_the_old_ones_stay() -> None:
+    pool = running(max_workers=2, min_workers=2)
+    pool.recycle()
+    assert pool.exited(3, start_error="ImportError: model") == ["not recycled: WorkerStartError", "wake in 0.1"]
+    assert [pool.submit(task)[0] for task in (1, 2)] == ["send 1 to w2", "send 2 to w1"]
+    assert pool.recycle() == ["not recycled: WorkerStartError"], "starts are being backed off from"
+
+
+def test_a_worker_that_dies_in_the_middle_does_not_keep_the_others_from_being_replaced() -> None:
+    pool = running(max_workers=2, min_workers=2)
+    for task in (1, 2):
+        pool.submit(task)
+    pool.recycle()
+    assert pool.exited(1, signal=9)[:2] == ["2 is lost: WorkerLost", "start w4"]
+    assert pool.ready(3) == ["retract from w2", "recycled"]
+
+
+@pytest.mark.parametrize("end", ["drain", "close"])
+def test_a_pool_that_ends_replaces_nobody(end: str) -> None:
+    pool = running(max_workers=2, min_workers=2)
+    pool.recycle()
+    said = pool.drain() if end == "drain" else pool.close()
+    assert "not recycled: PoolClosed" in said
+    assert pool.recycle() == ["not recycled: PoolClosed"]

@@ -62,6 +62,7 @@ class World:
         self.runs: Counter[int] = Counter()
         self.starts_reported = 0
         self.closes_reported = 0
+        self.recycles_awaited = 0
         self.broken = False  # a step failed: nothing that follows means anything
         self.lost_with: list[int] = []  # what the worker whose exit is being told was running
         self._event: on.Event = on.StartRequested()  # the one that is being decided about
@@ -79,6 +80,7 @@ class World:
             do.SetTimer: self._set_timer,
             do.ReportStarted: self._report_started,
             do.ReportClosed: self._report_closed,
+            do.ReportRecycled: self._report_recycled,
         }
 
     # -- the engine -----------------------------------------------------------------------------------------------
@@ -145,6 +147,10 @@ class World:
     def _report_started(self, _: do.ReportStarted) -> None:
         self.starts_reported += 1
         assert self.starts_reported == 1
+
+    def _report_recycled(self, _: do.ReportRecycled) -> None:
+        self.recycles_awaited -= 1
+        assert self.recycles_awaited == 0
 
     def _report_closed(self, _: do.ReportClosed) -> None:
         self.closes_reported += 1

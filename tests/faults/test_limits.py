@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from lifepool import PayloadTooLarge, Pool, WorkerLost
+from lifepool import BackendUnsupported, PayloadTooLarge, Pool, PoolClosed, WorkerLost
 from lifepool.backends.local.oom import OomWatch
 from tests import tasks
 from tests.engine.gates import Gate, until
@@ -104,6 +104,40 @@ async def test_workers_are_replaced_one_after_another_without_a_dip_in_capacity(
     full = sum(count >= workers for count in able) / len(able)
     assert full > 0.9, f"full capacity at {full:.0%} of the answers"
     assert max(total) <= 2 * workers
+
+
+async def test_all_workers_are_replaced_under_load_and_no_task_is_lost() -> None:
+    async with Pool(max_workers=2) as pool:
+        before = {worker.pid for worker in pool.workers()}
+        answered = 0
+
+        async def client(recycled: asyncio.Task[None]) -> None:
+            nonlocal answered
+            while not recycled.done():
+                assert await pool.run(tasks.double, 21) == 42
+                answered += 1
+                now = pool.statistics().workers
+                assert now.get("ready", 0) + now.get("busy", 0) >= 2
+
+        recycled = asyncio.create_task(pool.recycle())
+        await asyncio.gather(recycled, *(client(recycled) for _ in range(4)), pool.recycle())
+        await until(lambda: pool.statistics().restarts == {"recycled": 2})
+        assert before.isdisjoint(worker.pid for worker in pool.workers())
+        assert answered
+
+
+async def test_only_a_running_pool_of_processes_can_replace_its_workers() -> None:
+    pool = Pool(max_workers=1)
+    with pytest.raises(PoolClosed):
+        await pool.recycle()
+    async with Pool(backend="inline") as inline:
+        with pytest.raises(BackendUnsupported):
+            await inline.recycle()
+    async with pool:
+        recycled = asyncio.create_task(pool.recycle())
+        await asyncio.sleep(0)
+    with pytest.raises(PoolClosed):
+        await recycled
 
 
 @pytest.mark.parametrize("happened", [True, False])

@@ -82,6 +82,13 @@ class ReportClosed:
     """Every task is settled and every worker is gone."""
 
 
+@dataclass(slots=True)
+class ReportRecycled:
+    """All workers that there were when it was asked for are replaced, or could not be."""
+
+    error: PoolError | None = None
+
+
 Command = (
     StartWorker
     | StopWorker
@@ -93,4 +100,5 @@ Command = (
     | SetTimer
     | ReportStarted
     | ReportClosed
+    | ReportRecycled
 )

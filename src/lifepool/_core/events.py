@@ -86,6 +86,11 @@ class TimerFired:
 
 
 @dataclass(slots=True)
+class RecycleRequested:
+    """Replace all workers, one after another, each successor first."""
+
+
+@dataclass(slots=True)
 class DrainRequested:
     """Take nothing new and finish what is there, within ``timeout`` seconds."""
 
@@ -107,6 +112,7 @@ Event = (
     | TasksRetracted
     | WorkerExited
     | TimerFired
+    | RecycleRequested
     | DrainRequested
     | CloseRequested
 )

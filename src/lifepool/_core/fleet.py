@@ -29,18 +29,21 @@ class Worker:
     """
 
     __slots__ = (
-        "completed", "counted", "head_since", "id", "interrupted", "leaving", "ready_at", "state", "suspect", "tasks",
+        "completed", "counted", "head_since", "id", "interrupted", "leaving", "ready_at", "relieved",
+        "started_at", "state", "suspect", "tasks",
     )  # fmt: skip
 
-    def __init__(self, number: int) -> None:
+    def __init__(self, number: int, now: float) -> None:
         self.id = number
         self.state = WorkerState.STARTING
+        self.started_at = now
         self.tasks: list[int] = []
         self.completed = 0
         self.ready_at: float | None = None
         self.head_since = 0.0
         self.interrupted: int | None = None
         self.leaving = ""  # why it was stopped or killed by us
+        self.relieved = ""  # why it goes as soon as its successor is ready
         self.counted = True
         self.suspect: int | None = None
 
@@ -72,11 +75,11 @@ class Fleet:
     def __len__(self) -> int:
         return len(self.workers)
 
-    def add(self) -> Worker:
+    def add(self, now: float) -> Worker:
         """A new worker that is starting."""
         self._last_number += 1
         self._counted += 1
-        worker = self.workers[self._last_number] = Worker(self._last_number)
+        worker = self.workers[self._last_number] = Worker(self._last_number, now)
         return worker
 
     def remove(self, number: int) -> Worker | None:

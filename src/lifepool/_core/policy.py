@@ -5,6 +5,7 @@ The constants are the engine's behaviour; each says where it comes from.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 #: A worker keeps at most this much work, in estimated seconds, behind the task it runs. A result needs ~100 us to come
@@ -71,12 +72,22 @@ def pipeline_depth(estimate_s: float | None) -> int:
     return min(1 + max(1, behind), PIPELINE_DEPTH)
 
 
-def recycle_lead(max_tasks: int) -> int:
+#: A successor is started this many times the seconds of the last start ahead: starts vary, and wait for one another.
+START_MARGIN = 2.0
+
+
+def recycle_lead(max_tasks: int, start_s: float, pace_s: float) -> int:
     """How many tasks before its last one a worker's successor is started, so that capacity does not dip.
 
-    A tenth: with 1000 tasks of a millisecond that is 100 ms, ten times what a start takes.
+    Args:
+        max_tasks: Tasks that a worker runs in its life.
+        start_s: Seconds that the start of a worker took lately.
+        pace_s: Seconds from one task to the next of this worker, idle ones included.
     """
-    return max(1, max_tasks // 10) if max_tasks > 1 else 0
+    if max_tasks <= 1:
+        return 0
+    ahead = START_MARGIN * start_s / max(pace_s, 1e-6)
+    return min(max(1, math.ceil(ahead)), max_tasks - 1)
 
 
 def restart_delay(failures: int) -> float:

@@ -35,6 +35,7 @@ from lifepool._core.admission import Door
 from lifepool._core.desk import Desk
 from lifepool._core.dispatcher import Dispatcher
 from lifepool._core.queue import TaskQueue
+from lifepool._core.recycler import Recycler
 from lifepool._core.states import POOL_TRANSITIONS, PoolState, TaskState, WorkerState, moved
 from lifepool._core.statistics import RunTimes, Tally
 from lifepool._core.supervisor import Supervisor
@@ -76,8 +77,7 @@ class Scheduler:
         self._supervisor = Supervisor(self._desk)
         self.fleet = self._supervisor.fleet
         self._random = random
-        self._recycles = limits.max_tasks_per_worker is not None or limits.max_worker_memory is not None
-        self._recycle_lead = policy.recycle_lead(limits.max_tasks_per_worker or 0)
+        self._recycler = Recycler(self._desk, self._supervisor)
         self._tasks: dict[int, Task] = {}
         self._queue = TaskQueue()
         self.door = Door(limits, self._queue, self._supervisor, self.run_times)
@@ -95,6 +95,7 @@ class Scheduler:
             on.WorkerReady: self._on_worker_ready,
             on.WorkerExited: self._on_worker_exited,
             on.TimerFired: self._on_timer_fired,
+            on.RecycleRequested: self._on_recycle_requested,
             on.DrainRequested: self._on_drain_requested,
             on.CloseRequested: self._on_close_requested,
         }
@@ -241,22 +242,11 @@ class Scheduler:
 
     def _after_task(self, worker: Worker, memory: int | None) -> None:
         """The worker has one task less: let it go, or let it have the next."""
-        if self._recycles and worker.state is WorkerState.BUSY:
-            limit = self.limits.max_worker_memory
-            if self.fleet.retires_after(worker, 0):
-                self._retire(worker, "max_tasks_per_worker")
-            elif limit is not None and memory is not None and memory > limit:
-                self._retire(worker, "max_worker_memory")
-            elif self.fleet.retires_after(worker, self._recycle_lead) and self.state is PoolState.RUNNING:
-                self._supervisor.prepare_successor(worker)
+        if self._recycler.is_needed and worker.state is WorkerState.BUSY:
+            self._recycler.after_task(worker, memory, running=self.state is PoolState.RUNNING)
         if self.state is not PoolState.RUNNING or not self._dispatcher.refill(worker):
             self._settle_down(worker)
             self._after_change()
-
-    def _retire(self, worker: Worker, why: str) -> None:
-        self._supervisor.retire(worker, why)
-        if self.state is PoolState.RUNNING:
-            self._supervisor.ensure_minimum()
 
     def _settle_down(self, worker: Worker) -> None:
         """A worker that holds no task any more is ready for the next, or may go."""
@@ -379,6 +369,7 @@ class Scheduler:
             return
         self._supervisor.became_ready(worker)
         self._supervisor.retire_replaced()
+        self._recycler.go_on()
         if self.state is PoolState.STARTING and not self.fleet.count(WorkerState.STARTING):
             self._report_started()
         if self.state is PoolState.RUNNING:
@@ -397,6 +388,7 @@ class Scheduler:
                 self._lose(task, event, worker)
         if failure is not None:
             self._on_failed_start(failure)
+        self._recycler.go_on()
         if self.state is PoolState.RUNNING:
             self._supervisor.ensure_minimum()
         self._after_change()
@@ -416,12 +408,19 @@ class Scheduler:
         self._settle(task, TaskState.LOST, error)
 
     def _on_failed_start(self, failure: WorkerStartError) -> None:
+        self._recycler.end(WorkerStartError(failure.cause, hint=failure.hint))
         if self.state is PoolState.STARTING:
             self._desk.out.append(do.ReportStarted(failure))
             self._close()
         elif self._supervisor.crash_loop is not None:
             for task in list(self._tasks.values()):
                 self._settle(task, TaskState.LOST, WorkerStartError(failure.cause, hint=failure.hint))
+
+    def _on_recycle_requested(self, _: on.RecycleRequested) -> None:
+        if self.state is PoolState.RUNNING:
+            self._recycler.replace_all()
+        else:
+            self._desk.out.append(do.ReportRecycled(PoolClosed("the pool does not run")))
 
     def _on_restart(self, _: int) -> None:
         if self.state is PoolState.RUNNING:
@@ -432,6 +431,8 @@ class Scheduler:
 
     def _move(self, state: PoolState) -> None:
         self.state = moved(POOL_TRANSITIONS, self.state, state, "the pool")
+        if state.is_ending:
+            self._recycler.end(PoolClosed("the pool is closing"))
 
     def _on_start_requested(self, _: on.StartRequested) -> None:
         self._move(PoolState.STARTING)

@@ -44,11 +44,13 @@ class Supervisor:
     Attributes:
         fleet: The workers there are.
         crash_loop: Why no worker comes up, while that is so; with the hint of the last failure.
+        last_start_s: Seconds that the last worker which came up took for that.
     """
 
     def __init__(self, desk: Desk) -> None:
         self.fleet = Fleet(desk.limits)
         self.crash_loop: WorkerStartError | None = None
+        self.last_start_s = 0.0
         self._desk = desk
         self._failed_starts = 0  # in a row
 
@@ -57,13 +59,13 @@ class Supervisor:
     def start_worker(self) -> None:
         """Have one more worker started."""
         desk = self._desk
-        worker = self.fleet.add()
+        worker = self.fleet.add(desk.now)
         desk.timers.set((Timer.START, worker.id), desk.now + desk.limits.start_timeout)
         desk.out.append(do.StartWorker(worker.id))
 
     def ensure_minimum(self) -> None:
         """Start what is missing up to ``min_workers``, unless starts are being backed off from."""
-        if self._may_start():
+        if self.may_start():
             for _ in range(self._desk.limits.min_workers - self.fleet.counted()):
                 self.start_worker()
 
@@ -71,7 +73,7 @@ class Supervisor:
         """So many tasks wait and nobody is free: start workers for those that none is on its way for."""
         limits = self._desk.limits
         counted = self.fleet.counted()
-        if counted >= limits.max_workers or not self._may_start():
+        if counted >= limits.max_workers or not self.may_start():
             return
         wanted = -(-waiting // limits.slots) - self.fleet.count(WorkerState.STARTING)
         for _ in range(min(wanted, limits.max_workers - counted)):
@@ -84,6 +86,7 @@ class Supervisor:
         self._failed_starts = 0
         self.crash_loop = None
         worker.ready_at = self._desk.now
+        self.last_start_s = self._desk.now - worker.started_at
         self.fleet.set_ready(worker)
 
     def try_again(self) -> None:
@@ -98,7 +101,8 @@ class Supervisor:
         timeout = self._desk.limits.start_timeout
         self.kill(self.fleet.workers[number], f"it was not ready within start_timeout ({timeout:g} s)")
 
-    def _may_start(self) -> bool:
+    def may_start(self) -> bool:
+        """Whether starts are not being backed off from."""
         return self.crash_loop is None and (Timer.RESTART, 0) not in self._desk.timers
 
     # -- down -----------------------------------------------------------------------------------------------------
@@ -126,13 +130,21 @@ class Supervisor:
         """The worker nears its last task: have another one started, and let this one go when that is ready."""
         if worker.counted:
             self.fleet.uncount(worker)
+            worker.relieved = "max_tasks_per_worker"
             self.ensure_minimum()
+
+    def succeed(self, worker: Worker, why: str) -> None:
+        """Start a successor for the worker, if none is on its way; when one is ready, this worker goes."""
+        worker.relieved = why
+        if worker.counted or not self.fleet.count(WorkerState.STARTING):
+            self.fleet.uncount(worker)
+            self.start_worker()
 
     def retire_replaced(self) -> None:
         """A worker came up: if it is a successor, its predecessor may go."""
         for worker in self.fleet:
             if not worker.counted and worker.state in (WorkerState.READY, WorkerState.BUSY):
-                self.retire(worker, "max_tasks_per_worker")
+                self.retire(worker, worker.relieved)
                 return
 
     def retire(self, worker: Worker, why: str) -> None:

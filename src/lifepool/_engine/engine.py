@@ -21,7 +21,7 @@ from lifepool._core.states import PoolState, TaskState
 from lifepool._core.supervisor import why_gone
 from lifepool._engine.handle import TaskHandle
 from lifepool._engine.snapshot import Traffic, snapshot
-from lifepool.errors import InternalError, PoolClosed, PoolError, QueueFull, WorkerStartError
+from lifepool.errors import BackendUnsupported, InternalError, PoolClosed, PoolError, QueueFull, WorkerStartError
 from lifepool.memory import resident_bytes
 from lifepool.naming import name_of
 from lifepool.statistics import WorkerSnapshot
@@ -81,6 +81,7 @@ class Engine:
         self._timer: asyncio.TimerHandle | None = None
         self._started: asyncio.Future[None] = self.loop.create_future()
         self._closed: asyncio.Future[None] = self.loop.create_future()
+        self._recycled: asyncio.Future[None] | None = None  # while workers are being replaced
         self._ending = asyncio.Lock()
         self._traffic = Traffic()
         self._perform: dict[type, Callable[[Any], None]] = {
@@ -94,6 +95,7 @@ class Engine:
             do.SetTimer: self._set_timer,
             do.ReportStarted: self._report_started,
             do.ReportClosed: self._report_closed,
+            do.ReportRecycled: self._report_recycled,
         }
 
     # -- for the pool ---------------------------------------------------------------------------------------------
@@ -248,6 +250,32 @@ class Engine:
             memory_bytes=None if pid is None else resident_bytes(pid),
         )
 
+    async def recycle(self) -> None:
+        """Replace all workers, one after another, each successor first; return when the last one has taken over.
+
+        Raises:
+            WorkerStartError: If a successor can't start; the workers that were not replaced stay.
+            PoolClosed: If the pool does not run, or ends meanwhile.
+            BackendUnsupported: If the backend's workers are not its own.
+
+        Cancellation:
+            The replacement goes on.
+        """
+        if not self._backend.capabilities.kill:
+            raise BackendUnsupported(
+                "this backend can't replace its workers",
+                capability="kill",
+                hint='use backend="local", or close the pool and start it again',
+            )
+        if self._recycled is None:
+            self._recycled = self.loop.create_future()
+            self._recycled.add_done_callback(lambda done: done.exception())  # also if nobody waits any more
+            recycled = self._recycled
+            self.feed(on.RecycleRequested())
+        else:
+            recycled = self._recycled
+        await asyncio.shield(recycled)
+
     async def drain(self, timeout: float) -> None:
         """Take nothing new, finish what is there within ``timeout`` seconds, then end.
 
@@ -354,8 +382,8 @@ class Engine:
         self._pending.clear()
         for handle in list(self._handles.values()):
             self._finish(handle, TaskState.LOST, self._broken)
-        for future in (self._started, self._closed):
-            if not future.done():
+        for future in (self._started, self._closed, self._recycled):
+            if future is not None and not future.done():
                 future.set_exception(self._broken)
                 future.exception()  # mark as retrieved: whoever awaits it still gets it
 
@@ -416,6 +444,15 @@ class Engine:
         else:
             self._started.set_exception(command.error)
             self._started.exception()
+
+    def _report_recycled(self, command: do.ReportRecycled) -> None:
+        recycled, self._recycled = self._recycled, None
+        if recycled is None:
+            return
+        if command.error is None:
+            recycled.set_result(None)
+        else:
+            recycled.set_exception(command.error)
 
     def _report_closed(self, _: do.ReportClosed) -> None:
         if not self._closed.done():
