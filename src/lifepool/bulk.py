@@ -79,7 +79,7 @@ async def map_chunks(
     sizes: dict[TaskHandle[ChunkResult], int] = {}
 
     def start(chunk: list[Any]) -> TaskHandle[ChunkResult]:
-        handle = submit(run_chunk, fn, chunk, go_on)
+        handle = submit(run_chunk, fn, tuple(chunk), go_on)
         sizes[handle] = len(chunk)
         if meter is not None:
             meter.watch(handle, len(chunk))

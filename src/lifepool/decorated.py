@@ -43,14 +43,14 @@ class PoolTask(Generic[P, T]):
 
     async def __call__(self, *args: P.args, **kwargs: P.kwargs) -> T:
         """Run it in the pool; see ``Pool.run``."""
-        return await self.submit(*args, **kwargs)
+        return await self._pool.run(self._with(kwargs), *args, **self._options)
 
     def submit(self, *args: P.args, **kwargs: P.kwargs) -> TaskHandle[T]:
         """Queue it now and return a handle to await later."""
-        fn: Callable[..., T] = self._reference
-        if kwargs:
-            fn = functools.partial(fn, **kwargs)
-        return self._pool.submit(fn, *args, **self._options)
+        return self._pool.submit(self._with(kwargs), *args, **self._options)
+
+    def _with(self, kwargs: Mapping[str, Any]) -> Callable[..., T]:
+        return functools.partial(self._reference, **kwargs) if kwargs else self._reference
 
 
 _BATCH_DEFAULTS: dict[str, Any] = {

@@ -136,7 +136,8 @@ class Pool(PoolLife):
 
         Args:
             fn: A function that a worker can import: defined at the top level of a module.
-            *args: Its arguments; they are pickled.
+            *args: Its arguments; they are pickled. Big ones (2 MiB and more) of built-in types or numpy arrays are
+                copied in a thread meanwhile: leave them as they are until this returns.
             timeout: Seconds from now, waiting included; the task is interrupted then, and its worker killed if that
                 does not help. None: the pool's default. ``math.inf``: no limit.
             retries: How often to run it again if its worker dies, or if it raises one of ``retry_on``.
@@ -158,7 +159,7 @@ class Pool(PoolLife):
         Cancellation:
             See ``on_cancel``. A task that still waits is dropped at once.
         """
-        return await self._submit(fn, args, timeout, retries, priority, retry_on, fair_key, on_cancel)
+        return await self._submit(fn, args, timeout, retries, priority, retry_on, fair_key, on_cancel, lent=True)
 
     def submit(
         self,
@@ -171,8 +172,12 @@ class Pool(PoolLife):
         fair_key: str | None = None,
         on_cancel: OnCancel = "interrupt",
     ) -> TaskHandle[T]:
-        """Queue ``fn(*args)`` now and return a handle to await later. Arguments and errors are those of ``run``."""
-        return self._submit(fn, args, timeout, retries, priority, retry_on, fair_key, on_cancel)
+        """Queue ``fn(*args)`` now and return a handle to await later. Arguments and errors are those of ``run``.
+
+        The arguments are yours again when this returns. So what could be changed is pickled before, on the event loop,
+        whatever its size; only ``bytes``, ``str`` and tuples of them are copied in a thread if they are big.
+        """
+        return self._submit(fn, args, timeout, retries, priority, retry_on, fair_key, on_cancel, lent=False)
 
     def cancel(self, task: int) -> bool:
         """Take a task back by its number (``TaskHandle.id``), as ``TaskHandle.cancel`` does.
@@ -407,6 +412,8 @@ class Pool(PoolLife):
         retry_on: type[Exception] | tuple[type[Exception], ...],
         fair_key: str | None,
         on_cancel: OnCancel,
+        *,
+        lent: bool,
     ) -> TaskHandle[T]:
         engine = self._running_engine()
         if type(fn) is PoolTask:
@@ -418,7 +425,7 @@ class Pool(PoolLife):
             raise TypeError(f"{fn.__name__} is a batch: 'await {fn.__name__}(item)', or run {fn.__name__}.function")
         if code is not None and code.co_flags & inspect.CO_COROUTINE:
             raise TypeError(f"{fn.__qualname__} is async: it belongs on the event loop; pass a plain function")
-        handle = engine.submit(fn, args, options)
+        handle = engine.submit(fn, args, options, lent=lent)
         scope = current_scope.get()
         if scope is not None:
             scope.add(handle)

@@ -82,15 +82,22 @@ class Machine(RuleBasedStateMachine):
 
     @rule(
         name=names, timeout=timeouts, priority=st.integers(0, 2), retries=st.integers(0, 2),
-        fair_key=st.sampled_from([None, "a", "b"]), count=st.integers(1, 4),
+        fair_key=st.sampled_from([None, "a", "b"]), count=st.integers(1, 4), held=st.sampled_from([False, False, True]),
     )  # fmt: skip
     def submit(
-        self, name: str, timeout: float | None, priority: int, retries: int, fair_key: str | None, count: int
-    ) -> None:
+        self, name: str, timeout: float | None, priority: int, retries: int, fair_key: str | None, count: int,
+        held: bool,
+    ) -> None:  # fmt: skip
         for _ in range(count):
             self.last_task += 1
             self.names[self.last_task] = name
-            self.world.submit(on.TaskSubmitted(self.last_task, name, priority, timeout, retries, fair_key))
+            self.world.submit(on.TaskSubmitted(self.last_task, name, priority, timeout, retries, fair_key, held))
+
+    @precondition(lambda self: self.world.preparing)
+    @rule(pick=picks, succeeded=st.sampled_from([True, True, False]))
+    def payload_is_ready_or_cannot_be_made(self, pick: int, succeeded: bool) -> None:
+        preparing = self.world.preparing
+        self.world.prepared(preparing[pick % len(preparing)], succeeded=succeeded)
 
     @precondition(lambda self: self.world.live)
     @rule(pick=picks, abandon=st.booleans())
@@ -127,14 +134,17 @@ class Machine(RuleBasedStateMachine):
         self.world.claim(workers[pick % len(workers)])
 
     @precondition(_some(_claiming))
-    @rule(pick=picks, succeeded=st.booleans(), retryable=st.booleans(), memory=st.sampled_from([None, 1, 2 * BIG]))
-    def worker_finishes_a_task(self, pick: int, succeeded: bool, retryable: bool, memory: int | None) -> None:
+    @rule(pick=picks, succeeded=st.booleans(), retryable=st.booleans(), memory=st.sampled_from([None, 1, 2 * BIG]),
+          retire=st.sampled_from(["", "", "", "kept_views"]))  # fmt: skip
+    def worker_finishes_a_task(
+        self, pick: int, succeeded: bool, retryable: bool, memory: int | None, retire: str
+    ) -> None:
         workers = _claiming(self)
         worker = workers[pick % len(workers)]
         task = worker.claimed[pick % len(worker.claimed)]
         run_s = RUN_S[self.names[task]]
         self.world.finish(
-            worker, on.TaskReturned(worker.number, task, succeeded, run_s, not succeeded and retryable, memory)
+            worker, on.TaskReturned(worker.number, task, succeeded, run_s, not succeeded and retryable, memory, retire)
         )
 
     @precondition(_some(_answering))

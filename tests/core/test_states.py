@@ -19,7 +19,7 @@ from lifepool.errors import InternalError
 # Written down a second time, from the design's words: whoever changes a table changes it here as well.
 TASK = {
     ("QUEUED", "RUNNING"), ("RUNNING", "QUEUED"),
-    *product(["QUEUED"], ["CANCELLED", "TIMED_OUT", "LOST"]),
+    *product(["QUEUED"], ["FAILED", "CANCELLED", "TIMED_OUT", "LOST"]),
     *product(["RUNNING"], ["COMPLETED", "FAILED", "CANCELLED", "TIMED_OUT", "LOST"]),
 }  # fmt: skip
 WORKER = {

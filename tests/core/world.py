@@ -57,6 +57,7 @@ class World:
         self.alarm: float | None = None
         self.workers: dict[int, RealWorker] = {}
         self.live: dict[int, on.TaskSubmitted] = {}
+        self.preparing: list[int] = []
         self.deadlines: dict[int, float] = {}
         self.settled: dict[int, TaskState] = {}
         self.runs: Counter[int] = Counter()
@@ -110,7 +111,14 @@ class World:
         self.live[event.task] = event
         if event.timeout is not None:
             self.deadlines[event.task] = self.now + event.timeout
+        if event.held:
+            self.preparing.append(event.task)
         self.feed(event)
+
+    def prepared(self, task: int, *, succeeded: bool = True) -> None:
+        """The payload is there, whether somebody still wants it or not."""
+        self.preparing.remove(task)
+        self.feed(on.TaskPrepared(task, succeeded))
 
     def fire(self) -> None:
         """The alarm rings, at its instant or as late as it is by now."""
@@ -129,7 +137,7 @@ class World:
         del self.live[task]
         self.settled[task] = outcome
         if outcome in (TaskState.COMPLETED, TaskState.FAILED):
-            assert isinstance(event, on.TaskReturned)
+            assert isinstance(event, on.TaskReturned | on.TaskPrepared)
             assert (event.task, event.succeeded, error) == (task, outcome is TaskState.COMPLETED, None)
         elif outcome is TaskState.TIMED_OUT:
             assert isinstance(error, TaskTimeout)
@@ -195,6 +203,7 @@ class World:
         worker, task = self.workers[command.worker], command.task
         assert [worker.ready, worker.stopped, worker.killed] == [True, False, False]
         assert task in self.live
+        assert task not in self.preparing
         assert all(task not in other.held() for other in self.workers.values())
         assert len(worker.held()) < self._most()
         if self.limits.slots == 1 and self.limits.max_tasks_per_worker is not None:
@@ -288,6 +297,9 @@ class World:
         raise AssertionError("it never comes to rest")
 
     def _behave(self) -> bool:
+        if self.preparing:
+            self.prepared(self.preparing[0])
+            return True
         for worker in list(self.workers.values()):
             if worker.outbox:
                 self.deliver(worker)

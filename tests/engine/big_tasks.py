@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import contextvars
 import hashlib
 import os
 import resource
 import stat
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -73,3 +75,52 @@ class Poisoned:
 
 def make_poisoned(count: int) -> list[Any]:
     return [bytes(count), Poisoned(count)]
+
+
+class Reader:
+    """Remembers which thread rebuilt it."""
+
+    thread = 0
+
+    def __init__(self, count: int) -> None:
+        self.data = bytes(count)
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self.thread = threading.get_ident()
+
+
+def made(count: int) -> Reader:
+    return Reader(count)
+
+
+def filled_and_then_dead(path: str, count: int) -> bytes:
+    """The next call in this worker ends it."""
+    Path(path).touch()
+    return filled(count)
+
+
+def die_after(path: str) -> None:
+    if Path(path).exists():
+        os._exit(3)
+
+
+def answer_and_lie(count: int) -> bytes:
+    """Once this was answered, claim to have put another result where there is none."""
+    threading.Timer(0.05, answer_with_location, (2**40, 8)).start()
+    return filled(count)
+
+
+request: contextvars.ContextVar[str] = contextvars.ContextVar("request")
+
+
+def tagged(data: bytes) -> tuple[str, int]:
+    return request.get(), len(data)
+
+
+def digest_of_first(parts: list[bytes], _same: bytes) -> str:
+    return digest(parts[0])
+
+
+def unloadable(count: int) -> list[Any]:
+    return [bytes(count), tasks.BreaksWhenLoaded()]

@@ -13,6 +13,7 @@ import pytest
 
 from lifepool import PayloadTooLarge, Pool, TaskNotPicklable, TaskTimeout, WorkerLost
 from lifepool.backends.local import backend as local
+from lifepool.backends.local import outbox
 from lifepool.backends.local.wire import arena_upkeep
 from lifepool.backends.local.wire.sink import BIG_BYTES
 from tests import tasks
@@ -35,7 +36,7 @@ def backend_of(pool: Pool) -> local.LocalBackend:
 
 
 def shared(pool: Pool) -> Arguments:
-    arguments = backend_of(pool)._shared
+    arguments = backend_of(pool)._outbox.shared
     assert arguments is not None
     return arguments
 
@@ -210,7 +211,7 @@ async def test_memory_of_a_busy_worker_is_left_alone_and_given_back_later(
 
 
 async def test_without_room_everything_still_arrives(monkeypatch: pytest.MonkeyPatch, gate: Gate) -> None:
-    monkeypatch.setattr(local, "ARGUMENTS_ROOM", 1)
+    monkeypatch.setattr(outbox, "ARGUMENTS_ROOM", 1)
     monkeypatch.setattr(local, "RESULTS_ROOM", 1)
     values = [bytes([number]) * (MIB * 2 // 3) for number in range(8)]
     async with Pool(max_workers=1, max_payload=MIB) as pool:
@@ -227,7 +228,7 @@ async def test_without_shared_memory_everything_still_arrives(monkeypatch: pytes
     def refuse(_: int) -> None:
         raise OSError("no such thing here")
 
-    monkeypatch.setattr(local, "Arguments", refuse)
+    monkeypatch.setattr(outbox, "Arguments", refuse)
     monkeypatch.setattr(local, "ResultReader", refuse)
     value = os.urandom(4 * MIB)
     async with Pool(max_workers=2) as pool:

@@ -394,7 +394,7 @@ def test_a_container_that_turned_out_big_is_looked_into_next_time(arguments: Arg
     encoder = CallEncoder(LIMIT, arguments)
     for nested in ([{"text": "x" * MIB}], Deep("x" * MIB)):
         assert encoder.encode(tasks.echo, (nested,)).lease is not None
-        assert sink._glance((nested,), arguments) == MIB, "it expects more of the kind"
+        assert sink.glance((nested,), arguments) == MIB, "it expects more of the kind"
     encoder.encode(tasks.echo, ([1],))
     assert not arguments.expects_big
 

@@ -31,13 +31,22 @@ class Door:
     Args:
         limits: The pool's settings.
         queue: Who waits.
+        held: Tasks that will wait as soon as their payloads are ready; they have their places already.
         supervisor: Whether workers come up.
         run_times: How long tasks take.
     """
 
-    def __init__(self, limits: policy.Limits, queue: TaskQueue, supervisor: Supervisor, run_times: RunTimes) -> None:
+    def __init__(
+        self,
+        limits: policy.Limits,
+        queue: TaskQueue,
+        held: set[int],
+        supervisor: Supervisor,
+        run_times: RunTimes,
+    ) -> None:
         self._limits = limits
         self._queue = queue
+        self._held = held
         self._supervisor = supervisor
         self._run_times = run_times
         self.caution = policy.CAUTION
@@ -61,7 +70,7 @@ class Door:
             return _closed(state)
         if (crash := self._supervisor.crash_loop) is not None:
             return WorkerStartError(crash.cause, hint=crash.hint)
-        queued = len(self._queue)
+        queued = len(self._queue) + len(self._held)
         if not queued and self._supervisor.fleet.free_worker() is not None:
             return None
         if queued >= self._limits.max_queue:

@@ -24,6 +24,15 @@ class TaskSubmitted:
     timeout: float | None = None  # seconds from now, waiting included
     retries: int = 0
     fair_key: str | None = None
+    held: bool = False  # its payload is not ready: ``TaskPrepared`` says when
+
+
+@dataclass(slots=True)
+class TaskPrepared:
+    """The payload of a held task is ready; or it can't be made, and the engine knows why."""
+
+    task: int
+    succeeded: bool = True
 
 
 @dataclass(slots=True)
@@ -56,6 +65,7 @@ class TaskReturned:
     run_s: float
     retryable: bool = False  # it raised, and the user named this type for retries
     memory: int | None = None  # the worker's resident bytes after the task, when it measured them
+    retire: str = ""  # why the worker is to be replaced after this, if it is
 
 
 @dataclass(slots=True)
@@ -105,6 +115,7 @@ class CloseRequested:
 Event = (
     StartRequested
     | TaskSubmitted
+    | TaskPrepared
     | SubmissionRefused
     | TaskCancelled
     | WorkerReady

@@ -30,7 +30,7 @@ def _check_tasks(scheduler: Scheduler) -> None:
     for task in tasks.values():
         holders = [worker for worker in scheduler.fleet if task.id in worker.tasks]
         retrying = (Timer.RETRY, task.id) in timers
-        if (task.id in queue) + retrying + len(holders) != 1:
+        if (task.id in queue) + (task.id in scheduler._held) + retrying + len(holders) != 1:
             raise InternalError(f"task {task.id} is not in exactly one place", scheduler.story(task=task.id))
         if holders != ([] if task.worker is None else [task.worker]):
             raise InternalError(f"task {task.id} does not know its worker", scheduler.story(task=task.id))
@@ -38,6 +38,8 @@ def _check_tasks(scheduler: Scheduler) -> None:
             raise InternalError(f"task {task.id} is {task.state.name} with {len(holders)} workers")
     if any(number not in tasks for number in queue.numbers()):
         raise InternalError("a settled task waits in the queue")
+    if not scheduler._held <= tasks.keys():
+        raise InternalError("a settled task is held")
 
 
 def _check_workers(scheduler: Scheduler) -> None:

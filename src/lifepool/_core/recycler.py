@@ -18,6 +18,7 @@ from lifepool.errors import WorkerStartError
 
 if TYPE_CHECKING:
     from lifepool._core.desk import Desk
+    from lifepool._core.events import TaskReturned
     from lifepool._core.fleet import Worker
     from lifepool._core.supervisor import Supervisor
     from lifepool.errors import PoolError
@@ -40,16 +41,18 @@ class Recycler:
         self._current = 0  # the one whose successor is being started
         self._replacing = False
 
-    def after_task(self, worker: Worker, memory: int | None, *, running: bool) -> None:
+    def after_task(self, worker: Worker, event: TaskReturned, *, running: bool) -> None:
         """A busy worker has answered: see whether it has done its share, or soon will have.
 
         Args:
             worker: The worker.
-            memory: Its resident bytes, if measured.
+            event: What it answered.
             running: Whether the pool takes tasks, so that a successor is of use.
         """
-        fleet, limits = self._supervisor.fleet, self._limits
-        if fleet.retires_after(worker, 0):
+        fleet, limits, memory = self._supervisor.fleet, self._limits, event.memory
+        if event.retire:
+            self._retire(worker, event.retire, running=running)
+        elif fleet.retires_after(worker, 0):
             self._retire(worker, "max_tasks_per_worker", running=running)
         elif limits.max_worker_memory is not None and memory is not None and memory > limits.max_worker_memory:
             self._retire(worker, "max_worker_memory", running=running)

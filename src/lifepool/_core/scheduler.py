@@ -13,9 +13,9 @@ Rules
 
 Theory of operation
     A task is in ``_tasks`` from its submission until it is settled, and exactly one ``Settle`` is emitted for it. While
-    QUEUED it is in the queue, or waits for its next try (a RETRY timer). While RUNNING it stands in the ``tasks`` of
-    exactly one worker. A worker's list may also name tasks that were settled meanwhile (timed out, cancelled): the
-    slot stays taken until the worker answers or dies, because the code may still be running.
+    QUEUED it is in the queue, *held* (its payload is not ready), or waits for its next try (a RETRY timer). While
+    RUNNING it stands in the ``tasks`` of exactly one worker. A worker's list may also name tasks that were settled
+    meanwhile (timed out, cancelled): the slot is taken until it answers or dies, because the code may still run.
 
     A worker with one slot runs the first task of its list; the others are *pipelined*: already sent, not started. They
     can be taken back at any time (``RetractTasks``): the backend makes sure that a task is either taken back or
@@ -41,14 +41,7 @@ from lifepool._core.statistics import RunTimes, Tally
 from lifepool._core.supervisor import Supervisor
 from lifepool._core.task import Task
 from lifepool._core.timers import Timer
-from lifepool.errors import (
-    InternalError,
-    PoolClosed,
-    PoolError,
-    TaskTimeout,
-    WorkerLost,
-    WorkerStartError,
-)
+from lifepool.errors import InternalError, PoolClosed, PoolError, TaskTimeout, WorkerStartError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -64,7 +57,7 @@ class Scheduler:
         random: Gives luck in [0, 1), for jitter.
 
     Invariants (checked from scratch by ``invariants.check``, in tests after every step):
-        1. A task is in exactly one of: the queue, waiting for a retry, one worker's list, settled.
+        1. A task is in exactly one of: the queue, held, waiting for a retry, one worker's list, settled.
         2. A worker holds at most ``slots`` tasks, or with one slot and pipelining ``PIPELINE_DEPTH``.
         3. Every settled task produced exactly one ``Settle``.
     """
@@ -80,7 +73,8 @@ class Scheduler:
         self._recycler = Recycler(self._desk, self._supervisor)
         self._tasks: dict[int, Task] = {}
         self._queue = TaskQueue()
-        self.door = Door(limits, self._queue, self._supervisor, self.run_times)
+        self._held: set[int] = set()
+        self.door = Door(limits, self._queue, self._held, self._supervisor, self.run_times)
         self._dispatcher = Dispatcher(self._desk, self._tasks, self._queue, self._supervisor, self.run_times)
         self._armed: float | None = None  # the instant last asked for by SetTimer
         self._closed_reported = False
@@ -88,6 +82,7 @@ class Scheduler:
         self._handlers: dict[type, Callable[..., None]] = {
             on.StartRequested: self._on_start_requested,
             on.TaskSubmitted: self._on_task_submitted,
+            on.TaskPrepared: self._on_task_prepared,
             on.SubmissionRefused: self._on_submission_refused,
             on.TaskCancelled: self._on_task_cancelled,
             on.TaskReturned: self._on_task_returned,
@@ -181,10 +176,25 @@ class Scheduler:
         task = self._tasks[event.task] = Task(event, desk.now)
         desk.tally.submitted += 1
         if self.state is PoolState.CLOSED:  # it passed the door just before that was closed
-            self._settle(task, TaskState.CANCELLED, _unfinished())
-            return
+            return self._settle(task, TaskState.CANCELLED, story.unfinished())
         if event.timeout is not None:
             desk.timers.set((Timer.TASK_DEADLINE, task.id), desk.now + event.timeout)
+        if event.held:
+            self._held.add(task.id)
+        else:
+            self._admit(task)
+
+    def _on_task_prepared(self, event: on.TaskPrepared) -> None:
+        task = self._tasks.get(event.task)
+        if task is not None and event.succeeded:
+            self._held.remove(task.id)
+            self._admit(task)
+        elif task is not None:
+            self._settle(task, TaskState.FAILED)
+            self._after_change()
+
+    def _admit(self, task: Task) -> None:
+        """Everything is there to run it: give it a place, or let it wait for one."""
         if not len(self._queue) and self._dispatcher.place(task):
             return
         # Whoever waits already has been found no place: neither will this one be.
@@ -223,7 +233,7 @@ class Scheduler:
             tally.wait.observe(max(0.0, self._desk.now - event.run_s - task.submitted))
             self._answer(task, event)
         self._promote_head(worker)
-        self._after_task(worker, event.memory)
+        self._after_task(worker, event)
 
     def _answer(self, task: Task, event: on.TaskReturned) -> None:
         if event.succeeded:
@@ -240,10 +250,10 @@ class Scheduler:
         if worker.tasks and self.limits.slots == 1 and worker.tasks[0] not in self._tasks:
             self._supervisor.interrupt(worker, worker.tasks[0])
 
-    def _after_task(self, worker: Worker, memory: int | None) -> None:
+    def _after_task(self, worker: Worker, event: on.TaskReturned) -> None:
         """The worker has one task less: let it go, or let it have the next."""
-        if self._recycler.is_needed and worker.state is WorkerState.BUSY:
-            self._recycler.after_task(worker, memory, running=self.state is PoolState.RUNNING)
+        if (event.retire or self._recycler.is_needed) and worker.state is WorkerState.BUSY:
+            self._recycler.after_task(worker, event, running=self.state is PoolState.RUNNING)
         if self.state is not PoolState.RUNNING or not self._dispatcher.refill(worker):
             self._settle_down(worker)
             self._after_change()
@@ -299,6 +309,7 @@ class Scheduler:
         task.move(outcome)
         del self._tasks[task.id]
         if waits and not self._queue.remove(task.id):
+            self._held.discard(task.id)
             desk.timers.cancel((Timer.RETRY, task.id))
         if task.timeout is not None:
             desk.timers.cancel((Timer.TASK_DEADLINE, task.id))
@@ -398,13 +409,7 @@ class Scheduler:
         if task.retries > 0:
             self._retry(task)
             return
-        error = WorkerLost(
-            exitcode=event.exitcode,
-            signal=event.signal,
-            oom_suspected=event.oom_suspected,
-            reason=event.reason or worker.leaving,
-            story=self.story(task=task.id),
-        )
+        error = story.lost(event, event.reason or worker.leaving, self.story(task=task.id))
         self._settle(task, TaskState.LOST, error)
 
     def _on_failed_start(self, failure: WorkerStartError) -> None:
@@ -480,7 +485,7 @@ class Scheduler:
         """End now: settle what is left, kill who is left."""
         self._move(PoolState.CLOSED)
         for task in list(self._tasks.values()):
-            self._settle(task, TaskState.CANCELLED, _unfinished())
+            self._settle(task, TaskState.CANCELLED, story.unfinished())
         for worker in list(self.fleet):
             self._supervisor.kill(worker, "closed")
         self._report_closed()
@@ -494,7 +499,3 @@ class Scheduler:
         self._armed = None
         while (key := self._desk.timers.pop_due(self._desk.now)) is not None:
             self._on_timer[key[0]](key[1])
-
-
-def _unfinished() -> PoolClosed:
-    return PoolClosed("the pool was closed before the task was done", hint="give it a longer drain_timeout")

@@ -64,7 +64,8 @@ SETTLED = frozenset({_T.COMPLETED, _T.FAILED, _T.CANCELLED, _T.TIMED_OUT, _T.LOS
 
 TASK_TRANSITIONS: dict[TaskState, frozenset[TaskState]] = {
     # QUEUED -> LOST: the pool can't start any worker, so nobody will ever run it.
-    _T.QUEUED: frozenset({_T.RUNNING, _T.CANCELLED, _T.TIMED_OUT, _T.LOST}),
+    # QUEUED -> FAILED: it was accepted, and then its arguments could not be pickled.
+    _T.QUEUED: frozenset({_T.RUNNING, _T.FAILED, _T.CANCELLED, _T.TIMED_OUT, _T.LOST}),
     # RUNNING -> QUEUED: pipelined and taken back, or lost and tried again.
     _T.RUNNING: frozenset({_T.QUEUED, *SETTLED}),
     **dict.fromkeys(SETTLED, frozenset()),

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from lifepool.errors import PoolClosed, WorkerLost
+
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from lifepool._core.events import Event
+    from lifepool._core.events import Event, WorkerExited
 
 #: Events remembered: enough to see a task's neighbours, small enough to keep always.
 STORY_EVENTS = 256
@@ -25,3 +27,19 @@ def tell(recent: Iterable[tuple[float, Event]], task: int | None, worker: int | 
 
 def _names(event: Event, field: str, number: int) -> bool:
     return getattr(event, field, None) == number or number in getattr(event, f"{field}s", ())
+
+
+def lost(event: WorkerExited, reason: str, story: tuple[str, ...]) -> WorkerLost:
+    """What becomes of the task that a worker was running when it ended."""
+    return WorkerLost(
+        exitcode=event.exitcode,
+        signal=event.signal,
+        oom_suspected=event.oom_suspected,
+        reason=reason,
+        story=story,
+    )
+
+
+def unfinished() -> PoolClosed:
+    """What becomes of a task that the end of the pool overtook."""
+    return PoolClosed("the pool was closed before the task was done", hint="give it a longer drain_timeout")

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from lifepool._core.policy import Limits
     from lifepool._engine.observation import Observation
     from lifepool._engine.options import TaskOptions
-    from lifepool.backends.base import Backend
+    from lifepool.backends.base import Backend, Payload
     from lifepool.context import Carrier
     from lifepool.hooks import Luggage, TaskRecord
     from lifepool.statistics import PoolStatistics
@@ -74,6 +74,7 @@ class Engine:
         self._scheduler = Scheduler(limits, random=random)
         self._clock = clock
         self._handles: dict[int, TaskHandle[Any]] = {}
+        self._preparing: dict[int, asyncio.Future[Payload]] = {}
         self._last_task = 0
         self._pending: deque[on.Event] = deque()
         self._feeding = False
@@ -149,8 +150,16 @@ class Engine:
         """The event loop was closed under the pool: end the workers without it."""
         self._backend.abandon()
 
-    def submit(self, fn: Callable[..., Any], args: tuple[Any, ...], options: TaskOptions) -> TaskHandle[Any]:
-        """Queue a call.
+    def submit(
+        self, fn: Callable[..., Any], args: tuple[Any, ...], options: TaskOptions, *, lent: bool = False
+    ) -> TaskHandle[Any]:
+        """Queue a call. If its payload takes long to make, the task is held until it is there.
+
+        Args:
+            fn: The function.
+            args: Its arguments.
+            options: How it is to be treated.
+            lent: Whether the arguments stay as they are until the task is done.
 
         Raises:
             PoolClosed: If the pool takes no tasks.
@@ -160,39 +169,60 @@ class Engine:
         """
         watch = self.observation
         if watch is None or not watch.of_tasks:
-            return self._submit(fn, args, options, None)
+            return self._submit(fn, args, options, None, lent=lent)
         record = watch.record(name_of(fn), options, self._clock())
         try:
-            return self._submit(fn, args, options, record)
+            return self._submit(fn, args, options, record, lent=lent)
         except PoolError as error:
             watch.refused(record, error)
             raise
 
     def _submit(
-        self, fn: Callable[..., Any], args: tuple[Any, ...], options: TaskOptions, record: TaskRecord | None
+        self,
+        fn: Callable[..., Any],
+        args: tuple[Any, ...],
+        options: TaskOptions,
+        record: TaskRecord | None,
+        *,
+        lent: bool,
     ) -> TaskHandle[Any]:
         timeout = options.timeout
         name = None if timeout is None else name_of(fn)
         self.admit(timeout, options.fair_key, name)
         watched = record is not None or self._carrier is not None
-        payload = self._backend.prepare(fn, args, self._luggage(record) if watched else ())
+        prepared = self._backend.prepare(fn, args, self._luggage(record) if watched else (), lent=lent)
         self._last_task = number = self._last_task + 1
         if record is not None and self.observation is not None:
             self.observation.submitted(number, record)
+        payload = None if isinstance(prepared, asyncio.Future) else prepared
         handle: TaskHandle[Any] = TaskHandle(self, number, payload, options.retry_on, abandon=options.abandon)
         handle._record = record
         self._handles[number] = handle
         self.feed(
             on.TaskSubmitted(
                 number,
-                payload.name,
+                name_of(fn) if payload is None else payload.name,
                 options.priority,
                 options.timeout,
                 options.retries,
                 options.fair_key,
+                payload is None,
             )
         )
+        if isinstance(prepared, asyncio.Future):
+            self._preparing[number] = prepared
+            prepared.add_done_callback(lambda prepared: self._prepared(number, prepared))
         return handle
+
+    def _prepared(self, task: int, payload: asyncio.Future[Payload]) -> None:
+        """What was held back is ready, or can't be made, or was cancelled because nobody wants it any more."""
+        handle = self._handles.get(task)
+        if payload.cancelled() or handle is None:
+            return
+        del self._preparing[task]
+        handle._error = payload.exception()
+        handle._payload = None if handle._error else payload.result()
+        self.feed(on.TaskPrepared(task, handle._error is None))
 
     def _luggage(self, record: TaskRecord | None) -> tuple[Luggage, ...]:
         """What goes along with a task: context variables, and what hooks add."""
@@ -411,6 +441,8 @@ class Engine:
         del self._handles[handle._task]
         handle._outcome = outcome
         handle._payload = None
+        if self._preparing and (preparing := self._preparing.pop(handle._task, None)) is not None:
+            preparing.cancel()
         value, answer_error = handle._value, handle._error
         handle._value = handle._error = None
         if handle._record is not None and self.observation is not None:

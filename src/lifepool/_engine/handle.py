@@ -37,7 +37,7 @@ class TaskHandle(asyncio.Future[T]):
         self,
         engine: Engine,
         task: int,
-        payload: Payload,
+        payload: Payload | None,
         retry_on: tuple[type[BaseException], ...],
         *,
         abandon: bool,
@@ -45,7 +45,7 @@ class TaskHandle(asyncio.Future[T]):
         super().__init__(loop=engine.loop)
         self._engine = engine
         self._task = task
-        self._payload: Payload | None = payload
+        self._payload = payload
         self._retry_on = retry_on
         self._abandon = abandon
         self._value: Any = None

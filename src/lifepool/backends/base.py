@@ -15,6 +15,7 @@ from lifepool.context import Accompanied
 from lifepool.naming import name_of
 
 if TYPE_CHECKING:
+    import asyncio
     from collections.abc import Callable
 
     from lifepool._core.events import WorkerExited
@@ -118,13 +119,19 @@ class Backend(Protocol):
 
     capabilities: Capabilities
 
-    def prepare(self, fn: Callable[..., Any], args: tuple[Any, ...], luggage: tuple[Luggage, ...] = ()) -> Payload:
-        """Make a call ready for sending.
+    def prepare(
+        self, fn: Callable[..., Any], args: tuple[Any, ...], luggage: tuple[Luggage, ...] = (), *, lent: bool = False
+    ) -> Payload | asyncio.Future[Any]:
+        """Make a call ready for sending; or begin to, if that takes long.
 
         Args:
             fn: The function.
             args: Its arguments.
             luggage: What is to be unpacked in the worker before the function is called.
+            lent: Whether the arguments stay as they are until the task is done, so that they can be pickled later.
+
+        Returns:
+            The payload, or a future of it. If the future is cancelled, nobody wants it any more.
 
         Raises:
             TaskNotPicklable: If it can't be sent.

@@ -107,7 +107,9 @@ class ExecutorBackend:
         """Let the executor go without waiting; what it runs, it finishes for nobody."""
         self._drop(worker, WorkerExited(worker, reason="the executor was shut down"))
 
-    def prepare(self, fn: Callable[..., Any], args: tuple[Any, ...], luggage: tuple[Luggage, ...] = ()) -> PlainCall:
+    def prepare(
+        self, fn: Callable[..., Any], args: tuple[Any, ...], luggage: tuple[Luggage, ...] = (), *, lent: bool = False
+    ) -> PlainCall:
         """Nothing to do: the executor pickles, if it has to."""
         return PlainCall(fn, args, luggage)
 

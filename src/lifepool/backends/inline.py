@@ -59,7 +59,9 @@ class InlineBackend:
         """As ``stop_worker``."""
         self._listener.exited(WorkerExited(worker, exitcode=0))
 
-    def prepare(self, fn: Callable[..., Any], args: tuple[Any, ...], luggage: tuple[Luggage, ...] = ()) -> PlainCall:
+    def prepare(
+        self, fn: Callable[..., Any], args: tuple[Any, ...], luggage: tuple[Luggage, ...] = (), *, lent: bool = False
+    ) -> PlainCall:
         """Nothing to do."""
         return PlainCall(fn, args, luggage)
 

@@ -15,9 +15,12 @@ from typing import TYPE_CHECKING, Any
 from lifepool._core.events import WorkerExited
 from lifepool._core.framing import Frame, FramingError, Kind
 from lifepool.backends.base import Capabilities, Listener
+from lifepool.backends.local.aside import Aside
 from lifepool.backends.local.channel import Channel
 from lifepool.backends.local.delivered import Delivered
+from lifepool.backends.local.inbox import Inbox, decoded
 from lifepool.backends.local.oom import OomWatch
+from lifepool.backends.local.outbox import Outbox
 from lifepool.backends.local.process import UNKNOWN_EXIT, Template, WorkerProcess, main_to_import
 from lifepool.backends.local.wire.answers import ENVELOPE_BYTES, decode_value
 from lifepool.backends.local.wire.arena import Arguments, Lease, ResultReader
@@ -41,10 +44,8 @@ STOP_GRACE_S = 1.0
 CLOSED_GRACE_S = 0.5
 #: Seconds the template has to fork a worker, or to tell that one died; past it, it hangs. Both take milliseconds.
 TEMPLATE_GRACE_S = 5.0
-#: Room for big arguments, in payloads of the largest size; what does not fit is sent through the socket. Files are
-#: sparse: this costs address space only.
-ARGUMENTS_ROOM = 16
-#: Room for one worker's big results, likewise: one that is being read, and one that is being written.
+#: Room for one worker's big results, in payloads of the largest size: one that is being read, and one that is being
+#: written. What does not fit is sent through the socket. Files are sparse: this costs address space only.
 RESULTS_ROOM = 2
 
 
@@ -59,6 +60,8 @@ class _Member:
         "channel",
         "delivered",
         "doomed",
+        "has_exited",
+        "inbox",
         "memory",
         "number",
         "outstanding",
@@ -76,9 +79,11 @@ class _Member:
         self.delivered: Delivered | None = None
         self.process: WorkerProcess | None = None
         self.doomed = False  # it was to be killed before it had a pid
+        self.has_exited = False  # what it said last may still have to be read
         self.outstanding = 0  # tasks sent and not answered: none means that it is waiting for one
         self.reading: dict[int, Lease] = {}  # what it may still read of the shared arguments, by task
         self.results: ResultReader | None = None
+        self.inbox: Inbox
         self.memory: int | None = None
         self.reason = ""
         self.start_error: str | None = None
@@ -115,8 +120,7 @@ class LocalBackend:
         self._max_payload = max_payload
         self._max_worker_memory = max_worker_memory
         self._name = name
-        self._encoder = CallEncoder(max_payload)
-        self._shared: Arguments | None = None
+        self._outbox: Outbox
         self._never_to_free: list[Lease] = []
         self._members: dict[int, _Member] = {}
         self._oom = OomWatch()
@@ -141,9 +145,8 @@ class LocalBackend:
         # waits for its children (finalizers with a priority run before that).
         self._last_resort = util.Finalize(self, self._template.kill, exitpriority=100)
         self._upkeep = Upkeep(self._loop, self._trim)
-        with contextlib.suppress(OSError, OverflowError):  # without shared memory, all goes through the sockets
-            self._shared = Arguments(ARGUMENTS_ROOM * self._max_payload)
-        self._encoder = CallEncoder(self._max_payload, self._shared)
+        self._aside = Aside(self._loop, self._name)
+        self._outbox = Outbox(self._loop, self._aside, self._max_payload)
 
     async def close(self) -> None:
         """End every worker that is left and the template."""
@@ -157,11 +160,8 @@ class LocalBackend:
             template.kill()  # it hangs in a preload, perhaps only since the last look
         starter.shutdown(wait=True)
         self._last_resort.cancel()
-        for member in list(self._members.values()):
-            self._forget(member)
         self._upkeep.stop()
-        if self._shared is not None:
-            self._shared.close()
+        self._release()
         del self._starter
 
     def abandon(self) -> None:
@@ -170,15 +170,18 @@ class LocalBackend:
         self._template.stop()
         self._starter.shutdown(wait=False)
         self._last_resort.cancel()
+        self._release()
+
+    def _release(self) -> None:
+        self._aside.close()  # first: its threads use what is closed next
         for member in list(self._members.values()):
             self._forget(member)
-        if self._shared is not None:
-            self._shared.close()
+        self._outbox.close()
 
     def _pickle_initializer(self) -> bytes | None:
         if self._initializer is None:
             return None
-        call = self._encoder.encode(self._initializer, tuple(map(plain, self._initargs)))
+        call = CallEncoder(self._max_payload).encode(self._initializer, tuple(map(plain, self._initargs)))
         function, arguments = pickle.loads(call.function), pickle.loads(call.arguments)
         return pickle.dumps((function, arguments))
 
@@ -195,6 +198,13 @@ class LocalBackend:
         )
         with contextlib.suppress(OSError, OverflowError):
             member.results = ResultReader(RESULTS_ROOM * self._max_payload)
+        member.inbox = Inbox(
+            member.results,
+            self._aside,
+            on_frame=lambda frame: self._take(member, frame),
+            on_answer=lambda *answer: self._answered(member, *answer, shared=True),
+            on_garbage=channel.reject,
+        )
         launch = self._loop.run_in_executor(self._starter, self._launch, member, channel, self._spec(worker))
         launch.add_done_callback(lambda done: self._on_launched(member, done))
 
@@ -205,7 +215,7 @@ class LocalBackend:
             preload=self._preload,
             main_name=self._main_name,
             main_path=self._main_path,
-            functions=self._encoder.known_functions(),
+            functions=self._outbox.encoder.known_functions(),
             max_payload=self._max_payload,
             memory_limit=self._max_worker_memory and 2 * self._max_worker_memory,
             measure_memory=self._max_worker_memory is not None,
@@ -216,6 +226,7 @@ class LocalBackend:
         if member.doomed:  # while it waited for its turn: a new template might hang like the one before
             raise ChildProcessError("it was given up before it was started")
         ends = (channel.worker_wire.fileno(), channel.worker_tickets.fileno(), channel.worker_control)
+        shared, results = self._outbox.shared, member.results
         process = WorkerProcess(
             self._template,
             run_worker,
@@ -223,8 +234,8 @@ class LocalBackend:
                 spec,
                 *map(Descriptor, ends),
                 Descriptor(channel.places.reading_fd) if channel.places is not None else -1,
-                Descriptor(self._shared.reading_fd) if self._shared is not None else -1,
-                Descriptor(member.results.writing_fd) if member.results is not None else -1,
+                Descriptor(shared.reading_fd) if shared is not None else -1,
+                Descriptor(results.writing_fd) if results is not None else -1,
             ),
             name=f"lifepool-{self._name}-{member.number}",
         )
@@ -270,7 +281,8 @@ class LocalBackend:
 
     def _give_up_template(self, worker: int) -> None:
         """If nothing was heard of this worker's end, the template hangs: without it nobody is replaced any more."""
-        if worker in self._members:
+        member = self._members.get(worker)
+        if member is not None and not member.has_exited:
             self._template.kill()
 
     def _on_end(self, member: _Member, reason: str) -> None:
@@ -286,8 +298,12 @@ class LocalBackend:
         process = member.process
         assert process is not None and member.channel is not None  # noqa: S101, PT018 - launched, or nobody called this
         self._loop.remove_reader(process.sentinel)
+        member.has_exited = True
         # What it answered before it died is answered.
         member.channel.drain_in()
+        member.inbox.when_empty(lambda: self._on_last_word(member, process))
+
+    def _on_last_word(self, member: _Member, process: WorkerProcess) -> None:
         code = process.exitcode
         if code is None or code == UNKNOWN_EXIT:
             self._gone(member, exitcode=None, signal_number=None)
@@ -320,6 +336,7 @@ class LocalBackend:
         member.reading.clear()
         if member.channel is not None:
             member.channel.close()
+        member.inbox.close()
         if member.results is not None:
             member.results.close()
         if member.process is not None:
@@ -330,15 +347,17 @@ class LocalBackend:
 
     # -- tasks ----------------------------------------------------------------------------------------------------
 
-    def prepare(self, fn: Callable[..., Any], args: tuple[Any, ...], luggage: tuple[Luggage, ...] = ()) -> Call:
-        """Pickle a call.
+    def prepare(
+        self, fn: Callable[..., Any], args: tuple[Any, ...], luggage: tuple[Luggage, ...] = (), *, lent: bool = False
+    ) -> Call | asyncio.Future[Call]:
+        """Pickle a call, or begin to.
 
         Raises:
             TaskNotPicklable: If it can't be.
             PayloadTooLarge: If it is above the limit.
         """
-        call = self._encoder.encode(fn, args, luggage)
-        if call.lease is not None:
+        call = self._outbox.prepare(fn, args, luggage, lent=lent)
+        if type(call) is not Call or call.lease is not None:
             self._upkeep.note_use()
         return call
 
@@ -374,27 +393,32 @@ class LocalBackend:
     def interrupt(self, worker: int, task: int) -> None:
         """Signal the worker to break off this task."""
         member = self._members.get(worker)
-        if member is not None and member.channel is not None and member.process is not None:
+        if member is None:
+            return
+        if (answer := member.inbox.disown(task)) is not None:  # it is done, and only still being read
+            self._answered(member, answer, None, None, 0)
+        elif member.channel is not None and member.process is not None and not member.has_exited:
             member.channel.interrupt(task)
             with contextlib.suppress(ProcessLookupError, TypeError):
                 os.kill(member.process.pid, INTERRUPT)  # type: ignore[arg-type]
 
     def _on_frame(self, member: _Member, frame: Frame) -> None:
+        """One frame of a worker: at once, or when what it said before has been read."""
+        if member.inbox.is_reading:
+            member.inbox.keep(frame)
+        else:
+            self._take(member, frame)
+
+    def _take(self, member: _Member, frame: Frame) -> None:
         kind = frame.kind
         if kind == _RESULT:
-            value, error = _decoded(frame.payload)
+            value, error = decoded(frame.payload)
             self._answered(member, frame, value, error, len(frame.payload))
         elif kind == Kind.ERROR:
             self._answered(member, frame, None, decode_error(frame.payload), len(frame.payload))
         elif kind == Kind.RESULT_STORED:
-            if member.results is None:
-                raise FramingError("a result in shared memory, and there is none")
             self._upkeep.note_use()
-            with member.results.part(frame.payload) as pickled:
-                size = len(pickled)
-                value, error = _decoded(pickled)
-            member.results.consumed()
-            self._answered(member, frame, value, error, size, shared=True)
+            member.inbox.read(frame)
         elif kind == Kind.PROGRESS:
             with contextlib.suppress(TaskNotPicklable):
                 self._listener.progressed(member.number, frame.task, decode_value(frame.payload))
@@ -435,21 +459,16 @@ class LocalBackend:
 
     def _trim(self) -> bool:
         """Give shared memory back that nobody uses; whether some is left."""
-        files: list[Arguments | ResultReader] = [] if self._shared is None else [self._shared]
+        shared = self._outbox.shared
+        files: list[Arguments | ResultReader] = [] if shared is None else [shared]
         # A worker writes while it has a task, and only then.
-        files += [m.results for m in self._members.values() if m.results is not None and not m.outstanding]
+        resting = [m for m in self._members.values() if not m.outstanding and not m.inbox.is_reading]
+        files += [m.results for m in resting if m.results is not None]
         for file in files:
             if file.is_dirty:
                 file.trim()
-        busy = (m.results for m in self._members.values() if m.outstanding and m.results is not None)
+        busy = (m.results for m in self._members.values() if m not in resting and m.results is not None)
         return any(file.is_dirty for file in (*files, *busy))
-
-
-def _decoded(pickled: memoryview) -> tuple[object, TaskNotPicklable | None]:
-    try:
-        return decode_value(pickled), None
-    except TaskNotPicklable as failure:
-        return None, failure
 
 
 def _start_failure(pickled: memoryview) -> tuple[str, str | None]:

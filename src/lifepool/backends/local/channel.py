@@ -142,6 +142,10 @@ class Channel:
         while not self._ended and not self._closed and self._read_once():
             pass
 
+    def reject(self, reason: str) -> None:
+        """A frame that was read before turned out to be nonsense."""
+        self._end(f"it sent garbage: {reason}")
+
     def close(self) -> None:
         """Close all descriptors; may be called twice."""
         if self._closed:
@@ -191,7 +195,7 @@ class Channel:
             for frame in self._reader.received(count):
                 self._on_frame(frame)
         except FramingError as error:
-            self._end(f"it sent garbage: {error}")
+            self.reject(str(error))
             return False
         return count == len(buffer) and not self._closed
 

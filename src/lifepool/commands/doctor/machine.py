@@ -243,7 +243,7 @@ def check_processes(machine: Machine) -> Iterator[Finding]:
 
 
 def _payloads() -> Finding:
-    from lifepool.backends.local.backend import ARGUMENTS_ROOM
+    from lifepool.backends.local.outbox import ARGUMENTS_ROOM
     from lifepool.backends.local.wire.arena import create
     from lifepool.config import PoolConfig
 

@@ -38,11 +38,15 @@ import struct
 import tempfile
 from collections import deque
 from heapq import nlargest
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from lifepool._core.arena import Arena, Slot
 from lifepool._core.framing import FramingError
+from lifepool.backends.local.wire.copying import address_of, move
 from lifepool.backends.local.wire.sink import NoRoom, Stored, keep_memory
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 #: In frames: where in the file a pickle begins, and its length in bytes.
 LOCATION = struct.Struct("<QQ")
@@ -197,19 +201,17 @@ class Store:
         if end <= self._warm:
             self._memory[offset:end] = data
             return
-        self._write_cold(offset, data)
-        if offset <= self._warm:
+        write_all(self._fd, offset, data)
+        self.warmed(offset, end)
+
+    def warmed(self, offset: int, end: int) -> None:
+        """Everything from ``offset`` to ``end`` was written."""
+        if offset <= self._warm < end:
             self._warm = -(-end // GRAIN) * GRAIN
 
-    def _write_cold(self, offset: int, data: Any) -> None:
-        try:
-            with memoryview(data) as rest:
-                written = 0
-                while written < len(rest):
-                    with rest[written:] as piece:
-                        written += os.pwrite(self._fd, piece, offset + written)
-        except OSError as error:
-            raise NoRoom from error
+    def patch(self, slot: Slot, may_go_on: Callable[[], bool]) -> Patch:
+        """A slot to be written in another thread."""
+        return Patch(self._fd, self._memory, slot, self._warm, may_go_on)
 
     def discard(self, slot: Slot) -> None:
         """Give back a slot whose content is of no use, and its memory."""
@@ -221,6 +223,78 @@ class Store:
     def cool(self, offset: int) -> None:
         """The file may have no memory from this offset on."""
         self._warm = min(self._warm, offset)
+
+
+class Patch:
+    """One slot of a store, for another thread to write to. It touches neither the store's books nor its lock.
+
+    Args:
+        fd: The file.
+        memory: Its map.
+        slot: What may be written.
+        warm: The file has memory below this offset. That stays so as long as the slot is taken.
+        may_go_on: Asked before each piece; False breaks off.
+    """
+
+    def __init__(self, fd: int, memory: mmap.mmap, slot: Slot, warm: int, may_go_on: Callable[[], bool]) -> None:
+        self._fd = fd
+        self._start = address_of(memory)
+        self._slot = slot
+        self._warm = warm
+        self._may_go_on = may_go_on
+
+    def reserve(self, _size: int) -> Slot:
+        """The slot."""
+        return self._slot
+
+    def grow(self, _slot: Slot, _used: int, _size: int) -> Slot:
+        """What only the store can do.
+
+        Raises:
+            NoRoom: Always.
+        """
+        raise NoRoom
+
+    def write(self, offset: int, data: Any) -> None:
+        """Copy ``data`` to ``offset``, without the interpreter's lock if it is large.
+
+        Raises:
+            NoRoom: If the system has no memory for it, or the work was broken off.
+        """
+        if not self._may_go_on():
+            raise NoRoom
+        if offset + len(data) > self._warm or (source := _source_of(data)) is None:
+            write_all(self._fd, offset, data)
+        else:
+            move(self._start + offset, source, len(data))
+
+
+def _source_of(data: Any) -> Any:
+    """Large data as ``copying.move`` takes it; None for what is not worth it, or can't be had that way."""
+    if len(data) < GRAIN:
+        return None
+    if type(data) is bytes:
+        return data
+    try:
+        return address_of(data)
+    except TypeError:  # it can't be written to
+        return None
+
+
+def write_all(fd: int, offset: int, data: Any) -> None:
+    """Write ``data``, any contiguous buffer, into a file by system calls, which let go of the interpreter's lock.
+
+    Raises:
+        NoRoom: If the system has no memory for it.
+    """
+    try:
+        with memoryview(data) as rest:
+            written = 0
+            while written < len(rest):
+                with rest[written:] as piece:
+                    written += os.pwrite(fd, piece, offset + written)
+    except OSError as error:
+        raise NoRoom from error
 
 
 class Arguments:
@@ -258,6 +332,32 @@ class Arguments:
     def lend(self, stored: Stored) -> Lease:
         """Tie what was stored to a lease."""
         return Lease(self._given_back, stored)
+
+    def reserve(self, size: int) -> Lease:
+        """Take a slot that another thread is to write to; then ``settle`` it.
+
+        Raises:
+            NoRoom: If there is none.
+        """
+        store = self.store()
+        if store is None:
+            raise NoRoom
+        return self.lend(Stored(store.reserve(size), 0))
+
+    def patch(self, lease: Lease, may_go_on: Callable[[], bool]) -> Patch:
+        """What was reserved, for another thread."""
+        store = self._store
+        if store is None:
+            raise NoRoom
+        return store.patch(lease.stored.slot, may_go_on)
+
+    def settle(self, lease: Lease, size: int) -> None:
+        """So many bytes were written to what was reserved."""
+        store, slot = self._store, lease.stored.slot
+        if store is not None:
+            store.arena.shrink(slot, size)
+            store.warmed(slot.start, slot.start + size)
+            lease.stored = Stored(slot, size)
 
     @property
     def taken(self) -> int:

@@ -12,6 +12,7 @@ from types import BuiltinFunctionType, FunctionType, ModuleType, NoneType
 from typing import TYPE_CHECKING, Any
 
 from lifepool import constants
+from lifepool.backends.local.wire.copying import FRESH_BYTES, PickleFile
 from lifepool.backends.local.wire.diagnosis import explain
 from lifepool.backends.local.wire.sink import PROTOCOL, TooLarge, dump
 from lifepool.context import Accompanied
@@ -84,23 +85,30 @@ class CallEncoder:
         """The functions called so far, pickled: what a new worker will soon be asked for."""
         return tuple(pickled for _, pickled in self._known.values())[-PRIMED:]
 
-    def encode(self, fn: Callable[..., Any], args: tuple[Any, ...], luggage: tuple[Luggage, ...] = ()) -> Call:
+    def encode(
+        self,
+        fn: Callable[..., Any],
+        args: tuple[Any, ...],
+        luggage: tuple[Luggage, ...] = (),
+        size: int | None = None,
+    ) -> Call:
         """Pickle a call.
 
         Args:
             fn: The function.
             args: Its arguments.
             luggage: What goes along with them.
+            size: About how many bytes the arguments have, if that is known.
 
         Raises:
             TaskNotPicklable: Naming the part that can't be.
             PayloadTooLarge: If it is above the limit.
         """
         if not constants.in_use:
-            return self._encode(fn, args, luggage)
+            return self._encode(fn, args, luggage, size)
         needed: dict[int, Constant] = {}
         with constants.collected(needed):
-            call = self._encode(fn, args, luggage)
+            call = self._encode(fn, args, luggage, size)
         for constant in needed.values():
             self._check(constant)
         call.constants = tuple(needed.values())
@@ -115,11 +123,13 @@ class CallEncoder:
         if size > self._max_payload:
             raise PayloadTooLarge("arguments", size, self._max_payload)
 
-    def _encode(self, fn: Callable[..., Any], args: tuple[Any, ...], luggage: tuple[Luggage, ...]) -> Call:
-        name, function = self._function(fn)
+    def _encode(
+        self, fn: Callable[..., Any], args: tuple[Any, ...], luggage: tuple[Luggage, ...], size: int | None
+    ) -> Call:
+        name, function = self.function(fn)
         try:
             value = Accompanied(args, luggage) if luggage else args
-            pickled = dump(value, args, self._shared, self._max_payload - len(function))
+            pickled = dump(value, args, self._shared, self._max_payload - len(function), size)
         except TooLarge as error:
             raise PayloadTooLarge("arguments", len(function) + error.size, self._max_payload) from None
         except Exception as error:
@@ -131,7 +141,24 @@ class CallEncoder:
         lease = self._shared.lend(pickled)
         return Call(name, function, lease.location(), lease)
 
-    def _function(self, fn: Callable[..., Any]) -> tuple[str, bytes]:
+    def pickled(self, luggage: tuple[Luggage, ...]) -> Any:
+        """Luggage as it is now, for a pickle that is made later or in another thread.
+
+        Raises:
+            TaskNotPicklable: If it can't be pickled.
+        """
+        try:
+            return _Pickled(pickle.dumps(luggage, PROTOCOL))
+        except Exception as error:
+            path, reason = explain(luggage, "context", error)
+            raise TaskNotPicklable("arguments", path, reason) from error
+
+    def function(self, fn: Callable[..., Any]) -> tuple[str, bytes]:
+        """A function's name, and its pickle.
+
+        Raises:
+            TaskNotPicklable: If it can't be pickled.
+        """
         try:
             known = self._known.get(fn)
         except TypeError:  # not hashable
@@ -149,6 +176,18 @@ class CallEncoder:
                 self._known.clear()
             self._known[fn] = entry
         return entry
+
+
+class _Pickled:
+    """What is pickled already; unpickled, it is what it was made of."""
+
+    __slots__ = ("_data",)
+
+    def __init__(self, data: bytes) -> None:
+        self._data = data
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return (pickle.loads, (self._data,))
 
 
 def _culprit(args: tuple[Any, ...], luggage: tuple[Luggage, ...], error: Exception) -> tuple[str, str]:
@@ -206,8 +245,16 @@ class CallDecoder:
                 return fn, pickle.loads(payload[function_length:])
             assert self._shared is not None  # noqa: S101 - the server has told us where it is
             with self._shared.part(payload[function_length:]) as arguments:
-                return fn, pickle.loads(arguments)
+                return fn, _loads(arguments)
         except Exception as error:
             raise TaskNotPicklable(
                 "arguments", "the call", f"the worker could not rebuild it: {type(error).__name__}: {error}"
             ) from error
+
+
+def _loads(pickled: memoryview) -> Any:
+    """What ``pickle.loads`` gives; the largest ones go into memory that is asked for in a better way."""
+    if len(pickled) <= FRESH_BYTES:
+        return pickle.loads(pickled)
+    file: Any = PickleFile(pickled)  # its reads are no bytes, which saves a copy
+    return pickle.Unpickler(file).load()

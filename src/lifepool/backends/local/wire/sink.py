@@ -68,7 +68,22 @@ class Shelf(Protocol):
         """Where to write the next pickle."""
 
 
-def dump(value: object, parts: tuple[object, ...], shelf: Shelf | None, limit: int) -> bytes | Stored:
+class Place(Protocol):
+    """What a ``Sink`` writes to: a store, or a part of one."""
+
+    def reserve(self, size: int) -> Slot:
+        """Take a slot."""
+
+    def grow(self, slot: Slot, used: int, size: int) -> Slot:
+        """Make room for ``size`` bytes, of which ``used`` are written."""
+
+    def write(self, offset: int, data: Any) -> None:
+        """Copy ``data`` to ``offset``."""
+
+
+def dump(
+    value: object, parts: tuple[object, ...], shelf: Shelf | None, limit: int, size: int | None = None
+) -> bytes | Stored:
     """Pickle a value: into shared memory if it is big, else, or if there is no room, as bytes.
 
     Args:
@@ -76,13 +91,15 @@ def dump(value: object, parts: tuple[object, ...], shelf: Shelf | None, limit: i
         parts: What it consists of: a glance at these tells whether it looks big.
         shelf: Where big pickles go.
         limit: Bytes above which it is refused.
+        size: What the glance told, if it was made already.
 
     Raises:
         TooLarge: If it is above the limit. Writing stops there.
         Exception: Whatever pickling raises.
     """
     if shelf is not None and parts:
-        size = _glance(parts, shelf)
+        if size is None:
+            size = glance(parts, shelf)
         if size >= BIG_BYTES and (store := shelf.store()) is not None:
             with contextlib.suppress(NoRoom):
                 return _stream(value, size, store, limit)
@@ -96,7 +113,7 @@ def dump(value: object, parts: tuple[object, ...], shelf: Shelf | None, limit: i
     return data
 
 
-def _glance(parts: tuple[object, ...], shelf: Shelf) -> int:
+def glance(parts: tuple[object, ...], shelf: Shelf) -> int:
     """About how many bytes these have; on the path of every task, so without a look into containers if possible."""
     if shelf.expects_big:
         size = _estimate(parts, _LEVELS_SEEN)
@@ -128,15 +145,27 @@ def keep_memory(size: int) -> None:
         bytes(min(2 * size, _LARGEST_BLOCK_KEPT))  # twice: the pickle of a text needs a copy of it
 
 
+def pickle_into(place: Place, value: object, limit: int) -> int:
+    """Pickle into a place that is there already; the bytes written.
+
+    Raises:
+        TooLarge: If it is above the limit.
+        NoRoom: If the place is too small, or there is no memory for it.
+    """
+    sink = Sink(place, 0, limit)
+    pickle.Pickler(sink, PROTOCOL).dump(value)
+    return sink.size
+
+
 def _stream(value: object, size: int, store: Store, limit: int) -> Stored:
     keep_memory(min(size, limit))
     sink = Sink(store, min(size, limit) + _SLACK_BYTES, limit)
     try:
         pickle.Pickler(sink, PROTOCOL).dump(value)
     except BaseException:
-        sink.abandon()
+        store.discard(sink.slot)
         raise
-    return sink.finish()
+    return _finished(sink, store)
 
 
 def _put(data: bytes, store: Store) -> Stored:
@@ -144,9 +173,15 @@ def _put(data: bytes, store: Store) -> Stored:
     try:
         sink.write(data)
     except NoRoom:
-        sink.abandon()
+        store.discard(sink.slot)
         raise
-    return sink.finish()
+    return _finished(sink, store)
+
+
+def _finished(sink: Sink, store: Store) -> Stored:
+    """What was written, in a slot no larger than it needs to be."""
+    store.arena.shrink(sink.slot, sink.size)
+    return Stored(sink.slot, sink.size)
 
 
 def _estimate(parts: Iterable[Any], levels: int) -> int:
@@ -169,10 +204,10 @@ def _estimate_of(value: Any, levels: int) -> int:
 
 
 class Sink:
-    """A file that writes into one slot of a store, which grows as needed.
+    """A file that writes into one slot, which grows as needed.
 
     Args:
-        store: Where to write.
+        place: Where to write.
         estimate: Bytes to begin with.
         limit: Bytes above which writing stops.
 
@@ -180,12 +215,12 @@ class Sink:
         NoRoom: If there is no slot of that size.
     """
 
-    __slots__ = ("_limit", "_slot", "_store", "size")
+    __slots__ = ("_limit", "_place", "size", "slot")
 
-    def __init__(self, store: Store, estimate: int, limit: int) -> None:
-        self._store = store
+    def __init__(self, place: Place, estimate: int, limit: int) -> None:
+        self._place = place
         self._limit = limit
-        self._slot = store.reserve(estimate)
+        self.slot = place.reserve(estimate)
         self.size = 0
 
     def write(self, data: Any) -> int:
@@ -201,18 +236,9 @@ class Sink:
         size = self.size + count
         if size > self._limit:
             raise TooLarge(size)
-        slot = self._slot
+        slot = self.slot
         if slot.start + size > slot.end:
-            slot = self._slot = self._store.grow(slot, self.size, size)
-        self._store.write(slot.start + self.size, data)
+            slot = self.slot = self._place.grow(slot, self.size, size)
+        self._place.write(slot.start + self.size, data)
         self.size = size
         return count
-
-    def finish(self) -> Stored:
-        """What was written, in a slot no larger than it needs to be."""
-        self._store.arena.shrink(self._slot, self.size)
-        return Stored(self._slot, self.size)
-
-    def abandon(self) -> None:
-        """Give the slot and its memory back."""
-        self._store.discard(self._slot)

@@ -1,0 +1,128 @@
+"""Calls on their way out: pickled at once or, if they are big and may wait, in a thread.
+
+A call that waits is a future of one. What is pickled aside goes into a slot that was reserved here: the books of the
+shared memory are the loop's alone, a thread only fills what it was given.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from lifepool import constants
+from lifepool.backends.local.aside import ASIDE_BYTES
+from lifepool.backends.local.plain import plain_size
+from lifepool.backends.local.wire.arena import Arguments
+from lifepool.backends.local.wire.calls import Call, CallEncoder
+from lifepool.backends.local.wire.sink import NoRoom, glance, pickle_into
+from lifepool.context import Accompanied
+
+if TYPE_CHECKING:
+    import asyncio
+    from collections.abc import Callable
+
+    from lifepool.backends.local.aside import Aside
+    from lifepool.backends.local.wire.arena import Lease
+    from lifepool.hooks import Luggage
+
+#: Room for big arguments, in payloads of the largest size; what does not fit is sent through the socket. Files are
+#: sparse: this costs address space only.
+ARGUMENTS_ROOM = 16
+
+
+class Outbox:
+    """Makes calls ready for sending.
+
+    Args:
+        loop: The event loop.
+        aside: The threads that pickle what is big.
+        max_payload: Calls above this many bytes are refused.
+    """
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, aside: Aside, max_payload: int) -> None:
+        self._loop = loop
+        self._aside = aside
+        self._max_payload = max_payload
+        self.shared: Arguments | None = None
+        with contextlib.suppress(OSError, OverflowError):  # without shared memory, all goes through the sockets
+            self.shared = Arguments(ARGUMENTS_ROOM * max_payload)
+        self.encoder = CallEncoder(max_payload, self.shared)
+
+    def prepare(
+        self, fn: Callable[..., Any], args: tuple[Any, ...], luggage: tuple[Luggage, ...], *, lent: bool
+    ) -> Call | asyncio.Future[Call]:
+        """Pickle a call, or begin to.
+
+        Args:
+            fn: The function.
+            args: Its arguments.
+            luggage: What goes along with them.
+            lent: Whether the arguments stay as they are until the task is done.
+
+        Raises:
+            TaskNotPicklable: If it can't be pickled.
+            PayloadTooLarge: If it is above the limit.
+        """
+        shared = self.shared
+        if shared is None or not args:
+            return self.encoder.encode(fn, args, luggage)
+        size = glance(args, shared)
+        most = _size_aside(fn, args, lent=lent) if size >= ASIDE_BYTES else None
+        if most is not None and most <= self._max_payload:
+            with contextlib.suppress(NoRoom):
+                return self._prepare_aside(fn, args, luggage, shared, most)
+        return self.encoder.encode(fn, args, luggage, size)
+
+    def _prepare_aside(
+        self,
+        fn: Callable[..., Any],
+        args: tuple[Any, ...],
+        luggage: tuple[Luggage, ...],
+        shared: Arguments,
+        most: int,
+    ) -> asyncio.Future[Call]:
+        """Begin to pickle in a thread.
+
+        Raises:
+            NoRoom: If there is none for ``most`` bytes.
+        """
+        name, function = self.encoder.function(fn)
+        value = Accompanied(args, self.encoder.pickled(luggage)) if luggage else args
+        lease = shared.reserve(most)
+        prepared: asyncio.Future[Call] = self._loop.create_future()
+
+        def written(size: int | None) -> None:
+            if prepared.done():
+                return  # nobody wants it any more
+            try:
+                if size is None:
+                    prepared.set_result(self.encoder.encode(fn, args, luggage))
+                else:
+                    shared.settle(lease, size)
+                    prepared.set_result(Call(name, function, lease.location(), lease))
+            except Exception as error:
+                prepared.set_exception(error)
+
+        limit = self._max_payload - len(function)
+        work = self._aside.run(partial(self._pickle, value, shared, lease, limit), written)
+        prepared.add_done_callback(lambda _: work.cancel())
+        return prepared
+
+    def _pickle(self, value: object, shared: Arguments, lease: Lease, limit: int) -> int | None:
+        """Runs in a thread. None: it did not work out, or it is too large; the loop finds out which."""
+        try:
+            return pickle_into(shared.patch(lease, self._aside.may_go_on), value, limit)
+        except Exception:
+            return None
+
+    def close(self) -> None:
+        """Let go of the shared memory. The threads must have ended."""
+        if self.shared is not None:
+            self.shared.close()
+
+
+def _size_aside(fn: Callable[..., Any], args: tuple[Any, ...], *, lent: bool) -> int | None:
+    """At most how many bytes there are to be pickled in a thread; None if that is for the loop."""
+    bound = (fn,) if constants.in_use else ()  # a partial may hold constants: those are found while it is pickled
+    return plain_size((*bound, *args), lent=lent)
