@@ -194,10 +194,9 @@ class Scheduler:
             self._after_change()
 
     def _admit(self, task: Task) -> None:
-        """Everything is there to run it: give it a place, or let it wait for one."""
+        """Everything is there to run it: a place or, if somebody waits already and so has found none, the queue."""
         if not len(self._queue) and self._dispatcher.place(task):
             return
-        # Whoever waits already has been found no place: neither will this one be.
         task.was_predicted = len(self._queue) > 0
         self._enqueue(task)
         self._supervisor.scale_up(len(self._queue))
