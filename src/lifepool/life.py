@@ -9,6 +9,7 @@ import logging
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from threading import get_ident
 from typing import TYPE_CHECKING, Any, Self
 
 from lifepool import _inside
@@ -270,15 +271,9 @@ class PoolLife:
         engine = self._engine
         if engine is None:
             raise PoolClosed("the pool was never started", hint=NOT_STARTED_HINT)
-        try:
-            is_here = asyncio.get_running_loop() is engine.loop
-        except RuntimeError:
-            is_here = False
-        if not is_here and engine.state is not PoolState.CLOSED:
-            raise RuntimeError(
-                "this pool belongs to another event loop: from a thread use "
-                "asyncio.run_coroutine_threadsafe(pool.run(...), loop)"
-            )
+        # The cheap question first: asking asyncio for the running loop costs a system call on Python 3.11.
+        if not (get_ident() == engine.thread and engine.loop.is_running()):
+            _refuse_other_loops(engine)
         return engine
 
     def _limits(self, backend: Backend) -> Limits:
@@ -307,6 +302,18 @@ class PoolLife:
             config.max_workers,
             seconds * 1e3,
             config.max_workers_source,
+        )
+
+
+def _refuse_other_loops(engine: Engine) -> None:
+    try:
+        is_here = asyncio.get_running_loop() is engine.loop
+    except RuntimeError:
+        is_here = False
+    if not is_here and engine.state is not PoolState.CLOSED:
+        raise RuntimeError(
+            "this pool belongs to another event loop: from a thread use "
+            "asyncio.run_coroutine_threadsafe(pool.run(...), loop)"
         )
 
 

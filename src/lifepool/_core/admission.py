@@ -70,7 +70,7 @@ class Door:
             return _closed(state)
         if (crash := self._supervisor.crash_loop) is not None:
             return WorkerStartError(crash.cause, hint=crash.hint)
-        queued = len(self._queue) + len(self._held)
+        queued = len(self._queue.entries) + len(self._held)
         if not queued and self._supervisor.fleet.free_worker() is not None:
             return None
         if queued >= self._limits.max_queue:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from math import inf
 from typing import TYPE_CHECKING
 
+from lifepool._core.commands import SetTimer
 from lifepool._core.statistics import Tally
 from lifepool._core.timers import TimerQueue
 
@@ -21,9 +23,10 @@ class Desk:
         tally: What happened so far.
         now: The instant of the event that is being decided about.
         out: The commands decided on, in order.
+        armed: The instant last asked for by ``SetTimer``, until it has come.
     """
 
-    __slots__ = ("limits", "now", "out", "tally", "timers")
+    __slots__ = ("armed", "limits", "now", "out", "tally", "timers")
 
     def __init__(self, limits: Limits) -> None:
         self.limits = limits
@@ -31,3 +34,12 @@ class Desk:
         self.tally = Tally()
         self.now = 0.0
         self.out: list[Command] = []
+        self.armed: float | None = None
+
+    def arm(self) -> None:
+        """Ask to be called at the earliest instant there is, if that is earlier than the one asked for."""
+        self.timers.newest = inf
+        earliest = self.timers.earliest()
+        if earliest is not None and (self.armed is None or earliest < self.armed):
+            self.armed = earliest
+            self.out.append(SetTimer(earliest))

@@ -90,9 +90,9 @@ class Dispatcher:
             worker.head_since = desk.now
             if self._scales:
                 desk.timers.cancel((Timer.IDLE, worker.id))
-            if CLAIM not in desk.timers:
+            if CLAIM not in desk.timers.instants:
                 self._supervisor.watch_claims()
-        elif worker.tasks and self._limits.slots == 1 and _REBALANCE not in desk.timers:
+        elif worker.tasks and self._limits.slots == 1 and _REBALANCE not in desk.timers.instants:
             desk.timers.set(_REBALANCE, desk.now + policy.OVERRUN_S)
         task.move(TaskState.RUNNING)
         task.worker = worker
@@ -133,13 +133,12 @@ class Dispatcher:
         given all that they may have when something last changed for them.
         """
         queue = self._queue
-        if not len(queue) or worker.state is not WorkerState.BUSY or self._limits.slots > 1:
+        if not queue.entries or worker.state is not WorkerState.BUSY or self._limits.slots > 1:
             return False
         if worker.interrupted is not None:
             return False
-        while (number := queue.peek()) is not None:
+        while (load := len(worker.tasks)) < policy.PIPELINE_DEPTH and (number := queue.peek()) is not None:
             task = self._tasks[number]
-            load = len(worker.tasks)
             if load and (load >= self._depth(task) or self._fleet.retires_after(worker, load)):
                 break
             queue.pop()

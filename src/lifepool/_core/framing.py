@@ -118,12 +118,24 @@ class FrameReader:
             self._big = None
             return [frame]
         self._fill += count
+        small, start, fill, limit = self._small, self._start, self._fill, self._limit
         frames: list[Frame] = []
-        while self._fill - self._start >= HEADER.size:
-            frame_or_none = self._next()
-            if frame_or_none is None:
+        while fill - start >= HEADER.size:
+            magic, version, kind, length, task, extra = HEADER.unpack_from(small, start)
+            if magic != MAGIC or version != VERSION or kind not in _KINDS:
+                raise FramingError(f"expected a frame, got {bytes(small[start : start + 16])!r}")
+            if length > limit:
+                raise FramingError(f"a frame of {length:,} bytes is above the limit of {limit:,}")
+            body = start + HEADER.size
+            if body + length > fill:
+                if length > BUFFER_BYTES - HEADER.size:
+                    self._begin_big(kind, task, extra, length, body)
+                    return frames
                 break
-            frames.append(frame_or_none)
+            start = body + length
+            # As Frame(...), without the call of its Python constructor: there is one for each answer.
+            frames.append(tuple.__new__(Frame, (kind, task, extra, small[body:start])))
+        self._start = start
         return frames
 
     def feed(self, data: bytes | bytearray | memoryview) -> list[Frame]:
@@ -142,22 +154,10 @@ class FrameReader:
             rest = rest[count:]
         return frames
 
-    def _next(self) -> Frame | None:
-        """The frame at the start of the shared buffer, or None if it is not all there."""
-        start = self._start
-        magic, version, kind, length, task, extra = HEADER.unpack_from(self._small, start)
-        if magic != MAGIC or version != VERSION or kind not in _KINDS:
-            raise FramingError(f"expected a frame, got {bytes(self._small[start : start + 16])!r}")
-        if length > self._limit:
-            raise FramingError(f"a frame of {length:,} bytes is above the limit of {self._limit:,}")
-        body = start + HEADER.size
-        if self._fill - body >= length:
-            self._start = body + length
-            return Frame(kind, task, extra, self._small[body : body + length])
-        if length > BUFFER_BYTES - HEADER.size:
-            self._big = memoryview(bytearray(length))
-            self._big_fill = self._fill - body
-            self._big[: self._big_fill] = self._small[body : self._fill]
-            self._head = (kind, task, extra)
-            self._start = self._fill = 0
-        return None
+    def _begin_big(self, kind: int, task: int, extra: int, length: int, body: int) -> None:
+        """The payload gets a buffer of its own; what is there of it, from offset ``body`` on, is moved over."""
+        self._big = memoryview(bytearray(length))
+        self._big_fill = self._fill - body
+        self._big[: self._big_fill] = self._small[body : self._fill]
+        self._head = (kind, task, extra)
+        self._start = self._fill = 0

@@ -62,7 +62,7 @@ class _Lane:
         """The living entry whose turn it is; the lane has one. Sheds dead ones on the way."""
         while True:
             key, fifo = next(iter(self.turns.items()))
-            if self._shed(fifo):
+            if (fifo and fifo[0].alive) or self._shed(fifo):
                 return fifo[0]
             del self.turns[key]
 
@@ -104,7 +104,8 @@ class TaskQueue:
     """
 
     def __init__(self) -> None:
-        self._entries: dict[int, _Entry] = {}
+        #: Who waits, by number. Read by the scheduler for its truth: ``len(queue)`` costs a call.
+        self.entries: dict[int, _Entry] = {}
         self._lanes: dict[int, _Lane] = {}
         self._waiting_by_key: Counter[str] = Counter()
         self.waiting_by_name: Counter[str] = Counter()
@@ -112,10 +113,10 @@ class TaskQueue:
         self._seen: tuple[_Lane, _Entry] | None = None
 
     def __len__(self) -> int:
-        return len(self._entries)
+        return len(self.entries)
 
     def __contains__(self, task: int) -> bool:
-        return task in self._entries
+        return task in self.entries
 
     @property
     def entries_held(self) -> int:
@@ -129,7 +130,7 @@ class TaskQueue:
 
     def numbers(self) -> list[int]:
         """All waiting tasks, in no particular order."""
-        return list(self._entries)
+        return list(self.entries)
 
     def waiting_of(self, fair_key: str) -> int:
         """How many tasks of this key wait."""
@@ -139,7 +140,7 @@ class TaskQueue:
         self, task: int, *, priority: int, fair_key: str | None, submitted: float, name: str = "", front: bool = False
     ) -> None:
         """Add a task; ``front`` puts one that comes back from a worker before its peers."""
-        entry = self._entries[task] = _Entry(task, name, priority, fair_key, submitted)
+        entry = self.entries[task] = _Entry(task, name, priority, fair_key, submitted)
         lane = self._lanes.get(priority)
         if lane is None:
             lane = self._lanes[priority] = _Lane()
@@ -153,13 +154,13 @@ class TaskQueue:
 
     def peek(self) -> int | None:
         """The task that ``pop`` would take, or None."""
-        if not self._entries:
+        if not self.entries:
             return None
         return (self._seen or self._look())[1].task
 
     def pop(self) -> int | None:
         """Take the task with the best rank, or None if nobody waits."""
-        if not self._entries:
+        if not self.entries:
             return None
         lane, entry = self._seen or self._look()
         self._seen = None
@@ -169,7 +170,7 @@ class TaskQueue:
 
     def remove(self, task: int) -> bool:
         """Take this task out wherever it stands; False if it does not wait."""
-        entry = self._entries.get(task)
+        entry = self.entries.get(task)
         if entry is None:
             return False
         lane = self._lanes[entry.priority]
@@ -187,7 +188,7 @@ class TaskQueue:
         return seen
 
     def _forget(self, entry: _Entry, lane: _Lane) -> None:
-        del self._entries[entry.task]
+        del self.entries[entry.task]
         if not lane.living:
             del self._lanes[entry.priority]
         _one_less(self.waiting_by_name, entry.name)

@@ -76,7 +76,6 @@ class Scheduler:
         self._held: set[int] = set()
         self.door = Door(limits, self._queue, self._held, self._supervisor, self.run_times)
         self._dispatcher = Dispatcher(self._desk, self._tasks, self._queue, self._supervisor, self.run_times)
-        self._armed: float | None = None  # the instant last asked for by SetTimer
         self._closed_reported = False
         self._recent: deque[tuple[float, on.Event]] = deque(maxlen=story.STORY_EVENTS)
         self._handlers: dict[type, Callable[..., None]] = {
@@ -124,10 +123,8 @@ class Scheduler:
         desk.out = out
         self._recent.append((now, event))
         self._handlers[type(event)](event)
-        earliest = desk.timers.earliest()
-        if earliest is not None and (self._armed is None or earliest < self._armed):
-            self._armed = earliest
-            out.append(do.SetTimer(earliest))
+        if desk.armed is None or desk.timers.newest < desk.armed:
+            desk.arm()
         return out
 
     def refusal(self, timeout: float | None, fair_key: str | None = None, name: str | None = None) -> PoolError | None:
@@ -195,7 +192,7 @@ class Scheduler:
 
     def _admit(self, task: Task) -> None:
         """Everything is there to run it: a place or, if somebody waits already and so has found none, the queue."""
-        if not len(self._queue) and self._dispatcher.place(task):
+        if not self._queue.entries and self._dispatcher.place(task):
             return
         task.was_predicted = len(self._queue) > 0
         self._enqueue(task)
@@ -215,39 +212,39 @@ class Scheduler:
         worker = self.fleet.workers.get(event.worker)
         if worker is None:
             return
-        if event.task not in worker.tasks:
+        number, run_s = event.task, event.run_s
+        if number not in worker.tasks:
             # Not a bug of ours: users' code can write to the worker's descriptors.
             self._supervisor.kill(worker, "it answered a task that it did not have")
             return
-        worker.tasks.remove(event.task)
+        desk = self._desk
+        worker.tasks.remove(number)
         worker.completed += 1
-        worker.head_since = self._desk.now
+        worker.head_since = desk.now
         if worker.interrupted is not None:
-            self._supervisor.answered(worker, event.task)
-        tally = self._desk.tally
-        tally.run.observe(event.run_s)
-        task = self._tasks.get(event.task)
+            self._supervisor.answered(worker, number)
+        tally = desk.tally
+        tally.run.observe(run_s)
+        task = self._tasks.get(number)
         if task is not None:
-            self.run_times.learn(task.name, event.run_s)
-            tally.wait.observe(max(0.0, self._desk.now - event.run_s - task.submitted))
-            self._answer(task, event)
-        self._promote_head(worker)
+            self.run_times.learn(task.name, run_s)
+            waited = desk.now - run_s - task.submitted
+            tally.wait.observe(waited if waited > 0.0 else 0.0)
+            if event.succeeded:
+                if task.timeout is not None:
+                    self.door.learn(late=False)
+                self._settle(task, TaskState.COMPLETED)
+            else:
+                self._failed(task, retryable=event.retryable)
+        if worker.tasks and worker.tasks[0] not in self._tasks and self.limits.slots == 1:
+            self._supervisor.interrupt(worker, worker.tasks[0])  # it is running now, and nobody wants it any more
         self._after_task(worker, event)
 
-    def _answer(self, task: Task, event: on.TaskReturned) -> None:
-        if event.succeeded:
-            if task.timeout is not None:
-                self.door.learn(late=False)
-            self._settle(task, TaskState.COMPLETED)
-        elif event.retryable and task.retries > 0:
+    def _failed(self, task: Task, *, retryable: bool) -> None:
+        if retryable and task.retries > 0:
             self._retry(task)
         else:
             self._settle(task, TaskState.FAILED)
-
-    def _promote_head(self, worker: Worker) -> None:
-        """The next task of the worker is running now; if nobody wants it any more, break it off."""
-        if worker.tasks and self.limits.slots == 1 and worker.tasks[0] not in self._tasks:
-            self._supervisor.interrupt(worker, worker.tasks[0])
 
     def _after_task(self, worker: Worker, event: on.TaskReturned) -> None:
         """The worker has one task less: let it go, or let it have the next."""
@@ -363,7 +360,7 @@ class Scheduler:
     def _after_change(self) -> None:
         """Something became free or came to wait: match them up, then see whether the fleet has the right size."""
         self._dispatcher.dispatch()
-        if not len(self._queue):
+        if not self._queue.entries:
             self._dispatcher.steal_for_idle()
         elif self.state is not PoolState.CLOSED:
             self._supervisor.scale_up(len(self._queue))
@@ -495,6 +492,6 @@ class Scheduler:
             self._desk.out.append(do.ReportClosed())
 
     def _on_timer_fired(self, _: on.TimerFired) -> None:
-        self._armed = None
+        self._desk.armed = None
         while (key := self._desk.timers.pop_due(self._desk.now)) is not None:
             self._on_timer[key[0]](key[1])

@@ -37,4 +37,6 @@ class Task:
 
     def move(self, state: TaskState) -> None:
         """Change state along the table."""
-        self.state = moved(TASK_TRANSITIONS, self.state, state, self)
+        if state not in TASK_TRANSITIONS[self.state]:  # checked here, for it is on the way of every task
+            moved(TASK_TRANSITIONS, self.state, state, self)
+        self.state = state

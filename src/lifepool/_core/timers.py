@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import heapq
 from enum import IntEnum
+from math import inf
 
 #: Dead entries tolerated before a rebuild is thought of; below this a rebuild costs more than the memory.
 _SLACK = 64
@@ -16,6 +17,9 @@ _SLACK = 64
 
 class Timer(IntEnum):
     """What a timer is for; with the number of the task or worker it makes a key."""
+
+    # Enum's own hash is a Python function, and keys are hashed several times a task.
+    __hash__ = int.__hash__
 
     TASK_DEADLINE = 0  # a task's timeout
     RETRY = 1  # a task's next try
@@ -34,34 +38,39 @@ Key = tuple[Timer, int]
 class TimerQueue:
     """Instants by key; each key has at most one.
 
-    Invariant: every live (when, key) in ``_live`` is in the heap; the heap may hold dead entries besides.
+    Invariant: every live (when, key) in ``instants`` is in the heap; the heap may hold dead entries besides.
     """
 
     def __init__(self) -> None:
-        self._live: dict[Key, float] = {}
+        #: What is set. Read for its truth where a call of ``__contains__`` would cost too much.
+        self.instants: dict[Key, float] = {}
         self._heap: list[tuple[float, Key]] = []
+        #: The earliest instant set since somebody put this back to infinity: only that can be a new earliest one.
+        self.newest = inf
 
     def __len__(self) -> int:
-        return len(self._live)
+        return len(self.instants)
 
     def __contains__(self, key: Key) -> bool:
-        return key in self._live
+        return key in self.instants
 
     def live(self) -> list[Key]:
         """All that are set, in no particular order."""
-        return list(self._live)
+        return list(self.instants)
 
     def set(self, key: Key, when: float) -> None:
         """Fire ``key`` at ``when``, instead of at any instant set for it before."""
-        if key in self._live:
+        if key in self.instants:
             self.cancel(key)
-        self._live[key] = when
+        self.instants[key] = when
+        if when < self.newest:
+            self.newest = when
         heapq.heappush(self._heap, (when, key))
 
     def cancel(self, key: Key) -> None:
         """Forget ``key``; nothing happens if it is not set."""
-        if self._live.pop(key, None) is not None and len(self._heap) > 2 * len(self._live) + _SLACK:
-            self._heap = [(when, key) for key, when in self._live.items()]
+        if self.instants.pop(key, None) is not None and len(self._heap) > 2 * len(self.instants) + _SLACK:
+            self._heap = [(when, key) for key, when in self.instants.items()]
             heapq.heapify(self._heap)
 
     def earliest(self) -> float | None:
@@ -69,7 +78,7 @@ class TimerQueue:
         heap = self._heap
         while heap:
             when, key = heap[0]
-            if self._live.get(key) == when:
+            if self.instants.get(key) == when:
                 return when
             heapq.heappop(heap)
         return None
@@ -80,5 +89,5 @@ class TimerQueue:
         if when is None or when > now:
             return None
         _, key = heapq.heappop(self._heap)
-        del self._live[key]
+        del self.instants[key]
         return key

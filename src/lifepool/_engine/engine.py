@@ -12,6 +12,7 @@ import logging
 import time
 from collections import deque
 from random import random as default_random
+from threading import get_ident
 from typing import TYPE_CHECKING, Any
 
 from lifepool._core import commands as do
@@ -70,6 +71,7 @@ class Engine:
         self.observation = observation
         self._carrier = carrier
         self.loop = asyncio.get_running_loop()
+        self.thread = get_ident()
         self._backend = backend
         self._scheduler = Scheduler(limits, random=random)
         self._clock = clock
