@@ -1,4 +1,4 @@
-"""The far side of ``isolation``: ``python -m lifepool.commands.isolated MODULE:FUNCTION REQUEST ANSWER``.
+"""The far side of ``isolation``: ``python -m lifepool.commands.isolated PARENT MODULE:FUNCTION REQUEST ANSWER``.
 
 A process of its own keeps what is measured or tried apart from whoever asked: its imports, its threads, what it prints,
 and that it may hang or die.
@@ -11,10 +11,13 @@ import json
 import sys
 from pathlib import Path
 
+from lifepool.backends.local.worker.deathsignal import die_with_parent
+
 
 def main(arguments: list[str]) -> None:
     """Call the function with the request, and write what it returns, all as JSON."""
-    target, request, answer = arguments
+    parent, target, request, answer = arguments
+    die_with_parent(int(parent))  # nobody would wait for the answer, or end what hangs
     module, _, name = target.partition(":")
     # As for `python script.py`: what lies in the current folder can be imported, also from an installed command.
     function = getattr(importlib.import_module(module), name)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
 import signal
 import subprocess
 import sys
 import tempfile
+import threading
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from lifepool.commands.processes import kill_group, wait_until_gone
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
 LEFT_OVER_BOUND = 3.0  # seconds after the end for its last processes to end by themselves
 KILL_BOUND = 5.0  # seconds for killed processes to be gone
@@ -55,8 +58,9 @@ def run_isolated(
     with tempfile.TemporaryDirectory(prefix="lifepool-") as folder:
         answer, output = Path(folder, "answer.json"), Path(folder, "output.txt")
         where = f"{function.__module__}:{function.__qualname__}"
-        command = [sys.executable, "-m", "lifepool.commands.isolated", where, json.dumps(request), str(answer)]
-        with output.open("wb") as file:
+        arguments = [str(os.getpid()), where, json.dumps(request), str(answer)]
+        command = [sys.executable, "-m", "lifepool.commands.isolated", *arguments]
+        with output.open("wb") as file, _sigterm_raises():
             process = subprocess.Popen(
                 command, cwd=cwd, stdin=subprocess.DEVNULL, stdout=file, stderr=file, process_group=0
             )
@@ -65,6 +69,23 @@ def run_isolated(
             return Outcome(json.loads(answer.read_text(encoding="utf-8")), None, left_over, timed_out=False)
         lines = output.read_text(encoding="utf-8", errors="replace").splitlines()
         return Outcome({}, _explain(process.returncode, timeout, lines), left_over, timed_out)
+
+
+@contextlib.contextmanager
+def _sigterm_raises() -> Iterator[None]:
+    """Turn SIGTERM into SystemExit meanwhile, so that what was started is ended on the way out."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def leave(number: int, frame: object) -> None:
+        raise SystemExit(128 + number)
+
+    before = signal.signal(signal.SIGTERM, leave)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _end(process: subprocess.Popen[bytes], timeout: float) -> tuple[int, bool]:

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import ctypes
 import os
-import signal
-import sys
 from multiprocessing import forkserver
 from typing import Any
 
-_PR_SET_PDEATHSIG = 1
+from lifepool.backends.local.worker.deathsignal import die_with_parent
 
 
 def tie_to_server() -> None:
@@ -25,8 +22,4 @@ def tie_to_server() -> None:
         os.close(alive)
         server._forkserver_alive_fd = None
         server._forkserver_address = None
-    if sys.platform == "linux":
-        template = os.getppid()
-        ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-        if os.getppid() != template:  # it died in between, and the signal with it
-            os._exit(1)
+    die_with_parent(os.getppid())
