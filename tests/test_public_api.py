@@ -33,6 +33,7 @@ PUBLIC_MODULES = [
     "lifepool.instrumentation.grafana",
     "lifepool.instrumentation.lag",
     "lifepool.instrumentation.loop",
+    "lifepool.instrumentation.opentelemetry",
     "lifepool.instrumentation.prometheus",
     "lifepool.instrumentation.slow",
     "lifepool.integrations.asgi",
