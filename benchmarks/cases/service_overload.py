@@ -34,7 +34,8 @@ async def capacity_of(client: Client, duration: float, in_flight: int) -> float:
     async def caller() -> None:
         nonlocal done
         while time.perf_counter() < end:
-            done += is_right(0, await client.send(WORK, BOUND))
+            response = await client.send(WORK, BOUND)
+            done += is_right(0, response)
 
     await asyncio.gather(*(caller() for _ in range(in_flight)))
     return done / (time.perf_counter() - start)

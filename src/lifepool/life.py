@@ -178,12 +178,13 @@ class PoolLife:
 
     @asynccontextmanager
     async def _lifespan(self) -> AsyncIterator[dict[str, Any]]:
-        async with self:
-            self._termination.install()
-            try:
+        loop = asyncio.get_running_loop()
+        self._termination.install(lambda: loop.call_soon_threadsafe(self._give_up_start))
+        try:
+            async with self:
                 yield {"pool": self}
-            finally:
-                self._termination.uninstall()
+        finally:
+            self._termination.uninstall()
 
     # -- numbers --------------------------------------------------------------------------------------------------
 
@@ -256,6 +257,11 @@ class PoolLife:
         return Readiness(not found, found)
 
     # -- inside ---------------------------------------------------------------------------------------------------
+
+    def _give_up_start(self) -> None:
+        """The server is to end: if the pool still starts, it need not any more."""
+        if self._engine is not None and self.state is PoolState.STARTING:
+            self._engine.give_up_start()
 
     def _worker_config(self) -> PoolConfig:
         """The settings, with what workers are to do beyond them."""

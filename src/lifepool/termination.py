@@ -1,7 +1,8 @@
-"""Hear of SIGTERM when it comes, not when the server has finished its connections.
+"""Hear of SIGTERM and Ctrl-C when they come, not when the server has finished its connections.
 
 A server ends the lifespan after the last connection is closed. A load balancer must know earlier that this instance is
-going away, so readiness has to change at the signal itself.
+going away, so readiness has to change at the signal itself. And while the lifespan still begins, a server only notes
+the signal and goes on starting: a pool whose workers take long to come up must hear of it to give up at once.
 """
 
 from __future__ import annotations
@@ -15,9 +16,11 @@ from typing import Any
 
 _Handler = Callable[[int, FrameType | None], Any] | int | None
 
+_SIGNALS = (signal.SIGTERM, signal.SIGINT)
+
 
 class TerminationWatch:
-    """Notices SIGTERM and passes it on to whoever handled it before.
+    """Notices SIGTERM and SIGINT and passes them on to whoever handled them before.
 
     The handler that is there is chained, never replaced: it is the server's, and its way to a graceful shutdown.
     Outside of the main thread signals can't be heard, and nothing is done.
@@ -25,30 +28,38 @@ class TerminationWatch:
 
     def __init__(self) -> None:
         self.terminating = False
-        self._previous: _Handler = None
-        self._installed = False
+        self._previous: dict[int, _Handler] = {}  # by signal, as long as we listen
+        self._tell: Callable[[], object] = bool
 
-    def install(self) -> None:
-        """Start to listen. A server that installs its own handler later than this must chain ours to be heard."""
+    def install(self, tell: Callable[[], object] = bool) -> None:
+        """Start to listen. A server that installs its own handlers later than this must chain ours to be heard.
+
+        Args:
+            tell: Called at the signal, in the signal handler: it may do no more than that allows.
+        """
+        if self._previous:
+            return
         self.terminating = False
-        if threading.current_thread() is threading.main_thread() and not self._installed:
-            self._previous = signal.signal(signal.SIGTERM, self._on_signal)
-            self._installed = True
+        self._tell = tell
+        if threading.current_thread() is threading.main_thread():
+            self._previous = {number: signal.signal(number, self._on_signal) for number in _SIGNALS}
 
     def uninstall(self) -> None:
-        """Stop to listen; the handler from before is put back unless somebody has put another on top."""
-        if self._installed and threading.current_thread() is threading.main_thread():
-            self._installed = False
-            if signal.getsignal(signal.SIGTERM) == self._on_signal:
-                with contextlib.suppress(TypeError):  # the one before was not installed by Python
-                    signal.signal(signal.SIGTERM, self._previous)
+        """Stop to listen; the handlers from before are put back unless somebody has put others on top."""
+        if threading.current_thread() is threading.main_thread():
+            previous, self._previous = self._previous, {}
+            for number, handler in previous.items():
+                if signal.getsignal(number) == self._on_signal:
+                    with contextlib.suppress(TypeError):  # the one before was not installed by Python
+                        signal.signal(number, handler)
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
         self.terminating = True
-        previous = self._previous
+        self._tell()
+        previous = self._previous.get(number)
         if callable(previous):
             previous(number, frame)
         elif previous == signal.SIG_DFL:
             # Nobody was prepared: end as the signal would have ended us.
-            signal.signal(signal.SIGTERM, signal.SIG_DFL)
-            signal.raise_signal(signal.SIGTERM)
+            signal.signal(number, signal.SIG_DFL)
+            signal.raise_signal(number)

@@ -14,7 +14,7 @@ from starlette.routing import Route
 from lifepool import Pool, PoolDep
 from lifepool.integrations.asgi import with_pool
 from lifepool.integrations.fastapi import install
-from tests.tasks import exit_hard, hold, hold_in_c
+from tests.tasks import exit_hard, hang_while_loading, hold, hold_in_c
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -92,3 +92,12 @@ async def failing_lifespan(app: Starlette) -> AsyncIterator[None]:
 failing_app = FastAPI(lifespan=failing_lifespan)
 install(failing_app, pool)
 failing_wrapped_app = with_pool(Starlette(lifespan=failing_lifespan), pool)
+
+
+def load_for_ever() -> None:
+    print("loading", flush=True)
+    hang_while_loading()
+
+
+hanging_app = FastAPI()
+install(hanging_app, Pool(max_workers=1, initializer=load_for_ever))

@@ -18,11 +18,13 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 def signals() -> Iterator[list[int]]:
-    """The SIGTERMs that came to whoever handled them before the server did."""
+    """The signals that came to whoever handled them before the server did."""
     heard: list[int] = []
-    previous: Any = signal.signal(signal.SIGTERM, lambda number, frame: heard.append(number))
+    numbers = (signal.SIGTERM, signal.SIGINT)
+    previous: list[Any] = [signal.signal(number, lambda number, frame: heard.append(number)) for number in numbers]
     yield heard
-    signal.signal(signal.SIGTERM, previous)
+    for number, handler in zip(numbers, previous, strict=True):
+        signal.signal(number, handler)
 
 
 async def test_it_turns_red_at_sigterm_itself_while_a_request_still_runs(gate: Gate, signals: list[int]) -> None:
@@ -38,14 +40,17 @@ async def test_it_turns_red_at_sigterm_itself_while_a_request_still_runs(gate: G
     assert signals == [signal.SIGTERM], "uvicorn passes on what it caught: nobody's handler was lost"
 
 
-async def test_the_signal_reaches_whoever_handled_it_before_and_the_handler_is_put_back(signals: list[int]) -> None:
-    handler = signal.getsignal(signal.SIGTERM)
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+async def test_the_signal_reaches_whoever_handled_it_before_and_the_handler_is_put_back(
+    signals: list[int], number: signal.Signals
+) -> None:
+    handler = signal.getsignal(number)
     pool = Pool(backend="inline")
     async with pool.lifespan(None):
-        signal.raise_signal(signal.SIGTERM)
+        signal.raise_signal(number)
         assert pool.readiness().reasons == ("terminating",)
-    assert signals == [signal.SIGTERM]
-    assert signal.getsignal(signal.SIGTERM) is handler
+    assert signals == [number]
+    assert signal.getsignal(number) is handler
 
 
 async def test_a_full_queue_turns_it_red_until_there_is_room(gate: Gate) -> None:

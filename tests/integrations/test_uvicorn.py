@@ -205,3 +205,12 @@ def test_an_app_that_fails_to_start_leaves_no_worker(app: str) -> None:
         assert still_there(family) == []
         assert "no database" in server.output
         assert not psutil.pid_exists(worker)
+
+
+@pytest.mark.parametrize("loop", ["asyncio", "uvloop"])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_server_that_is_to_end_while_its_workers_come_up_does_not_wait_for_them(loop: str, number: int) -> None:
+    with started("hanging_app", "--loop", loop) as server:
+        server.read_until("loading")
+        assert end(server, number) == []
+        assert "closed while it started" in server.output

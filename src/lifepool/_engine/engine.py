@@ -148,6 +148,10 @@ class Engine:
         """
         await asyncio.shield(self._started)
 
+    def give_up_start(self) -> None:
+        """End the start that is under way: whoever awaits it gets ``PoolClosed``, and ends the rest."""
+        self.feed(on.CloseRequested())
+
     def abandon(self) -> None:
         """The event loop was closed under the pool: end the workers without it."""
         self._backend.abandon()
