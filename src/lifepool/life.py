@@ -241,8 +241,8 @@ class PoolLife:
     def readiness(self) -> Readiness:
         """Whether this server should be sent requests, for a readiness probe.
 
-        It says no from the moment that SIGTERM comes (if the pool's life is the app's lifespan), while the pool starts
-        or drains, while no worker can be started, and while the queue is full.
+        It says no from the moment that SIGTERM or Ctrl-C comes (if the pool's life is the app's lifespan), while the
+        pool starts or drains, while no worker can be started, and while the queue is full.
         """
         statistics = self.statistics()
         crash = self._engine.crash_loop if self._engine is not None else None
