@@ -8,17 +8,20 @@ WORKERS = 1
 MINUTES = 20
 ARGS =                   # more arguments for pytest or the benchmarks: make test ARGS="-k drain"
 CODE = src examples tests benchmarks experiments
+DISTRIBUTED = distributed-latency distributed-throughput-64 distributed-echo-1MiB distributed-start
 MATRIX_TESTS = tests/core tests/engine
 
 BIN = .venv/bin
 LOCK = requirements/dev.txt
+DISTRIBUTED_LOCK = requirements/distributed.txt
 STAMP = .venv/.stamp
 RUN = $(BIN)/python -m
 
-.PHONY: help setup serve test stress chromium promtool fmt lint types bench docs check matrix coverage build wheel-test lock clean
+.PHONY: help setup serve test stress chromium promtool fmt lint types bench bench-distributed docs check matrix \
+	coverage build wheel-test lock clean
 
 help:  ## print this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-17s %s\n", $$1, $$2 }' Makefile
 
 setup: $(STAMP)  ## make .venv from the lock file
 
@@ -47,6 +50,10 @@ types: $(STAMP)  ## mypy --strict
 bench: $(STAMP)  ## measure lifepool against its peers
 	$(RUN) benchmarks $(ARGS)
 
+bench-distributed: .venv-distributed/.stamp  ## measure it against Dask, Ray and Celery, on loopback
+	@sh scripts/ensure-redis.sh
+	.venv-distributed/bin/python -m benchmarks $(DISTRIBUTED) --loop asyncio --name distributed $(ARGS)
+
 docs: $(STAMP)  ## run the examples in the documentation
 	$(RUN) pytest tests/docs $(ARGS)
 
@@ -68,8 +75,9 @@ wheel-test: build  ## install the built wheel into a fresh environment and test 
 	@sh scripts/make-venv.sh .venv-wheel "$(PYTHON)" dist/*.whl
 	.venv-wheel/bin/python -m pytest tests/test_packaging.py $(MATRIX_TESTS)
 
-lock:  ## choose new versions and write the lock file
-	sh scripts/lock.sh $(LOCK)
+lock:  ## choose new versions and write the lock files
+	sh scripts/lock.sh $(LOCK) --all-extras --group dev
+	sh scripts/lock.sh $(DISTRIBUTED_LOCK) --group distributed
 
 clean:  ## remove everything that make made
 	rm -rf .promtool .venv .venv-* .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis .coverage .coverage.* dist
@@ -83,6 +91,9 @@ promtool:
 
 $(STAMP): pyproject.toml $(LOCK)
 	@sh scripts/make-venv.sh .venv "$(PYTHON)"
+
+.venv-distributed/.stamp: pyproject.toml $(DISTRIBUTED_LOCK)
+	@LOCK=$(DISTRIBUTED_LOCK) sh scripts/make-venv.sh $(@D) "$(PYTHON)"
 
 .venv-3.11/.stamp .venv-3.12/.stamp .venv-3.13/.stamp: pyproject.toml $(LOCK)
 	@sh scripts/make-venv.sh $(@D) "$(PYTHON)"

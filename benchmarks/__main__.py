@@ -6,15 +6,13 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from benchmarks import environment, goals, harness, report
+from benchmarks import environment, goals, harness, page, report
 from benchmarks.cases import CASES
 from benchmarks.cases.base import Case
 from benchmarks.harness import Plan, Sample
-from benchmarks.result import RESULTS
+from benchmarks.result import RESULTS, Result
 from benchmarks.sizing import available_cpus
 
-MOST_BUSY = 5.0
-"""Percent of the CPUs that may be in use before a run."""
 LOOPS = ("asyncio", "uvloop")
 
 
@@ -34,6 +32,7 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--workers", type=positive, default=available_cpus(), help="in each pool")
     parser.add_argument("--set", type=setting, action="append", default=[], metavar="NAME=NUMBER")
     parser.add_argument("--name", help="of the result files (default bench, quick: quick)")
+    parser.add_argument("--add", action="store_true", help="keep the other cases of an existing result file")
     parser.add_argument("--output", type=Path, default=RESULTS, help="folder of the result files")
     options = parser.parse_args(arguments)
     for name in options.case:
@@ -80,7 +79,7 @@ def chosen_cases(options: argparse.Namespace) -> list[Case]:
     """Return the cases that are named, or all, or those of the default set."""
     if options.case:
         return [CASES[name] for name in options.case]
-    return [case for case in CASES.values() if case.default or options.full]
+    return [case for case in CASES.values() if case.default or (options.full and not case.apart)]
 
 
 def chosen_loops(case: Case, options: argparse.Namespace) -> tuple[str, ...]:
@@ -130,16 +129,19 @@ def write(options: argparse.Namespace, plans: Sequence[Plan], samples: Sequence[
         {"case": case, "loop": loop, "rows": [report.to_json(row) for row in rows]}
         for (case, loop), rows in tables.items()
     ]
-    pages = []
+    tables_md = []
     for plan in plans:
         rows = tables[plan.case.name, plan.loop]
         print(report.text_table(plan, rows))
-        pages.append(report.markdown_table(plan, rows))
+        tables_md.append(report.markdown_table(plan, rows))
     options.output.mkdir(parents=True, exist_ok=True)
     target: Path = options.output / f"{options.name}.json"
+    if options.add and target.exists():
+        harness.keep_other_cases(result, json.loads(target.read_text(encoding="utf-8")))
     target.write_text(json.dumps(result, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-    page = report.markdown_page(about, pages)
-    target.with_suffix(".md").write_text(page, encoding="utf-8")
+    if options.add:
+        tables_md = [page.cases_block(Result(result))]
+    target.with_suffix(".md").write_text(report.markdown_page(about, tables_md), encoding="utf-8")
     return target
 
 
@@ -148,9 +150,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     arguments = sys.argv[1:] if arguments is None else arguments
     if arguments[:1] == ["goals"]:
         return goals.main(arguments[1:])
+    if arguments[:1] == ["page"]:
+        return page.main(arguments[1:])
     options = parse(arguments)
     plans = plans_of(options)
-    if (busy := environment.busy_percent()) > MOST_BUSY and not options.quick:
+    if (busy := environment.busy_percent()) > environment.MOST_BUSY and not options.quick:
         print(f"WARNING: the CPUs are {busy:.0f} % busy: something else runs, and the figures will show it")
     samples = measure_all(plans)
     print(f"written to {write(options, plans, samples, busy)} and .md beside it")

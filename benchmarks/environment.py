@@ -32,6 +32,7 @@ PACKAGES = (
     "redis",
 )
 BUSY_LOOK_S = 1.0
+MOST_BUSY = 5.0  # percent of the CPUs that may be in use before a run
 ROOT = Path(__file__).resolve().parent.parent
 COMMAND_BOUND = 10.0  # seconds; git and sysctl answer in milliseconds
 

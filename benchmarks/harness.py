@@ -1,6 +1,6 @@
 """Interleaved rounds: each runs every contender once, in an order that rotates."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -77,7 +77,7 @@ def measure(plan: Plan, contender: str, index: int) -> Sample:
     )
 
 
-def to_json(environment: dict[str, object], plans: Sequence[Plan], samples: Sequence[Sample]) -> dict[str, object]:
+def to_json(environment: dict[str, object], plans: Sequence[Plan], samples: Sequence[Sample]) -> dict[str, Any]:
     """Return a run as it is written to its result file: what, where, and every sample."""
     return {
         "environment": environment,
@@ -95,3 +95,15 @@ def to_json(environment: dict[str, object], plans: Sequence[Plan], samples: Sequ
         ],
         "samples": [asdict(sample) for sample in samples],
     }
+
+
+def keep_other_cases(result: dict[str, Any], earlier: Mapping[str, Any]) -> None:
+    """Add to a result what an earlier one has of cases that were not measured now, and when that was made."""
+    measured = {(plan["case"], plan["loop"]) for plan in result["plans"]}
+    for part in ("plans", "samples", "summary"):
+        kept = [entry for entry in earlier[part] if (entry["case"], entry["loop"]) not in measured]
+        result[part] = [*kept, *result[part]]
+    about = {key: earlier["environment"][key] for key in ("date", "commit")}
+    for plan in result["plans"]:
+        if (plan["case"], plan["loop"]) not in measured:
+            plan["made"] = plan.get("made", about)

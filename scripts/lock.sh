@@ -1,13 +1,15 @@
 #!/bin/sh
 # Writes the lock file: every package with its hashes, for Python 3.11 and newer on every platform, and no address
 # of where it came from, so that it installs from any index.
-# usage: lock.sh OUTPUT
+# usage: lock.sh OUTPUT CHOICE...      what of pyproject.toml: --group dev, --all-extras
 set -eu
 
+output=$1
+shift
 tools=$(mktemp -d)
 trap 'rm -rf "$tools"' EXIT
 "$(sh scripts/find-python.sh)" -m venv "$tools"
 "$tools/bin/python" -m pip install --quiet --disable-pip-version-check uv
-"$tools/bin/uv" pip compile pyproject.toml --all-extras --group dev --universal --python-version 3.11 \
-    --upgrade --generate-hashes --no-emit-index-url --no-header --quiet --output-file "$1" >/dev/null
-echo "wrote $1"
+"$tools/bin/uv" pip compile pyproject.toml "$@" --universal --python-version 3.11 \
+    --upgrade --generate-hashes --no-emit-index-url --no-header --quiet --output-file "$output" >/dev/null
+echo "wrote $output"

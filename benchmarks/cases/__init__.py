@@ -3,6 +3,7 @@
 from benchmarks.cases.base import Case
 from benchmarks.cases.bulk import map_case
 from benchmarks.cases.calls import latency_case, payload_cases, throughput_case
+from benchmarks.cases.distributed import distributed_cases
 from benchmarks.cases.hashing import hashing_case
 from benchmarks.cases.lag import lag_cases
 from benchmarks.cases.lengths import LENGTHS, efficiency_case
@@ -33,6 +34,7 @@ _ALL = (
     service_case(),
     *(overload_case(factor) for factor in (2, 5, 10)),
     *(service_overload_case(factor) for factor in (2, 5, 10)),
+    *distributed_cases(),
 )
 
 CASES: dict[str, Case] = {case.name: case for case in _ALL}

@@ -44,6 +44,10 @@ STAGES: dict[str, tuple[str, ...]] = {
         "lifepool.backends.local.channel:Channel._flush",
         "lifepool.backends.local.channel:Channel._write",
     ),
+    "channel: places": (
+        "lifepool.backends.local.wire.places:Places.put",
+        "lifepool.backends.local.wire.places:Places.release",
+    ),
     SEND_FRAMES: (),
     SEND_TICKETS: (),
     POLL: (),

@@ -118,3 +118,13 @@ def test_the_environment_names_machine_versions_and_date() -> None:
     for name in ("cpu", "cpus", "kernel", "python", "packages", "date"):
         assert environment[name]
     json.dumps(environment)
+
+
+def test_a_result_can_be_added_to_and_says_what_is_older(tmp_path: Path) -> None:
+    run(tmp_path, "latency", "--contender", "limit")
+    result = run(tmp_path, "loop-lag", "--contender", "limit", "--add")
+    plans, samples = result["plans"], result["samples"]
+    assert isinstance(plans, list)
+    assert isinstance(samples, list)
+    assert [(plan["case"], "made" in plan) for plan in plans] == [("latency", True), ("loop-lag", False)]
+    assert {sample["case"] for sample in samples} == {"latency", "loop-lag"}
