@@ -119,6 +119,9 @@ class Hook:
     def task_refused(self, task: TaskRecord, error: PoolError) -> None:
         """A task was turned away: the queue is full, the pool is closed, or it can't be pickled."""
 
+    def task_called(self, task: TaskRecord, args: tuple[Any, ...]) -> None:
+        """A task is about to be pickled, with these arguments. Don't keep them: that would keep them alive."""
+
     def task_sent(self, task: TaskRecord) -> None:
         """A task was given to a worker; it may still have to wait there for a moment."""
 

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
     from lifepool.backends.base import Backend
     from lifepool.config import PoolConfig
-    from lifepool.hooks import Hook
+    from lifepool.hooks import Hook, TaskRecord
 
 logger = logging.getLogger("lifepool")
 
@@ -202,6 +202,14 @@ class PoolLife:
     def workers(self) -> tuple[WorkerSnapshot, ...]:
         """One look at every worker: what it runs and for how long, its process and memory."""
         return () if self._engine is None else self._engine.workers()
+
+    def task_record(self, task: int) -> TaskRecord | None:
+        """What hooks are told of a task, by its number, while it has no outcome. None too if no hook watches."""
+        return None if self._observation is None else self._observation.find(task)
+
+    def task_records(self, most: int = 100) -> list[TaskRecord]:
+        """The same of the tasks that have been in the pool for longest and have no outcome yet, at most so many."""
+        return [] if self._observation is None else self._observation.oldest(most)
 
     # -- hooks ----------------------------------------------------------------------------------------------------
 

@@ -195,6 +195,8 @@ class Engine:
         timeout = options.timeout
         name = None if timeout is None else name_of(fn)
         self.admit(timeout, options.fair_key, name)
+        if record is not None and self.observation is not None:
+            self.observation.called(record, args)
         watched = record is not None or self._carrier is not None
         prepared = self._backend.prepare(fn, args, self._luggage(record) if watched else (), lent=lent)
         self._last_task = number = self._last_task + 1

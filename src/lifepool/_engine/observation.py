@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from lifepool.hooks import Hook, Luggage, TaskRecord, WorkerExit
@@ -39,6 +40,7 @@ class Observation:
     def _sort(self) -> None:
         self._submitted = self._listening("task_submitted")
         self._refused = self._listening("task_refused")
+        self._called = self._listening("task_called")
         self._sent = self._listening("task_sent")
         self._settled = self._listening("task_settled")
         self._ready = self._listening("worker_ready")
@@ -80,6 +82,19 @@ class Observation:
     def record(self, name: str, options: TaskOptions, now: float) -> TaskRecord:
         """A record of a task that knocks at the door."""
         return TaskRecord(name, now, options.timeout, options.priority, options.fair_key)
+
+    def called(self, record: TaskRecord, args: tuple[Any, ...]) -> None:
+        """The task has these arguments."""
+        if self._called:
+            self._tell(self._called, record, args)
+
+    def find(self, task: int) -> TaskRecord | None:
+        """The record of a task that has no outcome yet."""
+        return self._records.get(task)
+
+    def oldest(self, most: int) -> list[TaskRecord]:
+        """The records of tasks that have no outcome yet, in the order in which they were submitted."""
+        return list(islice(self._records.values(), most))
 
     def luggage(self, record: TaskRecord) -> list[Luggage]:
         """What hooks want to go along with the task."""

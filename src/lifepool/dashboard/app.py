@@ -1,0 +1,159 @@
+"""``dashboard(pool)``: the page as an ASGI app, to be mounted anywhere in any ASGI framework.
+
+All addresses in the page are relative, so it does not matter where it is mounted or what a proxy does to the path.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Awaitable, Callable, MutableMapping
+from typing import TYPE_CHECKING, Any
+from urllib.parse import parse_qs
+
+from lifepool.dashboard import answers
+from lifepool.dashboard.access import AccessCallback, access_of, foreign_reader, why_not_meant
+from lifepool.dashboard.actions import Actions
+from lifepool.dashboard.document import document, task_story
+from lifepool.dashboard.files import files
+from lifepool.dashboard.recorder import CuriousRecorder, Recorder
+
+if TYPE_CHECKING:
+    from lifepool.dashboard.access import Access
+    from lifepool.dashboard.answers import Answer
+    from lifepool.pool import Pool
+
+logger = logging.getLogger("lifepool")
+
+Scope = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
+Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
+ASGIApp = Callable[[Scope, Receive, Send], Awaitable[None]]
+
+
+def dashboard(
+    pool: Pool,
+    *,
+    access: AccessCallback | None = None,
+    show_arguments: bool = False,
+    show_tracebacks: bool = True,
+) -> ASGIApp:
+    """Make the live page of a pool: ``app.mount("/pool", dashboard(pool))``.
+
+    It watches the pool from now on, with a hook. Whoever can reach the address can read it; nobody can act, unless
+    ``access`` says so. Put it behind what protects the rest of your operations: it names your functions and shows
+    what their errors say.
+
+    Args:
+        pool: The pool to show.
+        access: Called with the request's ASGI scope, may be a coroutine function; returns ``"none"``, ``"read"`` or
+            ``"act"``: cancel tasks, replace workers, drain the pool. What it raises, the request raises. None:
+            everybody may read, nobody act.
+        show_arguments: Show the arguments (shortened) and the ``fair_key`` of tasks in their stories.
+        show_tracebacks: Show messages and tracebacks of errors. Both can hold what the task worked on.
+
+    Returns:
+        An ASGI app. It needs no lifespan of its own.
+    """
+    kind = CuriousRecorder if show_arguments else Recorder
+    recorder = kind(texts=show_tracebacks, private=not show_arguments)
+    pool.add_hook(recorder)
+    return Dashboard(pool, recorder, access)
+
+
+class Dashboard:
+    """Routes requests.
+
+    Args:
+        pool: What is shown.
+        recorder: The hook that watches it.
+        access: Who may do what.
+    """
+
+    def __init__(self, pool: Pool, recorder: Recorder, access: AccessCallback | None = None) -> None:
+        self._pool = pool
+        self._recorder = recorder
+        self._access = access
+        self._actions = Actions(pool)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request."""
+        if scope["type"] == "websocket":
+            await send({"type": "websocket.close", "code": 1000})
+        elif scope["type"] != "http":
+            raise NotImplementedError(f"the live page has no {scope['type']}")
+        else:
+            answer = await self._answer(scope)
+            await answer.send(send, head=scope["method"] == "HEAD")
+
+    async def _answer(self, scope: Scope) -> Answer:
+        allowed = await access_of(self._access, scope)
+        if allowed == "none":
+            return answers.of_problem(403, "you may not see this page")
+        headers = {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in scope["headers"]}
+        path, method = route_path(scope), scope["method"]
+        if path.startswith("/actions/"):
+            return await self._act(path.removeprefix("/actions/"), method, headers, allowed)
+        if method not in ("GET", "HEAD"):
+            return answers.of_problem(405, f"{method} makes no sense here", allow="GET, HEAD")
+        if path == "":
+            return answers.of_redirect(f"{scope['path'].rpartition('/')[2]}/")
+        name = "index.html" if path == "/" else path.removeprefix("/static/")
+        file = files().get(name)
+        if file is not None and path != f"/{name}":
+            return answers.of_file(file, headers.get("if-none-match", ""))
+        if foreign_reader(headers):
+            return answers.of_problem(403, "another site may not read this")
+        return self._data(path, scope.get("query_string", b"").decode("latin-1"), allowed)
+
+    def _data(self, path: str, query: str, allowed: Access) -> Answer:
+        folder, _, number = path.removesuffix(".json").rpartition("/")
+        if path == "/state.json":
+            since = parse_qs(query).get("since", [""])[0]
+            actions = self._actions.names() if allowed == "act" else ()
+            return answers.of_json(document(self._pool, self._recorder, since=since, actions=actions))
+        if folder == "/tasks" and is_number(number):
+            story = task_story(self._pool, self._recorder, int(number))
+            found = "nothing is known of this task: of those that are done, only a sample is remembered"
+            return answers.of_problem(404, found) if story is None else answers.of_json(story)
+        if folder == "/failures" and is_number(number):
+            text = self._recorder.failures.traceback(int(number))
+            if text is None:
+                return answers.of_problem(404, "there is no traceback, or not any more")
+            return answers.of_json({"traceback": text})
+        return answers.of_problem(404, "there is nothing here")
+
+    async def _act(self, path: str, method: str, headers: dict[str, str], allowed: Access) -> Answer:
+        action, _, subject = path.partition("/")
+        if action not in self._actions.names():
+            return answers.of_problem(404, "there is no such action")
+        if method != "POST":
+            return answers.of_problem(405, "an action is a POST", allow="POST")
+        if allowed != "act":
+            return answers.of_problem(403, "you may look, but not act: see access= of lifepool.dashboard.dashboard")
+        reason = why_not_meant(headers, action)
+        if reason is not None:
+            return answers.of_problem(403, reason)
+        if (action == "cancel") != is_number(subject):
+            return answers.of_problem(404, "there is no such task" if action == "cancel" else "there is nothing here")
+        logger.info("the live page of pool %r was asked to %s %s", self._pool.config.name, action, subject)
+        return self._actions.perform(action, int(subject or 0))
+
+
+def is_number(text: str) -> bool:
+    """Whether this is the number of something."""
+    return text.isascii() and text.isdigit() and len(text) < 20
+
+
+def route_path(scope: Scope) -> str:
+    """The path below the place where the app is mounted: ``/``, ``/state.json``; empty without the slash at the end.
+
+    Frameworks and proxies disagree on whether ``path`` holds all of ``root_path``, its last part, or nothing of it.
+    """
+    path: str = scope["path"]
+    prefix: str = scope.get("root_path", "").rstrip("/")
+    while prefix:
+        if path == prefix or path.startswith(f"{prefix}/"):
+            return path.removeprefix(prefix)
+        slash = prefix.find("/", 1)
+        prefix = prefix[slash:] if slash > 0 else ""
+    return path

@@ -1,0 +1,125 @@
+"""What the page is told, as plain values fit for JSON: a function of the recorder's tables, and nothing else."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any
+
+import lifepool
+from lifepool.dashboard.history import COLUMNS, MAX_POINTS, WINDOW_POINTS
+from lifepool.dashboard.stories import story_of
+from lifepool.dashboard.text import MAX_NAME
+
+if TYPE_CHECKING:
+    from lifepool.dashboard.recorder import Recorder
+    from lifepool.life import PoolLife
+    from lifepool.statistics import PoolStatistics, WorkerSnapshot
+
+#: Marks on the workers' lanes in one answer: those of a second, or at first those of the last minute.
+MAX_MARKS = 600
+#: The format of the document; the page and the terminal say so if they meet another one.
+VERSION = 1
+
+
+def document(pool: PoolLife, recorder: Recorder, *, since: str = "", actions: tuple[str, ...] = ()) -> dict[str, Any]:
+    """All that the page shows.
+
+    Args:
+        pool: What is shown.
+        recorder: What is known of its past.
+        since: The ``cursor`` of the last answer; only newer points and marks are given then. One of another server
+            process or of an earlier start counts as none.
+        actions: What whoever asks may do.
+    """
+    statistics = pool.statistics() if recorder.look is None else recorder.look.statistics
+    tick = recorder.history.number
+    after, continued = _position(since, recorder)
+    return {
+        "lifepool": lifepool.__version__,
+        "version": VERSION,
+        "cursor": f"{recorder.instance}-{tick}",
+        "continued": continued,
+        "now": recorder.clock() if recorder.look is None else recorder.look.t,
+        "time": time.time(),
+        "server": {"instance": recorder.instance, "pid": recorder.pid, "host": recorder.host},
+        "actions": list(actions),
+        "pool": _pool(pool, statistics),
+        "counts": _counts(statistics),
+        "window": recorder.history.window(),
+        "history": {"columns": COLUMNS, "points": recorder.history.since(after), "kept": MAX_POINTS},
+        "workers": [_worker(each) for each in recorder.workers],
+        "exits": _exits(recorder),
+        "marks": recorder.stories.between(max(after, tick - WINDOW_POINTS), tick, MAX_MARKS),
+        "oldest": recorder.oldest,
+        "names": recorder.names.slowest(),
+        "failures": recorder.failures.recent(),
+    }
+
+
+def task_story(pool: PoolLife, recorder: Recorder, task: int) -> dict[str, Any] | None:
+    """All that is known of one task: of one that is under way always, of one that has its outcome if it was kept."""
+    record = pool.task_record(task)
+    if record is not None:
+        story = story_of(record, recorder.history.number, private=recorder.private)
+    else:
+        found = recorder.stories.find(task)
+        if found is None:
+            return None
+        story = found
+    return {**story.as_dict(), "now": recorder.clock(), "time": time.time()}
+
+
+def _position(cursor: str, recorder: Recorder) -> tuple[int, bool]:
+    instance, _, number = cursor.partition("-")
+    tick = recorder.history.number
+    if instance != recorder.instance or not (number.isascii() and number.isdigit() and len(number) < 12):
+        return 0, False
+    after = int(number)
+    return (after, True) if tick - MAX_POINTS <= after <= tick else (0, False)
+
+
+def _pool(pool: PoolLife, statistics: PoolStatistics) -> dict[str, Any]:
+    config, readiness = pool.config, pool.readiness()
+    return {
+        "name": config.name[:MAX_NAME],
+        "state": statistics.state if pool.state.value != "closed" else "closed",
+        "ready": readiness.ready,
+        "reasons": list(readiness.reasons),
+        "max_workers": config.max_workers,
+        "min_workers": config.min_workers,
+        "max_queue": config.max_queue,
+        "timeout": config.timeout,
+        "max_worker_memory": config.max_worker_memory,
+        "max_tasks_per_worker": config.max_tasks_per_worker,
+    }
+
+
+def _counts(statistics: PoolStatistics) -> dict[str, Any]:
+    names = (
+        "submitted", "refused", "retried", "completed", "failed", "cancelled", "timed_out", "lost", "queued", "running",
+        "utilisation", "bytes_sent", "bytes_received", "predicted_wait_s",
+    )  # fmt: skip
+    counts = {name: getattr(statistics, name) for name in names}
+    return {**counts, "workers": dict(statistics.workers), "restarts": dict(statistics.restarts)}
+
+
+def _worker(worker: WorkerSnapshot) -> dict[str, Any]:
+    found = worker.as_dict()
+    if worker.task_name is not None:
+        found["task_name"] = worker.task_name[:MAX_NAME]
+    return found
+
+
+def _exits(recorder: Recorder) -> list[dict[str, Any]]:
+    return [
+        {
+            "t": t,
+            "worker": exit.worker,
+            "reason": exit.reason,
+            "exitcode": exit.exitcode,
+            "signal": exit.signal,
+            "completed": exit.completed,
+            "start_error": recorder.start_error(exit),
+        }
+        for t, exit in reversed(recorder.exits)
+    ]

@@ -1,0 +1,150 @@
+"""The last minutes of a pool, a point a second: pure arithmetic on statistics that others have taken.
+
+Counters and histograms only ever grow, so what happened in a second is the difference of two looks. Rates and
+percentiles of any window come from that, at no cost per task.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from lifepool.statistics import HistogramSnapshot, PoolStatistics
+
+#: Points kept: five minutes.
+MAX_POINTS = 300
+#: Looks kept to take differences from: the numbers on top of the page are those of the last minute.
+WINDOW_POINTS = 60
+OUTCOMES = ("completed", "failed", "timed_out", "lost", "cancelled")
+PERCENTILES = (0.5, 0.95, 0.99)
+
+#: What a point holds, in this order. Outcomes and refusals are per second, times in seconds.
+COLUMNS = (
+    "t", *OUTCOMES, "refused", "queued", "running", "predicted_wait", "workers", "utilisation", "loop_lag",
+    "wait_p50", "wait_p95", "wait_p99", "run_p50", "run_p95", "run_p99",
+)  # fmt: skip
+
+Point = tuple[float | None, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """The pool at one moment.
+
+    Attributes:
+        t: Monotonic seconds.
+        statistics: Its numbers.
+        busy_s: Seconds for which tasks that run now have been running, added up over the workers.
+        loop_lag_s: The latest that a timer of the event loop was since the look before.
+    """
+
+    t: float
+    statistics: PoolStatistics
+    busy_s: float = 0.0
+    loop_lag_s: float = 0.0
+
+
+class History:
+    """Points of the last minutes, numbered one after the other as long as the process lives."""
+
+    def __init__(self) -> None:
+        self.number = 0
+        self._points: deque[Point] = deque(maxlen=MAX_POINTS)
+        self._looks: deque[Look] = deque(maxlen=WINDOW_POINTS + 1)
+
+    def add(self, look: Look) -> None:
+        """One more second has passed."""
+        before = self._looks[-1] if self._looks else None
+        if before is not None and look.statistics.submitted < before.statistics.submitted:
+            self._looks.clear()  # the pool was started again, and counts anew
+            before = None
+        self.number += 1
+        self._points.append(_point(before, look))
+        self._looks.append(look)
+
+    def since(self, number: int) -> list[Point]:
+        """The points after the one of this number, as far as they are still there."""
+        missing = min(max(0, self.number - number), len(self._points))
+        return list(self._points)[len(self._points) - missing :]
+
+    def window(self) -> dict[str, object]:
+        """The last minute as one: rates per second, percentiles in seconds, the part of the time that workers ran."""
+        if len(self._looks) < 2:
+            return {"seconds": 0.0}
+        first, last = self._looks[0], self._looks[-1]
+        seconds = last.t - first.t
+        return {
+            "seconds": seconds,
+            **{name: rate for name, rate in zip((*OUTCOMES, "refused"), _rates(first, last), strict=True)},
+            "wait": _percentiles(first.statistics.wait, last.statistics.wait),
+            "run": _percentiles(first.statistics.run, last.statistics.run),
+            "utilisation": _mean_utilisation(list(self._looks)),
+            "loop_lag": max(look.loop_lag_s for look in list(self._looks)[1:]),
+        }
+
+
+def _point(before: Look | None, look: Look) -> Point:
+    now = look.statistics
+    rates: Sequence[float | None] = [None] * 6
+    waits: Sequence[float | None] = [None] * 3
+    runs: Sequence[float | None] = [None] * 3
+    if before is not None:
+        rates = _rates(before, look)
+        waits = _percentiles(before.statistics.wait, now.wait)
+        runs = _percentiles(before.statistics.run, now.run)
+    return (
+        look.t, *rates, now.queued, now.running, now.predicted_wait_s, sum(now.workers.values()),
+        None if before is None else _utilisation(before, look), look.loop_lag_s, *waits, *runs,
+    )  # fmt: skip
+
+
+def _rates(before: Look, after: Look) -> list[float | None]:
+    """Per second: each outcome, and what was refused."""
+    seconds = max(1e-6, after.t - before.t)
+    names = (*OUTCOMES, "refused")
+    return [(getattr(after.statistics, name) - getattr(before.statistics, name)) / seconds for name in names]
+
+
+def _utilisation(before: Look, after: Look) -> float:
+    """The part of the workers' time in which functions ran: those that have answered, and those still at it."""
+    ran = after.statistics.run.sum + after.busy_s - before.statistics.run.sum - before.busy_s
+    workers = sum(after.statistics.workers.values())
+    offered = workers * (after.t - before.t)
+    return min(1.0, max(0.0, ran / offered)) if offered > 0 else 0.0
+
+
+def _mean_utilisation(looks: Sequence[Look]) -> float:
+    each = [_utilisation(before, after) for before, after in pairwise(looks)]
+    return sum(each) / len(each)
+
+
+def _percentiles(before: HistogramSnapshot, after: HistogramSnapshot) -> list[float | None]:
+    counts = [late - early for early, late in zip(before.counts, after.counts, strict=True)]
+    return [quantile(after.bounds, counts, q) for q in PERCENTILES]
+
+
+def quantile(bounds: Sequence[float], counts: Sequence[int], q: float) -> float | None:
+    """A quantile of counted durations, taking those within a bucket as evenly spread (as Prometheus does).
+
+    Args:
+        bounds: Upper bounds of the buckets, ascending.
+        counts: One more than there are bounds. Above the last bound nothing is known but that bound.
+        q: From 0 to 1.
+
+    Returns:
+        None without observations.
+    """
+    total = sum(counts)
+    if total <= 0:
+        return None
+    seen, lower = 0, 0.0
+    for bound, count in zip(bounds, counts, strict=False):
+        if count and seen + count >= q * total:
+            return lower + (bound - lower) * max(0.0, q * total - seen) / count
+        seen, lower = seen + count, bound
+    return bounds[-1]

@@ -1,0 +1,174 @@
+"""The hook behind the page: it counts each task, keeps a sample of them, and looks at the pool once a second.
+
+What it costs is bounded from all sides. A settled task is a few additions; how many stories and texts are taken in a
+second has a limit; every table has one too. Pages that are open read what is there and add nothing to it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import secrets
+import socket
+import time
+from collections import deque
+from typing import TYPE_CHECKING, Any
+
+from lifepool.dashboard.failures import Failures
+from lifepool.dashboard.history import History, Look
+from lifepool.dashboard.names import Names
+from lifepool.dashboard.stories import ARGUMENTS, Stories, story_of, under_way
+from lifepool.dashboard.text import MAX_TRACEBACK, arguments_of, clipped
+from lifepool.hooks import Hook
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from lifepool.errors import PoolError
+    from lifepool.hooks import TaskRecord, WorkerExit
+    from lifepool.life import PoolLife
+    from lifepool.statistics import WorkerSnapshot
+
+#: Seconds between two heartbeats. How late one comes is the lag of the event loop: what blocks it for longer is seen.
+BEAT_S = 0.1
+BEATS_PER_LOOK = 10
+#: Stories kept per heartbeat: of any tasks, of those that ran long, of those that failed.
+ANY_PER_BEAT, LONG_PER_BEAT, FAILED_PER_BEAT = 4, 8, 4
+LONG_S = 0.1
+#: Calls per heartbeat whose arguments are written down, where that was asked for.
+ARGUMENTS_PER_BEAT = 20
+#: Ends of workers that are remembered.
+MAX_EXITS = 20
+#: Tasks in the list of those that have been there for longest.
+MAX_OLDEST = 8
+
+
+class Recorder(Hook):
+    """Watches one pool for its page.
+
+    Args:
+        texts: Whether messages and tracebacks of errors are kept.
+        private: Leave out what may tell of a person: arguments and ``fair_key``.
+        clock: Monotonic seconds.
+    """
+
+    def __init__(
+        self, *, texts: bool = True, private: bool = True, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._identify()
+        self.clock = clock
+        self.history = History()
+        self.names = Names()
+        self.failures = Failures(texts=texts)
+        self.stories = Stories()
+        self.exits: deque[tuple[float, WorkerExit]] = deque(maxlen=MAX_EXITS)
+        self.workers: tuple[WorkerSnapshot, ...] = ()
+        self.oldest: list[dict[str, Any]] = []
+        self.look: Look | None = None
+        self.private = private
+        self._texts = texts
+        self._timer: asyncio.TimerHandle | None = None
+        self._beats = 0
+        self._lag_s = 0.0
+        self._refill()
+
+    def _identify(self) -> None:
+        """Tell this server process from its siblings and its successor."""
+        self.instance, self.pid, self.host = secrets.token_hex(4), os.getpid(), socket.gethostname()
+
+    def _refill(self) -> None:
+        self._any, self._long, self._failed = ANY_PER_BEAT, LONG_PER_BEAT, FAILED_PER_BEAT
+        self._arguments = ARGUMENTS_PER_BEAT
+
+    # -- tasks ----------------------------------------------------------------------------------------------------
+
+    def task_settled(self, task: TaskRecord) -> None:
+        """Count it; keep the story of a few."""
+        slowest = self.names.settled(task)
+        if task.outcome != "completed" and task.outcome != "cancelled":
+            self._task_failed(task)
+        elif slowest:
+            self._keep(task)
+        elif self._any > 0:
+            self._any -= 1
+            self._keep(task)
+        elif self._long > 0 and task.run_s is not None and task.run_s > LONG_S:
+            self._long -= 1
+            self._keep(task)
+
+    def _task_failed(self, task: TaskRecord) -> None:
+        self.names.failed(task.name)
+        failure = self.failures.add(task, task.outcome or "failed", task.error, self.clock())
+        if self._failed > 0:
+            self._failed -= 1
+            self._keep(task, failure.number)
+
+    def _keep(self, task: TaskRecord, failure: int | None = None) -> None:
+        self.stories.add(story_of(task, self.history.number + 1, private=self.private, failure=failure))
+
+    def task_refused(self, task: TaskRecord, error: PoolError) -> None:
+        """Being turned away is a failure too."""
+        self.failures.add(task, "refused", error, self.clock())
+
+    # -- workers and the pool -------------------------------------------------------------------------------------
+
+    def worker_exited(self, exit: WorkerExit) -> None:
+        """Remember why it is gone."""
+        self.exits.append((self.clock(), exit))
+
+    def start_error(self, exit: WorkerExit) -> str | None:
+        """Why a worker could not start, if that may be shown."""
+        return clipped(exit.start_error, MAX_TRACEBACK) if self._texts and exit.start_error else None
+
+    def pool_started(self, pool: PoolLife) -> None:
+        """Look at it from now on, once a second."""
+        if self.pid != os.getpid():
+            self._identify()  # the app was loaded before its server forked
+        self.stories.clear()
+        self.take(pool)
+        loop = asyncio.get_running_loop()
+        self._stop()
+        self._timer = loop.call_later(BEAT_S, self._beat, pool, loop, self.clock() + BEAT_S)
+
+    def pool_closed(self, pool: PoolLife) -> None:
+        """A last look."""
+        self._stop()
+        self.take(pool)
+
+    def _stop(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _beat(self, pool: PoolLife, loop: asyncio.AbstractEventLoop, due: float) -> None:
+        now = self.clock()
+        self._lag_s = max(self._lag_s, now - due)
+        self._refill()
+        self._beats += 1
+        if self._beats % BEATS_PER_LOOK == 0:
+            self.take(pool)
+        if pool.state.value == "closed":  # nobody told: its end was cut short
+            self._timer = None
+            return
+        due = max(due + BEAT_S, now)
+        self._timer = loop.call_later(due - now, self._beat, pool, loop, due)
+
+    def take(self, pool: PoolLife) -> None:
+        """Look at the pool now: some ten microseconds, and as many for each worker."""
+        self.workers = pool.workers()
+        self.oldest = [under_way(task) for task in pool.task_records(MAX_OLDEST)]
+        busy_s = sum(worker.running_s or 0.0 for worker in self.workers)
+        self.look = Look(self.clock(), pool.statistics(), busy_s, self._lag_s)
+        self.history.add(self.look)
+        self._lag_s = 0.0
+        self.failures.refill()
+
+
+class CuriousRecorder(Recorder):
+    """Also writes down what tasks were called with: for those who asked for it."""
+
+    def task_called(self, task: TaskRecord, args: tuple[Any, ...]) -> None:
+        """Write down the arguments of a few calls."""
+        if self._arguments > 0:
+            self._arguments -= 1
+            task.notes[ARGUMENTS] = arguments_of(args)

@@ -1,0 +1,55 @@
+// Recent failures: one line a kind, which opens to the worker's traceback.
+
+import { byId, keyed, link, make, setData, setText } from "./dom.js";
+import { ago, count, OUTCOMES } from "./format.js";
+
+export class Failures {
+  constructor(open) {
+    this.open = open;
+    this.list = byId("failures");
+  }
+
+  update({ failures, now }) {
+    byId("failures-empty").hidden = failures.length > 0;
+    keyed(this.list, failures, ({ number }) => number, (failure) => this.item(failure), (item, failure) => this.refresh(item, failure, now));
+  }
+
+  item(failure) {
+    const parts = {
+      times: make("span", { class: "times num" }), when: make("span", { class: "ago note" }), message: make("span", { class: "message" }),
+      trace: make("pre", { tabindex: 0, "aria-label": "Traceback" }), tasks: make("p", { class: "note tasks" }),
+    };
+    const kind = make("span", { class: "state", "data-outcome": failure.outcome }, OUTCOMES[failure.outcome] ?? failure.outcome);
+    const summary = make("summary", {}, kind, parts.times, make("span", { class: "what" }, make("b", {}, failure.error), " in ", make("span", { class: "name" }, failure.name)), parts.when, parts.message);
+    const details = make("details", { ontoggle: () => { if (details.open) this.load(item); } }, summary, parts.tasks, parts.trace);
+    const item = make("li", {}, details);
+    item.parts = parts;
+    return item;
+  }
+
+  refresh(item, failure, now) {
+    const { times, when, message, tasks } = item.parts;
+    item.failure = failure;
+    setText(times, `${count(failure.count)} ×`);
+    setText(when, ago(now - failure.last));
+    setText(message, failure.message);
+    setData(item, "fresh", String(now - failure.last < 10));
+    keyed(tasks, failure.tasks, (task) => task, (task) => link(`#${task}`, `Story of task ${task}`, () => this.open(task)), () => {});
+  }
+
+  async load(item) {
+    const { trace } = item.parts, { failure } = item;
+    if (!failure.has_traceback) {
+      setText(trace, "There is no traceback: the worker did not get to raise anything, or tracebacks are not shown here.");
+      return;
+    }
+    if (!trace.textContent) setText(trace, "…");
+    try {
+      const answer = await fetch(`failures/${failure.number}.json`, { cache: "no-store" });
+      const found = await answer.json();
+      setText(trace, answer.ok ? found.traceback : found.detail);
+    } catch {
+      setText(trace, "The server does not answer.");
+    }
+  }
+}
