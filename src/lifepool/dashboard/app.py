@@ -37,7 +37,7 @@ def dashboard(
     show_arguments: bool = False,
     show_tracebacks: bool = True,
 ) -> ASGIApp:
-    """Make the live page of a pool: ``app.mount("/pool", dashboard(pool))``.
+    """Make the live page of a pool, an app to mount under an address of yours.
 
     It watches the pool from now on, with a hook. Whoever can reach the address can read it; nobody can act, unless
     ``access`` says so. Put it behind what protects the rest of your operations: it names your functions and shows

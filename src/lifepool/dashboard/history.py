@@ -80,7 +80,7 @@ class History:
         seconds = last.t - first.t
         return {
             "seconds": seconds,
-            **{name: rate for name, rate in zip((*OUTCOMES, "refused"), _rates(first, last), strict=True)},
+            **dict(zip((*OUTCOMES, "refused"), _rates(first, last), strict=True)),
             "wait": _percentiles(first.statistics.wait, last.statistics.wait),
             "run": _percentiles(first.statistics.run, last.statistics.run),
             "utilisation": _mean_utilisation(list(self._looks)),

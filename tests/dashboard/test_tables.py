@@ -1,0 +1,201 @@
+"""Names, failures and stories: right, of bounded size whatever comes, and never hurt by what a user's objects do."""
+
+from __future__ import annotations
+
+import json
+import math
+import tracemalloc
+
+from lifepool.carrying import RemoteTraceback
+from lifepool.dashboard.document import document
+from lifepool.dashboard.failures import MAX_KINDS, TEXTS_PER_SECOND, Failures
+from lifepool.dashboard.names import MAX_NAMES, OTHERS, SHOWN, Names
+from lifepool.dashboard.recorder import BEATS_PER_LOOK, Recorder
+from lifepool.dashboard.stories import MAX_STORIES, Stories, story_of
+from lifepool.dashboard.text import MAX_ARGUMENTS, MAX_MESSAGE, MAX_TRACEBACK, arguments_of, message_of, traceback_of
+from lifepool.pool import Pool
+from tests.dashboard.records import failed, settled
+
+
+class Hostile(Exception):
+    def __str__(self) -> str:
+        raise RuntimeError("no text from me")
+
+    __repr__ = __str__
+
+
+# --- names ----------------------------------------------------------------------------------------------------------
+
+
+def test_a_name_has_its_count_mean_longest_and_failures() -> None:
+    names = Names()
+    assert [names.settled(settled(number, run_s=run)) for number, run in [(1, 0.2), (2, 0.6), (3, 0.4)]] == [
+        True,
+        True,
+        False,
+    ]
+    names.settled(settled(4, run_s=None, outcome="lost"))
+    names.failed("score")
+    (row,) = names.slowest()
+    assert (row["name"], row["count"], row["failures"], row["slowest"]) == ("score", 4, 1, 2)
+    assert math.isclose(row["run_mean"], 0.4)  # type: ignore[arg-type]
+    assert (row["run_max"], row["wait_mean"]) == (0.6, 0.5)
+
+
+def test_names_without_end_keep_those_that_matter_and_lose_no_count() -> None:
+    names = Names()
+    for number in range(10_000):
+        names.settled(settled(number, name=f"lambda-{number}", run_s=1e-6))
+        if number % 100 == 0:
+            names.settled(settled(number, name="heavy", run_s=1.0))
+    assert len(names) <= MAX_NAMES
+    rows = names.slowest()
+    assert len(rows) == SHOWN + 1
+    assert (rows[0]["name"], rows[0]["count"]) == ("heavy", 100)
+    assert rows[-1]["name"] == OTHERS
+    assert sum(row["count"] for row in rows) == 10_100  # type: ignore[misc]
+    assert sum(row["count"] for row in names.slowest()) == 10_100  # type: ignore[misc] # looking changes nothing
+
+
+# --- failures -------------------------------------------------------------------------------------------------------
+
+
+def test_alike_failures_are_one_with_the_text_of_the_last() -> None:
+    failures = Failures()
+    for number in (1, 2):
+        error = ValueError(f"row {number}")
+        error.__cause__ = RemoteTraceback(f"Traceback of {number}")
+        failures.add(failed(number, error), "failed", error, float(number))
+    (row,) = failures.recent()
+    assert (row["count"], row["message"], row["tasks"], row["first"], row["last"]) == (2, "row 2", [1, 2], 1.0, 2.0)
+    assert failures.traceback(row["number"]) == "Traceback of 2"  # type: ignore[arg-type]
+    assert failures.traceback(99) is None
+
+
+def test_texts_are_taken_only_so_often_a_second() -> None:
+    failures = Failures()
+    for number in range(1, 1001):
+        failures.add(failed(number, ValueError(str(number))), "failed", ValueError(str(number)), 1.0)
+    assert failures.recent()[0]["message"] == str(TEXTS_PER_SECOND)
+    failures.refill()
+    failures.add(failed(1001, ValueError("later")), "failed", ValueError("later"), 2.0)
+    assert failures.recent()[0]["message"] == "later"
+    assert failures.recent()[0]["count"] == 1001
+
+
+def test_kinds_without_end_push_out_the_oldest() -> None:
+    failures = Failures()
+    for number in range(1000):
+        failures.add(failed(number, ValueError(), name=f"f{number}"), "failed", ValueError(), 1.0)
+    assert len(failures) == MAX_KINDS
+    assert [row["name"] for row in failures.recent()][:2] == ["f999", "f998"]
+
+
+def test_texts_can_be_left_out() -> None:
+    failures = Failures(texts=False)
+    failures.add(failed(1, ValueError("secret")), "failed", ValueError("secret"), 1.0)
+    assert "secret" not in json.dumps(failures.recent())
+    assert failures.traceback(1) is None
+
+
+# --- text -----------------------------------------------------------------------------------------------------------
+
+
+def test_texts_are_bounded_and_keep_beginning_and_end() -> None:
+    error = ValueError("x" * 1_000_000)
+    error.__cause__ = RemoteTraceback("first line\n" + "y" * 1_000_000 + "\nlast line")
+    assert len(message_of(error)) < MAX_MESSAGE + 60
+    text = traceback_of(error)
+    assert text is not None
+    assert text.startswith("first line")
+    assert text.endswith("last line")
+    assert len(text) < MAX_TRACEBACK + 60
+
+
+def test_objects_that_refuse_to_be_shown_hurt_nobody() -> None:
+    assert message_of(Hostile()) == "<its str() raises>"
+    shown = arguments_of([Hostile(), 1])
+    assert "Hostile" in shown
+    assert shown.endswith(", 1")
+
+
+def test_an_error_that_was_raised_in_this_process_shows_its_own_traceback() -> None:
+    try:
+        raise KeyError("here")
+    except KeyError as error:
+        text = traceback_of(error)
+    assert text is not None
+    assert "test_tables.py" in text
+    assert traceback_of(ValueError("never raised")) is None
+
+
+def test_arguments_are_shortened() -> None:
+    text = arguments_of(["a" * 10_000, list(range(10_000)), {"k": "v" * 9000}, *range(100)])
+    assert len(text) < MAX_ARGUMENTS + 60
+    assert "95 more" in text or "characters left out" in text
+
+
+# --- stories --------------------------------------------------------------------------------------------------------
+
+
+def test_the_oldest_story_goes_first() -> None:
+    stories = Stories()
+    for number in range(MAX_STORIES + 10):
+        stories.add(story_of(settled(number), 1, private=True))
+    assert len(stories) == MAX_STORIES
+    assert stories.find(9) is None
+    found = stories.find(10)
+    assert found is not None
+    assert found.as_dict()["id"] == 10
+
+
+def test_marks_are_those_of_the_seconds_asked_for_the_newest_first_to_stay() -> None:
+    stories = Stories()
+    for number in range(1, 7):
+        stories.add(story_of(settled(number, run_s=0.25), number, private=True))
+    assert [row[0] for row in stories.between(2, 5, 99)] == [3, 4, 5]
+    assert [row[0] for row in stories.between(0, 6, 2)] == [5, 6]
+    assert stories.between(4, 5, 9) == [[5, 1, "score", 1.5, 0.25, "completed"]]
+
+
+def test_what_may_tell_of_a_person_is_left_out_unless_asked_for() -> None:
+    task = settled(1, fair_key="alice@example.org", notes={"lifepool.dashboard.arguments": "'alice'"})
+    assert "alice" not in json.dumps(story_of(task, 1, private=True).as_dict())
+    assert "alice@example.org" in json.dumps(story_of(task, 1, private=False).as_dict())
+
+
+# --- all of it ------------------------------------------------------------------------------------------------------
+
+
+def test_a_hundred_thousand_tasks_leave_what_ten_thousand_leave() -> None:
+    """Names, failures, errors and stories without end: what is kept does not grow."""
+    pool, recorder = Pool(max_workers=1), Recorder()
+    kinds = [type(f"Error{number}", (Exception,), {}) for number in range(100)]
+
+    def feed(first: int, many: int) -> None:
+        for number in range(first, first + many):
+            if number % 50:
+                recorder.task_settled(settled(number, name="score" if number % 3 else f"name-{number % 5000}"))
+            else:
+                recorder.task_settled(failed(number, kinds[number % 99]("x" * 500), name=f"f-{number % 400}"))
+            if number % 100 == 0:
+                recorder._refill()
+            if number % (100 * BEATS_PER_LOOK) == 0:
+                recorder.take(pool)
+
+    feed(1, 60_000)
+    tracemalloc.start()
+    try:
+        feed(60_001, 10_000)
+        before = tracemalloc.get_traced_memory()[0]
+        feed(70_001, 30_000)
+        grown = tracemalloc.get_traced_memory()[0] - before
+    finally:
+        tracemalloc.stop()
+    assert grown < 1_000_000
+    assert (len(recorder.stories), len(recorder.failures)) == (MAX_STORIES, MAX_KINDS)
+    assert len(recorder.names) <= MAX_NAMES
+    answer = json.dumps(document(pool, recorder), allow_nan=False)
+    assert len(answer) < 250_000
+    later = json.dumps(document(pool, recorder, since=f"{recorder.instance}-{recorder.history.number - 1}"))
+    assert len(later) < 60_000
