@@ -27,6 +27,7 @@ ROOT = Path(lifepool.__file__).parent
 
 #: Modules that users import, by DESIGN; the others are reached through these.
 PUBLIC_MODULES = [
+    "lifepool.dashboard.app",
     "lifepool.decorated",
     "lifepool.errors",
     "lifepool.futures",

@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from typing import Any
 
 from fastapi import FastAPI
 
-from lifepool import Pool
+from lifepool import Pool, WorkerLost
 from lifepool.dashboard import dashboard
 from tests import tasks
+from tests.dashboard.odd_tasks import MARKUP, fail_oddly
 
-MARKUP = "<img src=x onerror=document.title='injected'>"
+
+def access(scope: Any) -> Any:
+    return os.environ.get("ACCESS", "read")
+
 
 pool = Pool(name="documents", max_workers=2, timeout=30)
 app = FastAPI(lifespan=pool.lifespan)
-access = os.environ.get("ACCESS", "read")
-app.mount("/pool", dashboard(pool, access=lambda scope: access, show_arguments=True))  # type: ignore[arg-type,return-value]
+app.mount("/pool", dashboard(pool, access=access, show_arguments=True))
+app.mount("/read/only", dashboard(pool))
 
 
 @app.get("/double")
@@ -26,28 +31,22 @@ async def double(times: int) -> int:
 
 
 @app.get("/fail")
-async def fail(message: str) -> str:
-
-    try:
-        await pool.run(tasks.fail, message)
-    except ValueError as error:
-        return str(error)
-    return ""
+async def fail() -> None:
+    """A task whose name, arguments and error are markup."""
+    with contextlib.suppress(ValueError):
+        await pool.run(fail_oddly, MARKUP)
 
 
 @app.get("/hold")
-async def hold(address: str) -> Any:
-    """A task that waits at a gate."""
-    handle = pool.submit(tasks.hold, address, MARKUP)
+async def hold(address: str) -> int:
+    """Submit a task that waits at a gate, and tell its number."""
+    handle = pool.submit(tasks.hold, address)
     handle.add_done_callback(lambda done: done.cancelled() or done.exception())
     return handle.id
 
 
 @app.get("/crash")
-async def crash() -> str:
+async def crash() -> None:
     """A worker that dies."""
-    try:
+    with contextlib.suppress(WorkerLost):
         await pool.run(tasks.exit_hard, 3)
-    except Exception as error:
-        return str(error)
-    return ""

@@ -23,8 +23,6 @@ if TYPE_CHECKING:
 
     from tests.engine.gates import Gate
 
-ACT = {"access": lambda scope: "act"}
-
 
 @contextlib.asynccontextmanager
 async def browser(app: Any, prefix: str = "", **headers: str) -> AsyncIterator[httpx.AsyncClient]:
@@ -174,7 +172,7 @@ async def settle_into_state(client: httpx.AsyncClient) -> None:
     """Wait for the next look at the pool."""
     before = (await client.get("/state.json")).json()["cursor"]
     async with asyncio.timeout(20):
-        while (await client.get("/state.json")).json()["cursor"] == before:
+        while (await client.get("/state.json")).json()["cursor"] == before:  # noqa: ASYNC110 - as a page would
             await asyncio.sleep(0.02)
 
 

@@ -164,6 +164,19 @@ def test_what_may_tell_of_a_person_is_left_out_unless_asked_for() -> None:
     assert "alice@example.org" in json.dumps(story_of(task, 1, private=False).as_dict())
 
 
+def test_the_slowest_of_a_name_is_remembered_long_after_the_others() -> None:
+    recorder = Recorder()
+    recorder.task_settled(settled(1, run_s=9.0))
+    for number in range(2, MAX_STORIES + 100):
+        recorder.stories.add(story_of(settled(number), 1, private=True))
+    assert recorder.stories.find(1) is None
+    found = recorder.story(1)
+    assert found is not None
+    assert found.run_s == 9.0
+    recorder.names.forget_stories()
+    assert recorder.story(1) is None
+
+
 # --- all of it ------------------------------------------------------------------------------------------------------
 
 

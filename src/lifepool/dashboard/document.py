@@ -62,7 +62,7 @@ def task_story(pool: PoolLife, recorder: Recorder, task: int) -> dict[str, Any] 
     if record is not None:
         story = story_of(record, recorder.history.number, private=recorder.private)
     else:
-        found = recorder.stories.find(task)
+        found = recorder.story(task)
         if found is None:
             return None
         story = found

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from lifepool.dashboard.text import MAX_NAME
 
 if TYPE_CHECKING:
+    from lifepool.dashboard.stories import Story
     from lifepool.hooks import TaskRecord
 
 #: Names kept. Past this, the half that took the least time in all is counted together.
@@ -29,7 +30,7 @@ class Entry:
         self.run_sum = 0.0
         self.run_max = 0.0
         self.wait_sum = 0.0
-        self.slowest = 0  # the task's number
+        self.slowest: Story | None = None  # kept as long as the name is: it is what one wants to look at
 
     def absorb(self, other: Entry) -> None:
         """Count another one's tasks as well."""
@@ -51,7 +52,7 @@ class Entry:
             "run_mean": self.run_sum / self.ran if self.ran else None,
             "run_max": self.run_max if self.ran else None,
             "wait_mean": self.wait_sum / self.count if self.count else None,
-            "slowest": self.slowest or None,
+            "slowest": None if self.slowest is None else self.slowest.id,
         }
 
 
@@ -79,8 +80,23 @@ class Names:
         entry.run_sum += run
         if run <= entry.run_max:
             return False
-        entry.run_max, entry.slowest = run, task.id
+        entry.run_max = run
         return True
+
+    def remember(self, name: str, story: Story) -> None:
+        """The slowest of its name so far has this story."""
+        self._entries[name].slowest = story
+
+    def find(self, task: int) -> Story | None:
+        """The story of a task that is the slowest of its name."""
+        entries = [self._others, *self._entries.values()]
+        return next((each.slowest for each in entries if each.slowest is not None and each.slowest.id == task), None)
+
+    def forget_stories(self) -> None:
+        """The pool numbers its tasks anew."""
+        for entry in self._entries.values():
+            entry.slowest = None
+        self._others.slowest = None
 
     def failed(self, name: str) -> None:
         """One of this name has failed; it was counted already."""

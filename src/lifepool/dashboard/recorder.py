@@ -24,6 +24,7 @@ from lifepool.hooks import Hook
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from lifepool.dashboard.stories import Story
     from lifepool.errors import PoolError
     from lifepool.hooks import TaskRecord, WorkerExit
     from lifepool.life import PoolLife
@@ -88,7 +89,7 @@ class Recorder(Hook):
         if task.outcome != "completed" and task.outcome != "cancelled":
             self._task_failed(task)
         elif slowest:
-            self._keep(task)
+            self.names.remember(task.name, self._keep(task))
         elif self._any > 0:
             self._any -= 1
             self._keep(task)
@@ -103,8 +104,14 @@ class Recorder(Hook):
             self._failed -= 1
             self._keep(task, failure.number)
 
-    def _keep(self, task: TaskRecord, failure: int | None = None) -> None:
-        self.stories.add(story_of(task, self.history.number + 1, private=self.private, failure=failure))
+    def _keep(self, task: TaskRecord, failure: int | None = None) -> Story:
+        story = story_of(task, self.history.number + 1, private=self.private, failure=failure)
+        self.stories.add(story)
+        return story
+
+    def story(self, task: int) -> Story | None:
+        """The story of a task that has its outcome, if it was kept."""
+        return self.stories.find(task) or self.names.find(task)
 
     def task_refused(self, task: TaskRecord, error: PoolError) -> None:
         """Being turned away is a failure too."""
@@ -125,6 +132,7 @@ class Recorder(Hook):
         if self.pid != os.getpid():
             self._identify()  # the app was loaded before its server forked
         self.stories.clear()
+        self.names.forget_stories()
         self.take(pool)
         loop = asyncio.get_running_loop()
         self._stop()

@@ -1,0 +1,334 @@
+"""The live page in a real Chromium, with a real uvicorn and real workers behind it."""
+
+from __future__ import annotations
+
+import socket
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import httpx
+import pytest
+from playwright.sync_api import Browser, Page, expect, sync_playwright
+
+from tests.dashboard.odd_tasks import MARKUP
+from tests.integrations.serving import Server, end, serving
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+CHROMIUM_ARGS = [
+    "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
+    "--disable-background-networking", "--disable-component-update", "--disable-sync",
+]  # fmt: skip
+PHONE, DESKTOP = (360, 740), (1280, 900)
+PATIENCE_MS = 15_000
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[Server]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("ACCESS", "act")
+        with serving("tests.dashboard.loaded:app", "--no-access-log") as server:
+            yield server
+            if server.process.poll() is None:
+                assert end(server) == []
+
+
+@pytest.fixture(scope="module")
+def tab(server: Server, chromium: str) -> Iterator[Page]:
+    """One tab for all tests: new ones would start browser processes that linger for seconds."""
+    with sync_playwright() as playwright:
+        browser: Browser = playwright.chromium.launch(executable_path=chromium, args=CHROMIUM_ARGS)
+        with browser.new_context(base_url=server.url) as context:
+            context.set_default_timeout(PATIENCE_MS)
+            yield context.new_page()
+        browser.close()
+
+
+@pytest.fixture
+def page(tab: Page, server: Server) -> Iterator[Page]:
+    """Open the page; afterwards check that it complained of nothing, ran nothing and called nobody else."""
+    complaints: list[str] = []
+    requests: list[str] = []
+    listeners: dict[str, Any] = {
+        "console": lambda message: complaints.append(message.text),
+        "pageerror": lambda error: complaints.append(str(error)),
+        "dialog": lambda dialog: complaints.append(f"a script ran: {dialog.message}") or dialog.dismiss(),  # type: ignore[func-returns-value]
+        "request": lambda request: requests.append(request.url),
+    }
+    for event, listener in listeners.items():
+        tab.on(event, listener)  # type: ignore[call-overload]
+    tab.set_viewport_size({"width": DESKTOP[0], "height": DESKTOP[1]})
+    tab.emulate_media(color_scheme="light")
+    tab.goto("/pool/")
+    expect(tab.locator("#link-text")).to_have_text("live")
+    yield tab
+    tab.unroute_all()
+    for event, listener in listeners.items():
+        tab.remove_listener(event, listener)
+    assert [url for url in requests if not url.startswith(server.url)] == []
+    # The browser itself reports a refused request in its console; all else is a fault of the page.
+    assert [text for text in complaints if not text.startswith("Failed to load resource")] == []
+
+
+@pytest.fixture
+def gate() -> Iterator[tuple[str, socket.socket]]:
+    """Where tasks wait, for tests that have no event loop: its address, and the socket that sees them come."""
+    with tempfile.TemporaryDirectory(prefix="gate-") as folder, socket.socket(socket.AF_UNIX) as listener:
+        address = str(Path(folder, "g"))
+        listener.bind(address)
+        listener.listen()
+        listener.settimeout(PATIENCE_MS / 1000)
+        yield address, listener
+
+
+def ask(server: Server, path: str, **query: Any) -> Any:
+    return httpx.get(f"{server.url}{path}", params=query, timeout=PATIENCE_MS / 1000).json()
+
+
+def count(page: Page, label: str) -> int:
+    line = page.locator("#ledger > div", has=page.locator("dt", has_text=label))
+    return int(line.locator("dd").inner_text().replace(",", ""))
+
+
+# --- what is seen ---------------------------------------------------------------------------------------------------
+
+
+def test_load_shows_up_and_the_charts_move(page: Page, server: Server) -> None:
+    chart = page.locator("#throughput-value ~ svg path.completed")
+    before = chart.get_attribute("d") or ""
+    done = count(page, "Completed")
+    ask(server, "/double", times=300)
+    page.wait_for_function(
+        "n => Number(document.querySelector('#ledger div:nth-child(2) dd').textContent.replace(',', '')) >= n",
+        arg=done + 300,
+    )
+    expect(page.locator("#names tbody tr", has_text="double")).to_be_visible()
+    expect(page.locator("#workers tbody tr")).to_have_count(2)
+    expect(page.locator("#throughput-value")).not_to_have_text("0 /s")
+    assert chart.get_attribute("d") != before
+    x = page.locator("#throughput-value ~ svg path.completed").get_attribute("d")
+    page.wait_for_function(
+        "d => document.querySelector('#throughput-value ~ svg path.completed').getAttribute('d') !== d", arg=x
+    )
+
+
+def test_a_failure_opens_to_the_workers_traceback_and_nothing_in_it_is_markup(page: Page, server: Server) -> None:
+    ask(server, "/fail")
+    failure = page.locator("#failures > li", has_text=MARKUP).first
+    failure.locator("summary").click()
+    expect(failure.locator("pre")).to_contain_text("raise ValueError(message)")
+    expect(failure.locator("pre")).to_contain_text(f"ValueError: {MARKUP}")
+    expect(page.locator("#names")).to_contain_text(MARKUP)
+    failure.locator(".tasks button").last.click()
+    story = page.get_by_role("dialog")
+    expect(story.locator(".story-name")).to_contain_text(MARKUP)
+    expect(story.locator("dl")).to_contain_text(repr(MARKUP))
+    assert page.locator("main img, dialog img").count() == 0
+    page.keyboard.press("Escape")
+    expect(story).to_be_hidden()
+
+
+def test_a_task_is_cancelled_from_its_story(page: Page, server: Server, gate: tuple[str, socket.socket]) -> None:
+    address, listener = gate
+    number = ask(server, "/hold", address=address)
+    visitor, _ = listener.accept()
+    with visitor:
+        row = page.locator("#workers tbody tr", has_text=f"#{number}")
+        expect(row).to_contain_text("hold")
+        expect(page.locator("#oldest tbody tr")).to_contain_text([f"#{number}"])
+        row.get_by_role("button", name=f"Story of task {number}").click()
+        expect(page.locator("#story .state")).to_have_text("running")
+        expect(page.locator("#story dl")).to_contain_text(address)
+        page.get_by_role("button", name=f"Cancel task #{number}").click()
+        expect(page.locator("#story .state")).to_have_text("cancelled")
+    page.get_by_role("button", name="Close").click()
+    expect(page.locator("#workers tbody tr", has_text=f"#{number}")).to_have_count(0)
+
+
+def test_who_may_only_read_is_offered_no_action_and_refused_one(page: Page, server: Server) -> None:
+    page.goto("/read/only/")
+    expect(page.locator("#link-text")).to_have_text("live")
+    expect(page.locator("#actions")).to_be_hidden()
+    status = page.evaluate(
+        "fetch('actions/drain', {method: 'POST', headers: {'X-Lifepool-Action': 'drain'}}).then(answer => answer.status)"
+    )
+    assert status == 403
+    assert ask(server, "/pool/state.json")["pool"]["state"] == "running"
+
+
+def test_draining_asks_first(page: Page, server: Server) -> None:
+    page.get_by_role("button", name="Drain…").click()
+    dialog = page.get_by_role("dialog")
+    expect(dialog).to_contain_text("takes no more tasks")
+    expect(dialog.get_by_role("button", name="Leave it")).to_be_focused()
+    page.keyboard.press("Enter")
+    expect(dialog).to_be_hidden()
+    assert ask(server, "/pool/state.json")["pool"]["state"] == "running"
+
+
+def test_a_dead_worker_is_told_of(page: Page, server: Server) -> None:
+    ask(server, "/crash")
+    expect(page.locator("#exits li").first).to_contain_text("died · exit code 3")
+    expect(page.locator("#workers-note")).to_contain_text("died")
+    expect(page.locator("#failures > li", has_text="WorkerLost")).to_contain_text("exited with code 3")
+
+
+# --- the link -------------------------------------------------------------------------------------------------------
+
+
+def test_it_says_that_the_server_is_gone_and_goes_on_when_it_is_back(page: Page) -> None:
+    page.route("**/state.json*", lambda route: route.abort())
+    expect(page.locator("#link-text")).to_contain_text("disconnected")
+    page.unroute_all()
+    expect(page.locator("#link-text")).to_have_text("live")
+
+
+def test_it_asks_nothing_while_nobody_looks(page: Page) -> None:
+    page.get_by_role("button", name="Pause").click()
+    expect(page.locator("#link-text")).to_have_text("paused")
+    page.evaluate("document.querySelector('#pause').click()")
+    expect(page.locator("#link-text")).to_have_text("live")
+    page.evaluate(
+        """Object.defineProperty(document, "hidden", { value: true, configurable: true });
+           document.dispatchEvent(new Event("visibilitychange"))"""
+    )
+    expect(page.locator("#link-text")).to_have_text("paused: not in view")
+    page.evaluate("delete document.hidden; document.dispatchEvent(new Event('visibilitychange'))")
+    expect(page.locator("#link-text")).to_have_text("live")
+
+
+def test_polls_after_the_first_are_small(page: Page) -> None:
+    with page.expect_response("**/state.json*") as poll:
+        pass
+    state = poll.value.json()
+    assert state["continued"]
+    assert len(state["history"]["points"]) <= 3
+    assert len(poll.value.body()) < 20_000
+
+
+# --- for everybody --------------------------------------------------------------------------------------------------
+
+
+def test_everything_can_be_reached_with_the_keyboard(page: Page, server: Server) -> None:
+    ask(server, "/fail")
+    expect(page.locator("#failures > li")).not_to_have_count(0)
+    page.evaluate("document.activeElement.blur()")
+    reached = []
+    for _ in range(40):
+        page.keyboard.press("Tab")
+        reached.append(
+            page.evaluate(
+                "(e => e.id || e.className.baseVal || e.dataset.sort || e.className || e.textContent)(document.activeElement)"
+            )
+        )
+    wanted = ["skip", "task", "Story", "pause", "theme", "drain", *["chart"] * 6, "scroll"]
+    assert (
+        reached[: len(wanted)]
+        == [*wanted[:5], *([] if "recycle" not in reached else ["recycle"]), *wanted[5:]][: len(wanted)]
+    )
+    assert {"count", "failures", "run_max"} <= set(reached)
+    visible = page.evaluate("getComputedStyle(document.activeElement).outlineStyle")
+    assert visible != "none"
+    page.locator(".chart").first.focus()
+    page.keyboard.press("ArrowLeft")
+    expect(page.locator(".when").first).to_have_text(page.locator(".when").nth(3).inner_text())
+    assert ":" in page.locator(".when").first.inner_text()
+    page.keyboard.press("Escape")
+    expect(page.locator(".when").first).to_have_text("last minute")
+    page.locator("#task").fill("999999")
+    page.keyboard.press("Enter")
+    expect(page.get_by_role("dialog")).to_contain_text("nothing is known of this task")
+    page.keyboard.press("Escape")
+    expect(page.locator("#task")).to_be_focused()
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_it_fits_a_phone_and_can_be_read_on_it(page: Page, server: Server, scheme: str) -> None:
+    page.emulate_media(color_scheme="dark" if scheme == "dark" else "light")
+    page.set_viewport_size({"width": PHONE[0], "height": PHONE[1]})
+    ask(server, "/fail")
+    expect(page.locator("#failures > li")).not_to_have_count(0)
+    assert page.evaluate("document.documentElement.scrollWidth") <= PHONE[0]
+    assert page.evaluate(TOO_SMALL) == []
+    assert page.evaluate(POOR_CONTRAST) == []
+
+
+TOO_SMALL = """[...document.querySelectorAll("button, input")]
+    .filter(e => e.checkVisibility() && !e.matches(".link, th button") && e.getBoundingClientRect().height < 44)
+    .map(e => e.outerHTML)"""
+
+#: Texts below the contrast of 4.5 : 1 of WCAG 2.2 on what is painted behind them; the colours as the browser resolved them.
+POOR_CONTRAST = """(() => {
+    const probe = new OffscreenCanvas(1, 1).getContext("2d", { willReadFrequently: true });
+    const rgba = color => {
+        probe.clearRect(0, 0, 1, 1);
+        probe.fillStyle = color;
+        probe.fillRect(0, 0, 1, 1);
+        return [...probe.getImageData(0, 0, 1, 1).data];
+    };
+    const luminance = color => {
+        const [r, g, b] = rgba(color).map(c => c / 255).map(c => c <= 0.04045 ? c / 12.92 : ((c + 0.055) / 1.055) ** 2.4);
+        return 0.2126 * r + 0.7152 * g + 0.0722 * b;
+    };
+    const behind = e => {
+        for (; e; e = e.parentElement) {
+            const color = getComputedStyle(e).backgroundColor;
+            if (rgba(color)[3] === 255) return color;
+        }
+        return "white";
+    };
+    const poor = new Set();
+    for (const e of document.querySelectorAll("body *")) {
+        if (![...e.childNodes].some(n => n.nodeType === 3 && n.data.trim()) || !e.checkVisibility()) continue;
+        const style = getComputedStyle(e), color = e instanceof SVGElement ? style.fill : style.color;
+        const [dark, light] = [luminance(color), luminance(behind(e))].sort((a, b) => a - b);
+        if ((light + 0.05) / (dark + 0.05) < 4.5) poor.add(`${e.tagName}.${e.className}: ${color} on ${behind(e)}`);
+    }
+    return [...poor];
+})()"""
+
+
+def test_the_theme_can_be_chosen_and_is_remembered(page: Page) -> None:
+    ground = "getComputedStyle(document.documentElement).backgroundColor"
+    light = page.evaluate(ground)
+    page.get_by_role("button", name="Theme: auto").click()
+    page.get_by_role("button", name="Theme: light").click()
+    dark = page.evaluate(ground)
+    assert light != dark
+    page.reload()
+    expect(page.get_by_role("button", name="Theme: dark")).to_be_visible()
+    assert page.evaluate(ground) == dark
+    page.get_by_role("button", name="Theme: dark").click()
+    assert page.evaluate(ground) == light
+
+
+def test_nothing_moves_for_those_who_asked_for_that(page: Page) -> None:
+    page.emulate_media(reduced_motion="reduce")
+    assert page.evaluate("document.getAnimations().filter(a => a.playState === 'running').length") == 0
+    page.emulate_media(reduced_motion="no-preference")
+
+
+def test_the_policy_holds_even_if_markup_got_in(page: Page) -> None:
+    refused = page.evaluate(
+        """() => new Promise(resolve => {
+            addEventListener("securitypolicyviolation", e => resolve(e.effectiveDirective));
+            const image = document.createElement("img");
+            image.setAttribute("onerror", "alert(2)");
+            image.src = "static/none.svg";
+            document.body.append(image);
+        })"""
+    )
+    assert refused == "script-src-attr"
+
+
+# --- the end --------------------------------------------------------------------------------------------------------
+
+
+def test_an_open_page_does_not_keep_the_server_from_ending(tab: Page, server: Server) -> None:
+    """Last: it ends the server. The page then says so."""
+    tab.goto("/pool/")
+    expect(tab.locator("#link-text")).to_have_text("live")
+    assert end(server) == []
+    expect(tab.locator("#link-text")).to_contain_text("disconnected")
