@@ -231,3 +231,37 @@ async def test_workers_say_what_they_run(gate: Gate) -> None:
         visitor.let_through()
         await asyncio.wait_for(running, 20)
     assert pool.workers() == ()
+
+
+async def test_chunks_of_map_are_called_what_is_mapped(gate: Gate) -> None:
+    pool, diary = watched()
+    async with pool:
+        assert await pool.gather(tasks.double, range(3)) == [0, 2, 4]
+        mapping = asyncio.ensure_future(pool.gather(tasks.hold_one, [(gate.address, 1)]))
+        visitor = await gate.arrival()
+        assert [worker.task_name for worker in pool.workers()] == ["hold_one"]
+        visitor.let_through()
+        assert await mapping == [1]
+    assert {record.name for record in diary.settled} == {"double", "hold_one"}
+
+
+async def test_arguments_can_be_looked_at_and_records_found_while_a_task_is_under_way(gate: Gate) -> None:
+    class Curious(Hook):
+        def task_called(self, task: TaskRecord, args: tuple[Any, ...]) -> None:
+            task.notes["arguments"] = len(args)
+
+    pool = Pool(max_workers=1)
+    assert (pool.task_record(1), pool.task_records()) == (None, [])
+    pool.add_hook(Curious())
+    async with pool:
+        handles = [pool.submit(tasks.hold, gate.address, n) for n in range(3)]
+        visitor = await gate.arrival()
+        assert [record.id for record in pool.task_records(2)] == [handle.id for handle in handles[:2]]
+        first = pool.task_record(handles[0].id)
+        assert first is not None
+        assert (first.notes["arguments"], first.outcome, first.worker) == (2, None, 1)
+        visitor.let_through()
+        for _ in range(2):
+            (await gate.arrival()).let_through()
+        await asyncio.gather(*handles)
+        assert pool.task_record(handles[0].id) is None

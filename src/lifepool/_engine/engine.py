@@ -24,7 +24,7 @@ from lifepool._engine.handle import TaskHandle
 from lifepool._engine.snapshot import Traffic, snapshot
 from lifepool.errors import BackendUnsupported, InternalError, PoolClosed, PoolError, QueueFull, WorkerStartError
 from lifepool.memory import resident_bytes
-from lifepool.naming import name_of
+from lifepool.naming import name_of, task_name
 from lifepool.statistics import WorkerSnapshot
 
 if TYPE_CHECKING:
@@ -176,7 +176,7 @@ class Engine:
         watch = self.observation
         if watch is None or not watch.of_tasks:
             return self._submit(fn, args, options, None, lent=lent)
-        record = watch.record(name_of(fn), options, self._clock())
+        record = watch.record(task_name(fn, args), options, self._clock())
         try:
             return self._submit(fn, args, options, record, lent=lent)
         except PoolError as error:
@@ -275,12 +275,13 @@ class Engine:
         pid = self._backend.pid(worker.id)
         head = self._handles.get(worker.tasks[0]) if worker.tasks else None
         payload = None if head is None else head._payload
+        record = None if self.observation is None or head is None else self.observation.find(head.id)
         return WorkerSnapshot(
             number=worker.id,
             pid=pid,
             state=worker.state.value,
             task=worker.tasks[0] if worker.tasks else None,
-            task_name=None if payload is None else payload.name,
+            task_name=None if payload is None else payload.name if record is None else record.name,
             running_s=now - worker.head_since if worker.tasks else None,
             pending=max(0, len(worker.tasks) - 1),
             completed=worker.completed,

@@ -32,7 +32,7 @@ class Actions:
 
     def names(self) -> tuple[str, ...]:
         """What there is."""
-        return ("cancel", "drain", *(("recycle",) if hasattr(self._pool, "recycle") else ()))
+        return ("cancel", "drain", "recycle")
 
     def perform(self, action: str, subject: int) -> Answer:
         """Do it, or begin to.
@@ -48,7 +48,7 @@ class Actions:
         under_way = self._under_way.get(action)
         if under_way is not None and not under_way.done():
             return answers.of_problem(409, f"the pool is at it already: {action}")
-        work = getattr(self._pool, action)()
+        work = self._pool.drain() if action == "drain" else self._pool.recycle()
         self._under_way[action] = asyncio.create_task(self._finish(action, work))
         return answers.of_json({"begun": action}, 202)
 
