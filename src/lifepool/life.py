@@ -205,11 +205,11 @@ class PoolLife:
 
     def task_record(self, task: int) -> TaskRecord | None:
         """What hooks are told of a task, by its number, while it has no outcome. None too if no hook watches."""
-        return None if self._observation is None else self._observation.find(task)
+        return None if self._engine is None else self._engine.record_of(task)
 
     def task_records(self, most: int = 100) -> list[TaskRecord]:
         """The same of the tasks that have been in the pool for longest and have no outcome yet, at most so many."""
-        return [] if self._observation is None else self._observation.oldest(most)
+        return [] if self._engine is None else self._engine.oldest_records(most)
 
     # -- hooks ----------------------------------------------------------------------------------------------------
 

@@ -11,6 +11,7 @@ import contextlib
 import logging
 import time
 from collections import deque
+from itertools import islice
 from random import random as default_random
 from threading import get_ident
 from typing import TYPE_CHECKING, Any
@@ -21,23 +22,20 @@ from lifepool._core.scheduler import Scheduler
 from lifepool._core.states import PoolState, TaskState
 from lifepool._core.supervisor import why_gone
 from lifepool._engine.handle import TaskHandle
-from lifepool._engine.snapshot import Traffic, snapshot
+from lifepool._engine.snapshot import Traffic, look_at, snapshot
 from lifepool.errors import BackendUnsupported, InternalError, PoolClosed, PoolError, QueueFull, WorkerStartError
-from lifepool.memory import resident_bytes
 from lifepool.naming import name_of, task_name
-from lifepool.statistics import WorkerSnapshot
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from lifepool._core.fleet import Worker
     from lifepool._core.policy import Limits
     from lifepool._engine.observation import Observation
     from lifepool._engine.options import TaskOptions
     from lifepool.backends.base import Backend, Payload
     from lifepool.context import Carrier
     from lifepool.hooks import Luggage, TaskRecord
-    from lifepool.statistics import PoolStatistics
+    from lifepool.statistics import PoolStatistics, WorkerSnapshot
 
 logger = logging.getLogger("lifepool")
 
@@ -268,26 +266,19 @@ class Engine:
 
     def workers(self) -> tuple[WorkerSnapshot, ...]:
         """One look at every worker."""
-        now = self._clock()
-        return tuple(self._look_at(worker, now) for worker in self._scheduler.fleet)
+        now, handles, pid_of = self._clock(), self._handles, self._backend.pid
+        fleet = self._scheduler.fleet
+        return tuple(look_at(worker, handles, pid_of(worker.id), now) for worker in fleet)
 
-    def _look_at(self, worker: Worker, now: float) -> WorkerSnapshot:
-        pid = self._backend.pid(worker.id)
-        head = self._handles.get(worker.tasks[0]) if worker.tasks else None
-        payload = None if head is None else head._payload
-        record = None if self.observation is None or head is None else self.observation.find(head.id)
-        return WorkerSnapshot(
-            number=worker.id,
-            pid=pid,
-            state=worker.state.value,
-            task=worker.tasks[0] if worker.tasks else None,
-            task_name=None if payload is None else payload.name if record is None else record.name,
-            running_s=now - worker.head_since if worker.tasks else None,
-            pending=max(0, len(worker.tasks) - 1),
-            completed=worker.completed,
-            age_s=None if worker.ready_at is None else now - worker.ready_at,
-            memory_bytes=None if pid is None else resident_bytes(pid),
-        )
+    def record_of(self, task: int) -> TaskRecord | None:
+        """What hooks are told of a task that has no outcome yet; None if none watched when it came."""
+        handle = self._handles.get(task)
+        return None if handle is None else handle._record
+
+    def oldest_records(self, most: int) -> list[TaskRecord]:
+        """The records of tasks that have no outcome yet, in the order in which they were submitted."""
+        records = (handle._record for handle in self._handles.values())
+        return list(islice((record for record in records if record is not None), most))
 
     async def recycle(self) -> None:
         """Replace all workers, one after another, each successor first; return when the last one has taken over.

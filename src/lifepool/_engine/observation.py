@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from lifepool.hooks import Hook, Luggage, TaskRecord, WorkerExit
@@ -46,7 +45,8 @@ class Observation:
         self._ready = self._listening("worker_ready")
         self._exited = self._listening("worker_exited")
         self._luggage = self._listening("luggage")
-        self.of_tasks = bool(self._submitted or self._refused or self._sent or self._settled or self._luggage)
+        of_tasks = (self._called, self._submitted, self._refused, self._sent, self._settled, self._luggage)
+        self.of_tasks = any(of_tasks)
 
     def _listening(self, method: str) -> _Calls:
         """The hooks that override this method, as bound methods."""
@@ -87,14 +87,6 @@ class Observation:
         """The task has these arguments."""
         if self._called:
             self._tell(self._called, record, args)
-
-    def find(self, task: int) -> TaskRecord | None:
-        """The record of a task that has no outcome yet."""
-        return self._records.get(task)
-
-    def oldest(self, most: int) -> list[TaskRecord]:
-        """The records of tasks that have no outcome yet, in the order in which they were submitted."""
-        return list(islice(self._records.values(), most))
 
     def luggage(self, record: TaskRecord) -> list[Luggage]:
         """What hooks want to go along with the task."""

@@ -4,14 +4,19 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from lifepool._core.states import TaskState
 from lifepool._core.statistics import BUCKETS_S, Histogram
-from lifepool.statistics import HistogramSnapshot, PoolStatistics
+from lifepool.memory import resident_bytes
+from lifepool.statistics import HistogramSnapshot, PoolStatistics, WorkerSnapshot
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from lifepool._core.fleet import Worker
     from lifepool._core.scheduler import Scheduler
+    from lifepool._engine.handle import TaskHandle
 
 
 @dataclass(slots=True)
@@ -61,3 +66,21 @@ def snapshot(scheduler: Scheduler, now: float, traffic: Traffic) -> PoolStatisti
 
 def _frozen(histogram: Histogram) -> HistogramSnapshot:
     return HistogramSnapshot(BUCKETS_S, tuple(histogram.counts), histogram.sum_s)
+
+
+def look_at(worker: Worker, handles: Mapping[int, TaskHandle[Any]], pid: int | None, now: float) -> WorkerSnapshot:
+    """Copy what is known of a worker."""
+    head = handles.get(worker.tasks[0]) if worker.tasks else None
+    named = None if head is None else head._record or head._payload
+    return WorkerSnapshot(
+        number=worker.id,
+        pid=pid,
+        state=worker.state.value,
+        task=worker.tasks[0] if worker.tasks else None,
+        task_name=None if named is None else named.name,
+        running_s=now - worker.head_since if worker.tasks else None,
+        pending=max(0, len(worker.tasks) - 1),
+        completed=worker.completed,
+        age_s=None if worker.ready_at is None else now - worker.ready_at,
+        memory_bytes=None if pid is None else resident_bytes(pid),
+    )
