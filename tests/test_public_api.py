@@ -33,6 +33,7 @@ PUBLIC_MODULES = [
     "lifepool.futures",
     "lifepool.instrumentation.grafana",
     "lifepool.instrumentation.lag",
+    "lifepool.instrumentation.logging",
     "lifepool.instrumentation.loop",
     "lifepool.instrumentation.opentelemetry",
     "lifepool.instrumentation.prometheus",

@@ -21,6 +21,9 @@ start_refused = False
 #: Called when this worker exits normally, the last one first.
 exit_calls: list[Callable[[], None]] = []
 
+#: The number of the task that this worker runs; 0 if none.
+current_task: Callable[[], int] = int
+
 #: Sends the running task's progress; None outside of tasks.
 progress_sink: Callable[[object], None] | None = None
 

@@ -103,6 +103,11 @@ class WorkerExit:
 class Hook:
     """Watches a pool: override what you want to hear of. See the module for the rules."""
 
+    #: For ``worker_logged``: below this level workers send nothing; None: the level of the server's root logger.
+    log_level: int | None = None
+    #: For ``worker_logged``: records that each worker may send in a second.
+    logs_per_second: float = 1000
+
     def pool_started(self, pool: PoolLife) -> None:
         """The pool is up; also called when the hook is added to a pool that runs."""
 
@@ -133,6 +138,9 @@ class Hook:
 
     def worker_exited(self, exit: WorkerExit) -> None:
         """A worker is gone."""
+
+    def worker_logged(self, log: dict[str, Any]) -> None:
+        """A worker logged something. If a hook overrides this, workers send their log records to the server."""
 
     def luggage(self, task: TaskRecord) -> Luggage | None:
         """What is to go along with this task, asked before it is pickled."""

@@ -20,7 +20,7 @@ from lifepool._engine.engine import Engine
 from lifepool._engine.observation import Observation
 from lifepool.backends.select import check_backend, make_backend
 from lifepool.context import Carrier
-from lifepool.errors import PoolClosed
+from lifepool.errors import BackendUnsupported, PoolClosed
 from lifepool.statistics import HistogramSnapshot, PoolStatistics, Readiness, WorkerSnapshot
 from lifepool.termination import TerminationWatch
 
@@ -224,8 +224,19 @@ class PoolLife:
             if self._engine is not None:
                 self._engine.observation = self._observation
         self._observation.add(hook)
+        if self._engine is not None and self.state is PoolState.RUNNING:
+            self._forward_logs_to(hook, self._engine)
         if self.state is PoolState.RUNNING:
             self._observation.pool_started(self, hook)
+
+    def _forward_logs_to(self, hook: Hook, engine: Engine) -> None:
+        assert engine.observation is not None  # noqa: S101 - a hook was just added
+        try:
+            engine.observation.forward_logs(engine._backend)
+        except BackendUnsupported:
+            engine.observation.hooks.remove(hook)
+            engine.observation._sort()
+            raise
 
     def remove_hook(self, hook: Hook) -> None:
         """Let a hook watch no more.

@@ -132,6 +132,8 @@ class Engine:
         """
         try:
             await self._backend.open(self)
+            if self.observation is not None:
+                self.observation.forward_logs(self._backend)
             self.feed(on.StartRequested())
             await asyncio.shield(self._started)
         except BaseException:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING, Any
 
+from lifepool.errors import BackendUnsupported
 from lifepool.hooks import Hook, Luggage, TaskRecord, WorkerExit
 
 if TYPE_CHECKING:
@@ -13,6 +14,7 @@ if TYPE_CHECKING:
     from lifepool._core.events import WorkerExited
     from lifepool._core.states import TaskState
     from lifepool._engine.options import TaskOptions
+    from lifepool.backends.base import Backend
     from lifepool.errors import PoolError
     from lifepool.life import PoolLife
 
@@ -44,6 +46,7 @@ class Observation:
         self._settled = self._listening("task_settled")
         self._ready = self._listening("worker_ready")
         self._exited = self._listening("worker_exited")
+        self._logged = self._listening("worker_logged")
         self._luggage = self._listening("luggage")
         of_tasks = (self._called, self._submitted, self._refused, self._sent, self._settled, self._luggage)
         self.of_tasks = any(of_tasks)
@@ -155,6 +158,28 @@ class Observation:
                 start_error=event.start_error,
             )
             self._tell(self._exited, exit)
+
+    def forward_logs(self, backend: Backend) -> None:
+        """Have workers that start from now on send what they log, if a hook wants that.
+
+        Raises:
+            BackendUnsupported: If the backend can't.
+        """
+        if not self._logged:
+            return
+        forward = getattr(backend, "forward_logs", None)
+        if forward is None:
+            raise BackendUnsupported(
+                "this backend does not forward the logs of its workers",
+                capability="logs",
+                hint="use backend='local', or remove the hook that wants them",
+            )
+        hook: Hook = self._logged[0].__self__  # type: ignore[attr-defined]
+        forward(self.worker_logged, hook.logs_per_second, hook.log_level)
+
+    def worker_logged(self, log: dict[str, Any]) -> None:
+        """A worker logged something."""
+        self._tell(self._logged, log)
 
     def pool_started(self, pool: PoolLife, hook: Hook | None = None) -> None:
         """The pool is up: tell all hooks, or one that came later."""

@@ -41,6 +41,9 @@ class InlineBackend:
         """Remember whom to tell."""
         self._listener = listener
 
+    def forward_logs(self, *_: object) -> None:
+        """Nothing to do: what tasks log is logged here."""
+
     def start_worker(self, worker: int) -> None:
         """Run the initializer; there is nothing else to start."""
         try:

@@ -19,6 +19,7 @@ from lifepool.backends.local.aside import Aside
 from lifepool.backends.local.channel import Channel
 from lifepool.backends.local.delivered import Delivered
 from lifepool.backends.local.inbox import Inbox, decoded
+from lifepool.backends.local.logs import LogReceiver
 from lifepool.backends.local.oom import OomWatch
 from lifepool.backends.local.outbox import Outbox
 from lifepool.backends.local.process import UNKNOWN_EXIT, Template, WorkerProcess, main_to_import
@@ -124,6 +125,7 @@ class LocalBackend:
         self._never_to_free: list[Lease] = []
         self._members: dict[int, _Member] = {}
         self._oom = OomWatch()
+        self._logs: LogReceiver | None = None
 
     # -- life -----------------------------------------------------------------------------------------------------
 
@@ -162,6 +164,7 @@ class LocalBackend:
         self._last_resort.cancel()
         self._upkeep.stop()
         self._release()
+        self._close_logs()
         del self._starter
 
     def abandon(self) -> None:
@@ -171,6 +174,7 @@ class LocalBackend:
         self._starter.shutdown(wait=False)
         self._last_resort.cancel()
         self._release()
+        self._close_logs()
 
     def _release(self) -> None:
         self._aside.close()  # first: its threads use what is closed next
@@ -184,6 +188,16 @@ class LocalBackend:
         call = CallEncoder(self._max_payload).encode(self._initializer, tuple(map(plain, self._initargs)))
         function, arguments = pickle.loads(call.function), pickle.loads(call.arguments)
         return pickle.dumps((function, arguments))
+
+    def forward_logs(self, on_record: Callable[[dict[str, Any]], None], per_second: float, level: int | None) -> None:
+        """Have workers that start from now on send what they log; call it after ``open``."""
+        if self._logs is None:
+            self._logs = LogReceiver(self._loop, on_record, per_second, level)
+
+    def _close_logs(self) -> None:
+        if self._logs is not None:
+            self._logs.close()
+            self._logs = None
 
     # -- workers --------------------------------------------------------------------------------------------------
 
@@ -219,6 +233,7 @@ class LocalBackend:
             max_payload=self._max_payload,
             memory_limit=self._max_worker_memory and 2 * self._max_worker_memory,
             measure_memory=self._max_worker_memory is not None,
+            logs=None if self._logs is None else self._logs.settings(),
         )
 
     def _launch(self, member: _Member, channel: Channel, spec: WorkerSpec) -> WorkerProcess:
@@ -236,6 +251,7 @@ class LocalBackend:
                 Descriptor(channel.places.reading_fd) if channel.places is not None else -1,
                 Descriptor(shared.reading_fd) if shared is not None else -1,
                 Descriptor(results.writing_fd) if results is not None else -1,
+                Descriptor(self._logs.writing_fd) if spec.logs is not None and self._logs is not None else -1,
             ),
             name=f"lifepool-{self._name}-{member.number}",
         )

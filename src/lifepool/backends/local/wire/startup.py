@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from multiprocessing import reduction
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from lifepool.backends.local.wire.logs import LogSettings
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -22,6 +25,7 @@ class WorkerSpec:
         max_payload: Results above this many bytes are refused.
         memory_limit: Bytes of address space beyond which allocations fail with MemoryError, or None.
         measure_memory: Whether to report the resident memory after each task.
+        logs: How to log, if records are to be sent to the server.
     """
 
     number: int
@@ -33,6 +37,7 @@ class WorkerSpec:
     max_payload: int
     memory_limit: int | None
     measure_memory: bool
+    logs: LogSettings | None = None
 
 
 class Descriptor:

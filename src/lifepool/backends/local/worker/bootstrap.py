@@ -34,6 +34,7 @@ def run_worker(
     places_fd: int = -1,
     arguments_fd: int = -1,
     results_fd: int = -1,
+    logs_fd: int = -1,
 ) -> None:
     """The whole life of a worker; the target of its process.
 
@@ -45,6 +46,7 @@ def run_worker(
         places_fd: The file where small tasks are; negative if there is none.
         arguments_fd: The file where big arguments are; negative if there is none.
         results_fd: The file for big results; negative if there is none.
+        logs_fd: The socket for log records; negative if they are not wanted.
     """
     _inside.is_worker = True
     tie_to_server()
@@ -54,7 +56,7 @@ def run_worker(
     results = ResultWriter(results_fd) if results_fd >= 0 else None
     places = mapped(places_fd) if places_fd >= 0 else None
     worker = Worker(wire, tickets, control_fd, spec, places, _mapped(arguments_fd), results)
-    failure = _prepare(spec)
+    failure = _prepare(spec, logs_fd)
     if failure is not None:
         body = pickle.dumps(failure)
         wire.sendall(header(Kind.START_FAILED, len(body)) + body)
@@ -89,7 +91,7 @@ def _ignore(_signum: int, _frame: object) -> None:
     """Not ``SIG_IGN``, which programs started by a task would inherit."""
 
 
-def _prepare(spec: WorkerSpec) -> tuple[str, str | None] | None:
+def _prepare(spec: WorkerSpec, logs_fd: int) -> tuple[str, str | None] | None:
     """Everything of the user's that comes before the first task; returns (traceback, hint) if it fails."""
     try:
         import_main(spec.main_name, spec.main_path)
@@ -103,6 +105,10 @@ def _prepare(spec: WorkerSpec) -> tuple[str, str | None] | None:
     except BaseException:
         return traceback.format_exc(), "a module named in preload could not be imported"
     try:
+        if spec.logs is not None:
+            from lifepool.backends.local.worker.logs import forward_logs  # only then: it costs some milliseconds
+
+            forward_logs(logs_fd, spec.number, spec.logs)
         limit_memory(spec.memory_limit)
         if spec.initializer is not None:
             initializer, initargs = pickle.loads(spec.initializer)

@@ -101,6 +101,7 @@ class Worker:
         self._reporting = False
         os.set_blocking(control, False)
         _inside.progress_sink = self._report_progress
+        _inside.current_task = lambda: self._current
 
     def prime(self, functions: tuple[bytes, ...]) -> None:
         """Import what will be called, before there is a task that would wait for it."""
