@@ -23,6 +23,8 @@ from lifepool import Pool
 from lifepool.commands.bench.cases import loop_factory
 from lifepool.hooks import Hook, TaskRecord
 from lifepool.instrumentation.loop import LoopWatch
+from lifepool.instrumentation.logging import ForwardLogs
+from lifepool.instrumentation.opentelemetry import OpenTelemetryHook
 from lifepool.instrumentation.prometheus import PrometheusHook
 from lifepool.instrumentation.slow import SlowTasks
 
@@ -47,6 +49,8 @@ INSTRUMENTS: dict[str, Callable[[], Hook]] = {
     "PrometheusHook": lambda: PrometheusHook(CollectorRegistry()),
     "LoopWatch": LoopWatch,
     "SlowTasks": SlowTasks,
+    "ForwardLogs": ForwardLogs,
+    "OpenTelemetryHook": OpenTelemetryHook,
 }
 
 
