@@ -22,8 +22,8 @@ from benchmarks.tasks import noop
 from lifepool import Pool
 from lifepool.commands.bench.cases import loop_factory
 from lifepool.hooks import Hook, TaskRecord
-from lifepool.instrumentation.loop import LoopWatch
 from lifepool.instrumentation.logging import ForwardLogs
+from lifepool.instrumentation.loop import LoopWatch
 from lifepool.instrumentation.opentelemetry import OpenTelemetryHook
 from lifepool.instrumentation.prometheus import PrometheusHook
 from lifepool.instrumentation.slow import SlowTasks
