@@ -8,7 +8,7 @@ Theory of operation
     back, until there are ``max_size`` of them, or until ``max_wait`` has passed since the first came; then the batch
     takes its place in the pool. But at most two batches for each worker are in the pool at a time, one that runs and
     one that is next. So under load batches grow instead of the queue, and come back to size one when the load is gone
-    (docs/decisions/0013 has the figures).
+    (docs/decisions/0011 has the figures).
 
     A batch belongs to all of its callers and to none: it is sent outside of any request's context. A caller that goes
     away takes its item out or, if that has left, gives up its answer; the last one to go takes the batch along.

@@ -15,8 +15,8 @@ PIPELINE_S = 1e-3
 PIPELINE_TASK_S = 5e-3
 #: Never more than this many tasks at one worker, however short they are: past 8 nothing is gained any more.
 PIPELINE_DEPTH = 8
-#: Of tasks this short, or shorter, a pipeline is full before it holds ``PIPELINE_S`` of work.
-_SHORTEST_S = PIPELINE_S / (PIPELINE_DEPTH - 1)
+#: Of tasks this short, in seconds, or shorter, a pipeline is full before it holds ``PIPELINE_S`` of work.
+_SHORTEST = PIPELINE_S / (PIPELINE_DEPTH - 1)
 #: A task that runs longer than this was not short after all: what is pipelined behind it is taken back.
 OVERRUN_S = 5e-3
 #: A worker that has not even taken its task after so many seconds is not slow but stopped: it is replaced. Generous,
@@ -69,7 +69,7 @@ def pipeline_depth(estimate_s: float | None) -> int:
     """How many tasks of this run time a worker may hold, the running one included."""
     if estimate_s is None or estimate_s > PIPELINE_TASK_S:
         return 1
-    if estimate_s <= _SHORTEST_S:
+    if estimate_s <= _SHORTEST:
         return PIPELINE_DEPTH
     return 1 + max(1, int(PIPELINE_S / estimate_s))
 

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 #: Payloads of at least this many bytes are copied in a thread. To go there and back costs some 0.1 ms, on the loop a
-#: MiB costs 0.02 to 0.4 ms (experiments/loop_lag.py; decision 14).
+#: MiB costs 0.02 to 0.4 ms (experiments/loop_lag.py; decision 12).
 ASIDE_BYTES = 2 * 1024 * 1024
 
 #: One is not enough when payloads go both ways; more would only compete for the memory.
