@@ -21,6 +21,7 @@ from prometheus_client import CollectorRegistry
 from benchmarks.tasks import noop
 from lifepool import Pool
 from lifepool.commands.bench.cases import loop_factory
+from lifepool.dashboard.recorder import Recorder
 from lifepool.hooks import Hook, TaskRecord
 from lifepool.instrumentation.logging import ForwardLogs
 from lifepool.instrumentation.loop import LoopWatch
@@ -51,6 +52,7 @@ INSTRUMENTS: dict[str, Callable[[], Hook]] = {
     "SlowTasks": SlowTasks,
     "ForwardLogs": ForwardLogs,
     "OpenTelemetryHook": OpenTelemetryHook,
+    "the live page": Recorder,
 }
 
 

@@ -19,7 +19,7 @@ Rules
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ class Luggage(Protocol):
         """Called in the worker before the function, in a fresh context of that call: set context variables here."""
 
 
-@dataclass(slots=True, eq=False)
+@dataclass(init=False, eq=False)
 class TaskRecord:
     """One task on its way. Instants are those of ``time.monotonic()``, durations are in seconds.
 
@@ -59,11 +59,13 @@ class TaskRecord:
         notes: For hooks: what they want to remember of this task, under names of their own.
     """
 
+    # No slots, and an __init__ of its own: what has its default is found in the class and costs nothing. There is a
+    # record for each task, and most are never looked at.
     name: str
     submitted: float
-    timeout: float | None = None
-    priority: int = 0
-    fair_key: str | None = None
+    timeout: float | None
+    priority: int
+    fair_key: str | None
     id: int = 0
     attempts: int = 0
     worker: int | None = None
@@ -75,7 +77,26 @@ class TaskRecord:
     error: BaseException | None = None
     bytes_sent: int = 0
     bytes_received: int = 0
-    notes: dict[str, Any] = field(default_factory=dict)
+
+    def __init__(
+        self,
+        name: str,
+        submitted: float,
+        timeout: float | None = None,
+        priority: int = 0,
+        fair_key: str | None = None,
+    ) -> None:
+        self.name = name
+        self.submitted = submitted
+        self.timeout = timeout
+        self.priority = priority
+        self.fair_key = fair_key
+
+    @property
+    def notes(self) -> dict[str, Any]:
+        """For hooks; made when it is first asked for."""
+        notes: dict[str, Any] = self.__dict__.setdefault("_notes", {})
+        return notes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

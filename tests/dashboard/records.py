@@ -13,7 +13,11 @@ def settled(number: int, *, name: str = "score", run_s: float | None = 0.001, **
         "id": number, "attempts": 1, "worker": 1, "sent": 1.0, "wait_s": 0.5, "run_s": run_s, "finished": 2.0,
         "outcome": "completed", **fields,
     }  # fmt: skip
-    return TaskRecord(name, 1.0, **values)
+    record = TaskRecord(name, 1.0)
+    record.notes.update(values.pop("notes", {}))
+    for field, value in values.items():
+        setattr(record, field, value)
+    return record
 
 
 def failed(number: int, error: BaseException, **fields: Any) -> TaskRecord:

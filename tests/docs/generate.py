@@ -217,7 +217,7 @@ def hook_events() -> str:
 def record_fields(cls: type) -> str:
     """Every field of a record that hooks get."""
     meanings = _attribute_docs(cls)
-    return table(["field", "meaning"], ([f"`{field.name}`", meanings[field.name]] for field in fields(cls)))
+    return table(["field", "meaning"], ([f"`{name}`", meaning] for name, meaning in meanings.items()))
 
 
 def _first_paragraph(thing: object) -> str:

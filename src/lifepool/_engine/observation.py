@@ -133,7 +133,7 @@ class Observation:
     def settled(self, record: TaskRecord, outcome: TaskState, error: BaseException | None, now: float) -> None:
         """The task has its outcome."""
         record.finished = now
-        record.outcome = outcome.value
+        record.outcome = outcome._value_  # the public one costs a call
         record.error = error
         if record.wait_s is None:
             record.wait_s = (now if record.sent is None else record.sent) - record.submitted
