@@ -218,6 +218,9 @@ class PoolLife:
 
         Args:
             hook: See ``lifepool.hooks``. It stays when the pool is closed and started again.
+
+        Raises:
+            BackendUnsupported: If it wants what the backend can't give, such as the logs of workers.
         """
         if self._observation is None:
             self._observation = Observation(self)
@@ -225,18 +228,12 @@ class PoolLife:
                 self._engine.observation = self._observation
         self._observation.add(hook)
         if self._engine is not None and self.state is PoolState.RUNNING:
-            self._forward_logs_to(hook, self._engine)
-        if self.state is PoolState.RUNNING:
+            try:
+                self._engine.forward_logs()
+            except BackendUnsupported:
+                self._observation.remove(hook)
+                raise
             self._observation.pool_started(self, hook)
-
-    def _forward_logs_to(self, hook: Hook, engine: Engine) -> None:
-        assert engine.observation is not None  # noqa: S101 - a hook was just added
-        try:
-            engine.observation.forward_logs(engine._backend)
-        except BackendUnsupported:
-            engine.observation.hooks.remove(hook)
-            engine.observation._sort()
-            raise
 
     def remove_hook(self, hook: Hook) -> None:
         """Let a hook watch no more.

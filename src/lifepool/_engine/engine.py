@@ -132,13 +132,17 @@ class Engine:
         """
         try:
             await self._backend.open(self)
-            if self.observation is not None:
-                self.observation.forward_logs(self._backend)
+            self.forward_logs()
             self.feed(on.StartRequested())
             await asyncio.shield(self._started)
         except BaseException:
             await self.end_now()
             raise
+
+    def forward_logs(self) -> None:
+        """Have workers that start from now on send what they log, if a hook wants that."""
+        if self.observation is not None:
+            self.observation.forward_logs(self._backend)
 
     async def wait_started(self) -> None:
         """Wait until the start that is under way has ended.
