@@ -166,3 +166,38 @@ def _check_name(name: str | None, shape: str) -> None:
         raise typer.BadParameter(f"{name!r} names no attribute: write {shape}, as in main:app")
     if not all(part.isidentifier() for part in f"{module}.{attribute}".split(".")):
         raise typer.BadParameter(f"{name!r} is not {shape}, as in main:app")
+
+
+@app.command()
+def top(
+    url: Annotated[str, typer.Argument(metavar="URL", help="Where the live page is: http://localhost:8000/pool")],
+    once: Annotated[bool, typer.Option("--once", help="Print one screen and end.")] = False,
+    interval: Annotated[float, typer.Option(min=0.2, help="Seconds between two looks.")] = 1.0,
+    header: Annotated[
+        list[str] | None, typer.Option(help='Sent along; may be repeated: "Authorization: Bearer ..."')
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the state once, as JSON.")] = False,
+) -> None:
+    """Watch the pool of a running server in the terminal; Ctrl-C ends it."""
+    import json
+
+    from rich.console import Console
+
+    from lifepool.commands.top import run
+    from lifepool.commands.top.headers import parsed
+    from lifepool.commands.top.source import NoPage, Source
+
+    console = Console(highlight=False)
+    try:
+        source = Source(url, parsed(header or ()))
+        if as_json:
+            typer.echo(json.dumps(source.read(), indent=2, ensure_ascii=False))
+        elif once or not console.is_terminal:
+            run.once(source, console)
+        else:
+            run.watch(source, console, interval)
+    except NoPage as error:
+        typer.echo(f"lifepool top: {error}", err=True)
+        raise typer.Exit(1) from None
+    except KeyboardInterrupt:
+        raise typer.Exit(0) from None

@@ -142,7 +142,7 @@ class Runner:
             case ["lifepool", *arguments]:
                 script = str(Path(sys.executable).with_name("lifepool"))
                 fine = (0, 1) if arguments[:1] == ["check"] else (0,)
-                self.output = self._execute([script, *arguments], {"COLUMNS": "80", "NO_COLOR": "1", **env}, fine)
+                self.output = self._execute([script, *self._asking(arguments)], {"COLUMNS": "80", "NO_COLOR": "1", **env}, fine)
             case ["python", *arguments]:
                 self.output = self._execute([sys.executable, *arguments], env)
             case _:
@@ -152,10 +152,16 @@ class Runner:
         self._servers.close()
         self.url = self._servers.enter_context(server)
 
+    def _asking(self, arguments: list[str]) -> list[str]:
+        """The arguments, with the address of the server that really runs."""
+        if not self.url:
+            return arguments
+        return [re.sub(r"^(http://)?(localhost|127\.0\.0\.1):8000", self.url, argument) for argument in arguments]
+
     def _curl(self, arguments: list[str]) -> None:
         if not self.url:
             raise ExampleFailed("no server was started before this curl")
-        real = [re.sub(r"^(http://)?(localhost|127\.0\.0\.1):8000", self.url, argument) for argument in arguments]
+        real = self._asking(arguments)
         if real == arguments:
             raise ExampleFailed("this curl does not ask localhost:8000")
         self.output = self._execute(["curl", "--silent", "--show-error", "--max-time", "20", *real])

@@ -9,6 +9,7 @@ import lifepool
 from lifepool.dashboard.history import COLUMNS, MAX_POINTS, WINDOW_POINTS
 from lifepool.dashboard.stories import story_of
 from lifepool.dashboard.text import MAX_NAME
+from lifepool.instrumentation.loop import LoopWatch
 
 if TYPE_CHECKING:
     from lifepool.dashboard.recorder import Recorder
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
 
 #: Marks on the workers' lanes in one answer: those of a second, or at first those of the last minute.
 MAX_MARKS = 600
+#: Times that the event loop was blocked, and characters of where that was.
+MAX_BLOCKS, MAX_PLACE = 5, 200
 #: The format of the document; the page and the terminal say so if they meet another one.
 VERSION = 1
 
@@ -49,6 +52,7 @@ def document(pool: PoolLife, recorder: Recorder, *, since: str = "", actions: tu
         "history": {"columns": COLUMNS, "points": recorder.history.since(after), "kept": MAX_POINTS},
         "workers": [_worker(each) for each in recorder.workers],
         "exits": _exits(recorder),
+        "blocks": _blocks(pool),
         "marks": recorder.stories.between(max(after, tick - WINDOW_POINTS), tick, MAX_MARKS),
         "oldest": recorder.oldest,
         "names": recorder.names.slowest(),
@@ -108,6 +112,17 @@ def _worker(worker: WorkerSnapshot) -> dict[str, Any]:
     if worker.task_name is not None:
         found["task_name"] = worker.task_name[:MAX_NAME]
     return found
+
+
+def _blocks(pool: PoolLife) -> list[dict[str, Any]] | None:
+    """Who has blocked the event loop lately; None if nobody watches it."""
+    watch = next((hook for hook in pool.hooks if isinstance(hook, LoopWatch)), None)
+    if watch is None:
+        return None
+    return [
+        {"t": block.since, "seconds": block.seconds, "place": block.culprit.place[-MAX_PLACE:]}
+        for block in list(watch.blocks)[: -MAX_BLOCKS - 1 : -1]
+    ]
 
 
 def _exits(recorder: Recorder) -> list[dict[str, Any]]:

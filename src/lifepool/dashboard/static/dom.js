@@ -44,6 +44,7 @@ export function keyed(parent, items, key, create, update) {
       known.delete(id);
     }
   }
+  const focused = parent.contains(document.activeElement) ? document.activeElement : null;
   let before = parent.firstElementChild;
   for (const item of items) {
     const id = key(item);
@@ -53,6 +54,7 @@ export function keyed(parent, items, key, create, update) {
     else parent.insertBefore(child, before);
     update(child, item);
   }
+  if (focused?.isConnected && focused !== document.activeElement) focused.focus({ preventScroll: true });
 }
 
 /** A button that looks like the text it is. */

@@ -11,7 +11,16 @@ export class Failures {
 
   update({ failures, now }) {
     byId("failures-empty").hidden = failures.length > 0;
-    keyed(this.list, failures, ({ number }) => number, (failure) => this.item(failure), (item, failure) => this.refresh(item, failure, now));
+    keyed(this.list, this.ordered(failures), ({ number }) => number, (failure) => this.item(failure), (item, failure) => this.refresh(item, failure, now));
+  }
+
+  /** The last first; but nothing moves under somebody who reads or points: then only new kinds come on top. */
+  ordered(failures) {
+    if (this.list.matches(":hover, :focus-within") || this.list.querySelector("details[open]")) {
+      const place = new Map([...this.list.children].map((item, i) => [item.failure.number, i]));
+      failures = [...failures].sort((a, b) => (place.get(a.number) ?? -1) - (place.get(b.number) ?? -1));
+    }
+    return failures;
   }
 
   item(failure) {
@@ -40,7 +49,7 @@ export class Failures {
   async load(item) {
     const { trace } = item.parts, { failure } = item;
     if (!failure.has_traceback) {
-      setText(trace, "There is no traceback: the worker did not get to raise anything, or tracebacks are not shown here.");
+      setText(trace, "No traceback: no function raised this, or they are not shown here.");
       return;
     }
     if (!trace.textContent) setText(trace, "…");

@@ -7,7 +7,7 @@ import { timeOfDay } from "./format.js";
 import { Instruments } from "./instruments.js";
 import { Link } from "./link.js";
 import { Stories } from "./story.js";
-import { exits, ledger, Names, Oldest } from "./tables.js";
+import { blocks, exits, ledger, Names, Oldest } from "./tables.js";
 import { Workers } from "./workers.js";
 
 const FORMAT = 1;
@@ -43,6 +43,7 @@ function show(state) {
   for (const part of parts) part.update(state);
   ledger(state);
   exits(state);
+  blocks(state);
   stories.refresh();
 }
 

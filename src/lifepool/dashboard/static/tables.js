@@ -98,6 +98,17 @@ export function ledger({ counts, server }) {
   });
 }
 
+/** Who made the event loop stand still; shown if a LoopWatch looks for them. */
+export function blocks({ blocks: found, now }) {
+  byId("blocked").hidden = found === null;
+  byId("blocks-empty").hidden = found?.length > 0;
+  const makeBlock = ({ place }) => make("li", {}, make("b"), " ", make("span", { class: "name" }, place), " ", make("span", { class: "ago note" }));
+  keyed(byId("blocks"), found ?? [], ({ t }) => t, makeBlock, (item, { t, seconds: long }) => {
+    setText(item.firstChild, seconds(long));
+    setText(item.lastChild, ago(now - t));
+  });
+}
+
 export function exits({ exits: gone, now }) {
   byId("exits-empty").hidden = gone.length > 0;
   keyed(byId("exits"), gone, ({ worker }) => worker, makeExit, (item, { t }) => setText(item.querySelector(".ago"), ago(now - t)));
