@@ -60,6 +60,13 @@ def test_the_wheel_holds_every_source_file(wheel: zipfile.ZipFile) -> None:
     assert sources <= set(wheel.namelist())
 
 
+def test_the_wheel_holds_the_live_pages_files(wheel: zipfile.ZipFile) -> None:
+    static = ROOT / "src" / "lifepool" / "dashboard" / "static"
+    files = {path.relative_to(ROOT / "src").as_posix() for path in static.iterdir()}
+    assert "lifepool/dashboard/static/index.html" in files
+    assert files <= set(wheel.namelist())
+
+
 def test_the_core_asks_for_no_other_package(wheel: zipfile.ZipFile) -> None:
     metadata = message_from_string(wheel.read("lifepool-0.1.0.dist-info/METADATA").decode())
     required = metadata.get_all("Requires-Dist", [])

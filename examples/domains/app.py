@@ -23,6 +23,7 @@ from examples.domains.limits import Limits
 from examples.domains.pasted import PastedRoute
 from examples.domains.splitting import chunk_count, split_on_whitespace
 from lifepool import Pool
+from lifepool.dashboard import dashboard
 from lifepool.integrations.fastapi import PoolDep, install
 from lifepool.integrations.health import health_router
 
@@ -48,6 +49,7 @@ app.include_router(health_router(pool))  # /livez, /readyz, /metrics
 app.router.route_class = PastedRoute
 problems.install(app)  # the service's own: 413, 415, 422
 app.add_middleware(BodyLimit, limits=BODIES)
+app.mount("/pool", dashboard(pool))  # the live page: everybody may look, nobody act
 app.mount("/static", StaticFiles(directory=STATIC), name="static")
 
 

@@ -142,7 +142,9 @@ class Runner:
             case ["lifepool", *arguments]:
                 script = str(Path(sys.executable).with_name("lifepool"))
                 fine = (0, 1) if arguments[:1] == ["check"] else (0,)
-                self.output = self._execute([script, *self._asking(arguments)], {"COLUMNS": "80", "NO_COLOR": "1", **env}, fine)
+                self.output = self._execute(
+                    [script, *self._asking(arguments)], {"COLUMNS": "80", "NO_COLOR": "1", **env}, fine
+                )
             case ["python", *arguments]:
                 self.output = self._execute([sys.executable, *arguments], env)
             case _:
