@@ -128,6 +128,7 @@ class Pool(PoolLife):
         retry_on: type[Exception] | tuple[type[Exception], ...] = (),
         fair_key: str | None = None,
         on_cancel: OnCancel = "interrupt",
+        copy: bool = True,
     ) -> T:
         """Call ``fn(*args)`` in a worker and wait for the answer.
 
@@ -146,6 +147,8 @@ class Pool(PoolLife):
             fair_key: Tasks of different keys take turns, and no key can fill the queue.
             on_cancel: ``"interrupt"``: if nobody waits any more, a running task is broken off. ``"abandon"``: it goes
                 on, its answer is dropped.
+            copy: False: buffers of numpy arrays, arrow tables and ``pickle.PickleBuffer`` are not copied in the worker:
+                it gets read-only views of shared memory. See the how-to about large arrays.
 
         Raises:
             PoolClosed: If the pool does not run.
@@ -155,11 +158,12 @@ class Pool(PoolLife):
             PayloadTooLarge: If arguments or result are above ``max_payload``.
             WorkerLost: If the worker died while it ran the task.
             WorkerStartError: If no worker can be started.
+            BackendUnsupported: If ``copy=False``, and the backend has no views.
 
         Cancellation:
             See ``on_cancel``. A task that still waits is dropped at once.
         """
-        return await self._submit(fn, args, timeout, retries, priority, retry_on, fair_key, on_cancel, lent=True)
+        return await self._submit(fn, args, timeout, retries, priority, retry_on, fair_key, on_cancel, copy, lent=True)
 
     def submit(
         self,
@@ -171,13 +175,14 @@ class Pool(PoolLife):
         retry_on: type[Exception] | tuple[type[Exception], ...] = (),
         fair_key: str | None = None,
         on_cancel: OnCancel = "interrupt",
+        copy: bool = True,
     ) -> TaskHandle[T]:
         """Queue ``fn(*args)`` now and return a handle to await later. Arguments and errors are those of ``run``.
 
         The arguments are yours again when this returns. So what could be changed is pickled before, on the event loop,
         whatever its size; only ``bytes``, ``str`` and tuples of them are copied in a thread if they are big.
         """
-        return self._submit(fn, args, timeout, retries, priority, retry_on, fair_key, on_cancel, lent=False)
+        return self._submit(fn, args, timeout, retries, priority, retry_on, fair_key, on_cancel, copy, lent=False)
 
     def cancel(self, task: int) -> bool:
         """Take a task back by its number (``TaskHandle.id``), as ``TaskHandle.cancel`` does.
@@ -412,6 +417,7 @@ class Pool(PoolLife):
         retry_on: type[Exception] | tuple[type[Exception], ...],
         fair_key: str | None,
         on_cancel: OnCancel,
+        copy: bool,
         *,
         lent: bool,
     ) -> TaskHandle[T]:
@@ -419,7 +425,7 @@ class Pool(PoolLife):
         if type(fn) is PoolTask:
             fn = fn.function
         seconds = self.config.timeout if timeout is None else timeout
-        options = task_options(seconds, retries, priority, retry_on, fair_key, on_cancel)
+        options = task_options(seconds, retries, priority, retry_on, fair_key, on_cancel, copy)
         code = getattr(fn, "__code__", None)
         if code is None and isinstance(fn, PoolBatch):
             raise TypeError(f"{fn.__name__} is a batch: 'await {fn.__name__}(item)', or run {fn.__name__}.function")

@@ -124,3 +124,66 @@ def digest_of_first(parts: list[bytes], _same: bytes) -> str:
 
 def unloadable(count: int) -> list[Any]:
     return [bytes(count), tasks.BreaksWhenLoaded()]
+
+
+_kept: list[Any] = []
+
+
+def look(array: Any) -> tuple[bool, int, int]:
+    """Whether it can be written to, the sum of it, and whether it begins where vectors like it."""
+    return array.flags.writeable, int(array.sum()), array.ctypes.data % 64
+
+
+def write_into(array: Any) -> None:
+    array[0] = 1
+
+
+def write_into_buffer(view: memoryview) -> None:
+    view[0] = 1
+
+
+def keep(array: Any) -> int:
+    """Part of it stays in use after the task."""
+    _kept.append(array[1:])
+    return os.getpid()
+
+
+def sums_of_kept() -> list[int]:
+    return [int(part.sum()) for part in _kept]
+
+
+def let_go() -> int:
+    _kept.clear()
+    return os.getpid()
+
+
+def slice_kept(view: memoryview) -> int:
+    _kept.append(view[10:20])
+    return len(view)
+
+
+def bytes_of_kept() -> list[bytes]:
+    return [bytes(part) for part in _kept]
+
+
+def keep_in_a_cycle(array: Any) -> int:
+    ring: list[Any] = [array]
+    ring.append(ring)
+    return os.getpid()
+
+
+def fork_with(array: Any) -> int:
+    """The child has what this process has, and lives as long as it likes."""
+    child = os.fork()
+    if not child:
+        os._exit(int(array[0]))
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+
+def raise_with(array: Any) -> None:
+    raise ValueError(f"{array[0]}")
+
+
+def digest_unless_first(path: str, view: memoryview) -> str:
+    tasks.die_unless_tried_before(path)
+    return digest(view)

@@ -92,7 +92,7 @@ def results(_any_system: None) -> Iterator[ResultReader]:
 
 def read_call(decoder: CallDecoder, call: Call) -> Any:
     payload = memoryview(call.function + call.arguments)
-    return decoder.decode(payload, len(call.function), stored=call.lease is not None)[1]
+    return decoder.decode(payload, len(call.function), kind=call.kind)[1]
 
 
 def read_result(reader: ResultReader, kind: Kind, body: bytes) -> Any:
@@ -185,7 +185,7 @@ def test_a_slot_lives_as_long_as_somebody_holds_its_lease(arguments: Arguments, 
     other = encoder.encode(tasks.echo, (b"b" * MIB,))
     assert other.arguments != location
     payload = memoryview(function + location)
-    assert decoder.decode(payload, len(function), stored=True)[1] == (b"a" * MIB,)
+    assert decoder.decode(payload, len(function), kind=Kind.TASK_STORED)[1] == (b"a" * MIB,)
     del lease
     gc.collect()
     assert encoder.encode(tasks.echo, (b"c" * MIB,)).arguments == location

@@ -50,6 +50,9 @@ class Kind(IntEnum):
     RESULT_STORED = 9  # as RESULT, but in place of the value is where in shared memory it is
     CONSTANT = 10  # server to worker: a pickled constant; ``extra`` is its number
     FORGET = 11  # server to worker: the constant of this number, ``extra``, is not needed any more
+    TASK_APART = 12  # as TASK, with buffers that are not to be copied beside the arguments
+    TASK_VIEWED = 13  # as TASK_APART, but in place of the arguments is where in shared memory they are
+    RELEASED = 14  # worker to server: nothing of this task's shared memory is in use any more
 
 
 _KINDS = frozenset(int(kind) for kind in Kind)

@@ -23,6 +23,7 @@ from lifepool._core.states import PoolState, TaskState
 from lifepool._core.supervisor import why_gone
 from lifepool._engine.handle import TaskHandle
 from lifepool._engine.snapshot import Traffic, look_at, snapshot
+from lifepool.backends.base import require_views
 from lifepool.errors import BackendUnsupported, InternalError, PoolClosed, PoolError, QueueFull, WorkerStartError
 from lifepool.naming import name_of, task_name
 
@@ -199,10 +200,14 @@ class Engine:
         timeout = options.timeout
         name = None if timeout is None else name_of(fn)
         self.admit(timeout, options.fair_key, name)
+        if not options.copy:
+            require_views(self._backend.capabilities)
         if record is not None and self.observation is not None:
             self.observation.called(record, args)
         watched = record is not None or self._carrier is not None
-        prepared = self._backend.prepare(fn, args, self._luggage(record) if watched else (), lent=lent)
+        prepared = self._backend.prepare(
+            fn, args, self._luggage(record) if watched else (), lent=lent, copy=options.copy
+        )
         self._last_task = number = self._last_task + 1
         if record is not None and self.observation is not None:
             self.observation.submitted(number, record)
@@ -355,6 +360,7 @@ class Engine:
         size: int = 0,
         shared: bool = False,
         memory: int | None = None,
+        retire: str = "",
     ) -> None:
         """A worker answered."""
         self._traffic.received += size
@@ -367,7 +373,7 @@ class Engine:
                 self.observation.returned(handle._record, run_s, size, self._clock())
             handle._value, handle._error = value, error
             retryable = error is not None and isinstance(error, handle._retry_on)
-        self.feed(on.TaskReturned(worker, task, error is None, run_s, retryable, memory))
+        self.feed(on.TaskReturned(worker, task, error is None, run_s, retryable, memory, retire))
 
     def progressed(self, worker: int, task: int, value: object) -> None:
         """A running task said how far it is."""

@@ -18,10 +18,12 @@ class TaskOptions:
     retry_on: tuple[type[BaseException], ...] = ()
     fair_key: str | None = None
     abandon: bool = False
+    copy: bool = True
 
 
 #: The options of most tasks; one object for all of them.
 _DEFAULTS = TaskOptions()
+_VIEWS = TaskOptions(copy=False)
 
 
 def task_options(
@@ -31,10 +33,11 @@ def task_options(
     retry_on: type[Exception] | tuple[type[Exception], ...],
     fair_key: str | None,
     on_cancel: OnCancel,
+    copy: bool = True,
 ) -> TaskOptions:
     """Check a task's options; see ``Pool.run`` for what they mean."""
     if not (retries or priority or retry_on or fair_key or timeout) and timeout is None and on_cancel == "interrupt":
-        return _DEFAULTS
+        return _DEFAULTS if copy else _VIEWS
     if timeout is not None and not timeout > 0:
         raise ValueError(f"timeout={timeout!r}: expected seconds above 0, or None")
     if retries < 0:
@@ -48,4 +51,5 @@ def task_options(
         retry_on=retry_on if isinstance(retry_on, tuple) else (retry_on,),
         fair_key=fair_key,
         abandon=on_cancel == "abandon",
+        copy=copy,
     )

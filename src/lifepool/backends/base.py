@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from lifepool import constants
 from lifepool.context import Accompanied
+from lifepool.errors import BackendUnsupported
 from lifepool.naming import name_of
 
 if TYPE_CHECKING:
@@ -32,6 +33,7 @@ class Capabilities:
         retract: A task that was sent can be taken back as long as it has not started.
         progress: A running task can report how far it is.
         crash_isolation: A crash of one task leaves the others and the server alone.
+        views: Arguments can be read-only views instead of copies (``copy=False``).
         slots: Tasks one worker runs at the same time.
         max_workers: Workers there can be at most; None means as many as are asked for.
     """
@@ -41,8 +43,23 @@ class Capabilities:
     retract: bool
     progress: bool
     crash_isolation: bool
+    views: bool = False
     slots: int = 1
     max_workers: int | None = None
+
+
+def require_views(capabilities: Capabilities) -> None:
+    """Refuse ``copy=False`` where there are no views.
+
+    Raises:
+        BackendUnsupported: Where that is so.
+    """
+    if not capabilities.views:
+        raise BackendUnsupported(
+            "copy=False: this backend has no views of arguments",
+            capability="views",
+            hint="leave it out, or use the backend 'local'",
+        )
 
 
 class Payload(Protocol):
@@ -93,6 +110,7 @@ class Listener(Protocol):
         size: int = 0,
         shared: bool = False,
         memory: int | None = None,
+        retire: str = "",
     ) -> None:
         """The worker answered: with ``value``, or with ``error`` if that is not None.
 
@@ -105,6 +123,7 @@ class Listener(Protocol):
             size: Bytes of the pickled answer.
             shared: Whether it came through shared memory.
             memory: The worker's resident bytes after the task, if measured.
+            retire: Why the worker is to be replaced now, if it is.
         """
 
     def progressed(self, worker: int, task: int, value: object) -> None:
@@ -120,7 +139,13 @@ class Backend(Protocol):
     capabilities: Capabilities
 
     def prepare(
-        self, fn: Callable[..., Any], args: tuple[Any, ...], luggage: tuple[Luggage, ...] = (), *, lent: bool = False
+        self,
+        fn: Callable[..., Any],
+        args: tuple[Any, ...],
+        luggage: tuple[Luggage, ...] = (),
+        *,
+        lent: bool = False,
+        copy: bool = True,
     ) -> Payload | asyncio.Future[Any]:
         """Make a call ready for sending; or begin to, if that takes long.
 
@@ -129,6 +154,8 @@ class Backend(Protocol):
             args: Its arguments.
             luggage: What is to be unpacked in the worker before the function is called.
             lent: Whether the arguments stay as they are until the task is done, so that they can be pickled later.
+            copy: False: the function is to get read-only views of the arguments' buffers. Only asked for if the
+                capabilities say ``views``.
 
         Returns:
             The payload, or a future of it. If the future is cancelled, nobody wants it any more.

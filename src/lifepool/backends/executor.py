@@ -108,7 +108,13 @@ class ExecutorBackend:
         self._drop(worker, WorkerExited(worker, reason="the executor was shut down"))
 
     def prepare(
-        self, fn: Callable[..., Any], args: tuple[Any, ...], luggage: tuple[Luggage, ...] = (), *, lent: bool = False
+        self,
+        fn: Callable[..., Any],
+        args: tuple[Any, ...],
+        luggage: tuple[Luggage, ...] = (),
+        *,
+        lent: bool = False,
+        copy: bool = True,
     ) -> PlainCall:
         """Nothing to do: the executor pickles, if it has to."""
         return PlainCall(fn, args, luggage)

@@ -6,6 +6,7 @@ as long as it runs: timeouts of running tasks can't be kept, and there is never 
 
 from __future__ import annotations
 
+import pickle
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +14,7 @@ from lifepool import _inside
 from lifepool._core.events import WorkerExited
 from lifepool.backends.base import Capabilities, Listener, PlainCall
 from lifepool.context import call
-from lifepool.errors import TaskError
+from lifepool.errors import TaskError, TaskNotPicklable
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -30,7 +31,7 @@ class InlineBackend:
     """
 
     capabilities = Capabilities(
-        kill=False, interrupt=False, retract=False, progress=True, crash_isolation=False, max_workers=1
+        kill=False, interrupt=False, retract=False, progress=True, crash_isolation=False, views=True, max_workers=1
     )
 
     def __init__(self, *, initializer: Callable[..., object] | None = None, initargs: tuple[Any, ...] = ()) -> None:
@@ -63,10 +64,20 @@ class InlineBackend:
         self._listener.exited(WorkerExited(worker, exitcode=0))
 
     def prepare(
-        self, fn: Callable[..., Any], args: tuple[Any, ...], luggage: tuple[Luggage, ...] = (), *, lent: bool = False
+        self,
+        fn: Callable[..., Any],
+        args: tuple[Any, ...],
+        luggage: tuple[Luggage, ...] = (),
+        *,
+        lent: bool = False,
+        copy: bool = True,
     ) -> PlainCall:
-        """Nothing to do."""
-        return PlainCall(fn, args, luggage)
+        """Nothing to do; without ``copy`` the function gets read-only views of what is the caller's.
+
+        Raises:
+            TaskNotPicklable: If there are to be views, and the arguments can't be pickled.
+        """
+        return PlainCall(fn, args if copy else _viewed(args), luggage)
 
     def send(self, worker: int, task: int, payload: PlainCall) -> None:
         """Run it now."""
@@ -104,3 +115,12 @@ class InlineBackend:
 
     async def close(self) -> None:
         """Nothing to release."""
+
+
+def _viewed(args: tuple[Any, ...]) -> Any:
+    buffers: list[pickle.PickleBuffer] = []
+    try:
+        pickled = pickle.dumps(args, 5, buffer_callback=buffers.append)
+        return pickle.loads(pickled, buffers=[buffer.raw().toreadonly() for buffer in buffers])
+    except Exception as error:
+        raise TaskNotPicklable("arguments", "args", f"{type(error).__name__}: {error}") from error

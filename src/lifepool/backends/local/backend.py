@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import os
 import pickle
 import signal
@@ -30,6 +31,7 @@ from lifepool.backends.local.wire.calls import Call, CallEncoder
 from lifepool.backends.local.wire.startup import Descriptor, WorkerSpec
 from lifepool.backends.local.worker.bootstrap import run_worker
 from lifepool.backends.local.worker.loop import INTERRUPT
+from lifepool.backends.local.worker.views import MOST_KEPT
 from lifepool.carrying import decode_error
 from lifepool.constants import plain
 from lifepool.errors import TaskNotPicklable
@@ -38,6 +40,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from lifepool.hooks import Luggage
+
+logger = logging.getLogger("lifepool")
 
 #: Seconds the template has to end when asked to, before it is killed. It takes some milliseconds.
 STOP_GRACE_S = 1.0
@@ -63,6 +67,7 @@ class _Member:
         "doomed",
         "has_exited",
         "inbox",
+        "kept",
         "memory",
         "number",
         "outstanding",
@@ -83,6 +88,7 @@ class _Member:
         self.has_exited = False  # what it said last may still have to be read
         self.outstanding = 0  # tasks sent and not answered: none means that it is waiting for one
         self.reading: dict[int, Lease] = {}  # what it may still read of the shared arguments, by task
+        self.kept: dict[int, Lease] = {}  # likewise, of tasks that it has answered: it has views of these
         self.results: ResultReader | None = None
         self.inbox: Inbox
         self.memory: int | None = None
@@ -103,7 +109,9 @@ class LocalBackend:
         name: Used in the names of processes.
     """
 
-    capabilities = Capabilities(kill=True, interrupt=True, retract=True, progress=True, crash_isolation=True)
+    capabilities = Capabilities(
+        kill=True, interrupt=True, retract=True, progress=True, crash_isolation=True, views=True
+    )
 
     def __init__(
         self,
@@ -332,7 +340,7 @@ class LocalBackend:
         unstarted = self.retract(member.number)
         if exitcode is None and signal_number is None:
             # Its end is not proven: should it live a moment longer, it must not read what others have written.
-            self._never_to_free += member.reading.values()
+            self._never_to_free += (*member.reading.values(), *member.kept.values())
         self._forget(member)
         self._listener.exited(
             WorkerExited(
@@ -350,6 +358,7 @@ class LocalBackend:
     def _forget(self, member: _Member) -> None:
         self._members.pop(member.number, None)
         member.reading.clear()
+        member.kept.clear()
         if member.channel is not None:
             member.channel.close()
         member.inbox.close()
@@ -364,7 +373,13 @@ class LocalBackend:
     # -- tasks ----------------------------------------------------------------------------------------------------
 
     def prepare(
-        self, fn: Callable[..., Any], args: tuple[Any, ...], luggage: tuple[Luggage, ...] = (), *, lent: bool = False
+        self,
+        fn: Callable[..., Any],
+        args: tuple[Any, ...],
+        luggage: tuple[Luggage, ...] = (),
+        *,
+        lent: bool = False,
+        copy: bool = True,
     ) -> Call | asyncio.Future[Call]:
         """Pickle a call, or begin to.
 
@@ -372,7 +387,7 @@ class LocalBackend:
             TaskNotPicklable: If it can't be.
             PayloadTooLarge: If it is above the limit.
         """
-        call = self._outbox.prepare(fn, args, luggage, lent=lent)
+        call = self._outbox.prepare(fn, args, luggage, lent=lent, copy=copy)
         if type(call) is not Call or call.lease is not None:
             self._upkeep.note_use()
         return call
@@ -438,6 +453,9 @@ class LocalBackend:
         elif kind == Kind.PROGRESS:
             with contextlib.suppress(TaskNotPicklable):
                 self._listener.progressed(member.number, frame.task, decode_value(frame.payload))
+        elif kind == Kind.RELEASED:
+            if member.reading.pop(frame.task, None) is None:
+                member.kept.pop(frame.task, None)
         elif kind == Kind.MEMORY:
             member.memory = frame.extra
         elif kind == Kind.READY:
@@ -460,8 +478,10 @@ class LocalBackend:
         member.outstanding -= 1
         if member.channel is not None:
             member.channel.answered(frame.task)
-        if member.reading:
-            member.reading.pop(frame.task, None)
+        retire = ""
+        if member.reading and (lease := member.reading.pop(frame.task, None)) is not None and lease.is_viewed:
+            member.kept[frame.task] = lease
+            retire = self._keeps_too_much(member)
         self._listener.returned(
             member.number,
             frame.task,
@@ -471,7 +491,20 @@ class LocalBackend:
             size=size,
             shared=shared,
             memory=member.memory,
+            retire=retire,
         )
+
+    def _keeps_too_much(self, member: _Member) -> str:
+        kept = sum(lease.stored.size for lease in member.kept.values())
+        if kept <= self._max_payload and len(member.kept) <= MOST_KEPT:
+            return ""
+        logger.warning(
+            "worker %d is replaced: it keeps views of %d tasks' arguments, %d bytes (copy=False)",
+            member.number,
+            len(member.kept),
+            kept,
+        )
+        return "kept_views"
 
     def _trim(self) -> bool:
         """Give shared memory back that nobody uses; whether some is left."""

@@ -29,9 +29,6 @@ _JOIN_BYTES = 64 * 1024
 _READS_PER_TURN = 16
 _TICKETS_PER_READ = 4096
 
-_TASK = int(Kind.TASK)
-_TASK_STORED = int(Kind.TASK_STORED)
-
 
 class Channel:
     """One worker's connection.
@@ -83,7 +80,7 @@ class Channel:
 
     def send(self, task: int, call: Call, *, urgent: bool) -> None:
         """Send a task and its ticket; ``urgent`` if the worker is waiting for it."""
-        kind = _TASK if call.lease is None else _TASK_STORED
+        kind = call.kind
         places = self.places
         # What needs a constant goes the way that constants go, and so comes after them.
         ticket = None if places is None or call.constants else places.put(task, kind, call)

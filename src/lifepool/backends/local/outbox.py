@@ -50,7 +50,7 @@ class Outbox:
         self.encoder = CallEncoder(max_payload, self.shared)
 
     def prepare(
-        self, fn: Callable[..., Any], args: tuple[Any, ...], luggage: tuple[Luggage, ...], *, lent: bool
+        self, fn: Callable[..., Any], args: tuple[Any, ...], luggage: tuple[Luggage, ...], *, lent: bool, copy: bool
     ) -> Call | asyncio.Future[Call]:
         """Pickle a call, or begin to.
 
@@ -59,6 +59,7 @@ class Outbox:
             args: Its arguments.
             luggage: What goes along with them.
             lent: Whether the arguments stay as they are until the task is done.
+            copy: False: the worker gets read-only views of buffers, rather than copies.
 
         Raises:
             TaskNotPicklable: If it can't be pickled.
@@ -66,13 +67,13 @@ class Outbox:
         """
         shared = self.shared
         if shared is None or not args:
-            return self.encoder.encode(fn, args, luggage)
+            return self.encoder.encode(fn, args, luggage, copy=copy)
         size = glance(args, shared)
         most = _size_aside(fn, args, lent=lent) if size >= ASIDE_BYTES else None
         if most is not None and most <= self._max_payload:
             with contextlib.suppress(NoRoom):
-                return self._prepare_aside(fn, args, luggage, shared, most)
-        return self.encoder.encode(fn, args, luggage, size)
+                return self._prepare_aside(fn, args, luggage, shared, most, copy=copy)
+        return self.encoder.encode(fn, args, luggage, size, copy=copy)
 
     def _prepare_aside(
         self,
@@ -81,6 +82,8 @@ class Outbox:
         luggage: tuple[Luggage, ...],
         shared: Arguments,
         most: int,
+        *,
+        copy: bool,
     ) -> asyncio.Future[Call]:
         """Begin to pickle in a thread.
 
@@ -97,22 +100,22 @@ class Outbox:
                 return  # nobody wants it any more
             try:
                 if size is None:
-                    prepared.set_result(self.encoder.encode(fn, args, luggage))
+                    prepared.set_result(self.encoder.encode(fn, args, luggage, copy=copy))
                 else:
                     shared.settle(lease, size)
-                    prepared.set_result(Call(name, function, lease.location(), lease))
+                    prepared.set_result(Call(name, function, lease.location(), lease, apart=not copy))
             except Exception as error:
                 prepared.set_exception(error)
 
         limit = self._max_payload - len(function)
-        work = self._aside.run(partial(self._pickle, value, shared, lease, limit), written)
+        work = self._aside.run(partial(self._pickle, value, shared, lease, limit, copy), written)
         prepared.add_done_callback(lambda _: work.cancel())
         return prepared
 
-    def _pickle(self, value: object, shared: Arguments, lease: Lease, limit: int) -> int | None:
+    def _pickle(self, value: object, shared: Arguments, lease: Lease, limit: int, copy: bool) -> int | None:
         """Runs in a thread. None: it did not work out, or it is too large; the loop finds out which."""
         try:
-            return pickle_into(shared.patch(lease, self._aside.may_go_on), value, limit)
+            return pickle_into(shared.patch(lease, self._aside.may_go_on), value, limit, apart=not copy)
         except Exception:
             return None
 

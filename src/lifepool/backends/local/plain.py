@@ -77,7 +77,7 @@ def _parts(value: Any, *, lent: bool) -> list[Any] | tuple[Any, ...] | None:
         return value if len(value) <= _MOST_PARTS else None
     if kind is dict:
         return [*value.keys(), *value.values()] if len(value) <= _MOST_PARTS else None
-    return () if kind is bytearray or _is_numeric_array(value) else None
+    return () if kind is bytearray or kind is pickle.PickleBuffer or _is_numeric_array(value) else None
 
 
 def _is_numeric_array(value: Any) -> bool:
@@ -91,6 +91,8 @@ def _own_size(value: Any) -> int:
         return len(value) if value.isascii() else 4 * len(value)
     if kind is bytes or kind is bytearray:
         return len(value)
+    if kind is pickle.PickleBuffer:
+        return memoryview(value).nbytes
     size: int = getattr(value, "nbytes", 0)
     return size
 

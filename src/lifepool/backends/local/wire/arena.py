@@ -12,6 +12,9 @@ Who owns a slot
     until that worker has answered it, has provably not started it, or is provably dead. That a task was settled is not
     enough: timed out or cancelled, it may still be about to read its arguments.
 
+    With ``copy=False`` that a worker has answered is not enough either: it must also have said that nothing of the
+    slot is in use any more (``worker/views.py``).
+
     Results: the worker owns its file. It sends locations in order, the server unpickles in that order, and counts what
     it has read in the file's first page; the worker frees the oldest ones up to that count.
 
@@ -24,9 +27,8 @@ Memory
     Results are sealed against being cut short by a worker, for the same reason. Workers can't write to arguments.
 
 Copies
-    What a task or a caller gets is its own, and can be written to: unpickling copies it out of the map, once. A view
-    into the map instead (zero-copy) would have to outlive the answer of its task to be safe, and nobody could tell for
-    how long: a task may keep it in a global.
+    What a task or a caller gets is its own, and can be written to: unpickling copies it out of the map, once. The
+    exception is ``copy=False``: read-only views of a map made for that task.
 """
 
 from __future__ import annotations
@@ -390,10 +392,11 @@ class Lease:
     The last reference may go in any thread (the garbage collector's), so it is only put on a list here.
     """
 
-    __slots__ = ("_given_back", "stored")
+    __slots__ = ("_given_back", "is_viewed", "stored")
 
     def __init__(self, given_back: deque[Slot], stored: Stored) -> None:
         self._given_back = given_back
+        self.is_viewed = False  # a worker may use it for longer than its task runs
         self.stored = stored
 
     def location(self) -> bytes:

@@ -12,9 +12,11 @@ from types import BuiltinFunctionType, FunctionType, ModuleType, NoneType
 from typing import TYPE_CHECKING, Any
 
 from lifepool import constants
+from lifepool._core.framing import Kind
+from lifepool.backends.local.wire.apart import load_apart
 from lifepool.backends.local.wire.copying import FRESH_BYTES, PickleFile
 from lifepool.backends.local.wire.diagnosis import explain
-from lifepool.backends.local.wire.sink import PROTOCOL, TooLarge, dump
+from lifepool.backends.local.wire.sink import PROTOCOL, TooLarge, dump, store_apart
 from lifepool.context import Accompanied
 from lifepool.errors import PayloadTooLarge, TaskNotPicklable
 from lifepool.naming import name_of
@@ -43,6 +45,16 @@ def _is_by_reference(fn: object) -> bool:
     return isinstance(fn, _BY_REFERENCE) and isinstance(bound_to, (ModuleType, NoneType))
 
 
+#: By whether the arguments are in shared memory, and whether buffers are apart from them.
+_KINDS = {
+    (False, False): int(Kind.TASK),
+    (True, False): int(Kind.TASK_STORED),
+    (False, True): int(Kind.TASK_APART),
+    (True, True): int(Kind.TASK_VIEWED),
+}
+_TASK, _TASK_STORED, _TASK_APART = int(Kind.TASK), int(Kind.TASK_STORED), int(Kind.TASK_APART)
+
+
 class Call:
     """A call ready for sending.
 
@@ -51,20 +63,26 @@ class Call:
         function: The pickled function.
         arguments: The pickled tuple of arguments, or where in shared memory it is.
         lease: Holds them there, or None. Who has sent the call keeps it until nobody can read them any more.
+        kind: Of the frame that it is sent in.
         size: Bytes of both.
         shared: Whether the arguments go through shared memory.
         constants: What the worker must have, to rebuild it.
     """
 
-    __slots__ = ("arguments", "constants", "function", "lease", "name", "shared", "size")
+    __slots__ = ("arguments", "constants", "function", "kind", "lease", "name", "shared", "size")
 
-    def __init__(self, name: str, function: bytes, arguments: bytes, lease: Lease | None = None) -> None:
+    def __init__(
+        self, name: str, function: bytes, arguments: bytes, lease: Lease | None = None, *, apart: bool = False
+    ) -> None:
         self.name = name
         self.function = function
         self.arguments = arguments
         self.lease = lease
         self.shared = lease is not None
         self.constants: tuple[Constant, ...] = ()
+        self.kind = _KINDS[lease is not None, apart]
+        if lease is not None:
+            lease.is_viewed = apart
         self.size = len(function) + (len(arguments) if lease is None else lease.stored.size)
 
 
@@ -91,6 +109,8 @@ class CallEncoder:
         args: tuple[Any, ...],
         luggage: tuple[Luggage, ...] = (),
         size: int | None = None,
+        *,
+        copy: bool = True,
     ) -> Call:
         """Pickle a call.
 
@@ -99,16 +119,17 @@ class CallEncoder:
             args: Its arguments.
             luggage: What goes along with them.
             size: About how many bytes the arguments have, if that is known.
+            copy: False: the worker gets read-only views of buffers, rather than copies.
 
         Raises:
             TaskNotPicklable: Naming the part that can't be.
             PayloadTooLarge: If it is above the limit.
         """
         if not constants.in_use:
-            return self._encode(fn, args, luggage, size)
+            return self._encode(fn, args, luggage, size, copy=copy)
         needed: dict[int, Constant] = {}
         with constants.collected(needed):
-            call = self._encode(fn, args, luggage, size)
+            call = self._encode(fn, args, luggage, size, copy=copy)
         for constant in needed.values():
             self._check(constant)
         call.constants = tuple(needed.values())
@@ -124,22 +145,32 @@ class CallEncoder:
             raise PayloadTooLarge("arguments", size, self._max_payload)
 
     def _encode(
-        self, fn: Callable[..., Any], args: tuple[Any, ...], luggage: tuple[Luggage, ...], size: int | None
+        self,
+        fn: Callable[..., Any],
+        args: tuple[Any, ...],
+        luggage: tuple[Luggage, ...],
+        size: int | None,
+        *,
+        copy: bool,
     ) -> Call:
         name, function = self.function(fn)
         try:
             value = Accompanied(args, luggage) if luggage else args
-            pickled = dump(value, args, self._shared, self._max_payload - len(function), size)
+            limit = self._max_payload - len(function)
+            if copy:
+                pickled = dump(value, args, self._shared, limit, size)
+            else:
+                pickled = store_apart(value, size or 0, self._shared, limit)
         except TooLarge as error:
             raise PayloadTooLarge("arguments", len(function) + error.size, self._max_payload) from None
         except Exception as error:
             path, reason = _culprit(args, luggage, error)
             raise TaskNotPicklable("arguments", path, reason) from error
         if isinstance(pickled, bytes):
-            return Call(name, function, pickled)
+            return Call(name, function, pickled, apart=not copy)
         assert self._shared is not None  # noqa: S101 - or it would not be there
         lease = self._shared.lend(pickled)
-        return Call(name, function, lease.location(), lease)
+        return Call(name, function, lease.location(), lease, apart=not copy)
 
     def pickled(self, luggage: tuple[Luggage, ...]) -> Any:
         """Luggage as it is now, for a pickle that is made later or in another thread.
@@ -206,10 +237,14 @@ class CallDecoder:
 
     Args:
         shared: Where big arguments are.
+        view: Gives the part that a frame names as a read-only view, for as long as it is in use.
     """
 
-    def __init__(self, shared: Location | None = None) -> None:
+    def __init__(
+        self, shared: Location | None = None, view: Callable[[int, memoryview], memoryview] | None = None
+    ) -> None:
         self._shared = shared
+        self._view = view
         self._known: dict[bytes, Callable[..., Any]] = {}
 
     def prime(self, functions: tuple[bytes, ...]) -> None:
@@ -219,14 +254,15 @@ class CallDecoder:
                 self._known[pickled] = pickle.loads(pickled)
 
     def decode(
-        self, payload: memoryview, function_length: int, *, stored: bool = False
+        self, payload: memoryview, function_length: int, *, kind: int = _TASK, task: int = 0
     ) -> tuple[Callable[..., Any], tuple[Any, ...] | Accompanied]:
         """The function and its arguments, for ``lifepool.context.call``.
 
         Args:
             payload: What the frame holds.
             function_length: How much of it is the function.
-            stored: Whether the rest tells where the arguments are, rather than being them.
+            kind: Of the frame: it tells what the rest is.
+            task: The task's number.
 
         Raises:
             TaskNotPicklable: If this process can't rebuild them.
@@ -241,15 +277,23 @@ class CallDecoder:
                     if len(self._known) >= FUNCTIONS_KEPT:
                         self._known.clear()
                     self._known[pickled] = fn
-            if not stored:
-                return fn, pickle.loads(payload[function_length:])
-            assert self._shared is not None  # noqa: S101 - the server has told us where it is
-            with self._shared.part(payload[function_length:]) as arguments:
-                return fn, _loads(arguments)
+            return fn, self._arguments(payload[function_length:], kind, task)
         except Exception as error:
             raise TaskNotPicklable(
                 "arguments", "the call", f"the worker could not rebuild it: {type(error).__name__}: {error}"
             ) from error
+
+    def _arguments(self, rest: memoryview, kind: int, task: int) -> Any:
+        if kind == _TASK:
+            return pickle.loads(rest)
+        if kind == _TASK_STORED:
+            assert self._shared is not None  # noqa: S101 - the server has told us where it is
+            with self._shared.part(rest) as arguments:
+                return _loads(arguments)
+        if kind == _TASK_APART:
+            return load_apart(memoryview(bytes(rest)))
+        assert self._view is not None  # noqa: S101 - as above
+        return load_apart(self._view(task, rest))
 
 
 def _loads(pickled: memoryview) -> Any:

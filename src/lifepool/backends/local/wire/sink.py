@@ -13,6 +13,8 @@ from itertools import islice
 from types import NoneType
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
+from lifepool.backends.local.wire.apart import dump_apart, write_apart
+
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
@@ -145,23 +147,52 @@ def keep_memory(size: int) -> None:
         bytes(min(2 * size, _LARGEST_BLOCK_KEPT))  # twice: the pickle of a text needs a copy of it
 
 
-def pickle_into(place: Place, value: object, limit: int) -> int:
-    """Pickle into a place that is there already; the bytes written.
+def pickle_into(place: Place, value: object, limit: int, *, apart: bool = False) -> int:
+    """Pickle into a place that is there already, with buffers in the pickle or apart from it; the bytes written.
 
     Raises:
         TooLarge: If it is above the limit.
         NoRoom: If the place is too small, or there is no memory for it.
     """
     sink = Sink(place, 0, limit)
-    pickle.Pickler(sink, PROTOCOL).dump(value)
+    _write(sink, value, apart=apart)
     return sink.size
 
 
-def _stream(value: object, size: int, store: Store, limit: int) -> Stored:
+def _write(sink: Sink, value: object, *, apart: bool) -> None:
+    if apart:
+        write_apart(sink, value, PROTOCOL)
+    else:
+        pickle.Pickler(sink, PROTOCOL).dump(value)
+
+
+def store_apart(value: object, size: int, shelf: Shelf | None, limit: int) -> bytes | Stored:
+    """Pickle a value with its buffers apart: into shared memory, else as bytes.
+
+    Args:
+        value: What to pickle.
+        size: About how many bytes it has.
+        shelf: Where it goes.
+        limit: Bytes above which it is refused.
+
+    Raises:
+        TooLarge: If it is above the limit.
+        Exception: Whatever pickling raises.
+    """
+    if shelf is not None and (store := shelf.store()) is not None:
+        with contextlib.suppress(NoRoom):
+            return _stream(value, size, store, limit, apart=True)
+    data = dump_apart(value, PROTOCOL)
+    if len(data) > limit:
+        raise TooLarge(len(data))
+    return data
+
+
+def _stream(value: object, size: int, store: Store, limit: int, *, apart: bool = False) -> Stored:
     keep_memory(min(size, limit))
     sink = Sink(store, min(size, limit) + _SLACK_BYTES, limit)
     try:
-        pickle.Pickler(sink, PROTOCOL).dump(value)
+        _write(sink, value, apart=apart)
     except BaseException:
         store.discard(sink.slot)
         raise
@@ -222,6 +253,10 @@ class Sink:
         self._limit = limit
         self.slot = place.reserve(estimate)
         self.size = 0
+
+    def tell(self) -> int:
+        """Bytes written so far."""
+        return self.size
 
     def write(self, data: Any) -> int:
         """Append; what a ``pickle.Pickler`` calls.

@@ -6,7 +6,6 @@ import contextlib
 import faulthandler
 import importlib
 import mmap
-import os
 import pickle
 import signal
 import socket
@@ -21,6 +20,7 @@ from lifepool.backends.local.worker.lifeline import tie_to_server
 from lifepool.backends.local.worker.limits import limit_memory
 from lifepool.backends.local.worker.loop import Worker
 from lifepool.backends.local.worker.mainmodule import GuardMissing, import_main
+from lifepool.backends.local.worker.views import Views
 
 if TYPE_CHECKING:
     from lifepool.backends.local.wire.startup import WorkerSpec
@@ -55,7 +55,7 @@ def run_worker(
     tickets = socket.socket(fileno=tickets_fd)
     results = ResultWriter(results_fd) if results_fd >= 0 else None
     places = mapped(places_fd) if places_fd >= 0 else None
-    worker = Worker(wire, tickets, control_fd, spec, places, _mapped(arguments_fd), results)
+    worker = Worker(wire, tickets, control_fd, spec, places, _mapped(arguments_fd), results, _views(arguments_fd, spec))
     failure = _prepare(spec, logs_fd)
     if failure is not None:
         body = pickle.dumps(failure)
@@ -73,10 +73,11 @@ def run_worker(
 def _mapped(arguments_fd: int) -> Location | None:
     if arguments_fd < 0:
         return None
-    try:
-        return Location(mmap.mmap(arguments_fd, 0, prot=mmap.PROT_READ))
-    finally:
-        os.close(arguments_fd)
+    return Location(mmap.mmap(arguments_fd, 0, prot=mmap.PROT_READ))
+
+
+def _views(arguments_fd: int, spec: WorkerSpec) -> Views | None:
+    return None if arguments_fd < 0 else Views(arguments_fd, spec.max_payload)
 
 
 def _calm_signals() -> None:

@@ -38,6 +38,7 @@ if TYPE_CHECKING:
 
     from lifepool.backends.local.wire.arena import Location, ResultWriter
     from lifepool.backends.local.wire.startup import WorkerSpec
+    from lifepool.backends.local.worker.views import Views
 
 #: Sent to break off a task. Tasks may use any other signal.
 INTERRUPT = signal.SIGUSR2
@@ -49,7 +50,7 @@ PROGRESS_EVERY_S = 0.01
 _JOIN_BYTES = 64 * 1024
 
 _NO_TASK = 0
-_TASK_STORED = int(Kind.TASK_STORED)
+_TASK_VIEWED = int(Kind.TASK_VIEWED)
 
 
 class TaskInterrupted(BaseException):
@@ -74,6 +75,7 @@ class Worker:
         places: Where small tasks are.
         arguments: Where big arguments are.
         results: Where big results go.
+        views: Makes views of big arguments that are not to be copied.
     """
 
     def __init__(
@@ -85,6 +87,7 @@ class Worker:
         places: memoryview | None = None,
         arguments: Location | None = None,
         results: ResultWriter | None = None,
+        views: Views | None = None,
     ) -> None:
         self._wire = wire
         self._tickets = tickets
@@ -93,7 +96,9 @@ class Worker:
         self._places = places
         self._reader = FrameReader()
         self._frames: deque[Frame] = deque()
-        self._decoder = CallDecoder(arguments)
+        self._views = views
+        self._keeps_views = False
+        self._decoder = CallDecoder(arguments, None if views is None else views.open)
         self._results = results
         self._current = _NO_TASK
         self._pid = os.getpid()
@@ -144,10 +149,19 @@ class Worker:
             self._frames.extend(self._reader.received(count))
 
     def _run(self, task: int, kind: int, function_length: int, payload: memoryview) -> None:
+        answer, run_ns, body = self._perform(task, kind, function_length, payload)
+        if os.getpid() != self._pid:
+            os._exit(0)  # the task forked and let the child return: only the parent may answer
+        if kind == _TASK_VIEWED or self._keeps_views:
+            self._tell_released()
+        self._answer(answer, task, run_ns, body)
+
+    def _perform(self, task: int, kind: int, function_length: int, payload: memoryview) -> tuple[Kind, int, bytes]:
+        """Call the function; when this returns, nothing here holds its arguments any more."""
         started = time.perf_counter_ns()
         try:
             try:
-                fn, args = self._decoder.decode(payload, function_length, stored=kind == _TASK_STORED)
+                fn, args = self._decoder.decode(payload, function_length, kind=kind, task=task)
                 started = time.perf_counter_ns()
                 self._current = task
                 value = fn(*args) if type(args) is tuple else call(fn, args)
@@ -161,9 +175,14 @@ class Worker:
         except TaskInterrupted as error:  # it struck while the answer was being made
             run_ns = time.perf_counter_ns() - started
             answer, body = Kind.ERROR, encode_failure(error, self._spec.max_payload)
-        if os.getpid() != self._pid:
-            os._exit(0)  # the task forked and let the child return: only the parent may answer
-        self._answer(answer, task, run_ns, body)
+        return answer, run_ns, body
+
+    def _tell_released(self) -> None:
+        """Say which views are not in use any more; what belongs to others is asked again after the next task."""
+        assert self._views is not None  # noqa: S101 - there was a view
+        released = self._views.released()
+        self._keeps_views = bool(len(self._views))
+        self._wire.sendall(b"".join(header(Kind.RELEASED, 0, task) for task in released))
 
     def _answer(self, kind: Kind, task: int, run_ns: int, body: bytes) -> None:
         head = header(kind, len(body), task, run_ns)
