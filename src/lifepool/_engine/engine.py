@@ -204,10 +204,8 @@ class Engine:
             require_views(self._backend.capabilities)
         if record is not None and self.observation is not None:
             self.observation.called(record, args)
-        watched = record is not None or self._carrier is not None
-        prepared = self._backend.prepare(
-            fn, args, self._luggage(record) if watched else (), lent=lent, copy=options.copy
-        )
+        luggage = self._luggage(record) if record is not None or self._carrier is not None else ()
+        prepared = self._backend.prepare(fn, args, luggage, lent=lent, copy=options.copy)
         self._last_task = number = self._last_task + 1
         if record is not None and self.observation is not None:
             self.observation.submitted(number, record)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import logging
 import os
 import pickle
 import signal
@@ -20,6 +19,7 @@ from lifepool.backends.local.aside import Aside
 from lifepool.backends.local.channel import Channel
 from lifepool.backends.local.delivered import Delivered
 from lifepool.backends.local.inbox import Inbox, decoded
+from lifepool.backends.local.leases import Leases
 from lifepool.backends.local.logs import LogReceiver
 from lifepool.backends.local.oom import OomWatch
 from lifepool.backends.local.outbox import Outbox
@@ -28,10 +28,9 @@ from lifepool.backends.local.wire.answers import ENVELOPE_BYTES, decode_value
 from lifepool.backends.local.wire.arena import Arguments, Lease, ResultReader
 from lifepool.backends.local.wire.arena_upkeep import Upkeep
 from lifepool.backends.local.wire.calls import Call, CallEncoder
-from lifepool.backends.local.wire.startup import Descriptor, WorkerSpec
+from lifepool.backends.local.wire.startup import Descriptor, WorkerSpec, start_failure
 from lifepool.backends.local.worker.bootstrap import run_worker
 from lifepool.backends.local.worker.loop import INTERRUPT
-from lifepool.backends.local.worker.views import MOST_KEPT
 from lifepool.carrying import decode_error
 from lifepool.constants import plain
 from lifepool.errors import TaskNotPicklable
@@ -40,8 +39,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from lifepool.hooks import Luggage
-
-logger = logging.getLogger("lifepool")
 
 #: Seconds the template has to end when asked to, before it is killed. It takes some milliseconds.
 STOP_GRACE_S = 1.0
@@ -67,19 +64,18 @@ class _Member:
         "doomed",
         "has_exited",
         "inbox",
-        "kept",
+        "leases",
         "memory",
         "number",
         "outstanding",
         "process",
-        "reading",
         "reason",
         "results",
         "start_error",
         "start_hint",
     )
 
-    def __init__(self, number: int) -> None:
+    def __init__(self, number: int, leases: Leases) -> None:
         self.number = number
         self.channel: Channel | None = None
         self.delivered: Delivered | None = None
@@ -87,8 +83,7 @@ class _Member:
         self.doomed = False  # it was to be killed before it had a pid
         self.has_exited = False  # what it said last may still have to be read
         self.outstanding = 0  # tasks sent and not answered: none means that it is waiting for one
-        self.reading: dict[int, Lease] = {}  # what it may still read of the shared arguments, by task
-        self.kept: dict[int, Lease] = {}  # likewise, of tasks that it has answered: it has views of these
+        self.leases = leases  # what it may still read of the shared arguments
         self.results: ResultReader | None = None
         self.inbox: Inbox
         self.memory: int | None = None
@@ -211,7 +206,7 @@ class LocalBackend:
 
     def start_worker(self, worker: int) -> None:
         """Fork a worker from the template."""
-        member = self._members[worker] = _Member(worker)
+        member = self._members[worker] = _Member(worker, Leases(worker, self._max_payload))
         channel = member.channel = Channel(
             self._loop,
             partial(self._on_frame, member),  # a lambda would cost a call more, for each frame
@@ -340,7 +335,7 @@ class LocalBackend:
         unstarted = self.retract(member.number)
         if exitcode is None and signal_number is None:
             # Its end is not proven: should it live a moment longer, it must not read what others have written.
-            self._never_to_free += (*member.reading.values(), *member.kept.values())
+            self._never_to_free += member.leases.all()
         self._forget(member)
         self._listener.exited(
             WorkerExited(
@@ -357,8 +352,7 @@ class LocalBackend:
 
     def _forget(self, member: _Member) -> None:
         self._members.pop(member.number, None)
-        member.reading.clear()
-        member.kept.clear()
+        member.leases.clear()
         if member.channel is not None:
             member.channel.close()
         member.inbox.close()
@@ -398,7 +392,7 @@ class LocalBackend:
         if member is not None and member.channel is not None:
             member.outstanding += 1
             if payload.lease is not None:
-                member.reading[task] = payload.lease
+                member.leases.lend(task, payload.lease)
             if payload.constants:
                 if member.delivered is None:
                     member.delivered = Delivered(member.channel)
@@ -413,7 +407,7 @@ class LocalBackend:
         tasks = member.channel.retract()
         member.outstanding -= len(tasks)
         for task in tasks:
-            member.reading.pop(task, None)
+            member.leases.take_back(task)
         return tasks
 
     def pid(self, worker: int) -> int | None:
@@ -454,14 +448,13 @@ class LocalBackend:
             with contextlib.suppress(TaskNotPicklable):
                 self._listener.progressed(member.number, frame.task, decode_value(frame.payload))
         elif kind == Kind.RELEASED:
-            if member.reading.pop(frame.task, None) is None:
-                member.kept.pop(frame.task, None)
+            member.leases.released(frame.task)
         elif kind == Kind.MEMORY:
             member.memory = frame.extra
         elif kind == Kind.READY:
             self._listener.ready(member.number)
         elif kind == Kind.START_FAILED:
-            member.start_error, member.start_hint = _start_failure(frame.payload)
+            member.start_error, member.start_hint = start_failure(frame.payload)
         else:
             raise FramingError(f"a frame of kind {kind}, which is not for the server")
 
@@ -478,10 +471,6 @@ class LocalBackend:
         member.outstanding -= 1
         if member.channel is not None:
             member.channel.answered(frame.task)
-        retire = ""
-        if member.reading and (lease := member.reading.pop(frame.task, None)) is not None and lease.is_viewed:
-            member.kept[frame.task] = lease
-            retire = self._keeps_too_much(member)
         self._listener.returned(
             member.number,
             frame.task,
@@ -491,20 +480,8 @@ class LocalBackend:
             size=size,
             shared=shared,
             memory=member.memory,
-            retire=retire,
+            retire=member.leases.answered(frame.task),
         )
-
-    def _keeps_too_much(self, member: _Member) -> str:
-        kept = sum(lease.stored.size for lease in member.kept.values())
-        if kept <= self._max_payload and len(member.kept) <= MOST_KEPT:
-            return ""
-        logger.warning(
-            "worker %d is replaced: it keeps views of %d tasks' arguments, %d bytes (copy=False)",
-            member.number,
-            len(member.kept),
-            kept,
-        )
-        return "kept_views"
 
     def _trim(self) -> bool:
         """Give shared memory back that nobody uses; whether some is left."""
@@ -518,12 +495,3 @@ class LocalBackend:
                 file.trim()
         busy = (m.results for m in self._members.values() if m not in resting and m.results is not None)
         return any(file.is_dirty for file in (*files, *busy))
-
-
-def _start_failure(pickled: memoryview) -> tuple[str, str | None]:
-    """The traceback and the hint that a worker sends if it can't start."""
-    try:
-        error, hint = pickle.loads(pickled)
-    except Exception as failure:
-        raise FramingError(f"a failed start that can't be read: {failure!r}") from failure
-    return error, hint

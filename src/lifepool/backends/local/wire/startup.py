@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 from dataclasses import dataclass
 from multiprocessing import reduction
 from typing import TYPE_CHECKING, Any
@@ -55,3 +56,12 @@ class Descriptor:
 def _opened(duplicate: Any) -> int:
     fd: int = duplicate.detach()
     return fd
+
+
+def start_failure(pickled: memoryview) -> tuple[str, str | None]:
+    """The traceback and the hint that a worker sends if it can't start."""
+    try:
+        error, hint = pickle.loads(pickled)
+    except Exception as failure:
+        raise FramingError(f"a failed start that can't be read: {failure!r}") from failure
+    return error, hint
