@@ -213,17 +213,9 @@ class Engine:
         handle: TaskHandle[Any] = TaskHandle(self, number, payload, options.retry_on, abandon=options.abandon)
         handle._record = record
         self._handles[number] = handle
-        self.feed(
-            on.TaskSubmitted(
-                number,
-                name_of(fn) if payload is None else payload.name,
-                options.priority,
-                options.timeout,
-                options.retries,
-                options.fair_key,
-                payload is None,
-            )
-        )
+        called = name_of(fn) if payload is None else payload.name
+        retries, priority, fair_key = options.retries, options.priority, options.fair_key
+        self.feed(on.TaskSubmitted(number, called, priority, timeout, retries, fair_key, payload is None))
         if isinstance(prepared, asyncio.Future):
             self._preparing[number] = prepared
             prepared.add_done_callback(lambda prepared: self._prepared(number, prepared))

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from lifepool.backends.local.wire.logs import LogSettings
 
+from lifepool._core.framing import FramingError
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WorkerSpec:
