@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from lifepool.statistics import PoolStatistics, WorkerSnapshot
 
 #: Marks on the workers' lanes in one answer: those of a second, or at first those of the last minute.
-MAX_MARKS = 600
+MAX_MARKS = 1000
 #: Times that the event loop was blocked, and characters of where that was.
 MAX_BLOCKS, MAX_PLACE = 5, 200
 #: The format of the document; the page and the terminal say so if they meet another one.

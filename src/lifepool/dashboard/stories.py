@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections import deque
 from dataclasses import dataclass
@@ -127,17 +128,17 @@ class Stories:
         return self._by_id.get(task)
 
     def between(self, after: int, until: int, most: int) -> list[list[object]]:
-        """Those kept after one second and until another, at most so many and the newest, as short rows.
+        """Those kept after one second and until another as short rows; at most so many, evenly thinned out.
 
         Returns:
             Number, worker, name, when the function began, seconds that it ran, and outcome of each.
         """
-        rows: list[list[object]] = []
-        for story in reversed(self._recent):
-            if story.tick <= after or len(rows) >= most:
-                break
-            if story.tick <= until and story.worker is not None:
-                began = story.submitted + (story.wait_s or 0.0)
-                ran = story.run_s if story.run_s is not None else (story.finished or began) - began
-                rows.append([story.id, story.worker, story.name, began, max(0.0, ran), story.outcome])
-        return rows[::-1]
+        newer = itertools.takewhile(lambda story: story.tick > after, reversed(self._recent))
+        found = [story for story in newer if story.tick <= until and story.worker is not None]
+        return [_row(story) for story in found[:: -(-len(found) // most) or 1]][::-1]
+
+
+def _row(story: Story) -> list[object]:
+    began = story.submitted + (story.wait_s or 0.0)
+    ran = story.run_s if story.run_s is not None else (story.finished or began) - began
+    return [story.id, story.worker, story.name, began, max(0.0, ran), story.outcome]
