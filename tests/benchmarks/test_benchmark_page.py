@@ -23,7 +23,7 @@ def test_a_page_shows_what_was_measured(path: Path) -> None:
 
 @pytest.mark.parametrize("path", page.pages(RESULT), ids=lambda path: path.name)
 def test_every_plot_of_a_page_was_made_from_the_result(path: Path) -> None:
-    plots_shown = re.findall(r"!\[.+?\]\((.+?\.svg)\)", path.read_text(encoding="utf-8"), re.DOTALL)
+    plots_shown = re.findall(r"!\[[^\]]+\]\(([^)]+\.svg)\)", path.read_text(encoding="utf-8"))
     assert plots_shown
     for plot in plots_shown:
         assert f"result {plots.fingerprint(RESULT)}" in (path.parent / plot).read_text(encoding="utf-8")
