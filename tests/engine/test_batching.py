@@ -4,14 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import math
-import pickle
-import threading
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from lifepool import (
     PayloadTooLarge,
@@ -30,7 +25,7 @@ from tests.engine import batched
 from tests.engine.gates import Gate, Visitor, until
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
+    from collections.abc import AsyncIterator
     from pathlib import Path
 
 
@@ -438,162 +433,3 @@ async def test_a_pool_that_is_closed_at_once_leaves_no_caller_waiting(gate: Gate
 async def test_a_pool_that_does_not_run_says_so() -> None:
     with pytest.raises(PoolClosed):
         await Pool().batch(batched.double.function)(1)
-
-
-# --- the decorator --------------------------------------------------------------------------------------------------
-
-
-async def _async_function(items: list[int]) -> list[int]:
-    return items
-
-
-@pytest.mark.parametrize(
-    ("options", "kind", "message"),
-    [
-        ({"max_size": 0}, ValueError, "max_size=0: expected a whole number >= 1"),
-        ({"max_size": 1.5}, ValueError, "max_size=1.5"),
-        ({"max_wait": -1}, ValueError, "max_wait=-1: expected seconds >= 0"),
-        ({"max_wait": math.nan}, ValueError, "max_wait=nan"),
-        ({"timeout": 0}, ValueError, "timeout=0: expected seconds above 0"),
-        ({"retry_on": ValueError}, TypeError, r"@pool.batch does not know \['retry_on'\]; it takes .*'retries'"),
-    ],
-)
-def test_options_that_make_no_sense_are_refused(options: dict[str, Any], kind: type[Exception], message: str) -> None:
-    with pytest.raises(kind, match=message):
-        Pool().batch(**options)(batched.double.function)
-
-
-def test_functions_that_a_worker_could_not_call_are_refused() -> None:
-    def local(items: list[int]) -> list[int]:
-        return items
-
-    with pytest.raises(TypeError, match="top level of a module"):
-        Pool().batch(local)
-    with pytest.raises(TypeError, match="is async"):
-        Pool().batch(_async_function)  # type: ignore[arg-type]
-
-
-def test_it_looks_like_the_function_and_has_it() -> None:
-    assert (batched.double.__name__, batched.double.__doc__) == ("double", "Double each.")
-    assert batched.double.function([1, 2]) == [2, 4]
-    assert pickle.loads(pickle.dumps(batched.double.function))([3]) == [6]
-
-
-async def test_the_plain_function_can_be_run_with_a_list_of_ones_own() -> None:
-    async with batched.pool as pool:
-        assert await pool.run(batched.double.function, [1, 2]) == [2, 4]
-
-
-async def test_to_run_the_batch_itself_is_refused_with_what_to_do() -> None:
-    async with batched.pool as pool:
-        with pytest.raises(TypeError, match=r"'await double\(item\)', or run double.function"):
-            await pool.run(cast("Any", batched.double), 1)
-
-
-async def test_statistics_know_a_batch_by_its_functions_name() -> None:
-    async with batched.pool as pool:
-        await batched.double(1)
-        assert pool._engine is not None
-        assert pool._engine._scheduler.run_times.estimate("double") is not None
-
-
-@pytest.mark.parametrize("backend", ["inline", "executor"])
-async def test_batches_work_on_other_backends(backend: str) -> None:
-    async with Pool(max_workers=1, backend=backend) as pool:
-        batch: Any = pool.batch(batched.perform.function)
-        results = await asyncio.gather(
-            *together(batch, ("value", 1), ("error", "x"), ("value", 3)), return_exceptions=True
-        )
-    assert results[::2] == [1, 3]
-    assert isinstance(results[1], LookupError)
-
-
-# --- whatever happens -----------------------------------------------------------------------------------------------
-
-FATES = ["value", "error", "raise", "unpicklable", "cancel at once", "cancel later", "abort"]
-
-
-def unpicklable() -> Any:
-    return threading.Lock()
-
-
-async def _caller(number: int, fate: str) -> Any:
-    item: Any = (number, fate) if fate != "unpicklable" else (number, unpicklable())
-    return await batched.random_outcomes(item)
-
-
-EXPECTED: dict[str, Callable[[int, Any], bool]] = {
-    "value": lambda number, got: bool(got == 10 * number),
-    "error": lambda number, got: isinstance(got, LookupError) and got.args == (number,),
-    "raise": lambda number, got: isinstance(got, ValueError) and got.args == (number,),
-    "unpicklable": lambda number, got: isinstance(got, TaskNotPicklable),
-    "cancel at once": lambda number, got: isinstance(got, asyncio.CancelledError),
-    # It may have been answered before it was cancelled.
-    "cancel later": lambda number, got: isinstance(got, asyncio.CancelledError) or got == 10 * number,
-    "abort": lambda number, got: isinstance(got, ClientDisconnected) or got == 10 * number,
-}
-
-
-@settings(max_examples=60)
-@given(st.lists(st.lists(st.sampled_from(FATES), max_size=8), max_size=8))
-def test_every_caller_has_exactly_one_outcome_and_it_is_its_own(turns: list[list[str]]) -> None:
-    RUNNER.run(_live_through(turns))
-
-
-async def _live_through(turns: list[list[str]]) -> None:
-    """Make the calls of each turn in one turn of the loop, and let each meet its fate."""
-    calls: list[tuple[int, str, asyncio.Future[Any]]] = []
-    scope = TaskScope()
-    for turn in turns:
-        for fate in turn:
-            current_scope.set(scope if fate == "abort" else None)
-            number = len(calls)
-            call: asyncio.Future[Any] = asyncio.ensure_future(_caller(number, fate))
-            calls.append((number, fate, call))
-            if fate == "cancel at once":
-                call.cancel()
-        current_scope.set(None)
-        for _, fate, call in calls:
-            if fate == "cancel later":
-                call.cancel()
-        await asyncio.sleep(0)
-    scope.end(ClientDisconnected())
-    results = await asyncio.gather(*(call for _, _, call in calls), return_exceptions=True)
-    for (number, fate, _), got in zip(calls, results, strict=True):
-        assert EXPECTED[fate](number, got), (number, fate, got)
-    batcher = batched.random_outcomes._batcher
-    if batcher is not None:
-        await until(lambda: batcher._under_way == 0)
-        assert (batched.random_outcomes.waiting, len(batcher._open)) == (0, 0)
-
-
-class _Runner:
-    """One pool for all examples."""
-
-    def __init__(self) -> None:
-        self._runner: asyncio.Runner | None = None
-
-    def run(self, coroutine: Any) -> None:
-        assert self._runner is not None
-        self._runner.run(coroutine)
-
-    def __enter__(self) -> None:
-        self._runner = asyncio.Runner()
-        self._runner.run(batched.pool.start())
-
-    def __exit__(self, *_: object) -> None:
-        assert self._runner is not None
-        self._runner.run(batched.pool.aclose())
-        self._runner.close()
-
-
-RUNNER = _Runner()
-
-
-@pytest.fixture(autouse=True)
-def _one_pool_for_all_examples(request: pytest.FixtureRequest, _nothing_leaks: None) -> Any:
-    if "exactly_one_outcome" in request.node.name:
-        with RUNNER:
-            yield
-    else:
-        yield
