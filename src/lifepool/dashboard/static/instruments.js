@@ -18,7 +18,7 @@ const PLANS = [
     title: "Throughput", of: "last minute",
     chart: {
       series: Object.keys(OUTCOMES).map((key) => ({ key, kind: "area", className: key })),
-      stacked: true, format: short,
+      stacked: true, least: 10, format: short,
     },
     now: ({ window }) => [rate(total(window)), ...outcomes(window)],
     then: (point) => [rate(total(point)), ...outcomes(point)],
