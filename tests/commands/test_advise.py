@@ -214,7 +214,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 def ask(folder: Path, function: str, args: str = "", kwargs: str = "", **options: Any) -> Advice:
-    return advise(f"work:{function}", Arguments(args, kwargs), cwd=folder, **{"budget": 1.0, **options})
+    return advise(f"work:{function}", Arguments(args, kwargs), cwd=folder, **{"budget": 10.0, "repeat": 5, **options})
 
 
 def test_a_function_that_computes_is_offloaded(folder: Path) -> None:
@@ -242,7 +242,7 @@ def test_a_function_that_changes_its_arguments_gets_fresh_ones(folder: Path) -> 
 
 
 def test_the_size_from_which_it_pays_is_found(folder: Path) -> None:
-    advice = ask(folder, "burn_microseconds", "n", sizes=(1, 100_000), budget=2.0)
+    advice = ask(folder, "burn_microseconds", "n", sizes=(1, 100_000), budget=20.0)
     found = advice.break_even
     assert found is not None
     assert found.size is not None
@@ -294,7 +294,7 @@ def test_the_command_prints_json(folder: Path) -> None:
 
 
 def test_the_command_shows_a_table_by_size(folder: Path) -> None:
-    arguments = ("--args", "n", "--sizes", "1,50000", "--budget", "1")
+    arguments = ("--args", "n", "--sizes", "1,50000", "--budget", "20", "--repeat", "5")
     done = lifepool("advise", "work:burn_microseconds", *arguments, cwd=folder, COLUMNS="80")
     assert "50,000" in done.stdout
     assert "it pays from about n = " in done.stdout
