@@ -36,13 +36,18 @@ class Culprit:
         function: The qualified name of the user's innermost function; of a library's, if there is none of the user's.
         file: Where it is.
         line: The line it was at.
-        stack: The whole, as in a traceback, without what is below the event loop.
+        frames: The whole, without what is below the event loop, the innermost last.
     """
 
     function: str
     file: str
     line: int
-    stack: str
+    frames: tuple[traceback.FrameSummary, ...]
+
+    @property
+    def stack(self) -> str:
+        """The frames with their source, as in a traceback."""
+        return "".join(traceback.StackSummary.from_list(self.frames).format()).rstrip()
 
     @property
     def place(self) -> str:
@@ -64,6 +69,9 @@ def base_of_loop(frame: FrameType | None) -> int:
 def culprit(thread: int, base: int) -> Culprit | None:
     """Who keeps a loop from coming round, or None if nobody does: it waits for events, or gets no CPU.
 
+    Nothing here lets go of the interpreter's lock, as reading a source file would: whoever holds the loop up may not
+    give it back before all is over, and then there is nobody left to see.
+
     Args:
         thread: The loop's thread.
         base: From ``base_of_loop``.
@@ -78,8 +86,12 @@ def culprit(thread: int, base: int) -> Culprit | None:
     if frame is None or not frames or all(_is_in(each.f_code, _THE_LOOP) for each, _ in frames):
         return None
     mine, line = next((pair for pair in frames if not _is_in(pair[0].f_code, _LIBRARIES)), frames[0])
-    stack = traceback.StackSummary.extract(iter(reversed(frames)), lookup_lines=False)
-    return Culprit(mine.f_code.co_qualname, mine.f_code.co_filename, line, "".join(stack.format()).rstrip())
+    stack = tuple(_summary(each.f_code, at) for each, at in reversed(frames))
+    return Culprit(mine.f_code.co_qualname, mine.f_code.co_filename, line, stack)
+
+
+def _summary(code: CodeType, line: int) -> traceback.FrameSummary:
+    return traceback.FrameSummary(code.co_filename, line, code.co_name, lookup_line=False)
 
 
 def _is_in(code: CodeType, folders: tuple[str, ...]) -> bool:

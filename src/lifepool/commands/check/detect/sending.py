@@ -30,8 +30,8 @@ _SENDING = (
 _ONE_TASK = methods("lifepool.Pool()", "run submit")
 #: Keywords that are lifepool's own; a test compares them with the methods.
 OPTIONS = {
-    "lifepool.Pool().run": words("timeout retries retry_on priority fair_key on_cancel"),
-    "lifepool.Pool().submit": words("timeout retries retry_on priority fair_key on_cancel"),
+    "lifepool.Pool().run": words("timeout retries retry_on priority fair_key on_cancel copy"),
+    "lifepool.Pool().submit": words("timeout retries retry_on priority fair_key on_cancel copy"),
     RUN_IN_EXECUTOR: words("executor func"),
 }
 
