@@ -114,8 +114,8 @@ def main() -> None:
     """Measure in turn, print medians and the ratio to no hooks of the same round."""
     parser = argparse.ArgumentParser(prog="python -m experiments.instrumentation_cost")
     parser.add_argument("--loop", choices=("asyncio", "uvloop"), default="asyncio")
-    parser.add_argument("--rounds", type=int, default=15)
-    parser.add_argument("--seconds", type=float, default=0.5)
+    parser.add_argument("--rounds", type=int, default=30)
+    parser.add_argument("--seconds", type=float, default=0.25)
     options = parser.parse_args()
     with asyncio.Runner(loop_factory=loop_factory(options.loop)) as runner:
         samples = runner.run(measure(options.rounds, options.seconds))

@@ -252,6 +252,11 @@ class PoolLife:
         """Who watches this pool."""
         return () if self._observation is None else tuple(self._observation.hooks)
 
+    def tell_hooks(self) -> None:
+        """Tell hooks now what they are told in batches; for those that are about to show what they know."""
+        if self._observation is not None:
+            self._observation.flush()
+
     # -- readiness ------------------------------------------------------------------------------------------------
 
     def readiness(self) -> Readiness:

@@ -31,10 +31,10 @@ def test_a_name_has_its_count_mean_longest_and_failures() -> None:
     names = Names()
     for number, run_s, slowest in [(1, 0.2, True), (2, 0.6, True), (3, 0.4, False)]:
         task = settled(number, run_s=run_s)
-        assert names.settled(task) is slowest
+        assert names.settled([task]) == ([task] if slowest else [])
         if slowest:
             names.remember("score", story_of(task, 1, private=True))
-    names.settled(settled(4, run_s=None, outcome="lost"))
+    names.settled([settled(4, run_s=None, outcome="lost")])
     names.failed("score")
     (row,) = names.slowest()
     assert (row["name"], row["count"], row["failures"], row["slowest"]) == ("score", 4, 1, 2)
@@ -45,9 +45,9 @@ def test_a_name_has_its_count_mean_longest_and_failures() -> None:
 def test_names_without_end_keep_those_that_matter_and_lose_no_count() -> None:
     names = Names()
     for number in range(10_000):
-        names.settled(settled(number, name=f"lambda-{number}", run_s=1e-6))
+        names.settled([settled(number, name=f"lambda-{number}", run_s=1e-6)])
         if number % 100 == 0:
-            names.settled(settled(number, name="heavy", run_s=1.0))
+            names.settled([settled(number, name="heavy", run_s=1.0)])
     assert len(names) <= MAX_NAMES
     rows = names.slowest()
     assert len(rows) == SHOWN + 1
@@ -166,7 +166,7 @@ def test_what_may_tell_of_a_person_is_left_out_unless_asked_for() -> None:
 
 def test_the_slowest_of_a_name_is_remembered_long_after_the_others() -> None:
     recorder = Recorder()
-    recorder.task_settled(settled(1, run_s=9.0))
+    recorder.tasks_settled([settled(1, run_s=9.0)])
     for number in range(2, MAX_STORIES + 100):
         recorder.stories.add(story_of(settled(number), 1, private=True))
     assert recorder.stories.find(1) is None
@@ -188,9 +188,9 @@ def test_a_hundred_thousand_tasks_leave_what_ten_thousand_leave() -> None:
     def feed(first: int, many: int) -> None:
         for number in range(first, first + many):
             if number % 50:
-                recorder.task_settled(settled(number, name="score" if number % 3 else f"name-{number % 5000}"))
+                recorder.tasks_settled([settled(number, name="score" if number % 3 else f"name-{number % 5000}")])
             else:
-                recorder.task_settled(failed(number, kinds[number % 99]("x" * 500), name=f"f-{number % 400}"))
+                recorder.tasks_settled([failed(number, kinds[number % 99]("x" * 500), name=f"f-{number % 400}")])
             if number % 100 == 0:
                 recorder._refill()
             if number % (100 * BEATS_PER_LOOK) == 0:

@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import operator
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from lifepool import Pool, QueueFull, TaskNotPicklable, TaskTimeout, WorkerLost
+from lifepool._engine.observation import BATCH_SIZE
 from lifepool.hooks import Hook, TaskRecord, WorkerExit
 from tests import tasks
+from tests.engine.gates import until
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from lifepool.errors import PoolError
     from lifepool.life import PoolLife
     from tests.engine.gates import Gate
@@ -169,11 +174,81 @@ async def test_no_records_are_made_for_hooks_that_do_not_hear_of_tasks(monkeypat
         def worker_ready(self, worker: int) -> None: ...
 
     made: list[object] = []
-    monkeypatch.setattr("lifepool._engine.observation.Observation.record", lambda *arguments: made.append(arguments))
+    monkeypatch.setattr("lifepool._engine.engine.TaskRecord", lambda *arguments: made.append(arguments))
     async with Pool(backend="inline") as pool:
         pool.add_hook(OfWorkers())
         assert await pool.run(tasks.double, 21) == 42
     assert made == []
+
+
+class Counting(Hook):
+    """Hears of tasks in batches."""
+
+    def __init__(self) -> None:
+        self.batches: list[list[TaskRecord]] = []
+        self.closed = False
+
+    def tasks_settled(self, tasks: Sequence[TaskRecord]) -> None:
+        self.batches.append(list(tasks))
+
+    def pool_closed(self, pool: PoolLife) -> None:
+        self.closed = True
+
+    @property
+    def seen(self) -> list[int]:
+        return [task.id for batch in self.batches for task in batch]
+
+
+async def test_tasks_are_told_of_in_batches_soon_and_before_the_end() -> None:
+    counting = Counting()
+    async with Pool(backend="inline") as pool:
+        pool.add_hook(counting)
+        for number in range(3):
+            await pool.run(tasks.double, number)
+        await until(lambda: bool(counting.batches))
+        assert counting.seen == [1, 2, 3]
+        for number in range(BATCH_SIZE):
+            await pool.run(tasks.double, number)
+        assert len(counting.seen) >= BATCH_SIZE, "a full batch does not wait"
+        assert max(map(len, counting.batches)) <= BATCH_SIZE
+        await pool.run(tasks.double, 0)
+        pool.tell_hooks()
+        assert counting.seen == list(range(1, BATCH_SIZE + 5)), "nor does it when it is asked for"
+        with pytest.raises(ZeroDivisionError):
+            await pool.run(operator.truediv, 1, 0)
+    assert counting.closed
+    last = counting.batches[-1][-1]
+    assert (last.id, last.outcome, type(last.error)) == (BATCH_SIZE + 5, "failed", ZeroDivisionError)
+
+
+async def test_a_hook_that_goes_or_comes_hears_of_what_was_settled_while_it_was_there() -> None:
+    first, second = Counting(), Counting()
+    async with Pool(backend="inline") as pool:
+        pool.add_hook(first)
+        await pool.run(tasks.double, 1)
+        pool.add_hook(second)
+        await pool.run(tasks.double, 2)
+        pool.remove_hook(first)
+        await pool.run(tasks.double, 3)
+    assert (first.seen, second.seen) == ([1, 2], [2, 3])
+
+
+async def test_a_hook_that_raises_over_a_batch_is_not_called_again(caplog: pytest.LogCaptureFixture) -> None:
+    class Breaks(Counting):
+        def tasks_settled(self, tasks: Sequence[TaskRecord]) -> None:
+            super().tasks_settled(tasks)
+            raise OSError("the disk is full")
+
+    breaks, sound = Breaks(), Counting()
+    async with Pool(backend="inline") as pool:
+        pool.add_hook(breaks)
+        pool.add_hook(sound)
+        for _ in range(2):
+            await pool.run(tasks.double, 1)
+            pool.tell_hooks()
+        assert pool.hooks == (sound,)
+    assert (breaks.seen, breaks.closed, sound.seen) == ([1], True, [1, 2])
+    assert "is not called any more" in caplog.text
 
 
 async def test_a_hook_that_comes_while_a_task_runs_does_not_hear_of_that(gate: Gate) -> None:

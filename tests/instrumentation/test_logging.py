@@ -105,8 +105,23 @@ async def test_a_flood_is_thinned_out_and_what_was_dropped_is_counted() -> None:
                     break
     through = len([text for text in heard.texts if text.isdigit()])
     assert 0 < through < 5000
-    dropped = sum(int(r.args[1]) for r in heard.records if "dropped" in str(r.msg) and r.name == "lifepool")
-    assert dropped >= 100_000 - through - 50
+    assert dropped(heard) >= 100_000 - through - 50
+
+
+def dropped(heard: Listening) -> int:
+    return sum(int(r.args[1]) for r in heard.records if "dropped" in str(r.msg) and r.name == "lifepool")
+
+
+async def test_what_was_dropped_is_told_of_when_the_worker_ends_and_not_with_each_record() -> None:
+    pool = Pool(max_workers=1)
+    pool.add_hook(ForwardLogs(per_second=50))
+    with listening() as heard:
+        async with pool:
+            assert await pool.run(tasks.flood, 20_000, timeout=40) == 20_000
+    through = len(heard.texts)
+    assert dropped(heard) == 20_000 - through
+    warnings = [r for r in heard.records if "dropped" in str(r.msg) and r.name == "lifepool"]
+    assert len(warnings) < through / 2
 
 
 async def test_garbage_is_told_once_and_long_records_are_cut() -> None:

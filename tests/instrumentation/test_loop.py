@@ -216,7 +216,7 @@ def test_a_process_that_was_stopped_blames_nobody() -> None:
 
 
 def judged(*looks: tuple[float, float, float]) -> list[float | None]:
-    """What it says at (now, due, cpu); it looks four times in each threshold of 0.1 s."""
+    """What it says at (now, due, cpu); the threshold is 0.1 s."""
     judge = Judge(0.1, 0.025)
     return [judge.late_since(*look) for look in looks]
 
@@ -228,6 +228,16 @@ def test_a_loop_in_time_is_not_late() -> None:
 def test_who_waits_in_the_loop_is_seen_at_the_threshold() -> None:
     looks = [(n * 0.025, 0.0, 0.0) for n in range(6)]
     assert judged(*looks) == [None, None, None, None, None, 0.0]
+
+
+def test_nobody_looks_before_there_may_be_something_to_see() -> None:
+    judge = Judge(0.1, 0.025)
+    judge.late_since(0.0, 0.05, 0.0)
+    assert judge.pause == pytest.approx(0.15)
+    judge.late_since(0.15, 0.19, 0.1)
+    assert judge.pause == pytest.approx(0.14)
+    judge.late_since(0.3, 0.19, 0.1)
+    assert judge.pause == 0.025, "while it is late"
 
 
 def test_who_computes_and_lets_nobody_look_is_seen_afterwards() -> None:

@@ -59,13 +59,13 @@ def test_a_flood_of_slow_tasks_is_one_line_for_each_function_and_its_count(caplo
     now = [0.0]
     slow = SlowTasks(1.0, wait_threshold=5.0, repeat_after=10.0, clock=lambda: now[0])
     for _ in range(50):
-        slow.task_settled(settled("score", run_s=2.0))
-        slow.task_settled(settled("parse", wait_s=6.0, run_s=None))
-        slow.task_settled(settled("fast", wait_s=4.9, run_s=0.9))
+        slow.tasks_settled([settled("score", run_s=2.0)])
+        slow.tasks_settled([settled("parse", wait_s=6.0, run_s=None)])
+        slow.tasks_settled([settled("fast", wait_s=4.9, run_s=0.9)])
     assert len(caplog.records) == 2
     assert "no worker had it" in caplog.text
     now[0] = 10.0
-    slow.task_settled(settled("score", run_s=2.0))
+    slow.tasks_settled([settled("score", run_s=2.0)])
     assert "(and 49 times more since this was last said)" in caplog.records[-1].getMessage()
 
 

@@ -25,6 +25,7 @@ from lifepool._engine.handle import TaskHandle
 from lifepool._engine.snapshot import Traffic, look_at, snapshot
 from lifepool.backends.base import require_views
 from lifepool.errors import BackendUnsupported, InternalError, PoolClosed, PoolError, QueueFull, WorkerStartError
+from lifepool.hooks import TaskRecord
 from lifepool.naming import name_of, task_name
 
 if TYPE_CHECKING:
@@ -35,7 +36,7 @@ if TYPE_CHECKING:
     from lifepool._engine.options import TaskOptions
     from lifepool.backends.base import Backend, Payload
     from lifepool.context import Carrier
-    from lifepool.hooks import Luggage, TaskRecord
+    from lifepool.hooks import Luggage
     from lifepool.statistics import PoolStatistics, WorkerSnapshot
 
 logger = logging.getLogger("lifepool")
@@ -74,6 +75,7 @@ class Engine:
         self._backend = backend
         self._scheduler = Scheduler(limits, random=random)
         self._clock = clock
+        self._now = clock()  # of the event that is being decided about
         self._handles: dict[int, TaskHandle[Any]] = {}
         self._preparing: dict[int, asyncio.Future[Payload]] = {}
         self._last_task = 0
@@ -181,7 +183,7 @@ class Engine:
         watch = self.observation
         if watch is None or not watch.of_tasks:
             return self._submit(fn, args, options, None, lent=lent)
-        record = watch.record(task_name(fn, args), options, self._clock())
+        record = TaskRecord(task_name(fn, args), self._clock(), options.timeout, options.priority, options.fair_key)
         try:
             return self._submit(fn, args, options, record, lent=lent)
         except PoolError as error:
@@ -202,13 +204,16 @@ class Engine:
         self.admit(timeout, options.fair_key, name)
         if not options.copy:
             require_views(self._backend.capabilities)
-        if record is not None and self.observation is not None:
-            self.observation.called(record, args)
-        luggage = self._luggage(record) if record is not None or self._carrier is not None else ()
+        watch = self.observation
+        luggage: tuple[Luggage, ...] = () if record is None or watch is None else watch.packing(record, args)
+        if self._carrier is not None and (values := self._carrier.pack()) is not None:
+            luggage = (values, *luggage)
         prepared = self._backend.prepare(fn, args, luggage, lent=lent, copy=options.copy)
         self._last_task = number = self._last_task + 1
-        if record is not None and self.observation is not None:
-            self.observation.submitted(number, record)
+        if record is not None and watch is not None:
+            record.id = number
+            if watch.on_submitted:
+                watch.submitted(record)
         payload = None if isinstance(prepared, asyncio.Future) else prepared
         handle: TaskHandle[Any] = TaskHandle(self, number, payload, options.retry_on, abandon=options.abandon)
         handle._record = record
@@ -230,14 +235,6 @@ class Engine:
         handle._error = payload.exception()
         handle._payload = None if handle._error else payload.result()
         self.feed(on.TaskPrepared(task, handle._error is None))
-
-    def _luggage(self, record: TaskRecord | None) -> tuple[Luggage, ...]:
-        """What goes along with a task: context variables, and what hooks add."""
-        values = None if self._carrier is None else self._carrier.pack()
-        packed: list[Luggage] = [] if values is None else [values]
-        if record is not None and self.observation is not None:
-            packed += self.observation.luggage(record)
-        return tuple(packed)
 
     def cancel_task(self, task: int) -> bool:
         """Take a task back by its number; whether it had no outcome yet."""
@@ -359,8 +356,10 @@ class Engine:
         handle = self._handles.get(task)
         retryable = False
         if handle is not None:
-            if handle._record is not None and self.observation is not None:
-                self.observation.returned(handle._record, run_s, size, self._clock())
+            record = handle._record
+            if record is not None:
+                record.run_s = run_s
+                record.bytes_received += size
             handle._value, handle._error = value, error
             retryable = error is not None and isinstance(error, handle._retry_on)
         self.feed(on.TaskReturned(worker, task, error is None, run_s, retryable, memory, retire))
@@ -396,7 +395,8 @@ class Engine:
         try:
             handle, clock, perform = self._scheduler.handle, self._clock, self._perform
             while True:
-                for command in handle(event, clock()):
+                self._now = now = clock()
+                for command in handle(event, now):
                     perform[type(command)](command)
                 if not self._pending:
                     return
@@ -428,9 +428,13 @@ class Engine:
         self._traffic.sent += payload.size
         if payload.shared:
             self._traffic.shared_sent += payload.size
-        if handle._record is not None and self.observation is not None:
-            attempts = self._scheduler.attempts_of(command.task)
-            self.observation.sent(handle._record, command.worker, attempts, payload.size, self._clock())
+        record, watch = handle._record, self.observation
+        if record is not None and watch is not None:
+            record.attempts = 1 if record.sent is None else self._scheduler.attempts_of(command.task)
+            record.worker, record.sent = command.worker, self._now
+            record.bytes_sent += payload.size
+            if watch.on_sent:
+                watch.sent(record)
         self._backend.send(command.worker, command.task, payload)
 
     def _retract_tasks(self, command: do.RetractTasks) -> None:
@@ -448,7 +452,7 @@ class Engine:
         value, answer_error = handle._value, handle._error
         handle._value = handle._error = None
         if handle._record is not None and self.observation is not None:
-            self.observation.settled(handle._record, outcome, error or answer_error, self._clock())
+            self.observation.settled(handle._record, outcome, error or answer_error, self._now)
             handle._record = None
         if handle.done():  # cancelled by its owner
             return

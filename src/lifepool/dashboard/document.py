@@ -34,6 +34,7 @@ def document(pool: PoolLife, recorder: Recorder, *, since: str = "", actions: tu
             process or of an earlier start counts as none.
         actions: What whoever asks may do.
     """
+    pool.tell_hooks()
     statistics = pool.statistics() if recorder.look is None else recorder.look.statistics
     tick = recorder.history.number
     after, continued = _position(since, recorder)
@@ -62,6 +63,7 @@ def document(pool: PoolLife, recorder: Recorder, *, since: str = "", actions: tu
 
 def task_story(pool: PoolLife, recorder: Recorder, task: int) -> dict[str, Any] | None:
     """All that is known of one task: of one that is under way always, of one that has its outcome if it was kept."""
+    pool.tell_hooks()
     record = pool.task_record(task)
     if record is not None:
         story = story_of(record, recorder.history.number, private=recorder.private)

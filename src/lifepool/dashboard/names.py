@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 from lifepool.dashboard.text import MAX_NAME
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from lifepool.dashboard.stories import Story
     from lifepool.hooks import TaskRecord
 
@@ -66,26 +68,30 @@ class Names:
     def __len__(self) -> int:
         return len(self._entries)
 
-    def settled(self, task: TaskRecord) -> bool:
-        """Count a task; whether it is the slowest of its name so far. Called for every task: keep it short."""
-        entry = self._entries.get(task.name)
-        if entry is None:
-            entry = self._new(task.name)
-        entry.count += 1
-        entry.wait_sum += task.wait_s or 0.0
-        run = task.run_s
-        if run is None:
-            return False
-        entry.ran += 1
-        entry.run_sum += run
-        if run <= entry.run_max:
-            return False
-        entry.run_max = run
-        return True
+    def settled(self, tasks: Sequence[TaskRecord]) -> list[TaskRecord]:
+        """Count tasks; those that were the slowest of their name so far. Every task comes by here: keep it short."""
+        slowest: list[TaskRecord] = []
+        entries = self._entries
+        for task in tasks:
+            entry = entries.get(task.name)
+            if entry is None:
+                entry = self._new(task.name)
+            entry.count += 1
+            entry.wait_sum += task.wait_s or 0.0
+            run = task.run_s
+            if run is not None:
+                entry.ran += 1
+                entry.run_sum += run
+                if run > entry.run_max:
+                    entry.run_max = run
+                    slowest.append(task)
+        return slowest
 
     def remember(self, name: str, story: Story) -> None:
         """The slowest of its name so far has this story."""
-        self._entries[name].slowest = story
+        entry = self._entries.get(name)
+        if entry is not None:  # else it has just made room for others
+            entry.slowest = story
 
     def find(self, task: int) -> Story | None:
         """The story of a task that is the slowest of its name."""

@@ -22,7 +22,7 @@ from lifepool.dashboard.text import MAX_TRACEBACK, arguments_of, clipped
 from lifepool.hooks import Hook
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from lifepool.dashboard.stories import Story
     from lifepool.errors import PoolError
@@ -42,6 +42,8 @@ ARGUMENTS_PER_BEAT = 20
 MAX_EXITS = 20
 #: Tasks in the list of those that have been there for longest.
 MAX_OLDEST = 8
+#: Outcomes that are no failure.
+_FINE = ("completed", "cancelled")
 
 
 class Recorder(Hook):
@@ -83,19 +85,21 @@ class Recorder(Hook):
 
     # -- tasks ----------------------------------------------------------------------------------------------------
 
-    def task_settled(self, task: TaskRecord) -> None:
-        """Count it; keep the story of a few."""
-        slowest = self.names.settled(task)
-        if task.outcome != "completed" and task.outcome != "cancelled":
-            self._task_failed(task)
-        elif slowest:
+    def tasks_settled(self, tasks: Sequence[TaskRecord]) -> None:
+        """Count them; keep the stories of a few."""
+        kept = [task for task in self.names.settled(tasks) if task.outcome in _FINE]
+        for task in kept:
             self.names.remember(task.name, self._keep(task))
-        elif self._any > 0:
-            self._any -= 1
-            self._keep(task)
-        elif self._long > 0 and task.run_s is not None and task.run_s > LONG_S:
-            self._long -= 1
-            self._keep(task)
+        for task in tasks:
+            if task.outcome not in _FINE:
+                self._task_failed(task)
+            elif self._any > 0:
+                if task not in kept:
+                    self._any -= 1
+                    self._keep(task)
+            elif task.run_s is not None and task.run_s > LONG_S and self._long > 0 and task not in kept:
+                self._long -= 1
+                self._keep(task)
 
     def _task_failed(self, task: TaskRecord) -> None:
         self.names.failed(task.name)

@@ -7,22 +7,30 @@ neither a log record nor part of a result; it goes to the server's standard outp
 
 from __future__ import annotations
 
+import asyncio
 import contextvars
 import logging
+import operator
 import sys
+from collections import Counter, deque
 from typing import TYPE_CHECKING, Any
 
 from lifepool.hooks import Hook, TaskRecord
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from lifepool.life import PoolLife
 
 logger = logging.getLogger("lifepool")
 
 #: Tasks whose context is kept after they are settled: their last records may come behind the answer.
 _REMEMBERED = 256
+#: Seconds between two warnings that a worker's records were dropped.
+_WARN_S = 1.0
 #: Loggers that are made for names that the server does not have; loggers live for ever.
 _MOST_NEW_LOGGERS = 1000
+_remembered = operator.attrgetter("id", "name", "context")
 _RESERVED = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "task_id", "task_name", "worker"}
 
 
@@ -53,7 +61,7 @@ class ForwardLogs(Hook):
     Args:
         level: Workers send nothing below it; None: the level of the server's root logger.
         per_second: Records that each worker may send in a second. What is more, or finds no room in the socket, is
-            dropped; how many is logged with the next record that gets through.
+            dropped; how many is logged, once a second, with the next record that gets through or when the worker ends.
     """
 
     def __init__(self, level: int | None = None, per_second: float = 1000) -> None:
@@ -61,9 +69,11 @@ class ForwardLogs(Hook):
             raise ValueError(f"per_second={per_second!r}: expected at least 1")
         self.log_level = level
         self.logs_per_second = per_second
-        self._tasks: dict[int, tuple[str, contextvars.Context]] = {}
-        self._settled: dict[int, tuple[str, contextvars.Context]] = {}
+        self._pool: PoolLife | None = None
+        self._settled: deque[tuple[int, str, contextvars.Context | None]] = deque(maxlen=_REMEMBERED)
         self._new_loggers = 0
+        self._drops: Counter[Any] = Counter()  # by worker
+        self._timer: asyncio.TimerHandle | None = None
 
     def luggage(self, task: TaskRecord) -> BoundContext | None:
         """What structlog has bound to the request."""
@@ -71,33 +81,50 @@ class ForwardLogs(Hook):
         bound = structlog.get_contextvars() if structlog is not None else None
         return BoundContext({key: _plain(value) for key, value in bound.items()}) if bound else None
 
-    def task_submitted(self, task: TaskRecord) -> None:
-        """Keep the request's context."""
-        self._tasks[task.id] = task.name, contextvars.copy_context()
+    def tasks_settled(self, tasks: Sequence[TaskRecord]) -> None:
+        """Keep their contexts a little longer; not the records, whose errors know the frames of the caller."""
+        self._settled += map(_remembered, tasks)
 
-    def task_settled(self, task: TaskRecord) -> None:
-        """Keep it a little longer."""
-        kept = self._tasks.pop(task.id, None)
-        if kept is not None:
-            self._settled[task.id] = kept
-            if len(self._settled) > _REMEMBERED:
-                del self._settled[next(iter(self._settled))]
+    def pool_started(self, pool: PoolLife) -> None:
+        """Ask this pool for tasks that are under way."""
+        self._pool = pool
 
     def pool_closed(self, pool: PoolLife) -> None:
         """Forget all."""
-        self._tasks.clear()
+        self._pool = None
+        if self._timer is not None:
+            self._timer.cancel()
+        self._warn_of_drops()
         self._settled.clear()
 
     def worker_logged(self, log: dict[str, Any]) -> None:
         """Have the server's loggers handle it."""
         task = log.get("task")
-        name, context = self._tasks.get(task) or self._settled.get(task) or (None, None)  # type: ignore[arg-type]
+        name, context = self._task(task) if task else (None, None)
         if log.get("dropped"):
-            logger.warning("worker %s dropped %s log records: too many at once", log.get("worker"), log["dropped"])
+            self._drops[log.get("worker")] += log["dropped"]
+            if self._timer is None:
+                self._warn_of_drops()
         target = self._logger(log["name"])
         if target.isEnabledFor(log["levelno"]):
             record = _record(log, task or None, name)
             (context or contextvars.Context()).run(target.handle, record)
+
+    def _warn_of_drops(self) -> None:
+        """Now, and again in a second if there were more: in a flood some come along with each record."""
+        for worker, count in self._drops.items():
+            logger.warning("worker %s dropped %s log records: too many at once", worker, count)
+        again = bool(self._drops) and self._pool is not None
+        self._drops.clear()
+        self._timer = asyncio.get_running_loop().call_later(_WARN_S, self._warn_of_drops) if again else None
+
+    def _task(self, number: int) -> tuple[str | None, contextvars.Context | None]:
+        """What a task is called, and the context it was submitted in."""
+        record = None if self._pool is None else self._pool.task_record(number)
+        if record is not None:
+            return record.name, record.context
+        recent = reversed(self._settled)
+        return next(((name, context) for task, name, context in recent if task == number), (None, None))
 
     def _logger(self, name: str) -> logging.Logger:
         if name == "root":

@@ -77,6 +77,7 @@ class OpenTelemetryHook(Hook):
         self._tracer = trace.get_tracer("lifepool", tracer_provider=tracer_provider)
         self._always = always
         self._pool = "pool"
+        self._spans = 0  # that are under way; most tasks of most servers have none
 
     def pool_started(self, pool: PoolLife) -> None:
         """Learn the pool's name."""
@@ -94,37 +95,37 @@ class OpenTelemetryHook(Hook):
             here = trace.set_span_in_context(span)
             if span.is_recording():
                 task.notes[_NOTE] = span, epoch
+                self._spans += 1
         headers: dict[str, str] = {}
         propagate.inject(headers, here)
         return Carried(headers) if headers else None
 
-    def task_submitted(self, task: TaskRecord) -> None:
-        """Now the task has a number."""
-        if _NOTE in task.notes:
-            task.notes[_NOTE][0].set_attribute("lifepool.task.id", task.id)
-
     def task_sent(self, task: TaskRecord) -> None:
         """An event of its span for each time that it is given to a worker."""
-        if _NOTE in task.notes and task.sent is not None:
+        if self._spans and _NOTE in task.notes and task.sent is not None:
             span, epoch = task.notes[_NOTE]
             where = {"lifepool.worker": task.worker or 0, "lifepool.task.attempt": task.attempts}
             span.add_event("sent", where, timestamp=epoch + _ns(task.sent))
 
     def task_settled(self, task: TaskRecord) -> None:
         """End its spans."""
-        if _NOTE not in task.notes or task.finished is None:
-            return
+        if self._spans and _NOTE in task.notes:
+            self._end(task)
+
+    def _end(self, task: TaskRecord) -> None:
         span, epoch = task.notes.pop(_NOTE)
+        self._spans -= 1
         span.set_attributes(_outcome_of(task))
         if task.outcome in _ERRORS:
             _blame(span, task.error)
         self._parts(task, span, epoch)
-        span.end(epoch + _ns(task.finished))
+        span.end(epoch + _ns(task.finished or task.submitted))
 
     def task_refused(self, task: TaskRecord, error: PoolError) -> None:
         """End its span; if it was turned away at the door, it had none until now."""
         if _NOTE in task.notes:
             span, _ = task.notes.pop(_NOTE)
+            self._spans -= 1
         elif context.get_current() or self._always:
             span = self._start(task, _epoch_ns())
         else:
@@ -182,6 +183,7 @@ def _instants(task: TaskRecord) -> tuple[float, bool, float]:
 
 def _outcome_of(task: TaskRecord) -> dict[str, AttributeValue]:
     found: dict[str, AttributeValue] = {
+        "lifepool.task.id": task.id,
         "lifepool.task.outcome": task.outcome or "",
         "lifepool.task.attempts": task.attempts,
         "lifepool.task.bytes_sent": task.bytes_sent,

@@ -18,6 +18,8 @@ import os
 import threading
 import time
 import weakref
+from collections import Counter
+from operator import attrgetter
 from typing import TYPE_CHECKING, Any, Protocol
 
 try:
@@ -37,7 +39,7 @@ from lifepool.instrumentation.lag import LagMeter
 from lifepool.instrumentation.metrics import METRICS, OTHER, Books, Gauges, Ledger, Totals, Window, gauges, together
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Sequence
 
     from prometheus_client.core import Metric as Family
 
@@ -51,6 +53,7 @@ WRITE_S = 1.0
 MEMORY_EVERY = 5
 #: Seconds that a scrape in another thread waits for the loop. One that is blocked for longer is shown as it was before.
 PATIENCE_S = 1.0
+_name_and_outcome = attrgetter("name", "outcome")
 
 
 class PrometheusHook(Hook):
@@ -70,7 +73,8 @@ class PrometheusHook(Hook):
         self._shelf = _shelf_of(registry)
         self._most_names = max_task_names
         self._names: set[str] = set()
-        self._counts: dict[tuple[str, str], int] = {}
+        self._counts: Counter[tuple[str, str | None]] = Counter()  # since they were put down
+        self._most_counts = 10 * max_task_names  # names without end take no memory without end
         self._lag = LagMeter()
         self._timer: asyncio.TimerHandle | None = None
         self._memory: int | None = None
@@ -98,12 +102,11 @@ class PrometheusHook(Hook):
         if isinstance(self._shelf, _Files):
             self._plan_write(self._shelf)
 
-    def task_settled(self, task: TaskRecord) -> None:
-        """One more of this name and outcome."""
-        try:
-            self._counts[task.name, task.outcome] += 1  # type: ignore[index]  # it has one, being settled
-        except KeyError:
-            self._count_first(task)
+    def tasks_settled(self, tasks: Sequence[TaskRecord]) -> None:
+        """So many more of these names and outcomes."""
+        self._counts.update(map(_name_and_outcome, tasks))
+        if len(self._counts) > self._most_counts:
+            self._put_down_counts()
 
     def pool_closed(self, pool: PoolLife) -> None:
         """Put down the last numbers; its gauges are gone, its counters stay."""
@@ -137,10 +140,10 @@ class PrometheusHook(Hook):
         pool = self.pool
         if pool is None:
             return
+        pool.tell_hooks()
         statistics = pool.statistics()
         self._books.put_down(statistics, self._lag.snapshot())
-        counts, self._counts = self._counts, {}
-        self._books.tasks(counts)
+        self._put_down_counts()
         if not self._writes % MEMORY_EVERY:
             self._memory = _memory_of(pool)
         utilisation = self._window.utilisation(statistics, time.monotonic())
@@ -152,15 +155,14 @@ class PrometheusHook(Hook):
         finally:
             looked.set()
 
-    def _count_first(self, task: TaskRecord) -> None:
-        name = task.name
-        if name not in self._names:
-            if len(self._names) < self._most_names:
+    def _put_down_counts(self) -> None:
+        counts: Counter[tuple[str, str]] = Counter()
+        for (name, outcome), count in self._counts.items():
+            if name not in self._names and len(self._names) < self._most_names:
                 self._names.add(name)
-            else:
-                name = OTHER
-        key = (name, str(task.outcome))
-        self._counts[key] = self._counts.get(key, 0) + 1
+            counts[name if name in self._names else OTHER, str(outcome)] += count
+        self._books.tasks(counts)
+        self._counts.clear()
 
     def _plan_write(self, files: _Files) -> None:
         self._timer = self._loop.call_later(WRITE_S, self._write, files)

@@ -10,7 +10,7 @@ from lifepool.hooks import Hook, TaskRecord
 from lifepool.instrumentation.limiter import Limiter, and_before
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
 logger = logging.getLogger("lifepool")
 
@@ -43,14 +43,16 @@ class SlowTasks(Hook):
         self._limiter = Limiter(repeat_after)
         self._clock = clock
 
-    def task_settled(self, task: TaskRecord) -> None:
+    def tasks_settled(self, tasks: Sequence[TaskRecord]) -> None:
         """Compare two numbers; nearly always that is all."""
-        run_s = task.run_s
-        if run_s is None:
-            run_s = _seconds_with_worker(task)
-        waited = task.wait_s or 0.0
-        if run_s > self.threshold or waited > self.wait_threshold:
-            self._tell(task, run_s, waited)
+        most_run, most_wait = self.threshold, self.wait_threshold
+        for task in tasks:
+            run_s = task.run_s
+            if run_s is None:
+                run_s = _seconds_with_worker(task)
+            waited = task.wait_s or 0.0
+            if run_s > most_run or waited > most_wait:
+                self._tell(task, run_s, waited)
 
     def _tell(self, task: TaskRecord, run_s: float, waited: float) -> None:
         if not self._limiter.may_say(task.name, self._clock()):

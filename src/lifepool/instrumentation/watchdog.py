@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 #: The part of a time that a thread must have computed to be called busy in it: it shares its CPU with others.
 WORKED = 0.25
-#: Seconds for the thread to end when asked to: it looks up several times in each threshold.
+#: Seconds for the thread to end when asked to: it looks up as soon as it is told to.
 JOIN_S = 5.0
 
 
@@ -45,10 +45,15 @@ class Judge:
 
     Args:
         threshold: Seconds that the loop may be late.
-        period: Seconds between two looks.
+        period: Seconds between two looks at a loop that is late.
+
+    Attributes:
+        pause: Seconds until there may be something to see: to look takes the interpreter's lock from the loop, and on
+            a machine whose CPUs are all busy that costs it a millisecond.
     """
 
     def __init__(self, threshold: float, period: float) -> None:
+        self.pause = period
         self._threshold = threshold
         self._period = period
         self._looked: float | None = None
@@ -64,11 +69,12 @@ class Judge:
             cpu: Seconds of CPU time that the loop's thread has used.
         """
         if self._looked is not None:
-            asleep, worked = now - self._looked, cpu - self._worked
-            if asleep > 2 * self._period and worked < asleep * WORKED:
+            overslept, worked = now - self._looked - self.pause, cpu - self._worked
+            if overslept > self._period and worked - self.pause < overslept * WORKED:
                 self._excused = now
         self._looked, self._worked = now, cpu
         since = max(due, self._excused)
+        self.pause = min(max(self._period, since + self._threshold - now), 2 * self._threshold)
         return since if now - since > self._threshold else None
 
 
@@ -88,14 +94,13 @@ class Watchdog(threading.Thread):
         self._loop = asyncio.get_running_loop()
         self._loop_thread = threading.get_ident()
         self._ended = threading.Event()
-        self._period = threshold / 4
-        self._judge = Judge(threshold, self._period)
+        self._judge = Judge(threshold, threshold / 4)
         self._cpu = cpu_clock(self._loop_thread)
         self._block: Block | None = None
 
     def run(self) -> None:
         """Look again and again, until the pool or the loop ends."""
-        while not self._ended.wait(self._period) and not self._loop.is_closed():
+        while not self._ended.wait(self._judge.pause) and not self._loop.is_closed():
             self._look()
 
     def end(self) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import logging
 import socket
@@ -55,6 +56,14 @@ class LogSender(logging.Handler):
         except Exception:
             self.handleError(record)
 
+    def tell_of_drops(self) -> None:
+        """Tell of what was dropped since the last record that got through; the worker ends."""
+        if self._dropped:
+            last = logging.makeLogRecord({"name": "lifepool", "levelno": logging.DEBUG, "levelname": "DEBUG"})
+            last.msg = "the last log records of this worker were dropped"
+            with contextlib.suppress(OSError):
+                self._send(encode(last, task=None, worker=self._worker, dropped=self._dropped))
+
     def _send(self, data: bytes) -> None:
         try:
             self._socket.send(data)
@@ -84,7 +93,9 @@ def forward_logs(fd: int, worker: int, settings: LogSettings) -> None:
             logger.handlers.clear()
             logger.propagate = True
     root = logging.getLogger()
-    root.handlers[:] = [LogSender(fd, worker, settings.per_second)]
+    sender = LogSender(fd, worker, settings.per_second)
+    _inside.exit_calls.append(sender.tell_of_drops)
+    root.handlers[:] = [sender]
     root.setLevel(settings.level)
     for name, level in settings.levels:
         logging.getLogger(name).setLevel(level)
