@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import socket
 import tempfile
@@ -56,13 +57,34 @@ class Gate:
             connection, _ = await loop.sock_accept(self._listener)
             connection.setblocking(False)
             line = b""
-            while not line.endswith(b"\n"):
-                piece = await loop.sock_recv(connection, 64)
-                assert piece, "a task died in the middle of announcing itself"
-                line += piece
+            try:
+                while not line.endswith(b"\n"):
+                    piece = await loop.sock_recv(connection, 64)
+                    assert piece, "a task died in the middle of announcing itself"
+                    line += piece
+            except BaseException:
+                connection.close()
+                raise
         visitor = Visitor(int(line), connection)
         self._visitors.append(visitor)
         return visitor
+
+    def let_everybody_through(self) -> None:
+        """Those who stand there now, whoever they are; they are not seen."""
+        while True:
+            try:
+                connection, _ = self._listener.accept()
+            except BlockingIOError:
+                return
+            self._visitors.append(Visitor(0, connection))
+            with contextlib.suppress(OSError):  # it is dead
+                connection.sendall(b"!")
+
+    def forget(self) -> None:
+        """Close the connections of those who were here."""
+        for visitor in self._visitors:
+            visitor._connection.close()
+        self._visitors.clear()
 
     def nobody_came(self) -> bool:
         """Whether no task is waiting to be seen."""
@@ -82,8 +104,7 @@ class Gate:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        for visitor in self._visitors:
-            visitor._connection.close()
+        self.forget()
         self._listener.close()
         self._folder.cleanup()
 

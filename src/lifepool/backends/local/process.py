@@ -35,6 +35,9 @@ UNKNOWN_EXIT = 256
 
 #: ``os.environ`` is one for the whole program: two pools must not start their templates at the same instant.
 _environment_lock = threading.Lock()
+#: An exit code can be read once, and two threads ask: the event loop's, and the starter's, in which ``multiprocessing``
+#: looks for processes that have ended whenever it starts another one.
+_reading = threading.Lock()
 
 
 class Template:
@@ -112,11 +115,16 @@ class _Popen(ForkServerPopen):
     def poll(self, flag: int = os.WNOHANG) -> int | None:
         """The exit code, or None as long as the process lives; waits for its end if ``flag`` is 0."""
         if self.returncode is None and connection.wait([self.sentinel], 0 if flag == os.WNOHANG else None):
-            try:
-                self.returncode = forkserver.read_signed(self.sentinel)
-            except (OSError, EOFError):
-                self.returncode = UNKNOWN_EXIT
+            with _reading:
+                if self.returncode is None:
+                    self._read_returncode()
         return self.returncode
+
+    def _read_returncode(self) -> None:
+        try:
+            self.returncode = forkserver.read_signed(self.sentinel)
+        except (OSError, EOFError):
+            self.returncode = UNKNOWN_EXIT
 
     def _launch(self, process_obj: WorkerProcess) -> None:
         instructions = io.BytesIO()
