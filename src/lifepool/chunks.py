@@ -73,5 +73,5 @@ class ChunkSizer:
         """Take a finished chunk into account."""
         if not self._learning or not items:
             return
-        fitting = int(TARGET_S * items / run_s) if run_s > 0 else self._most
+        fitting = int(min(TARGET_S * items / run_s, self._most)) if run_s > 0 else self._most
         self.size = max(1, min(fitting, self.size * GROWTH, self._most))

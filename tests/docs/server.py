@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING
 
 import psutil
 
+from tests.gone import still_there
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -77,5 +79,4 @@ def _stop(server: subprocess.Popen[bytes]) -> None:
         server.communicate(timeout=STOP_TIMEOUT)
     finally:
         server.kill()  # nothing happens if it has ended
-    _, alive = psutil.wait_procs(family, timeout=STOP_TIMEOUT)
-    assert alive == [], "the server left processes behind"
+    assert still_there(family, STOP_TIMEOUT) == [], "the server left processes behind"

@@ -9,6 +9,7 @@ import psutil
 import pytest
 
 from tests.engine.scripts import SCRIPTS, nothing_left, run_script, serving
+from tests.gone import still_there
 
 
 @pytest.mark.parametrize("state", ["python", "c", "sleep", "stubborn"])
@@ -63,8 +64,7 @@ def test_a_server_that_ends_its_pool_leaves_nothing() -> None:
 def test_a_killed_template_takes_its_workers_along_and_the_pool_recovers() -> None:
     with serving("sleep") as server:
         os.kill(server.template, signal.SIGKILL)
-        psutil.wait_procs([psutil.Process(p) for p in server.workers if psutil.pid_exists(p)], 10)
-        assert not any(psutil.pid_exists(pid) for pid in server.workers)
+        assert still_there([psutil.Process(p) for p in server.workers if psutil.pid_exists(p)], 10) == []
         assert server.ask() not in server.workers
 
 

@@ -164,3 +164,17 @@ async def test_inline_tasks_are_traced_as_well() -> None:
         with tracing.tracer.start_as_current_span("request"):
             assert await pool.run(traced_tasks.is_in_a_trace) == (True, True)
     assert tracing.named("lifepool.task is_in_a_trace").parent == tracing.named("request").context
+
+
+async def test_a_hook_that_is_removed_ends_the_spans_of_what_is_under_way(gate: Gate) -> None:
+    tracing = Tracing(always=True)
+    async with Pool(max_workers=1) as pool:
+        pool.add_hook(tracing.hook)
+        running = pool.submit(tasks.hold, gate.address, "answer")
+        visitor = await gate.arrival()
+        pool.remove_hook(tracing.hook)
+        span = tracing.named("lifepool.task hold")
+        assert (span.attributes or {})["lifepool.task.id"] == running.id
+        visitor.let_through()
+        assert await running == "answer"
+    assert len(tracing.spans) == 1, "and nothing more"

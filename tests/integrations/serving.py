@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING
 
 import psutil
 
+from tests import gone
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -70,8 +72,7 @@ class Server:
 
 def still_there(family: list[psutil.Process]) -> list[psutil.Process]:
     """Wait until the processes are gone; return those that are not."""
-    _, alive = psutil.wait_procs(family, timeout=PATIENCE_S / 2)
-    return alive
+    return gone.still_there(family, PATIENCE_S / 2)
 
 
 @contextlib.contextmanager
@@ -98,7 +99,7 @@ def started(app: str, *arguments: str) -> Iterator[Server]:
         process.wait(timeout=PATIENCE_S)
         assert process.stdout is not None
         process.stdout.close()
-        psutil.wait_procs(family, timeout=PATIENCE_S)
+        gone.still_there(family, PATIENCE_S)
 
 
 @contextlib.contextmanager

@@ -204,7 +204,6 @@ def test_an_app_that_fails_to_start_leaves_no_worker(app: str) -> None:
         assert server.wait() == 3  # uvicorn: the startup failed
         assert still_there(family) == []
         assert "no database" in server.output
-        assert not psutil.pid_exists(worker)
 
 
 @pytest.mark.parametrize("loop", ["asyncio", "uvloop"])

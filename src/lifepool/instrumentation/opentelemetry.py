@@ -7,6 +7,7 @@ along. A worker needs a tracer provider of its own: set it in the pool's ``initi
 
 from __future__ import annotations
 
+import sys
 import time
 from typing import TYPE_CHECKING
 
@@ -82,6 +83,15 @@ class OpenTelemetryHook(Hook):
     def pool_started(self, pool: PoolLife) -> None:
         """Learn the pool's name."""
         self._pool = pool.config.name
+
+    def pool_closed(self, pool: PoolLife) -> None:
+        """End the spans of tasks that are still under way, if the hook is removed: it hears no more of them."""
+        for task in pool.task_records(sys.maxsize) if self._spans else ():
+            if _NOTE in task.notes:
+                span, _ = task.notes.pop(_NOTE)
+                span.set_attribute("lifepool.task.id", task.id)
+                span.end()
+        self._spans = 0
 
     def luggage(self, task: TaskRecord) -> Carried | None:
         """Start the task's span and take its context along."""

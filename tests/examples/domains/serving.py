@@ -15,6 +15,7 @@ import psutil
 from asgi_lifespan import LifespanManager
 
 from examples.domains.app import app
+from tests.gone import still_there
 
 ROOT = Path(__file__).parents[3]
 START_TIMEOUT = 30  # seconds, on a busy machine; usually one
@@ -76,8 +77,7 @@ class Service:
         assert family, "the service has no worker processes"
         self.process.send_signal(signum)
         self.process.wait(STOP_TIMEOUT)
-        _, alive = psutil.wait_procs(family, timeout=STOP_TIMEOUT)
-        return alive
+        return still_there(family, STOP_TIMEOUT)
 
     def _read(self) -> None:
         assert self.process.stdout is not None
