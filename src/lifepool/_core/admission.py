@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from lifepool._core import policy
+from lifepool._core import policy, states
 from lifepool._core.states import PoolState
 from lifepool.errors import PoolClosed, PoolError, QueueFull, WorkerStartError
 
@@ -66,7 +66,7 @@ class Door:
             fair_key: The task's key for fairness, or None.
             name: The function's name, if its run time may be known.
         """
-        if state is not PoolState.RUNNING and state is not PoolState.STARTING:
+        if state is not states.POOL_RUNNING and state is not PoolState.STARTING:
             return _closed(state)
         if (crash := self._supervisor.crash_loop) is not None:
             return WorkerStartError(crash.cause, hint=crash.hint)

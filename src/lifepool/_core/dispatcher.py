@@ -13,8 +13,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from lifepool._core import commands as do
-from lifepool._core import policy
-from lifepool._core.states import TaskState, WorkerState
+from lifepool._core import policy, states
 from lifepool._core.supervisor import CLAIM
 from lifepool._core.timers import Timer
 
@@ -85,7 +84,7 @@ class Dispatcher:
 
     def _send(self, task: Task, worker: Worker) -> None:
         desk = self._desk
-        if worker.state is WorkerState.READY:
+        if worker.state is states.WORKER_READY:
             self._fleet.set_busy(worker)
             worker.head_since = desk.now
             if self._scales:
@@ -94,7 +93,7 @@ class Dispatcher:
                 self._supervisor.watch_claims()
         elif worker.tasks and self._limits.slots == 1 and _REBALANCE not in desk.timers.instants:
             desk.timers.set(_REBALANCE, desk.now + policy.OVERRUN_S)
-        task.move(TaskState.RUNNING)
+        task.move(states.TASK_RUNNING)
         task.worker = worker
         worker.tasks.append(task.id)
         desk.out.append(do.SendTask(worker.id, task.id))
@@ -105,7 +104,11 @@ class Dispatcher:
         if not self._fleet.idle or _REBALANCE not in self._desk.timers:
             return
         for worker in self._fleet:
-            if len(worker.tasks) > 1 and worker.state is WorkerState.BUSY and self._is_worth_stealing(worker.tasks[1]):
+            if (
+                len(worker.tasks) > 1
+                and worker.state is states.WORKER_BUSY
+                and self._is_worth_stealing(worker.tasks[1])
+            ):
                 self._desk.out.append(do.RetractTasks(worker.id))
                 return
 
@@ -133,7 +136,7 @@ class Dispatcher:
         given all that they may have when something last changed for them.
         """
         queue = self._queue
-        if not queue.entries or worker.state is not WorkerState.BUSY or self._limits.slots > 1:
+        if not queue.entries or worker.state is not states.WORKER_BUSY or self._limits.slots > 1:
             return False
         if worker.interrupted is not None:
             return False

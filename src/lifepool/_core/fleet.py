@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from lifepool._core import states
 from lifepool._core.policy import OVERRUN_S, Limits
 from lifepool._core.states import WORKER_TRANSITIONS, WorkerState, moved
 
@@ -94,13 +95,13 @@ class Fleet:
 
     def set_ready(self, worker: Worker) -> None:
         """The worker has nothing to do."""
-        worker.move(WorkerState.READY)
+        worker.move(states.WORKER_READY)
         self.idle.append(worker)
 
     def set_busy(self, worker: Worker) -> None:
         """The worker gets its first task."""
         self.idle.remove(worker)
-        worker.move(WorkerState.BUSY)
+        worker.move(states.WORKER_BUSY)
 
     def set_leaving(self, worker: Worker, state: WorkerState, why: str) -> None:
         """The worker takes no more tasks."""
@@ -130,7 +131,7 @@ class Fleet:
             return self.idle[-1]
         if self.limits.slots > 1:
             for worker in self:
-                if worker.state is WorkerState.BUSY and len(worker.tasks) < self.limits.slots:
+                if worker.state is states.WORKER_BUSY and len(worker.tasks) < self.limits.slots:
                     return worker
         return None
 
@@ -140,7 +141,7 @@ class Fleet:
         for worker in self.workers.values():
             load = len(worker.tasks)
             if (
-                worker.state is WorkerState.BUSY
+                worker.state is states.WORKER_BUSY
                 and load < depth
                 and (best is None or load < len(best.tasks))
                 and worker.interrupted is None

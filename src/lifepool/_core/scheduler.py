@@ -30,7 +30,7 @@ from typing import TYPE_CHECKING
 
 from lifepool._core import commands as do
 from lifepool._core import events as on
-from lifepool._core import policy, story
+from lifepool._core import policy, states, story
 from lifepool._core.admission import Door
 from lifepool._core.desk import Desk
 from lifepool._core.dispatcher import Dispatcher
@@ -172,7 +172,7 @@ class Scheduler:
         desk = self._desk
         task = self._tasks[event.task] = Task(event, desk.now)
         desk.tally.submitted += 1
-        if self.state is PoolState.CLOSED:  # it passed the door just before that was closed
+        if self.state is states.POOL_CLOSED:  # it passed the door just before that was closed
             return self._settle(task, TaskState.CANCELLED, story.unfinished())
         if event.timeout is not None:
             desk.timers.set((Timer.TASK_DEADLINE, task.id), desk.now + event.timeout)
@@ -233,7 +233,7 @@ class Scheduler:
             if event.succeeded:
                 if task.timeout is not None:
                     self.door.learn(late=False)
-                self._settle(task, TaskState.COMPLETED)
+                self._settle(task, states.TASK_COMPLETED)
             else:
                 self._failed(task, retryable=event.retryable)
         if worker.tasks and worker.tasks[0] not in self._tasks and self.limits.slots == 1:
@@ -250,7 +250,7 @@ class Scheduler:
         """The worker has one task less: let it go, or let it have the next."""
         if (event.retire or self._recycler.is_needed) and worker.state is WorkerState.BUSY:
             self._recycler.after_task(worker, event, running=self.state is PoolState.RUNNING)
-        if self.state is not PoolState.RUNNING or not self._dispatcher.refill(worker):
+        if self.state is not states.POOL_RUNNING or not self._dispatcher.refill(worker):
             self._settle_down(worker)
             self._after_change()
 
@@ -258,7 +258,7 @@ class Scheduler:
         """A worker that holds no task any more is ready for the next, or may go."""
         if worker.tasks:
             return
-        if worker.state is WorkerState.BUSY:
+        if worker.state is states.WORKER_BUSY:
             self.fleet.set_ready(worker)
         elif worker.state is WorkerState.DRAINING:
             self._supervisor.stop(worker, worker.leaving)
@@ -301,7 +301,7 @@ class Scheduler:
 
     def _settle(self, task: Task, outcome: TaskState, error: PoolError | None = None) -> None:
         desk = self._desk
-        waits = task.state is TaskState.QUEUED
+        waits = task.state is states.TASK_QUEUED
         task.move(outcome)
         del self._tasks[task.id]
         if waits and not self._queue.remove(task.id):
@@ -362,10 +362,10 @@ class Scheduler:
         self._dispatcher.dispatch()
         if not self._queue.entries:
             self._dispatcher.steal_for_idle()
-        elif self.state is not PoolState.CLOSED:
+        elif self.state is not states.POOL_CLOSED:
             self._supervisor.scale_up(len(self._queue))
         self._supervisor.watch_idle()
-        if self.state is PoolState.DRAINING:
+        if self.state is states.POOL_DRAINING:
             self._finish_drain()
 
     # -- workers --------------------------------------------------------------------------------------------------

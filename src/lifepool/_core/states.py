@@ -60,6 +60,12 @@ class PoolState(Enum):
 
 _T, _W, _P = TaskState, WorkerState, PoolState
 
+# The same members for those on the way of every task: CPython 3.11 takes 150 ns to find one in its class, and a task
+# comes by a dozen.
+TASK_QUEUED, TASK_RUNNING, TASK_COMPLETED = _T.QUEUED, _T.RUNNING, _T.COMPLETED
+WORKER_READY, WORKER_BUSY = _W.READY, _W.BUSY
+POOL_RUNNING, POOL_DRAINING, POOL_CLOSED = _P.RUNNING, _P.DRAINING, _P.CLOSED
+
 SETTLED = frozenset({_T.COMPLETED, _T.FAILED, _T.CANCELLED, _T.TIMED_OUT, _T.LOST})
 
 TASK_TRANSITIONS: dict[TaskState, frozenset[TaskState]] = {

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from lifepool._core import states
 from lifepool._core.states import TASK_TRANSITIONS, TaskState, moved
 
 if TYPE_CHECKING:
@@ -28,7 +29,7 @@ class Task:
         self.fair_key = event.fair_key
         self.submitted = now
         self.attempts = 0
-        self.state = TaskState.QUEUED
+        self.state = states.TASK_QUEUED
         self.was_predicted = False  # others waited, and the door took it to be in time all the same
         self.worker: Worker | None = None  # while RUNNING
 

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 from lifepool._core import commands as do
 from lifepool._core import events as on
 from lifepool._core.scheduler import Scheduler
-from lifepool._core.states import PoolState, TaskState
+from lifepool._core.states import TASK_COMPLETED, PoolState, TaskState
 from lifepool._core.supervisor import why_gone
 from lifepool._engine.handle import TaskHandle
 from lifepool._engine.snapshot import Traffic, look_at, snapshot
@@ -456,7 +456,7 @@ class Engine:
             handle._record = None
         if handle.done():  # cancelled by its owner
             return
-        if outcome is TaskState.COMPLETED:
+        if outcome is TASK_COMPLETED:
             handle.set_result(value)
         elif error is not None:
             handle.set_exception(error)
