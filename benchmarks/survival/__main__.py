@@ -88,30 +88,34 @@ def kill_server(cell: "subprocess.Popen[bytes]", ready: Path, mark: str) -> Verd
         time.sleep(0.01)
     cell.kill()
     cell.wait()
-    left, start = list(marked(mark)), time.monotonic()
+    left, start = list(family(cell, mark)), time.monotonic()
     while left and time.monotonic() < start + ORPHAN_GRACE_S:
         time.sleep(0.02)
-        left = list(marked(mark))
+        left = list(family(cell, mark))
     took = time.monotonic() - start
     if left:
         return Verdict(False, f"{len(left)} processes still run {ORPHAN_GRACE_S:.0f} s later")
     return Verdict(True, f"all gone after {took * 1e3:.0f} ms")
 
 
-def marked(mark: str) -> Iterator[psutil.Process]:
-    """The living processes of a cell."""
+def family(cell: "subprocess.Popen[bytes]", mark: str) -> Iterator[psutil.Process]:
+    """The living processes of a cell: of its session, or with its mark.
+
+    Either alone is not enough: deadpool's workers overwrite their environment with a title, loky's leave the session.
+    """
     for process in psutil.process_iter():
         try:
-            if process.environ().get(MARK) == mark and process.status() != psutil.STATUS_ZOMBIE:
+            is_of_it = os.getsid(process.pid) == cell.pid or process.environ().get(MARK) == mark
+            if is_of_it and process.status() != psutil.STATUS_ZOMBIE:
                 yield process
-        except psutil.Error:
+        except (psutil.Error, OSError):
             continue
 
 
 def end(cell: "subprocess.Popen[bytes]", mark: str) -> None:
     """Kill what is left of a cell, and remove what loky then can't remove any more."""
     cell.kill()
-    for process in list(marked(mark)):
+    for process in list(family(cell, mark)):
         try:
             process.kill()
         except psutil.NoSuchProcess:
