@@ -330,6 +330,25 @@ def test_the_policy_holds_even_if_markup_got_in(page: Page, expected: list[str])
     assert refused == "script-src-attr"
 
 
+def test_all_workers_are_replaced(tab: Page, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a server of its own: the new workers would look like something that this test has left behind."""
+    monkeypatch.setenv("ACCESS", "act")
+    with serving("tests.dashboard.loaded:app", "--no-access-log") as server:
+        before = {worker["number"] for worker in ask(server, "/pool/state.json")["workers"]}
+        tab.goto(f"{server.url}/pool/")
+        tab.get_by_role("button", name="Replace workers").click()
+        dialog = tab.get_by_role("dialog")
+        expect(dialog).to_contain_text("Nothing is lost")
+        dialog.get_by_role("button", name="Replace workers").click()
+        expect(dialog).to_be_hidden()
+        expect(tab.locator("#exits li", has_text="recycled")).to_have_count(len(before), timeout=PATIENCE_MS)
+        after = {worker["number"] for worker in ask(server, "/pool/state.json")["workers"]}
+        assert len(after) == len(before)
+        assert not after & before
+        tab.goto("about:blank")
+        assert end(server) == []
+
+
 # --- the end --------------------------------------------------------------------------------------------------------
 
 
