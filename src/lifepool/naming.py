@@ -15,7 +15,7 @@ def name_of(fn: object) -> str:
 
 def task_name(fn: object, args: tuple[object, ...]) -> str:
     """What a task is called, for people: a chunk of ``map`` or ``gather`` by the function that is mapped."""
-    name = fn.__qualname__ if type(fn) is FunctionType else name_of(fn)
+    name = name_of(fn)
     if name == "run_chunk" and args and getattr(fn, "__module__", None) == "lifepool.chunks":
         return name_of(args[0])
     return name

@@ -62,7 +62,7 @@ _T, _W, _P = TaskState, WorkerState, PoolState
 
 # The same members for those on the way of every task: CPython 3.11 takes 150 ns to find one in its class, and a task
 # comes by a dozen.
-TASK_QUEUED, TASK_RUNNING, TASK_COMPLETED = _T.QUEUED, _T.RUNNING, _T.COMPLETED
+TASK_QUEUED, TASK_RUNNING, TASK_COMPLETED, TASK_FAILED = _T.QUEUED, _T.RUNNING, _T.COMPLETED, _T.FAILED
 WORKER_READY, WORKER_BUSY = _W.READY, _W.BUSY
 POOL_RUNNING, POOL_DRAINING, POOL_CLOSED = _P.RUNNING, _P.DRAINING, _P.CLOSED
 

@@ -213,7 +213,7 @@ class Engine:
         if record is not None and watch is not None:
             record.id = number
             if watch.on_submitted:
-                watch.submitted(record)
+                watch.tell(watch.on_submitted, record)
         payload = None if isinstance(prepared, asyncio.Future) else prepared
         handle: TaskHandle[Any] = TaskHandle(self, number, payload, options.retry_on, abandon=options.abandon)
         handle._record = record
@@ -434,7 +434,7 @@ class Engine:
             record.worker, record.sent = command.worker, self._now
             record.bytes_sent += payload.size
             if watch.on_sent:
-                watch.sent(record)
+                watch.tell(watch.on_sent, record)
         self._backend.send(command.worker, command.task, payload)
 
     def _retract_tasks(self, command: do.RetractTasks) -> None:

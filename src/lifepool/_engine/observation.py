@@ -7,7 +7,7 @@ import logging
 from contextvars import copy_context
 from typing import TYPE_CHECKING, Any
 
-from lifepool._core.states import TaskState
+from lifepool._core.states import TASK_COMPLETED, TASK_FAILED
 from lifepool.errors import BackendUnsupported
 from lifepool.hooks import Hook, WorkerExit
 
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from lifepool._core.events import WorkerExited
+    from lifepool._core.states import TaskState
     from lifepool.backends.base import Backend
     from lifepool.errors import PoolError
     from lifepool.hooks import Luggage, TaskRecord
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("lifepool")
 
-COMPLETED, FAILED = TaskState.COMPLETED, TaskState.FAILED
 #: Seconds, and tasks, after which ``tasks_settled`` is told. What a hook does costs half if its code is in the CPU's
 #: caches, and of 256 tasks it takes the loop some 0.2 ms.
 BATCH_S, BATCH_SIZE = 0.05, 256
@@ -80,10 +80,19 @@ class Observation:
         self.hooks.remove(hook)
         self._sort()
 
-    def _tell(self, calls: _Calls, subject: object, *more: object) -> None:
+    def tell(self, calls: _Calls, subject: object) -> None:
+        """Call these hooks; one that raises is called no more."""
         for call in calls:
             try:
-                call(subject, *more)
+                call(subject)
+            except Exception:
+                self._disable(call)
+
+    def _tell_more(self, calls: _Calls, subject: object, more: object) -> None:
+        """The same for those that hear of two things; by itself, because ``*args`` cost each task."""
+        for call in calls:
+            try:
+                call(subject, more)
             except Exception:
                 self._disable(call)
 
@@ -100,7 +109,7 @@ class Observation:
         """The task is about to be pickled with these arguments; what hooks want to go along with it."""
         record.context = copy_context()
         if self._called:
-            self._tell(self._called, record, args)
+            self._tell_more(self._called, record, args)
         found: tuple[Luggage, ...] = ()
         for call in self._luggage:
             try:
@@ -112,26 +121,10 @@ class Observation:
                     found += (item,)
         return found
 
-    def submitted(self, record: TaskRecord) -> None:
-        """The task was let in, and has its number."""
-        for call in self.on_submitted:
-            try:
-                call(record)
-            except Exception:
-                self._disable(call)
-
     def refused(self, record: TaskRecord, error: PoolError) -> None:
         """The task was turned away."""
         if self._refused:
-            self._tell(self._refused, record, error)
-
-    def sent(self, record: TaskRecord) -> None:
-        """The task was given to a worker."""
-        for call in self.on_sent:
-            try:
-                call(record)
-            except Exception:
-                self._disable(call)
+            self._tell_more(self._refused, record, error)
 
     def settled(self, record: TaskRecord, outcome: TaskState, error: BaseException | None, now: float) -> None:
         """The task has its outcome."""
@@ -139,15 +132,12 @@ class Observation:
         record.outcome = outcome._value_  # the public one costs a call
         if error is not None:
             record.error = error
-        if record.run_s is not None and (outcome is COMPLETED or outcome is FAILED):
+        if record.run_s is not None and (outcome is TASK_COMPLETED or outcome is TASK_FAILED):
             record.wait_s = max(0.0, now - record.run_s - record.submitted)
         else:
             record.wait_s = (now if record.sent is None else record.sent) - record.submitted
-        for call in self._settled:
-            try:
-                call(record)
-            except Exception:
-                self._disable(call)
+        if self._settled:
+            self.tell(self._settled, record)
         if self._settled_together:
             self._batch.append(record)
             if len(self._batch) == 1:
@@ -162,13 +152,13 @@ class Observation:
             self._timer = None
         if self._batch:
             batch, self._batch = self._batch, []
-            self._tell(self._settled_together, batch)
+            self.tell(self._settled_together, batch)
 
     # -- workers and the pool -------------------------------------------------------------------------------------
 
     def worker_ready(self, worker: int) -> None:
         """A worker can take tasks."""
-        self._tell(self._ready, worker)
+        self.tell(self._ready, worker)
 
     def worker_exited(self, event: WorkerExited, reason: str, completed: int) -> None:
         """A worker is gone."""
@@ -181,7 +171,7 @@ class Observation:
                 completed=completed,
                 start_error=event.start_error,
             )
-            self._tell(self._exited, exit)
+            self.tell(self._exited, exit)
 
     def forward_logs(self, backend: Backend) -> None:
         """Have workers that start from now on send what they log, if a hook wants that.
@@ -204,15 +194,15 @@ class Observation:
     def worker_logged(self, log: dict[str, Any]) -> None:
         """A worker logged something."""
         self.flush()  # so that the log is told in the order of events
-        self._tell(self._logged, log)
+        self.tell(self._logged, log)
 
     def pool_started(self, pool: PoolLife, hook: Hook | None = None) -> None:
         """The pool is up: tell all hooks, or one that came later."""
         for each in [hook] if hook is not None else list(self.hooks):
-            self._tell((each.pool_started,), pool)
+            self.tell((each.pool_started,), pool)
 
     def pool_closed(self, pool: PoolLife, hook: Hook | None = None) -> None:
         """The pool has ended: tell all hooks; or one that was removed before that."""
         self.flush()
         for each in [hook] if hook is not None else list(self.hooks):
-            self._tell((each.pool_closed,), pool)
+            self.tell((each.pool_closed,), pool)

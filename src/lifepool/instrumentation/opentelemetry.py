@@ -23,6 +23,7 @@ from lifepool import _inside
 from lifepool.hooks import Hook, TaskRecord
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from typing import Protocol
 
     from opentelemetry.util.types import AttributeValue
@@ -117,10 +118,11 @@ class OpenTelemetryHook(Hook):
             where = {"lifepool.worker": task.worker or 0, "lifepool.task.attempt": task.attempts}
             span.add_event("sent", where, timestamp=epoch + _ns(task.sent))
 
-    def task_settled(self, task: TaskRecord) -> None:
-        """End its spans."""
-        if self._spans and _NOTE in task.notes:
-            self._end(task)
+    def tasks_settled(self, tasks: Sequence[TaskRecord]) -> None:
+        """End their spans, at the instants at which they were settled."""
+        for task in tasks if self._spans else ():
+            if _NOTE in task.notes:
+                self._end(task)
 
     def _end(self, task: TaskRecord) -> None:
         span, epoch = task.notes.pop(_NOTE)

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from multiprocessing import reduction
 from typing import TYPE_CHECKING, Any
 
+from lifepool._core.framing import FramingError
+
 if TYPE_CHECKING:
     from lifepool.backends.local.wire.logs import LogSettings
-
-from lifepool._core.framing import FramingError
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
