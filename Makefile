@@ -9,7 +9,7 @@ MINUTES = 20
 ARGS =                   # more arguments for pytest or the benchmarks: make test ARGS="-k drain"
 CODE = src examples tests benchmarks experiments
 DISTRIBUTED = distributed-latency distributed-throughput-64 distributed-echo-1MiB distributed-start
-MATRIX_TESTS = tests/core tests/engine
+MATRIX_TESTS = tests/core tests/engine tests/wire
 
 BIN = .venv/bin
 LOCK = requirements/dev.txt

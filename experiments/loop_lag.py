@@ -1,6 +1,6 @@
 """How late is the event loop while big payloads go by?
 
-Run from the root of the checkout: ``python -m experiments.loop_lag [MiB] [types]``. It takes about a minute.
+Run from the root of the checkout: ``python -m experiments.loop_lag [MiB] [type/type/...]``. It takes half a minute.
 
 For each type and direction: how late a ticker of one millisecond is while calls follow each other (median, p99,
 longest, in milliseconds), and how long a call takes (median, in milliseconds). *in* sends a payload and gets back its
@@ -41,6 +41,10 @@ def make(kind: str, size: int) -> Any:
         return np.frombuffer(os.urandom(size), dtype=np.float64).copy()
     if kind == "str":
         return "x" * size
+    if kind == "str, Latin":
+        return "é" * (size // 2)
+    if kind == "str, CJK":
+        return "水" * (size // 3)
     if kind == "list of bytes":
         return [os.urandom(size // 64) for _ in range(64)]
     return [{"number": number, "text": f"row {number}"} for number in range(size // 64)]
@@ -106,6 +110,8 @@ if __name__ == "__main__":
     asyncio.run(
         main(
             MIB * int(sys.argv[1] if len(sys.argv) > 1 else 64),
-            sys.argv[2].split(",") if len(sys.argv) > 2 else ["bytes", "bytearray", "numpy", "str", "list of bytes"],
+            sys.argv[2].split("/")
+            if len(sys.argv) > 2
+            else ["bytes", "bytearray", "numpy", "str", "str, Latin", "str, CJK", "list of bytes"],
         )
     )

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).parent.parent
 PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
+MOST_BYTES = 1_000_000  # of a file in the repository
 LOCK = (ROOT / "requirements" / "dev.txt").read_text()
 DISTRIBUTED_LOCK = (ROOT / "requirements/distributed.txt").read_text()
 
@@ -43,6 +44,19 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Iterator[zipfile.ZipFile]
     (path,) = out.glob("*.whl")
     with zipfile.ZipFile(path) as opened:
         yield opened
+
+
+def test_nothing_that_a_tool_made_is_kept_in_the_repository() -> None:
+    def tracked(*options: str) -> list[str]:
+        listed = subprocess.run(
+            ["git", "ls-files", "-z", *options], cwd=ROOT, check=True, capture_output=True, text=True
+        )
+        return [name for name in listed.stdout.split("\0") if name]
+
+    if not (ROOT / ".git").exists():
+        pytest.skip("this is no checkout")
+    assert not tracked("--cached", "--ignored", "--exclude-standard")
+    assert not [name for name in tracked() if (ROOT / name).is_file() and (ROOT / name).stat().st_size > MOST_BYTES]
 
 
 def test_the_wheel_holds_the_package_its_type_marker_and_its_licence(

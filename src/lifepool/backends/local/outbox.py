@@ -16,6 +16,7 @@ from lifepool.backends.local.plain import plain_size
 from lifepool.backends.local.wire.arena import Arguments
 from lifepool.backends.local.wire.calls import Call, CallEncoder
 from lifepool.backends.local.wire.sink import NoRoom, glance, pickle_into
+from lifepool.backends.local.wire.text import stand_ins
 from lifepool.context import Accompanied
 
 if TYPE_CHECKING:
@@ -91,7 +92,8 @@ class Outbox:
             NoRoom: If there is none for ``most`` bytes.
         """
         name, function = self.encoder.function(fn)
-        value = Accompanied(args, self.encoder.pickled(luggage)) if luggage else args
+        parts = stand_ins(args) if copy else args
+        value = Accompanied(parts, self.encoder.pickled(luggage)) if luggage else parts
         lease = shared.reserve(most)
         prepared: asyncio.Future[Call] = self._loop.create_future()
 

@@ -33,6 +33,7 @@ _KNOWN = frozenset(
         ("builtins", "set"),
         ("array", "array"),
         ("array", "_array_reconstructor"),
+        ("lifepool.backends.local.wire.text", "rebuild"),
         ("lifepool.chunks", "ChunkResult"),
         ("numpy", "dtype"),
         ("numpy", "ndarray"),

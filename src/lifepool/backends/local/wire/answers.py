@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from lifepool._core.framing import Kind
 from lifepool.backends.local.wire.diagnosis import explain
 from lifepool.backends.local.wire.sink import TooLarge, dump
+from lifepool.backends.local.wire.text import stand_in
 from lifepool.carrying import encode_error
 from lifepool.errors import PayloadTooLarge, TaskNotPicklable
 
@@ -39,7 +40,7 @@ def encode_result(value: object, max_payload: int, shared: ResultWriter | None) 
         PayloadTooLarge: If it is above the limit.
     """
     try:
-        pickled = dump(value, (value,), shared, max_payload)
+        pickled = dump(stand_in(value), (value,), shared, max_payload)
     except TooLarge as error:
         raise PayloadTooLarge("result", error.size, max_payload) from None
     except Exception as error:

@@ -17,6 +17,7 @@ from lifepool.backends.local.wire.apart import load_apart
 from lifepool.backends.local.wire.copying import FRESH_BYTES, PickleFile
 from lifepool.backends.local.wire.diagnosis import explain
 from lifepool.backends.local.wire.sink import PROTOCOL, TooLarge, dump, store_apart
+from lifepool.backends.local.wire.text import LARGE, stand_ins
 from lifepool.context import Accompanied
 from lifepool.errors import PayloadTooLarge, TaskNotPicklable
 from lifepool.naming import name_of
@@ -155,7 +156,8 @@ class CallEncoder:
     ) -> Call:
         name, function = self.function(fn)
         try:
-            value = Accompanied(args, luggage) if luggage else args
+            parts = stand_ins(args) if copy and size is not None and size >= LARGE else args
+            value = Accompanied(parts, luggage) if luggage else parts
             limit = self._max_payload - len(function)
             if copy:
                 pickled = dump(value, args, self._shared, limit, size)

@@ -45,16 +45,19 @@ def move(target: int, source: Any, count: int) -> None:
     ctypes.memmove(target, source, count)
 
 
-def prepare_fresh(block: memoryview) -> None:
+def prepare_fresh(start: int, size: int) -> None:
     """Ask for huge pages for a block that has no memory yet. Only advice: nothing happens where there are none.
 
     64 MiB are copied into such a block in 9 ms rather than 38 ms, and freed in 0.3 ms rather than 5.
+
+    Args:
+        start: Its address.
+        size: Its bytes. Nothing is done for a block that comes from memory which is kept.
     """
-    if len(block) <= FRESH_BYTES or (advise := _advise()) is None:
+    if size <= FRESH_BYTES or (advise := _advise()) is None:
         return
-    start = address_of(block)
     first = -(-start // mmap.PAGESIZE) * mmap.PAGESIZE
-    last = (start + len(block)) // mmap.PAGESIZE * mmap.PAGESIZE
+    last = (start + size) // mmap.PAGESIZE * mmap.PAGESIZE
     advise(first, last - first, _HUGE)
 
 
@@ -105,7 +108,8 @@ class PickleFile:
 
     def readinto(self, target: memoryview) -> int:
         """Fill a block that was just allocated."""
-        prepare_fresh(target)
+        if len(target) > FRESH_BYTES:
+            prepare_fresh(address_of(target), len(target))
         part = self.read(len(target))
         if self._start is None or len(part) < len(target):
             target[: len(part)] = part
