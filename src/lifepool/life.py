@@ -16,7 +16,6 @@ from lifepool import _inside
 from lifepool._core.admission import NOT_STARTED_HINT
 from lifepool._core.policy import Limits
 from lifepool._core.states import PoolState
-from lifepool._engine.engine import Engine
 from lifepool._engine.observation import Observation
 from lifepool.backends.select import check_backend, make_backend
 from lifepool.context import Carrier
@@ -27,6 +26,7 @@ from lifepool.termination import TerminationWatch
 if TYPE_CHECKING:
     from types import TracebackType
 
+    from lifepool._engine.engine import Engine
     from lifepool.backends.base import Backend
     from lifepool.config import PoolConfig
     from lifepool.hooks import Hook, TaskRecord
@@ -85,6 +85,9 @@ class PoolLife:
         if self._engine is not None and self.state in (PoolState.STARTING, PoolState.RUNNING):
             await self._engine.wait_started()
             return
+        # Not at the top: workers and commands import modules that have a pool, and never start it.
+        from lifepool._engine.engine import Engine
+
         began = time.perf_counter()
         backend = make_backend(self._worker_config())
         carrier = Carrier(self.config.carry_context) if self.config.carry_context else None
