@@ -127,6 +127,19 @@ def test_a_star_import_needs_no_framework() -> None:
     subprocess.run([sys.executable, "-c", program], timeout=30, check=True)
 
 
+def test_a_pool_that_is_not_started_has_loaded_no_engine() -> None:
+    """Workers and commands import modules that have a pool."""
+    program = "import sys; from lifepool import Pool; Pool(max_workers=1); print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=30, check=True)
+    engine = {
+        "lifepool._engine.engine",
+        "lifepool._core.scheduler",
+        "lifepool.backends.local.backend",
+        "multiprocessing",
+    }
+    assert engine.isdisjoint(done.stdout.split())
+
+
 def test_every_module_can_be_imported_by_itself() -> None:
     names = [found.name for found in pkgutil.walk_packages([str(ROOT)], "lifepool.")]
     assert len(names) > 30

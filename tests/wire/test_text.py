@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import ctypes
+import errno
+import mmap
 import pickle
 import sys
 from typing import Any
@@ -121,6 +124,27 @@ def test_a_text_that_is_not_what_was_said_is_read_as_pickle_would(length: int, w
 def test_what_is_no_utf8_is_no_text() -> None:
     with pytest.raises(UnicodeDecodeError):
         rebuild(bytearray(b"a" * 5000 + b"\xff"), 5001, 0xFF)
+
+
+def test_without_memory_for_its_utf8_a_text_is_pickled_as_always(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(*_: Any, **__: Any) -> None:
+        raise OSError(errno.ENOMEM, "no memory")
+
+    monkeypatch.setattr(mmap, "mmap", refused)
+    assert LargeText("é" * 5000).__reduce__() == (str, ("é" * 5000,))
+    assert there_and_back("é" * 5000) == "é" * 5000
+
+
+def test_a_text_that_knows_its_utf8_already_comes_back() -> None:
+    value = "é" * 300_000
+    text._functions().utf8(value, None)  # type: ignore[union-attr]
+    assert sys.getsizeof(value) // len(value) == 3
+    assert is_same(there_and_back(value), value)
+
+
+def test_the_interface_is_ours_alone() -> None:
+    assert text._functions() is not None
+    assert ctypes.pythonapi.PyUnicode_New.argtypes is None
 
 
 def test_without_the_interface_texts_are_pickled_as_always(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -34,7 +34,8 @@ _PIECE = 256 * 1024
 _ENCODING, _ERRORS = "utf-8", "surrogatepass"  # what pickle uses
 
 _WRITABLE = 0x200  # PyBUF_WRITE
-_MOST_BYTES = 4  # of a character
+#: The most bytes of UTF-8 for a character, by the bytes that each takes in memory.
+_MOST_BYTES = {1: 2, 2: 3}
 _HUGE = getattr(mmap, "MADV_HUGEPAGE", None)  # Linux
 
 _ASCII = 0x7F
@@ -57,12 +58,9 @@ def _functions() -> _Functions | None:
         import ctypes
 
         api = ctypes.pythonapi
-        new, utf8, copy, view = (
-            api.PyUnicode_New,
-            api.PyUnicode_AsUTF8AndSize,
-            api.PyUnicode_CopyCharacters,
-            api.PyMemoryView_FromMemory,
-        )
+        # By index they are our own; as attributes they, and the types that are set below, are everybody's.
+        new, utf8 = api["PyUnicode_New"], api["PyUnicode_AsUTF8AndSize"]
+        copy, view = api["PyUnicode_CopyCharacters"], api["PyMemoryView_FromMemory"]
     except (ImportError, AttributeError):
         return None
     size = ctypes.c_ssize_t
@@ -92,10 +90,15 @@ class LargeText:
             # Writable, though nobody writes: only the address of a writable buffer can be had.
             own = functions.view(functions.utf8(text, None), len(text), _WRITABLE)
             return rebuild, (pickle.PickleBuffer(own), len(text), _ASCII)
-        # Memory that is there when it is written to: a BytesIO would be copied as it grows, a bytearray be zeroed.
-        memory, size, width = mmap.mmap(-1, _MOST_BYTES * len(text), flags=mmap.MAP_PRIVATE), 0, 1
+        most = _MOST_BYTES.get(sys.getsizeof(text) // len(text), 4)
+        try:
+            # Memory that is there when it is written to: a BytesIO would be copied as it grows, a bytearray be zeroed.
+            memory = mmap.mmap(-1, most * len(text), flags=mmap.MAP_PRIVATE)
+        except OSError:  # more than this process may have
+            return str, (text,)
         if _HUGE is not None:
             memory.madvise(_HUGE)
+        size, width = 0, 1
         for piece in _pieces(text):
             encoded = piece.encode(_ENCODING, _ERRORS)
             memory[size : size + len(encoded)] = encoded
