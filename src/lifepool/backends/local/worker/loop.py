@@ -30,6 +30,7 @@ from lifepool._core.framing import Frame, FrameReader, Kind, header
 from lifepool.backends.local.wire.answers import encode_failure, encode_result, encode_value
 from lifepool.backends.local.wire.calls import CallDecoder
 from lifepool.backends.local.wire.places import ON_WIRE, PLACE_BYTES, TICKET
+from lifepool.backends.local.worker.tickets import Tickets
 from lifepool.context import call
 from lifepool.memory import resident_bytes
 
@@ -122,8 +123,8 @@ class Worker:
         Raises:
             ConnectionError: If the server went away.
         """
-        take, size, unpack, places = self._tickets.recv, TICKET.size, TICKET.unpack, self._places
-        while len(ticket := take(size)) == size:
+        take, size, unpack, places = Tickets(self._tickets).take, TICKET.size, TICKET.unpack, self._places
+        while len(ticket := take()) == size:
             task, place, kind, function_length, length = unpack(ticket)
             if places is None or place == ON_WIRE:
                 frame = self._frame(task)
