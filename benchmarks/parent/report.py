@@ -24,6 +24,7 @@ def markdown_page(result: dict[str, Any], before: dict[str, Any] | None = None) 
         + f". Load average {about['load average'][0]:.1f}.",
         "",
         "Microseconds of a no-op task and, in brackets, calls a task. Each stage is without those that it calls.",
+        "With 1 in flight the stopwatch is some 2 µs uncertain for each: a stage below zero is less than that.",
         "",
     ]
     earlier = {_key(run): run for run in before["runs"]} if before else {}
