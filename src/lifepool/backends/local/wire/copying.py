@@ -17,7 +17,8 @@ if TYPE_CHECKING:
 #: them, whatever it is told. A page fault for each 4 KiB then costs four times what the copy does.
 FRESH_BYTES = 32 * 1024 * 1024
 
-_HUGE = getattr(mmap, "MADV_HUGEPAGE", None)  # Linux
+#: Advice for memory: on Linux, None elsewhere.
+HUGE_PAGES = getattr(mmap, "MADV_HUGEPAGE", None)
 
 
 def address_of(block: Any) -> int:
@@ -58,7 +59,7 @@ def prepare_fresh(start: int, size: int) -> None:
         return
     first = -(-start // mmap.PAGESIZE) * mmap.PAGESIZE
     last = (start + size) // mmap.PAGESIZE * mmap.PAGESIZE
-    advise(first, last - first, _HUGE)
+    advise(first, last - first, HUGE_PAGES)
 
 
 @cache
@@ -70,7 +71,7 @@ def _advise() -> Callable[..., int] | None:
     except (ImportError, OSError, AttributeError):
         return None
     advise.argtypes = (ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int)  # type: ignore[attr-defined]
-    return advise if _HUGE is not None else None
+    return advise if HUGE_PAGES is not None else None
 
 
 class PickleFile:

@@ -19,7 +19,7 @@ import sys
 from functools import cache
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from lifepool.backends.local.wire.copying import address_of, move, prepare_fresh
+from lifepool.backends.local.wire.copying import HUGE_PAGES, address_of, move, prepare_fresh
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -36,7 +36,6 @@ _ENCODING, _ERRORS = "utf-8", "surrogatepass"  # what pickle uses
 _WRITABLE = 0x200  # PyBUF_WRITE
 #: The most bytes of UTF-8 for a character, by the bytes that each takes in memory.
 _MOST_BYTES = {1: 2, 2: 3}
-_HUGE = getattr(mmap, "MADV_HUGEPAGE", None)  # Linux
 
 _ASCII = 0x7F
 #: The greatest character that a text may have, by the bytes that each of its characters takes.
@@ -96,8 +95,8 @@ class LargeText:
             memory = mmap.mmap(-1, most * len(text), flags=mmap.MAP_PRIVATE)
         except OSError:  # more than this process may have
             return str, (text,)
-        if _HUGE is not None:
-            memory.madvise(_HUGE)
+        if HUGE_PAGES is not None:
+            memory.madvise(HUGE_PAGES)
         size, width = 0, 1
         for piece in _pieces(text):
             encoded = piece.encode(_ENCODING, _ERRORS)

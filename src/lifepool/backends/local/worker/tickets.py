@@ -1,9 +1,9 @@
 """A worker's wait for its next ticket: awake for a moment, then asleep.
 
-To wake a process on another CPU costs several times what a small task does, mostly in the server, whose call sends the
-signal to that CPU. A worker whose next task comes at once is therefore better found awake. It looks again and again
-without waiting and lets others run in between; and after a few microseconds it goes to sleep all the same. One whose
-tasks come further apart finds out soon, and hardly ever stays awake.
+To wake a process on another CPU takes several times as long as a small task. A worker whose next task comes at once is
+therefore better found awake. It looks again and again without waiting and lets others run in between; and after a few
+microseconds it goes to sleep all the same. One whose tasks come further apart finds out soon, and hardly ever stays
+awake.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ import time
 
 from lifepool.backends.local.wire.places import TICKET
 
-#: Seconds awake. A caller that awaits one small task after another sends the next within 30 µs; the longer, the more
-#: CPU time is lost when nothing comes (experiments/awake.py; decision 19).
+#: Seconds awake. A caller that awaits one small task after another has its answer, and sends the next, within this time
+#: (experiments/awake.py; decision 19); the longer, the more CPU time is lost when nothing comes.
 AWAKE_S = 50e-6
 #: After so many waits in a row in which nothing came, a worker goes to sleep at once,
 PATIENCE = 16
