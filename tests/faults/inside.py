@@ -28,7 +28,7 @@ def only_channel(pool: Pool) -> Channel:
 
 
 def template_pid(pool: Pool) -> int:
-    pid: int = backend_of(pool)._template._server._forkserver_pid
+    pid: int = backend_of(pool)._template.pid
     return pid
 
 

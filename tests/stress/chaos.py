@@ -105,7 +105,7 @@ class Chaos:
         return None if pid is None else _own_child(pid, os.getpid())
 
     def _template_pid(self) -> int | None:
-        pid: int | None = self._backend._template._server._forkserver_pid
+        pid: int | None = self._backend._template.pid
         return pid
 
 

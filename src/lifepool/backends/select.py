@@ -42,8 +42,13 @@ def check_backend(backend: object) -> None:
         raise ValueError(f"backend={backend!r}: expected {_EXPECTED}")
 
 
-def make_backend(config: PoolConfig) -> Backend:
-    """Make the backend that the settings name. Only that one is imported."""
+def make_backend(config: PoolConfig, modules: tuple[str, ...] = ()) -> Backend:
+    """Make the backend that the settings name. Only that one is imported.
+
+    Args:
+        config: The settings.
+        modules: Names of modules that tasks are known to need.
+    """
     backend = config.backend
     if isinstance(backend, Executor):
         from lifepool.backends.executor import ExecutorBackend
@@ -70,6 +75,7 @@ def make_backend(config: PoolConfig) -> Backend:
         initializer=config.initializer,
         initargs=config.initargs,
         preload=config.preload,
+        modules=modules,
         max_payload=config.max_payload,
         max_worker_memory=config.max_worker_memory,
         name=config.name,

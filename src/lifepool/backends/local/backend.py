@@ -21,16 +21,18 @@ from lifepool.backends.local.delivered import Delivered
 from lifepool.backends.local.inbox import Inbox, decoded
 from lifepool.backends.local.leases import Leases
 from lifepool.backends.local.logs import LogReceiver
+from lifepool.backends.local.mainscript import main_script
 from lifepool.backends.local.oom import OomWatch
 from lifepool.backends.local.outbox import Outbox
-from lifepool.backends.local.process import UNKNOWN_EXIT, Template, WorkerProcess, main_to_import
+from lifepool.backends.local.process import UNKNOWN_EXIT, WorkerProcess
+from lifepool.backends.local.template import Template, hint_for
 from lifepool.backends.local.wire.answers import ENVELOPE_BYTES, decode_value
 from lifepool.backends.local.wire.arena import Arguments, Lease, ResultReader
 from lifepool.backends.local.wire.arena_upkeep import Upkeep
 from lifepool.backends.local.wire.calls import Call, CallEncoder
 from lifepool.backends.local.wire.startup import Descriptor, WorkerSpec, start_failure
 from lifepool.backends.local.worker.bootstrap import run_worker
-from lifepool.backends.local.worker.loop import INTERRUPT
+from lifepool.backends.local.worker.signals import INTERRUPT
 from lifepool.carrying import decode_error
 from lifepool.constants import plain
 from lifepool.errors import TaskNotPicklable
@@ -99,6 +101,7 @@ class LocalBackend:
         initializer: Called once in each worker before its first task.
         initargs: Its arguments.
         preload: Modules imported in the template.
+        modules: Further modules that tasks are known to need; imported before a worker is ready, if they can be.
         max_payload: Limit of pickled calls and results in bytes.
         max_worker_memory: Bytes a worker may occupy; reported after each task, and limited hard above it.
         name: Used in the names of processes.
@@ -114,6 +117,7 @@ class LocalBackend:
         initializer: Callable[..., object] | None = None,
         initargs: tuple[Any, ...] = (),
         preload: tuple[str, ...] = (),
+        modules: tuple[str, ...] = (),
         max_payload: int,
         max_worker_memory: int | None = None,
         name: str = "pool",
@@ -121,6 +125,7 @@ class LocalBackend:
         self._initializer = initializer
         self._initargs = initargs
         self._preload = preload
+        self._modules = modules
         self._max_payload = max_payload
         self._max_worker_memory = max_worker_memory
         self._name = name
@@ -141,8 +146,9 @@ class LocalBackend:
         self._listener = listener
         self._loop = asyncio.get_running_loop()
         self._pickled_initializer = self._pickle_initializer()
-        self._main_name, self._main_path = main = main_to_import()
-        self._template = Template(self._preload, main)
+        self._main = main_script()
+        ahead = (*self._preload, *self._modules)
+        self._template = Template(self._main, ahead, required=frozenset(self._preload), name=self._name)
         # Asking for a fork blocks until it is done: milliseconds, or as long as the first preload takes. One thread,
         # used for starts only, keeps that away from the loop.
         self._starter = ThreadPoolExecutor(1, thread_name_prefix=f"lifepool-{self._name}-start")
@@ -230,8 +236,9 @@ class LocalBackend:
             number=worker,
             initializer=self._pickled_initializer,
             preload=self._preload,
-            main_name=self._main_name,
-            main_path=self._main_path,
+            main=self._main,
+            modules=self._modules,
+            surroundings=self._template.surroundings(),
             functions=self._outbox.encoder.known_functions(),
             max_payload=self._max_payload,
             memory_limit=self._max_worker_memory and 2 * self._max_worker_memory,
@@ -266,9 +273,8 @@ class LocalBackend:
             return
         error = None if done.cancelled() else done.exception()
         if error is not None or done.cancelled():
-            hint = "the template process, from which workers are forked, ended; look at the log of its start"
             if not member.doomed:
-                member.start_error, member.start_hint = f"forking a worker failed: {error!r}", hint
+                member.start_error, member.start_hint = f"forking a worker failed: {error!r}", hint_for(error)
             self._gone(member, exitcode=None, signal_number=None)
             return
         process = member.process = done.result()

@@ -1,88 +1,30 @@
-"""Worker processes: one template per pool, and workers forked from it, by ``multiprocessing``'s fork server.
-
-The server is never forked: it has threads, an event loop and open connections, and a fork would copy their state in
-the middle of things. ``multiprocessing`` keeps one fork server for the whole program; a pool has its own, because its
-preloaded modules are its own and because it must end with the pool.
-"""
+"""Worker processes: forked from a pool's template, and otherwise processes of ``multiprocessing``."""
 
 from __future__ import annotations
 
 import contextlib
 import io
-import json
 import os
-import signal
-import sys
-import sysconfig
 import threading
-from multiprocessing import connection, forkserver, process, reduction, spawn, util
+from multiprocessing import connection, forkserver, process, reduction, util
 from multiprocessing.context import set_spawning_popen
 from multiprocessing.popen_forkserver import Popen as ForkServerPopen
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lifepool.backends.local.worker.template import ENVIRONMENT
+from lifepool.backends.local.template import preparation
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-#: The module that makes a process a template; its import is all that the fork server is asked to preload.
-_TEMPLATE_MODULE = "lifepool.backends.local.worker.template"
+    from lifepool.backends.local.template import Template
 
 #: The exit code of a worker whose end only the template knew, when that is gone. No process can have it; the 255 that
 #: ``multiprocessing`` says then, any can.
 UNKNOWN_EXIT = 256
 
-#: ``os.environ`` is one for the whole program: two pools must not start their templates at the same instant.
-_environment_lock = threading.Lock()
 #: An exit code can be read once, and two threads ask: the event loop's, and the starter's, in which ``multiprocessing``
 #: looks for processes that have ended whenever it starts another one.
 _reading = threading.Lock()
-
-
-class Template:
-    """The clean process that a pool's workers are forked from; started with the first worker.
-
-    Args:
-        preload: Modules that it imports before it forks anything.
-        main: Where it finds ``__main__``: see ``main_to_import``.
-    """
-
-    def __init__(self, preload: tuple[str, ...], main: tuple[str | None, str | None]) -> None:
-        self._preload = preload
-        self._main = main
-        # Its attributes are private to multiprocessing, which has no public way to stop a fork server.
-        self._server: Any = forkserver.ForkServer()
-        self._server.set_forkserver_preload([_TEMPLATE_MODULE])
-
-    def fork(self, fds: list[int]) -> tuple[int, int]:
-        """Ask for a child. Blocks for as long as the start of the template takes, if it has to be started.
-
-        Returns:
-            The descriptor from which the child's pid and exit code can be read, and the one for its instructions.
-        """
-        with _environment_lock:
-            sys_path = [entry or os.getcwd() for entry in sys.path]
-            os.environ[ENVIRONMENT] = json.dumps({"preload": self._preload, "main": self._main, "sys_path": sys_path})
-            try:
-                pair: tuple[int, int] = self._server.connect_to_new_process(fds)
-                return pair
-            finally:
-                os.environ.pop(ENVIRONMENT, None)
-
-    def kill(self) -> None:
-        """End the template and, with it, every worker. For one that hangs."""
-        pid = self._server._forkserver_pid
-        if pid is not None:
-            with contextlib.suppress(ProcessLookupError, PermissionError):
-                os.killpg(pid, signal.SIGKILL)
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
-
-    def stop(self) -> None:
-        """Let it go, and reap it. It takes what is left of its workers with it."""
-        with contextlib.suppress(ChildProcessError, FileNotFoundError):
-            self._server._stop()
 
 
 class WorkerProcess(process.BaseProcess):
@@ -128,13 +70,9 @@ class _Popen(ForkServerPopen):
 
     def _launch(self, process_obj: WorkerProcess) -> None:
         instructions = io.BytesIO()
-        preparation = spawn.get_preparation_data(process_obj.name)
-        # The stdlib would import __main__ before any code of ours runs; a failure there could not be reported.
-        for key in ("init_main_from_name", "init_main_from_path"):
-            preparation.pop(key, None)
         set_spawning_popen(self)
         try:
-            reduction.dump(preparation, instructions)
+            reduction.dump(preparation(process_obj.name), instructions)
             reduction.dump(process_obj, instructions)
         finally:
             set_spawning_popen(None)
@@ -144,35 +82,13 @@ class _Popen(ForkServerPopen):
         # Kept open as long as we live: by its end the child's parent_process() knows that we are gone.
         lifeline = os.dup(to_child)
         self.finalizer = util.Finalize(self, _close_all, (lifeline, self.sentinel))
-        with open(to_child, "wb") as stream:
+        with contextlib.suppress(BrokenPipeError), open(to_child, "wb") as stream:  # why, says what is read next
             stream.write(instructions.getbuffer())
         self.pid = forkserver.read_signed(self.sentinel)
+        if self.pid < 0:  # the template could not: there are too many processes, or there is no memory
+            raise OSError(-self.pid, f"forking failed: {os.strerror(-self.pid)}")
 
 
 def _close_all(*fds: int) -> None:
     for fd in fds:
         os.close(fd)
-
-
-def main_to_import() -> tuple[str | None, str | None]:
-    """Where workers find ``__main__``: (module name, None), (None, path), or (None, None) if there is nothing to find.
-
-    Command-line tools (``uvicorn``, ``python -m uvicorn``) define no tasks, and importing them costs each worker
-    hundreds of milliseconds: they are left out. So is what was typed into an interpreter.
-    """
-    main = sys.modules["__main__"]
-    spec = getattr(main, "__spec__", None)
-    if spec is not None:
-        is_package_main = spec.name == "__main__" or spec.name.endswith(".__main__")
-        return (None, None) if is_package_main else (spec.name, None)
-    path = getattr(main, "__file__", None)
-    if path is None or _is_tool(Path(path)):
-        return None, None
-    origin = process.ORIGINAL_DIR  # type: ignore[attr-defined]
-    return None, os.path.normpath(os.path.join(origin or "", path))
-
-
-def _is_tool(path: Path) -> bool:
-    scripts = sysconfig.get_path("scripts")
-    in_scripts = bool(scripts) and path.resolve().parent == Path(scripts).resolve()
-    return in_scripts or path.suffix != ".py" or not path.exists()

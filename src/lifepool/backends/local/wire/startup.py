@@ -11,6 +11,22 @@ from lifepool._core.framing import FramingError
 
 if TYPE_CHECKING:
     from lifepool.backends.local.wire.logs import LogSettings
+    from lifepool.backends.local.wire.surroundings import Surroundings
+
+
+@dataclass(frozen=True, slots=True)
+class MainScript:
+    """Where workers find the server's ``__main__``.
+
+    Attributes:
+        name: The module it is, if it was run with ``python -m``.
+        path: The file, folder or archive that was run, otherwise.
+        ahead: Whether workers import it before they are ready; else when a call first needs something of it.
+    """
+
+    name: str | None
+    path: str | None
+    ahead: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -22,8 +38,10 @@ class WorkerSpec:
         initializer: The pickled (function, arguments) to call before the first task, or None. Pickled apart, so that
             a failure to import it is reported like a failure in it.
         preload: Modules to have imported; the template has them already, unless they failed.
-        main_name: The name under which to import ``__main__``, if it was run with ``python -m``.
-        main_path: The file from which to import ``__main__``, if it is a script.
+        main: Where ``__main__`` is, or None.
+        modules: Modules that tasks are known to need. One that can't be imported is passed over: the first task that
+            needs it reports that.
+        surroundings: The server's folder and environment.
         functions: Pickled functions that were called before: imported now, so that no task has to wait for that.
         max_payload: Results above this many bytes are refused.
         memory_limit: Bytes of address space beyond which allocations fail with MemoryError, or None.
@@ -34,8 +52,9 @@ class WorkerSpec:
     number: int
     initializer: bytes | None
     preload: tuple[str, ...]
-    main_name: str | None
-    main_path: str | None
+    main: MainScript | None
+    modules: tuple[str, ...]
+    surroundings: Surroundings
     functions: tuple[bytes, ...]
     max_payload: int
     memory_limit: int | None

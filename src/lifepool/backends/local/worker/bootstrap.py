@@ -7,7 +7,6 @@ import faulthandler
 import importlib
 import mmap
 import pickle
-import signal
 import socket
 import traceback
 from typing import TYPE_CHECKING
@@ -20,6 +19,8 @@ from lifepool.backends.local.worker.lifeline import tie_to_server
 from lifepool.backends.local.worker.limits import limit_memory
 from lifepool.backends.local.worker.loop import Worker
 from lifepool.backends.local.worker.mainmodule import GuardMissing, import_main
+from lifepool.backends.local.worker.randomness import reseed
+from lifepool.backends.local.worker.signals import calm_signals
 from lifepool.backends.local.worker.views import Views
 
 if TYPE_CHECKING:
@@ -50,7 +51,8 @@ def run_worker(
     """
     _inside.is_worker = True
     tie_to_server()
-    _calm_signals()
+    calm_signals()
+    _show_crashes()
     wire = socket.socket(fileno=wire_fd)
     tickets = socket.socket(fileno=tickets_fd)
     results = ResultWriter(results_fd) if results_fd >= 0 else None
@@ -80,31 +82,20 @@ def _views(arguments_fd: int, spec: WorkerSpec) -> Views | None:
     return None if arguments_fd < 0 else Views(arguments_fd, spec.max_payload)
 
 
-def _calm_signals() -> None:
-    """Ctrl-C and SIGTERM are the server's business: it drains, and then lets us go."""
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, _ignore)
+def _show_crashes() -> None:
     with contextlib.suppress(Exception):  # no stderr to write to
         faulthandler.enable()
 
 
-def _ignore(_signum: int, _frame: object) -> None:
-    """Not ``SIG_IGN``, which programs started by a task would inherit."""
-
-
 def _prepare(spec: WorkerSpec, logs_fd: int) -> tuple[str, str | None] | None:
     """Everything of the user's that comes before the first task; returns (traceback, hint) if it fails."""
+    reseed()
     try:
-        import_main(spec.main_name, spec.main_path)
-    except GuardMissing as error:
-        return f"importing the main script failed: {error}", _inside.GUARD_HINT
-    except BaseException:
-        return traceback.format_exc(), "importing the main script in a worker failed; see the traceback"
-    try:
-        for name in spec.preload:
-            importlib.import_module(name)
-    except BaseException:
-        return traceback.format_exc(), "a module named in preload could not be imported"
+        spec.surroundings.enter()
+    except OSError:
+        return traceback.format_exc(), "a worker can't enter the folder that the server is in"
+    if (failure := _import(spec)) is not None:
+        return failure
     try:
         if spec.logs is not None:
             from lifepool.backends.local.worker.logs import forward_logs  # only then: it costs some milliseconds
@@ -116,4 +107,26 @@ def _prepare(spec: WorkerSpec, logs_fd: int) -> tuple[str, str | None] | None:
             initializer(*initargs)
     except BaseException:
         return traceback.format_exc(), "the initializer failed; see the traceback"
+    calm_signals()  # whatever was imported or called may have set its own
+    return None
+
+
+def _import(spec: WorkerSpec) -> tuple[str, str | None] | None:
+    """The modules that tasks will need, those that the template has excepted; returns (traceback, hint) if it fails."""
+    try:
+        # An initializer of the main script needs it, also where it would be left for later.
+        if spec.main is not None and (spec.main.ahead or b"__main__" in (spec.initializer or b"")):
+            import_main(spec.main)
+    except GuardMissing as error:
+        return f"importing the main script failed: {error}", _inside.GUARD_HINT
+    except BaseException:
+        return traceback.format_exc(), "importing the main script in a worker failed; see the traceback"
+    try:
+        for name in spec.preload:
+            importlib.import_module(name)
+    except BaseException:
+        return traceback.format_exc(), "a module named in preload could not be imported"
+    for name in spec.modules:
+        with contextlib.suppress(Exception, SystemExit):  # the first task that needs it tells
+            importlib.import_module(name)
     return None

@@ -30,6 +30,7 @@ from lifepool._core.framing import Frame, FrameReader, Kind, header
 from lifepool.backends.local.wire.answers import encode_failure, encode_result, encode_value
 from lifepool.backends.local.wire.calls import CallDecoder
 from lifepool.backends.local.wire.places import ON_WIRE, PLACE_BYTES, TICKET
+from lifepool.backends.local.worker.signals import INTERRUPT
 from lifepool.backends.local.worker.tickets import Tickets
 from lifepool.context import call
 from lifepool.memory import resident_bytes
@@ -41,8 +42,6 @@ if TYPE_CHECKING:
     from lifepool.backends.local.wire.startup import WorkerSpec
     from lifepool.backends.local.worker.views import Views
 
-#: Sent to break off a task. Tasks may use any other signal.
-INTERRUPT = signal.SIGUSR2
 #: In the control pipe: a task's number.
 NUMBER = struct.Struct("<Q")
 #: Progress reports closer together than this many seconds are dropped.

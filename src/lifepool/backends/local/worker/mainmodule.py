@@ -9,42 +9,47 @@ from __future__ import annotations
 
 import contextlib
 import os
+import runpy
 import sys
 import tempfile
-from multiprocessing import process, spawn
-from typing import TYPE_CHECKING
+from multiprocessing import process
+from types import ModuleType
+from typing import IO, TYPE_CHECKING
 
 from lifepool import _inside
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from lifepool.backends.local.wire.startup import MainScript
+
+#: Modules that were ``__main__`` before: functions may still use their globals.
+_before: list[ModuleType] = []
+
 
 class GuardMissing(Exception):
     """The script does its work when it is imported."""
 
 
-def import_main(name: str | None, path: str | None, *, tell_failure: bool = True) -> None:
-    """Run the script under the name ``__mp_main__`` and make it this process's ``__main__``.
+def import_main(main: MainScript | None, *, tell_failure: bool = True) -> None:
+    """Run the script under the name ``__mp_main__`` and make it this process's ``__main__``, unless it is already.
 
     Args:
-        name: The module it is, if it was run with ``python -m``.
-        path: The file it is, otherwise. Neither: there is nothing to do.
+        main: Where it is. None: there is nothing to do.
         tell_failure: Whether what it printed is shown also if it fails.
 
     Raises:
         GuardMissing: If it tried to start a pool or processes, or to exit.
         Exception: Whatever else the script raised.
     """
-    if name is None and path is None:
+    if main is None or _before:
         return
-    where = {"init_main_from_name": name} if name is not None else {"init_main_from_path": path}
     current = process.current_process()
     with _held_output() as let_out:
         current._inheriting = True  # type: ignore[attr-defined]
         shown = tell_failure
         try:
-            spawn.prepare(where)
+            _run(main)
             shown = True
         except SystemExit as error:
             raise GuardMissing(f"it ended with SystemExit({error.code!r})") from None
@@ -62,12 +67,24 @@ def import_main(name: str | None, path: str | None, *, tell_failure: bool = True
             raise GuardMissing("it starts a pool")
 
 
+def _run(main: MainScript) -> None:
+    if main.name is not None:
+        content = runpy.run_module(main.name, run_name="__mp_main__", alter_sys=True)
+    else:
+        assert main.path is not None  # noqa: S101 - it has one or the other
+        content = runpy.run_path(main.path, run_name="__mp_main__")
+    module = ModuleType("__mp_main__")
+    module.__dict__.update(content)
+    _before.append(sys.modules["__main__"])
+    sys.modules["__main__"] = sys.modules["__mp_main__"] = module
+
+
 @contextlib.contextmanager
 def _held_output() -> Iterator[Callable[[], None]]:
     """Keep what is written to stdout and stderr until the function that is yielded lets it out."""
     _flush()
     saved = (os.dup(1), os.dup(2))
-    with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
+    with _nameless_file() as out, _nameless_file() as err:
         os.dup2(out.fileno(), 1)
         os.dup2(err.fileno(), 2)
         wanted = False
@@ -86,6 +103,13 @@ def _held_output() -> Iterator[Callable[[], None]]:
                 if wanted:
                     held.seek(0)
                     _write_all(target, held.read())
+
+
+def _nameless_file() -> IO[bytes]:
+    """A file in memory where the system has such: a temporary folder may be missing, or read-only."""
+    with contextlib.suppress(AttributeError, OSError):
+        return open(os.memfd_create("lifepool-output"), "w+b")
+    return tempfile.TemporaryFile()
 
 
 def _write_all(fd: int, data: bytes) -> None:

@@ -1,98 +1,167 @@
-"""The template: the clean process that workers are forked from. Importing this module makes the process one.
-
-It is preloaded by ``multiprocessing``'s fork server, and so runs in the template only (a worker finds it imported).
+"""The template: the clean process that workers are forked from.
 
 Guarantees
     The template and its workers are one process group of their own: Ctrl-C in the terminal does not reach them, and
     when the template ends, for whatever reason, it takes the group with it, also a worker in an endless loop in C, also
-    what tasks have started. It ends when its server is gone: the server holds the write end of a pipe, and nobody else
-    does (workers close theirs, see ``lifeline``).
+    what tasks have started. It ends when its server is gone: the server holds the other end of its socket, and nobody
+    else does.
 
-Why ``__main__`` is imported here
-    Each worker needs it, and it may take a second to import. Forked from here it is there already. But a script may
-    start threads when it is imported, and a process with threads must not be forked: then the template begins anew,
-    without it, and each worker imports it by itself. So it does if the import fails, and reports it.
+What is imported here
+    ``__main__``, ``preload``, and the modules that tasks are known to need: each worker needs them, they may take a
+    second, and forked from here a worker has them already. But an import may leave what must not be forked (threads,
+    connections: see ``cleanliness``). Then the template tells the server, begins anew as if it had never imported that
+    module, and each worker imports it by itself. So it does if an import fails: the workers report it.
 """
 
 from __future__ import annotations
 
-import atexit
 import gc
 import importlib
-import json
 import os
 import signal
+import socket
 import sys
-import threading
-from typing import Any
+from dataclasses import dataclass
+from multiprocessing import process, resource_tracker, spawn
+from typing import TYPE_CHECKING, Any
 
 from lifepool import _inside
+from lifepool.backends.local.wire.messages import receive_message, send_message
+from lifepool.backends.local.worker.cleanliness import (
+    end_children,
+    files_to_reopen,
+    holdings,
+    left_open,
+    new_descriptors,
+)
+from lifepool.backends.local.worker.forking import Forker
 from lifepool.backends.local.worker.mainmodule import import_main
+from lifepool.backends.local.worker.signals import calm_signals
 
-#: The server passes instructions in this variable, for the moment of the start only.
-ENVIRONMENT = "_LIFEPOOL_TEMPLATE"
+if TYPE_CHECKING:
+    from lifepool.backends.local.wire.startup import MainScript
+    from lifepool.backends.local.wire.surroundings import Surroundings
+    from lifepool.backends.local.worker.cleanliness import Holdings
 
-_template_pid = os.getpid()
-
-
-def _end_group() -> None:
-    # A forked worker has inherited this exit handler; only the template may act on it.
-    if os.getpid() == _template_pid and os.getpgrp() == _template_pid:
-        os.killpg(_template_pid, signal.SIGKILL)
+#: Stands for the main script among the names of modules.
+MAIN = "__main__"
 
 
-def _ignore(_signum: int, _frame: object) -> None:
-    """Not ``SIG_IGN``, which programs started by a task would inherit."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Instructions:
+    """What the server tells its template.
+
+    Attributes:
+        preparation: What ``multiprocessing`` tells a new process: arguments, search path, and the like.
+        surroundings: Folder and environment.
+        main: The main script, if it is to be imported.
+        modules: Names of modules to import after it.
+        left_out: Those that must not be imported here.
+    """
+
+    preparation: dict[str, Any]
+    surroundings: Surroundings
+    main: MainScript | None
+    modules: tuple[str, ...]
+    left_out: frozenset[str]
 
 
-def _import_main(settings: dict[str, Any]) -> None:
-    name, path = settings["main"]
-    if name is None and path is None:
-        return
-    _inside.is_worker = True  # a script without the guard must not start anything here
+def run_template(line_fd: int, tracker_fd: int) -> None:
+    """The whole life of a template.
+
+    Args:
+        line_fd: The socket on which the server gives instructions and asks for workers.
+        tracker_fd: The pipe to the server's resource tracker.
+    """
     try:
-        import_main(name, path, tell_failure=False)  # the workers will
-        is_clean = _threads() == 1
-    except BaseException:
-        is_clean = False
-    if not is_clean:
-        os.environ[ENVIRONMENT] = json.dumps({**settings, "main": (None, None)})
-        os.execv(sys.executable, sys.orig_argv)  # noqa: S606 - the same process anew: same pid, same descriptors
-    _inside.is_worker = False
+        calm_signals()
+        if os.getpgrp() != os.getpid():
+            os.setpgid(0, 0)
+        for fd in (line_fd, tracker_fd):
+            os.set_inheritable(fd, False)
+        tracker: Any = vars(resource_tracker)["_resource_tracker"]
+        tracker._fd = tracker_fd
+        line = socket.socket(fileno=line_fd)
+        begun = holdings()
+        instructions: Instructions = receive_message(line)
+        _prepare(instructions, line)
+        _import_all(instructions, line, begun)
+        send_message(line, ("ready",))
+        # What was loaded lives for ever: keep the collector from touching, and so from copying, those pages.
+        gc.collect()
+        gc.freeze()
+        Forker(line, files_to_reopen(begun)).serve()
+    except (EOFError, ConnectionError):
+        return  # the server is gone
+    except Exception:
+        sys.excepthook(*sys.exc_info())
+    finally:
+        # Before anything that an imported module wants done at exit: that was for the program, not for its template.
+        if os.getpgrp() == os.getpid():
+            os.killpg(os.getpid(), signal.SIGKILL)
 
 
-def _threads() -> int:
+def _prepare(instructions: Instructions, line: socket.socket) -> None:
+    """Be where the server is."""
+    spawn.prepare(instructions.preparation)
     try:
-        return len(os.listdir("/proc/self/task"))
-    except OSError:
-        return threading.active_count()
+        instructions.surroundings.enter()
+    except OSError as error:
+        send_message(line, ("refused", error.errno, str(error)))
+        raise
 
 
-def _preload(modules: list[str]) -> None:
-    for name in modules:
-        try:
+def _import_all(instructions: Instructions, line: socket.socket, begun: Holdings) -> None:
+    """Import what was asked for; if that does not leave this process clean, do not return but begin anew."""
+    for name in ("process", "worker.bootstrap"):  # so that workers have them
+        importlib.import_module(f"lifepool.backends.local.{name}")
+    refused: dict[str, tuple[str, str]] = {}
+    for name in _wanted(instructions):
+        send_message(line, ("importing", name))
+        before = holdings()
+        failure = _import(name, instructions.main)
+        calm_signals()
+        if failure is not None:
+            refused[name] = ("failed", failure)
+        elif left := left_open(before):
+            refused[name] = ("left open", ", ".join(left))
+    if refused:
+        send_message(line, ("left out", refused))
+        _begin_anew(line, begun)
+
+
+def _wanted(instructions: Instructions) -> list[str]:
+    main = [MAIN] if instructions.main is not None else []
+    return [name for name in (*main, *dict.fromkeys(instructions.modules)) if name not in instructions.left_out]
+
+
+def _import(name: str, main: MainScript | None) -> str | None:
+    """Import a module, as a worker would; returns what went wrong."""
+    _inside.is_worker = True  # a module without the guard must not start anything here
+    _inside.start_refused = False
+    current: Any = process.current_process()
+    current._inheriting = True  # nor may it start processes: multiprocessing refuses while this is set
+    try:
+        if name == MAIN and main is not None:
+            import_main(main, tell_failure=False)  # the workers will
+        else:
             importlib.import_module(name)
-        except BaseException:  # noqa: S112 - each worker tries again and reports it, with the traceback
-            continue
+        return "it starts a pool" if _inside.start_refused else None
+    except BaseException as error:
+        return f"{type(error).__name__}: {error}"
+    finally:
+        if hasattr(current, "_inheriting"):
+            del current._inheriting
+        _inside.is_worker = False
+        _inside.start_refused = False
 
 
-def _become_template(instructions: str) -> None:
-    settings = json.loads(instructions)
-    if os.getpgrp() != _template_pid:
-        os.setpgid(0, 0)
-    # A service manager sends SIGTERM to every process at once; the server drains then, and needs its workers to.
-    signal.signal(signal.SIGTERM, _ignore)
-    atexit.register(_end_group)
-    sys.path[:] = settings["sys_path"]
-    for module in ("lifepool.backends.local.process", "lifepool.backends.local.worker.bootstrap"):
-        importlib.import_module(module)  # so that workers have them
-
-    _import_main(settings)
-    _preload(settings["preload"])
-    # What was loaded lives for ever: keep the collector from touching, and so from copying, those pages.
-    gc.collect()
-    gc.freeze()
-
-
-if ENVIRONMENT in os.environ:
-    _become_template(os.environ.pop(ENVIRONMENT))
+def _begin_anew(line: socket.socket, begun: Holdings) -> None:
+    """Be a fresh process: the same pid, the same descriptors, and nothing of what was imported."""
+    for fd in new_descriptors(begun):
+        os.set_inheritable(fd, False)
+    end_children()
+    tracker: Any = vars(resource_tracker)["_resource_tracker"]
+    for fd in (line.fileno(), tracker._fd):
+        os.set_inheritable(fd, True)
+    os.execv(sys.executable, sys.orig_argv)  # noqa: S606 - the same program

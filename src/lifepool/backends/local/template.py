@@ -1,0 +1,318 @@
+"""The server's side of a template: start it, ask it for workers, end it.
+
+The server is never forked: it has threads, an event loop and open connections, and a fork would copy their state in
+the middle of things. So ``multiprocessing`` has its fork server; but it keeps one for the whole program, listens on a
+path in the file system, and ends when a fork fails. A pool has a template of its own: its modules are its own, and it
+must end with the pool. It is asked on a pair of connected sockets, which needs no path, and nobody else can ask.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import logging
+import os
+import signal
+import socket
+import subprocess
+import sys
+import weakref
+from multiprocessing import process, reduction, resource_tracker, spawn, util
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import lifepool
+from lifepool.backends.local.wire.messages import receive_message, send_message
+from lifepool.backends.local.wire.surroundings import Surroundings, surroundings
+from lifepool.backends.local.worker.template import MAIN, Instructions
+
+if TYPE_CHECKING:
+    from lifepool.backends.local.wire.startup import MainScript
+
+logger = logging.getLogger("lifepool")
+
+#: Seconds that a template has to end when its end of the line is closed.
+CLOSED_S = 1.0
+
+#: What a template's command does: find this very lifepool, and be a template.
+_PROGRAM = (
+    "import sys; sys.path[:] = {path}; from lifepool.backends.local.worker.template import run_template; "
+    "run_template({line}, {tracker})"
+)
+
+
+class TemplateEnded(Exception):
+    """The template ended, or refused, before it could fork a worker.
+
+    Attributes:
+        hint: What to do about it.
+    """
+
+    def __init__(self, message: str, hint: str) -> None:
+        super().__init__(message)
+        self.hint = hint
+
+
+class Template:
+    """The clean process that a pool's workers are forked from; started with the first worker.
+
+    Args:
+        main: Where it finds ``__main__``, or None.
+        modules: Modules that it imports before it forks anything.
+        required: Those of them without which workers don't start.
+        name: The pool's, for its log lines.
+    """
+
+    def __init__(
+        self, main: MainScript | None, modules: tuple[str, ...], *, required: frozenset[str], name: str
+    ) -> None:
+        self._main = main if main is not None and main.ahead else None
+        self._modules = modules
+        self._required = required
+        self._name = name
+        self._left_out: set[str] = set()
+        self._process: subprocess.Popen[bytes] | None = None
+        self._line: socket.socket | None = None
+        self._importing = ""  # what it said last that it imports
+        self._environment = dict(os.environ)
+        _templates.add(self)
+
+    @property
+    def pid(self) -> int | None:
+        """Its process; None if there is none."""
+        return None if self._process is None else self._process.pid
+
+    def surroundings(self) -> Surroundings:
+        """The server's folder, and what has changed in its environment since this template was made."""
+        return surroundings(self._environment)
+
+    def fork(self, fds: list[int]) -> tuple[int, int]:
+        """Ask for a child. Blocks for as long as the start of the template takes, if it has to be started.
+
+        Args:
+            fds: Descriptors that the child is to have.
+
+        Returns:
+            The descriptor from which the child's pid and exit code can be read, and the one for its instructions.
+
+        Raises:
+            TemplateEnded: If it can't be started, and why.
+            OSError: If the machine is at a limit.
+        """
+        line = self._ready_line()
+        status, child_status = os.pipe()
+        try:
+            child_instructions, instructions = os.pipe()
+        except OSError:
+            _close(status, child_status)
+            raise
+        try:
+            reduction.sendfds(line, [child_instructions, child_status, _tracker(), *fds])
+        except BaseException:
+            _close(status, instructions)
+            raise
+        finally:
+            _close(child_instructions, child_status)
+        return status, instructions
+
+    def kill(self) -> None:
+        """End the template and, with it, every worker. For one that hangs."""
+        if self.pid is not None:
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.killpg(self.pid, signal.SIGKILL)
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(self.pid, signal.SIGKILL)
+
+    def stop(self) -> None:
+        """Let it go, and reap it. It takes what is left of its workers with it."""
+        self.close_line()
+        if self._process is not None:
+            self._process.wait()
+            self._process = None
+
+    def close_line(self) -> None:
+        """Close this process's end of the socket; the template ends when nobody holds it any more."""
+        if self._line is not None:
+            self._line.close()
+            self._line = None
+
+    # -- its start --------------------------------------------------------------------------------------------------
+
+    def _ready_line(self) -> socket.socket:
+        """The socket of a template that is ready; starts one if there is none (any more)."""
+        if self._line is not None and self._process is not None and self._process.poll() is None:
+            return self._line
+        self.stop()  # reaps one that has ended
+        line = self._spawn()
+        try:
+            while True:
+                send_message(line, self._instructions())
+                if self._hear(line):
+                    self._line = line
+                    return line
+        except (EOFError, OSError) as error:
+            line.close()
+            raise self._ended(error) from None
+
+    def _spawn(self) -> socket.socket:
+        tracker = _tracker()
+        ours, theirs = socket.socketpair()
+        try:
+            # Its own folder comes last: another lifepool may come first there, as it does here.
+            path = [*_search_path(), str(Path(lifepool.__file__).parents[1])]
+            program = _PROGRAM.format(path=ascii(path), line=theirs.fileno(), tracker=tracker)
+            executable = os.fsdecode(spawn.get_executable() or sys.executable or "")
+            flags: list[str] = vars(util)["_args_from_interpreter_flags"]()
+            # An import must not read what is typed for the server, nor stop because it tries to.
+            self._process = subprocess.Popen(
+                [executable, *flags, "-c", program],
+                stdin=subprocess.DEVNULL,
+                pass_fds=(theirs.fileno(), tracker),
+            )
+        except BaseException:
+            ours.close()
+            raise
+        finally:
+            theirs.close()
+        return ours
+
+    def _hear(self, line: socket.socket) -> bool:
+        """Listen until the template is ready; False if it begins anew and wants its instructions again."""
+        while True:
+            kind, *rest = receive_message(line)
+            if kind == "importing":
+                (self._importing,) = rest
+            elif kind == "left out":
+                self._note_left_out(*rest)
+                return False
+            elif kind == "refused":
+                raise OSError(*rest)
+            else:
+                return True
+
+    def _instructions(self) -> Instructions:
+        return Instructions(
+            preparation=preparation(f"lifepool-{self._name}-template"),
+            surroundings=self.surroundings(),
+            main=self._main,
+            modules=self._modules,
+            left_out=frozenset(self._left_out),
+        )
+
+    def _note_left_out(self, refused: dict[str, tuple[str, str]]) -> None:
+        for name, (why, what) in refused.items():
+            self._left_out.add(name)
+            if why == "left open":
+                logger.warning(
+                    "pool %r: importing %s leaves %s, which workers must not share. So it is imported by each worker "
+                    "instead of once for all: they start later and share no memory. Open it in an initializer or a "
+                    "pool.resource instead",
+                    self._name,
+                    _shown(name),
+                    what,
+                )
+            elif name != MAIN and name not in self._required:  # of the others, the workers tell
+                logger.warning(
+                    "pool %r: %s can't be imported ahead of the first task: %s", self._name, _shown(name), what
+                )
+
+    def _ended(self, error: Exception) -> TemplateEnded:
+        """Why there is no template."""
+        template = self._process
+        doing = f" while it imported {_shown(self._importing)}" if self._importing else ""
+        if isinstance(error, OSError) and error.errno is not None and not isinstance(error, ConnectionError):
+            message = f"the template process, from which workers are forked, could not start: {error}"
+            hint = hint_for(error)
+        else:
+            assert template is not None  # noqa: S101 - it was started, or there were another error
+            code = _exit_code(template)
+            how = f"was killed by signal {-code}" if code < 0 else f"ended with exit code {code}"
+            message = f"the template process, from which workers are forked, {how}{doing}"
+            hint = (
+                f"look at what importing {_shown(self._importing)} does: it ends the process"
+                if doing
+                else "look at what it printed to the standard error of this program"
+            )
+        self._importing = ""
+        return TemplateEnded(message, hint)
+
+
+def hint_for(error: BaseException | None) -> str:
+    """What to do about a worker that could not be forked."""
+    hint = getattr(error, "hint", None)
+    if isinstance(hint, str):
+        return hint
+    number = getattr(error, "errno", None)
+    return _HINTS.get(number, "the process from which workers are forked ended, or was ended, while it was asked")
+
+
+_HINTS: dict[int | None, str] = {
+    errno.EMFILE: "this program has no file descriptors left: raise its limit (ulimit -n), or look for what leaks them",
+    errno.ENFILE: "the machine has no file descriptors left",
+    errno.EAGAIN: "no more processes may be started: raise the limit of processes (ulimit -u, or the container's)",
+    errno.ENOMEM: "the machine has no memory left for another process",
+    errno.ENOENT: "the Python interpreter of this program is not where it was: is the environment still there?",
+    errno.EACCES: "this program may not run its own Python interpreter, or enter its own folder, again",
+    errno.E2BIG: "sys.path or the environment variables are too long to be given to another process",
+}
+
+
+def preparation(name: str) -> dict[str, Any]:
+    """What ``multiprocessing`` tells a new process, but for ``__main__`` and the folder, which are ours to care for.
+
+    Args:
+        name: The new process's.
+    """
+    current = process.current_process()
+    origin = vars(process)["ORIGINAL_DIR"]
+    return {
+        "name": name,
+        "authkey": bytes(current.authkey),
+        "log_to_stderr": vars(util)["_log_to_stderr"],
+        **({} if vars(util)["_logger"] is None else {"log_level": vars(util)["_logger"].getEffectiveLevel()}),
+        "sys_path": _search_path(),
+        "sys_argv": list(sys.argv),
+        "orig_dir": origin,
+        "start_method": spawn.get_start_method(),  # type: ignore[attr-defined]
+    }
+
+
+def _exit_code(template: subprocess.Popen[bytes]) -> int:
+    """The exit code of a template that has closed its end of the line, as it does when it ends."""
+    try:
+        return template.wait(CLOSED_S)
+    except subprocess.TimeoutExpired:
+        template.kill()
+        return template.wait()
+
+
+def _search_path() -> list[str]:
+    origin = vars(process)["ORIGINAL_DIR"]
+    return [origin if entry == "" and origin is not None else entry for entry in sys.path]
+
+
+def _tracker() -> int:
+    number = resource_tracker.getfd()
+    assert number is not None  # noqa: S101 - it was just made sure that there is one
+    return number
+
+
+def _shown(name: str) -> str:
+    return "the main script" if name == MAIN else repr(name)
+
+
+def _close(*fds: int) -> None:
+    for fd in fds:
+        os.close(fd)
+
+
+#: All there are: a forked child must not keep them alive.
+_templates: weakref.WeakSet[Template] = weakref.WeakSet()
+
+
+def _let_go() -> None:
+    for template in list(_templates):
+        template.close_line()
+
+
+os.register_at_fork(after_in_child=_let_go)

@@ -1,0 +1,57 @@
+"""What surrounds the server's code and can change while it runs: its folder and its environment variables.
+
+A template is started once, its workers at any time later. Each worker lives in the surroundings that the server has
+when it asks for the worker.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """Where a worker is to live.
+
+    Attributes:
+        folder: The current folder; None if it was deleted: then the worker stays where its template is.
+        environment: Variables that have changed since the template was made; None: removed.
+    """
+
+    folder: str | None
+    environment: dict[str, str | None]
+
+    def enter(self) -> None:
+        """Go there.
+
+        Raises:
+            OSError: If this process may not enter the folder.
+        """
+        for name, value in self.environment.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
+        if self.folder is not None and self.folder != current_folder():
+            os.chdir(self.folder)
+
+
+def surroundings(since: dict[str, str]) -> Surroundings:
+    """This process's own, for another one.
+
+    Args:
+        since: The environment variables of the time that changes are counted from.
+    """
+    now = dict(os.environ)
+    changed: dict[str, str | None] = {name: value for name, value in now.items() if since.get(name) != value}
+    removed = dict.fromkeys(since.keys() - now.keys())
+    return Surroundings(current_folder(), changed | removed)
+
+
+def current_folder() -> str | None:
+    """The current folder, or None if it was deleted."""
+    with contextlib.suppress(OSError):
+        return os.getcwd()
+    return None

@@ -1,0 +1,57 @@
+"""Signals in the template and in workers: what imported code has set must not end or deafen them."""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+from typing import Any
+
+#: Sent to break off a task. Tasks may use any other signal.
+INTERRUPT = signal.SIGUSR2
+
+#: The server's business: it drains, and then lets its workers go.
+_OF_THE_SERVER = (signal.SIGINT, signal.SIGTERM)
+_TIMERS = ("ITIMER_REAL", "ITIMER_VIRTUAL", "ITIMER_PROF")
+
+_Handlers = dict[int, Any]
+
+
+def ignore(_signum: int, _frame: object) -> None:
+    """Ignore a signal. Not ``SIG_IGN``, which programs started by a task would inherit."""
+
+
+def calm_signals() -> None:
+    """Undo what imported code did to signals, as far as this process depends on them.
+
+    Ctrl-C and SIGTERM are ignored, a write to a closed pipe is an error and not the end, no timer of the import goes
+    off later, and no signal that we need is blocked, also if the server had blocked it.
+    """
+    for number in _OF_THE_SERVER:
+        signal.signal(number, ignore)
+    signal.signal(signal.SIGPIPE, signal.SIG_IGN)
+    signal.set_wakeup_fd(-1)
+    for timer in _TIMERS:
+        if hasattr(signal, timer):
+            signal.setitimer(getattr(signal, timer), 0)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {INTERRUPT, signal.SIGCHLD, *_OF_THE_SERVER})
+
+
+def set_handlers_aside() -> _Handlers:
+    """Have this process ignore what imported code handles, and return those handlers, for its workers.
+
+    They were written for a program that works, not for a template: one that exits or raises would end every worker.
+    """
+    aside: _Handlers = {}
+    for number in signal.valid_signals():
+        handler = signal.getsignal(number)
+        if callable(handler) and handler is not ignore and handler is not signal.default_int_handler:
+            aside[number] = handler
+            signal.signal(number, ignore)
+    return aside
+
+
+def restore_handlers(handlers: _Handlers) -> None:
+    """Set handlers as they were."""
+    for number, handler in handlers.items():
+        with contextlib.suppress(ValueError, OSError):
+            signal.signal(number, handler)
