@@ -274,7 +274,7 @@ class LocalBackend:
         error = None if done.cancelled() else done.exception()
         if error is not None or done.cancelled():
             if not member.doomed:
-                member.start_error, member.start_hint = f"forking a worker failed: {error!r}", hint_for(error)
+                member.start_error, member.start_hint = f"forking it failed: {error or repr(error)}", hint_for(error)
             self._gone(member, exitcode=None, signal_number=None)
             return
         process = member.process = done.result()

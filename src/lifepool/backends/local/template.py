@@ -162,10 +162,9 @@ class Template:
             path = [*_search_path(), str(Path(lifepool.__file__).parents[1])]
             program = _PROGRAM.format(path=ascii(path), line=theirs.fileno(), tracker=tracker)
             executable = os.fsdecode(spawn.get_executable() or sys.executable or "")
-            flags: list[str] = vars(util)["_args_from_interpreter_flags"]()
             # An import must not read what is typed for the server, nor stop because it tries to.
             self._process = subprocess.Popen(
-                [executable, *flags, "-c", program],
+                [executable, *_interpreter_flags(), "-c", program],
                 stdin=subprocess.DEVNULL,
                 pass_fds=(theirs.fileno(), tracker),
             )
@@ -284,6 +283,16 @@ def _exit_code(template: subprocess.Popen[bytes]) -> int:
     except subprocess.TimeoutExpired:
         template.kill()
         return template.wait()
+
+
+def _interpreter_flags() -> list[str]:
+    """The options that this interpreter was started with; ``multiprocessing`` passes on some of ``-X`` only."""
+    flags: list[str] = vars(util)["_args_from_interpreter_flags"]()
+    passed = {flag.partition("=")[0] for flag in flags}
+    for name, value in vars(sys)["_xoptions"].items():
+        if name not in passed:
+            flags += ["-X", name if value is True else f"{name}={value}"]
+    return flags
 
 
 def _search_path() -> list[str]:

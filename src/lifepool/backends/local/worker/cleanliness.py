@@ -223,9 +223,10 @@ def _fork_on_trial() -> None:
     if pid == 0:
         os._exit(0)
     deadline = time.monotonic() + TRIAL_S
-    while time.monotonic() < deadline:
-        if os.waitpid(pid, os.WNOHANG)[0]:
-            return
-        time.sleep(0.001)
-    os.kill(pid, signal.SIGKILL)  # what it inherited keeps it from ending
-    os.waitpid(pid, 0)
+    with contextlib.suppress(ChildProcessError):  # reaped by the system
+        while time.monotonic() < deadline:
+            if os.waitpid(pid, os.WNOHANG)[0]:
+                return
+            time.sleep(0.001)
+        os.kill(pid, signal.SIGKILL)  # what it inherited keeps it from ending
+        os.waitpid(pid, 0)

@@ -18,7 +18,7 @@ from multiprocessing import forkserver, reduction, resource_tracker, spawn, util
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from lifepool.backends.local.worker.cleanliness import reopen
-from lifepool.backends.local.worker.signals import ignore, restore_handlers, set_handlers_aside
+from lifepool.backends.local.worker.signals import ignore, restore_handlers
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -33,16 +33,17 @@ class Forker:
     Args:
         line: The socket for requests.
         files: Descriptors of files that each worker opens again for itself.
+        handlers: Signal handlers that each worker sets again.
     """
 
-    def __init__(self, line: socket.socket, files: list[int]) -> None:
+    def __init__(self, line: socket.socket, files: list[int], handlers: dict[int, Any]) -> None:
         self._line = line
         self._files = files
         self._reporting: dict[int, int] = {}  # from a worker's pid to the pipe on which the server hears of its end
         self._woken, self._waking = os.pipe()
         os.set_blocking(self._woken, False)
         os.set_blocking(self._waking, False)
-        self._handlers = set_handlers_aside()
+        self._handlers = handlers
         signal.signal(signal.SIGCHLD, ignore)
         signal.set_wakeup_fd(self._waking, warn_on_full_buffer=False)
         self._selector = selectors.DefaultSelector()

@@ -9,8 +9,8 @@ from typing import Any
 #: Sent to break off a task. Tasks may use any other signal.
 INTERRUPT = signal.SIGUSR2
 
-#: The server's business: it drains, and then lets its workers go.
-_OF_THE_SERVER = (signal.SIGINT, signal.SIGTERM)
+#: The server's business: it drains or reloads, and then lets its workers go.
+_OF_THE_SERVER = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _TIMERS = ("ITIMER_REAL", "ITIMER_VIRTUAL", "ITIMER_PROF")
 
 _Handlers = dict[int, Any]
@@ -23,7 +23,7 @@ def ignore(_signum: int, _frame: object) -> None:
 def calm_signals() -> None:
     """Undo what imported code did to signals, as far as this process depends on them.
 
-    Ctrl-C and SIGTERM are ignored, a write to a closed pipe is an error and not the end, no timer of the import goes
+    Ctrl-C, SIGTERM and SIGHUP are ignored, a write to a closed pipe is an error and not the end, no timer of the import goes
     off later, and no signal that we need is blocked, also if the server had blocked it.
     """
     for number in _OF_THE_SERVER:
@@ -44,7 +44,8 @@ def set_handlers_aside() -> _Handlers:
     aside: _Handlers = {}
     for number in signal.valid_signals():
         handler = signal.getsignal(number)
-        if callable(handler) and handler is not ignore and handler is not signal.default_int_handler:
+        is_set = callable(handler) and handler is not ignore and handler is not signal.default_int_handler
+        if is_set or (number == signal.SIGCHLD and handler == signal.SIG_IGN):  # else no child's end is told
             aside[number] = handler
             signal.signal(number, ignore)
     return aside

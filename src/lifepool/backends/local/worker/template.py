@@ -36,7 +36,7 @@ from lifepool.backends.local.worker.cleanliness import (
 )
 from lifepool.backends.local.worker.forking import Forker
 from lifepool.backends.local.worker.mainmodule import import_main
-from lifepool.backends.local.worker.signals import calm_signals
+from lifepool.backends.local.worker.signals import calm_signals, set_handlers_aside
 
 if TYPE_CHECKING:
     from lifepool.backends.local.wire.startup import MainScript
@@ -85,12 +85,12 @@ def run_template(line_fd: int, tracker_fd: int) -> None:
         begun = holdings()
         instructions: Instructions = receive_message(line)
         _prepare(instructions, line)
-        _import_all(instructions, line, begun)
+        handlers = _import_all(instructions, line, begun)
         send_message(line, ("ready",))
         # What was loaded lives for ever: keep the collector from touching, and so from copying, those pages.
         gc.collect()
         gc.freeze()
-        Forker(line, files_to_reopen(begun)).serve()
+        Forker(line, files_to_reopen(begun), handlers).serve()
     except (EOFError, ConnectionError):
         return  # the server is gone
     except Exception:
@@ -111,8 +111,13 @@ def _prepare(instructions: Instructions, line: socket.socket) -> None:
         raise
 
 
-def _import_all(instructions: Instructions, line: socket.socket, begun: Holdings) -> None:
-    """Import what was asked for; if that does not leave this process clean, do not return but begin anew."""
+def _import_all(instructions: Instructions, line: socket.socket, begun: Holdings) -> dict[int, Any]:
+    """Import what was asked for; if that does not leave this process clean, do not return but begin anew.
+
+    Returns:
+        The signal handlers that were set meanwhile.
+    """
+    handlers: dict[int, Any] = {}
     for name in ("process", "worker.bootstrap"):  # so that workers have them
         importlib.import_module(f"lifepool.backends.local.{name}")
     refused: dict[str, tuple[str, str]] = {}
@@ -121,6 +126,7 @@ def _import_all(instructions: Instructions, line: socket.socket, begun: Holdings
         before = holdings()
         failure = _import(name, instructions.main)
         calm_signals()
+        handlers |= set_handlers_aside()
         if failure is not None:
             refused[name] = ("failed", failure)
         elif left := left_open(before):
@@ -128,6 +134,7 @@ def _import_all(instructions: Instructions, line: socket.socket, begun: Holdings
     if refused:
         send_message(line, ("left out", refused))
         _begin_anew(line, begun)
+    return handlers
 
 
 def _wanted(instructions: Instructions) -> list[str]:
