@@ -105,7 +105,9 @@ def test_workers_have_the_folder_and_the_environment_of_the_moment_they_are_star
 def test_options_of_the_interpreter_hold_in_workers(tmp_path: Path) -> None:
     path = script(
         tmp_path,
-        module_level="def seen(): return sys.flags.optimize, sys.warnoptions, sys._xoptions.get('mine'), sys.flags.utf8_mode",
+        module_level="""
+            def seen(): return sys.flags.optimize, sys.warnoptions, sys._xoptions.get("mine"), sys.flags.utf8_mode
+        """,
         body="print(*await pool.run(seen))",
     )
     done = run_script("-O", "-W", "error::UserWarning", "-X", "mine=yes", "-X", "utf8", path)

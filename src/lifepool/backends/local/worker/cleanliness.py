@@ -41,10 +41,12 @@ class Holdings:
     Attributes:
         descriptors: Open descriptors, and what is behind them: device, inode and mode.
         shared: Lines of the memory map that name memory shared with other processes.
+        has_children: Whether it has child processes, running or not.
     """
 
     descriptors: dict[int, _Identity]
     shared: frozenset[str]
+    has_children: bool
 
 
 def holdings() -> Holdings:
@@ -54,7 +56,7 @@ def holdings() -> Holdings:
         with contextlib.suppress(OSError):  # the one of this listing is closed already
             about = os.fstat(int(name))
             found[int(name)] = (about.st_dev, about.st_ino, about.st_mode)
-    return Holdings(found, _shared_memory())
+    return Holdings(found, _shared_memory(), _has_children())
 
 
 def left_open(before: Holdings) -> list[str]:
@@ -63,7 +65,7 @@ def left_open(before: Holdings) -> list[str]:
     left = [_told(fd) for fd in _new(before, now) if not _is_harmless(fd)]
     shared = sorted(line.split(maxsplit=5)[-1] for line in now.shared - before.shared)
     left += [f"memory shared with other processes ({name})" for name in shared]
-    if has_children():
+    if now.has_children and not before.has_children:
         left.append("a child process")
     threads = _threads_left()
     if threads:
@@ -91,24 +93,14 @@ def reopen(descriptors: list[int]) -> None:
             os.close(own)
 
 
-def has_children() -> bool:
-    """Whether this process has child processes, running or not."""
-    if not hasattr(os, "waitid"):
-        return False
-    try:
-        os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
-    except ChildProcessError:
-        return False
-    return True
-
-
 def end_children() -> None:
     """Kill this process's children, where the system says who they are."""
     with contextlib.suppress(OSError):
         for task in os.listdir("/proc/self/task"):
             with open(f"/proc/self/task/{task}/children") as children:
-                for pid in children.read().split():
-                    os.kill(int(pid), signal.SIGKILL)
+                for pid in map(int, children.read().split()):
+                    os.kill(pid, signal.SIGKILL)
+                    os.waitpid(pid, 0)
 
 
 # -- descriptors -------------------------------------------------------------------------------------------------------
@@ -193,6 +185,16 @@ def _shared_memory() -> frozenset[str]:
             return frozenset(line.strip() for line in lines if " rw-s " in line)
     except OSError:  # not Linux
         return frozenset()
+
+
+def _has_children() -> bool:
+    if not hasattr(os, "waitid"):
+        return False
+    try:
+        os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+    except ChildProcessError:
+        return False
+    return True
 
 
 # -- threads -----------------------------------------------------------------------------------------------------------

@@ -23,8 +23,8 @@ def ignore(_signum: int, _frame: object) -> None:
 def calm_signals() -> None:
     """Undo what imported code did to signals, as far as this process depends on them.
 
-    Ctrl-C, SIGTERM and SIGHUP are ignored, a write to a closed pipe is an error and not the end, no timer of the import goes
-    off later, and no signal that we need is blocked, also if the server had blocked it.
+    Ctrl-C, SIGTERM and SIGHUP are ignored, a write to a closed pipe is an error and not the end, no timer of the import
+    goes off later, and no signal that we need is blocked, also if the server had blocked it.
     """
     for number in _OF_THE_SERVER:
         signal.signal(number, ignore)

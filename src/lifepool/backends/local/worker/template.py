@@ -15,6 +15,7 @@ What is imported here
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import importlib
 import os
@@ -22,7 +23,7 @@ import signal
 import socket
 import sys
 from dataclasses import dataclass
-from multiprocessing import process, resource_tracker, spawn
+from multiprocessing import process, resource_tracker, spawn, util
 from typing import TYPE_CHECKING, Any
 
 from lifepool import _inside
@@ -168,6 +169,8 @@ def _begin_anew(line: socket.socket, begun: Holdings) -> None:
     for fd in new_descriptors(begun):
         os.set_inheritable(fd, False)
     end_children()
+    with contextlib.suppress(Exception):  # such as the names of locks
+        vars(util)["_run_finalizers"]()
     tracker: Any = vars(resource_tracker)["_resource_tracker"]
     for fd in (line.fileno(), tracker._fd):
         os.set_inheritable(fd, True)
