@@ -21,7 +21,6 @@ from lifepool.backends.local.delivered import Delivered
 from lifepool.backends.local.inbox import Inbox, decoded
 from lifepool.backends.local.leases import Leases
 from lifepool.backends.local.logs import LogReceiver
-from lifepool.backends.local.mainscript import main_script
 from lifepool.backends.local.oom import OomWatch
 from lifepool.backends.local.outbox import Outbox
 from lifepool.backends.local.process import UNKNOWN_EXIT, WorkerProcess
@@ -51,7 +50,6 @@ TEMPLATE_GRACE_S = 5.0
 #: Room for one worker's big results, in payloads of the largest size: one that is being read, and one that is being
 #: written. What does not fit is sent through the socket. Files are sparse: this costs address space only.
 RESULTS_ROOM = 2
-
 
 #: Nearly all frames are this; looking a member up in an enum costs more than comparing with it.
 _RESULT = int(Kind.RESULT)
@@ -145,10 +143,8 @@ class LocalBackend:
         """
         self._listener = listener
         self._loop = asyncio.get_running_loop()
+        self._template = Template(self._preload, self._modules, name=self._name)
         self._pickled_initializer = self._pickle_initializer()
-        self._main = main_script()
-        ahead = (*self._preload, *self._modules)
-        self._template = Template(self._main, ahead, required=frozenset(self._preload), name=self._name)
         # Asking for a fork blocks until it is done: milliseconds, or as long as the first preload takes. One thread,
         # used for starts only, keeps that away from the loop.
         self._starter = ThreadPoolExecutor(1, thread_name_prefix=f"lifepool-{self._name}-start")
@@ -157,7 +153,7 @@ class LocalBackend:
         self._last_resort = util.Finalize(self, self._template.kill, exitpriority=100)
         self._upkeep = Upkeep(self._loop, self._trim)
         self._aside = Aside(self._loop, self._name)
-        self._outbox = Outbox(self._loop, self._aside, self._max_payload)
+        self._outbox = Outbox(self._loop, self._aside, self._max_payload, has_main=self._template.main is not None)
 
     async def close(self) -> None:
         """End every worker that is left and the template."""
@@ -194,7 +190,9 @@ class LocalBackend:
     def _pickle_initializer(self) -> bytes | None:
         if self._initializer is None:
             return None
-        call = CallEncoder(self._max_payload).encode(self._initializer, tuple(map(plain, self._initargs)))
+        call = CallEncoder(self._max_payload, has_main=self._template.main is not None).encode(
+            self._initializer, tuple(map(plain, self._initargs))
+        )
         function, arguments = pickle.loads(call.function), pickle.loads(call.arguments)
         return pickle.dumps((function, arguments))
 
@@ -236,7 +234,7 @@ class LocalBackend:
             number=worker,
             initializer=self._pickled_initializer,
             preload=self._preload,
-            main=self._main,
+            main=self._template.main,
             modules=self._modules,
             surroundings=self._template.surroundings(),
             functions=self._outbox.encoder.known_functions(),

@@ -18,7 +18,8 @@ def main_script() -> MainScript | None:
     bin, ``__main__.py`` of a package, a folder or an archive) rarely defines a task, and importing it costs hundreds
     of milliseconds, or runs the tool: it is imported when a call names something that it defines.
     """
-    main = sys.modules["__main__"]
+    # multiprocessing did this when it was imported, perhaps before coverage or a debugger made another __main__.
+    main = sys.modules["__mp_main__"] = sys.modules["__main__"]
     spec, path = getattr(main, "__spec__", None), getattr(main, "__file__", None)
     if spec is not None and spec.name != "__main__":
         return MainScript(spec.name, None, ahead=not spec.name.endswith(".__main__"))

@@ -39,16 +39,19 @@ class Outbox:
         loop: The event loop.
         aside: The threads that pickle what is big.
         max_payload: Calls above this many bytes are refused.
+        has_main: Whether workers can import ``__main__``.
     """
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, aside: Aside, max_payload: int) -> None:
+    def __init__(
+        self, loop: asyncio.AbstractEventLoop, aside: Aside, max_payload: int, *, has_main: bool = True
+    ) -> None:
         self._loop = loop
         self._aside = aside
         self._max_payload = max_payload
         self.shared: Arguments | None = None
         with contextlib.suppress(OSError, OverflowError):  # without shared memory, all goes through the sockets
             self.shared = Arguments(ARGUMENTS_ROOM * max_payload)
-        self.encoder = CallEncoder(max_payload, self.shared)
+        self.encoder = CallEncoder(max_payload, self.shared, has_main=has_main)
 
     def prepare(
         self, fn: Callable[..., Any], args: tuple[Any, ...], luggage: tuple[Luggage, ...], *, lent: bool, copy: bool

@@ -19,15 +19,13 @@ import sys
 import weakref
 from multiprocessing import process, reduction, resource_tracker, spawn, util
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import lifepool
+from lifepool.backends.local.mainscript import main_script
 from lifepool.backends.local.wire.messages import receive_message, send_message
 from lifepool.backends.local.wire.surroundings import Surroundings, surroundings
 from lifepool.backends.local.worker.template import MAIN, Instructions
-
-if TYPE_CHECKING:
-    from lifepool.backends.local.wire.startup import MainScript
 
 logger = logging.getLogger("lifepool")
 
@@ -57,18 +55,18 @@ class Template:
     """The clean process that a pool's workers are forked from; started with the first worker.
 
     Args:
-        main: Where it finds ``__main__``, or None.
-        modules: Modules that it imports before it forks anything.
-        required: Those of them without which workers don't start.
+        preload: Modules that it imports before it forks anything; without them, workers don't start.
+        modules: Those that it imports after them; without these, workers do.
         name: The pool's, for its log lines.
+
+    Attributes:
+        main: Where workers find ``__main__``, or None. If it is imported ahead, this process does that too.
     """
 
-    def __init__(
-        self, main: MainScript | None, modules: tuple[str, ...], *, required: frozenset[str], name: str
-    ) -> None:
-        self._main = main if main is not None and main.ahead else None
+    def __init__(self, preload: tuple[str, ...], modules: tuple[str, ...] = (), *, name: str) -> None:
+        self.main = main_script()
+        self._preload = preload
         self._modules = modules
-        self._required = required
         self._name = name
         self._left_out: set[str] = set()
         self._process: subprocess.Popen[bytes] | None = None
@@ -193,8 +191,8 @@ class Template:
         return Instructions(
             preparation=preparation(f"lifepool-{self._name}-template"),
             surroundings=self.surroundings(),
-            main=self._main,
-            modules=self._modules,
+            main=self.main if self.main is not None and self.main.ahead else None,
+            modules=(*self._preload, *self._modules),
             left_out=frozenset(self._left_out),
         )
 
@@ -210,7 +208,7 @@ class Template:
                     _shown(name),
                     what,
                 )
-            elif name != MAIN and name not in self._required:  # of the others, the workers tell
+            elif name != MAIN and name not in self._preload:  # of the others, the workers tell
                 logger.warning(
                     "pool %r: %s can't be imported ahead of the first task: %s", self._name, _shown(name), what
                 )

@@ -13,11 +13,13 @@ from typing import TYPE_CHECKING, Any
 
 from lifepool import constants
 from lifepool._core.framing import Kind
+from lifepool.backends.local.wire import unreachable
 from lifepool.backends.local.wire.apart import load_apart
 from lifepool.backends.local.wire.copying import FRESH_BYTES, PickleFile
 from lifepool.backends.local.wire.diagnosis import explain
 from lifepool.backends.local.wire.sink import PROTOCOL, TooLarge, dump, store_apart
 from lifepool.backends.local.wire.text import LARGE, stand_ins
+from lifepool.backends.local.wire.unreachable import is_of_main, misses_main
 from lifepool.context import Accompanied
 from lifepool.errors import PayloadTooLarge, TaskNotPicklable
 from lifepool.naming import name_of
@@ -93,11 +95,13 @@ class CallEncoder:
     Args:
         max_payload: Calls above this many bytes are refused.
         shared: Where big arguments go; None sends them like all others.
+        has_main: Whether workers can import ``__main__``.
     """
 
-    def __init__(self, max_payload: int, shared: Arguments | None = None) -> None:
+    def __init__(self, max_payload: int, shared: Arguments | None = None, *, has_main: bool = True) -> None:
         self._max_payload = max_payload
         self._shared = shared
+        self._has_main = has_main
         self._known: dict[object, tuple[str, bytes]] = {}
 
     def known_functions(self) -> tuple[bytes, ...]:
@@ -203,6 +207,8 @@ class CallEncoder:
         except Exception as error:
             path, reason = explain(fn, "the function", error)
             raise TaskNotPicklable("arguments", path, reason) from error
+        if not self._has_main and is_of_main(fn):
+            raise TaskNotPicklable("arguments", name_of(fn), unreachable.TYPED, hint=unreachable.TYPED_HINT)
         entry = (name_of(fn), pickled)
         if _is_by_reference(fn):
             if len(self._known) >= FUNCTIONS_KEPT:
@@ -240,13 +246,19 @@ class CallDecoder:
     Args:
         shared: Where big arguments are.
         view: Gives the part that a frame names as a read-only view, for as long as it is in use.
+        seek_main: Called when a call names what ``__main__`` does not have: imports it, if it was left for that, and
+            returns a hint, or None if it is worth trying again.
     """
 
     def __init__(
-        self, shared: Location | None = None, view: Callable[[int, memoryview], memoryview] | None = None
+        self,
+        shared: Location | None = None,
+        view: Callable[[int, memoryview], memoryview] | None = None,
+        seek_main: Callable[[], str | None] | None = None,
     ) -> None:
         self._shared = shared
         self._view = view
+        self._seek_main = seek_main
         self._known: dict[bytes, Callable[..., Any]] = {}
 
     def prime(self, functions: tuple[bytes, ...]) -> None:
@@ -281,8 +293,13 @@ class CallDecoder:
                     self._known[pickled] = fn
             return fn, self._arguments(payload[function_length:], kind, task)
         except Exception as error:
+            hint = None
+            if self._seek_main is not None and misses_main(error):
+                hint = self._seek_main()
+                if hint is None:
+                    return self.decode(payload, function_length, kind=kind, task=task)
             raise TaskNotPicklable(
-                "arguments", "the call", f"the worker could not rebuild it: {type(error).__name__}: {error}"
+                "arguments", "the call", f"the worker could not rebuild it: {type(error).__name__}: {error}", hint=hint
             ) from error
 
     def _arguments(self, rest: memoryview, kind: int, task: int) -> Any:

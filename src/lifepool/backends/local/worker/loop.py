@@ -30,6 +30,7 @@ from lifepool._core.framing import Frame, FrameReader, Kind, header
 from lifepool.backends.local.wire.answers import encode_failure, encode_result, encode_value
 from lifepool.backends.local.wire.calls import CallDecoder
 from lifepool.backends.local.wire.places import ON_WIRE, PLACE_BYTES, TICKET
+from lifepool.backends.local.worker.mainmodule import seek_main
 from lifepool.backends.local.worker.signals import INTERRUPT
 from lifepool.backends.local.worker.tickets import Tickets
 from lifepool.context import call
@@ -98,7 +99,7 @@ class Worker:
         self._frames: deque[Frame] = deque()
         self._views = views
         self._keeps_views = False
-        self._decoder = CallDecoder(arguments, None if views is None else views.open)
+        self._decoder = CallDecoder(arguments, None if views is None else views.open, self._seek_main)
         self._results = results
         self._current = _NO_TASK
         self._pid = os.getpid()
@@ -111,6 +112,11 @@ class Worker:
     def prime(self, functions: tuple[bytes, ...]) -> None:
         """Import what will be called, before there is a task that would wait for it."""
         self._decoder.prime(functions)
+
+    def _seek_main(self) -> str | None:
+        hint = seek_main(self._spec.main)
+        self.install_interrupt()  # an import may have taken it
+        return hint
 
     def install_interrupt(self) -> None:
         """Make this process listen to ``INTERRUPT``."""

@@ -17,6 +17,8 @@ from types import ModuleType
 from typing import IO, TYPE_CHECKING
 
 from lifepool import _inside
+from lifepool.backends.local.wire.unreachable import GUARDED_HINT, TYPED, TYPED_HINT
+from lifepool.backends.local.worker.signals import calm_signals
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -65,6 +67,27 @@ def import_main(main: MainScript | None, *, tell_failure: bool = True) -> None:
                 let_out()
         if _inside.start_refused:
             raise GuardMissing("it starts a pool")
+
+
+def seek_main(main: MainScript | None) -> str | None:
+    """Import the script because a call names something of it that this process has not.
+
+    Returns:
+        What the user should do; None if it was left for this moment, and is imported now.
+    """
+    if main is None:
+        return f"{TYPED}: {TYPED_HINT}"
+    if _before:
+        return GUARDED_HINT
+    try:
+        import_main(main)
+    except GuardMissing:
+        return _inside.GUARD_HINT
+    except Exception as error:
+        return f"importing the main script in a worker failed: {type(error).__name__}: {error}"
+    finally:
+        calm_signals()
+    return None
 
 
 def _run(main: MainScript) -> None:
