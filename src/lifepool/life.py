@@ -17,6 +17,7 @@ from lifepool._core.admission import NOT_STARTED_HINT
 from lifepool._core.policy import Limits
 from lifepool._core.states import PoolState
 from lifepool._engine.observation import Observation
+from lifepool.ahead import modules_ahead
 from lifepool.backends.select import check_backend, make_backend
 from lifepool.context import Carrier
 from lifepool.errors import BackendUnsupported, PoolClosed
@@ -49,6 +50,8 @@ class PoolLife:
         self._engine: Engine | None = None
         self._observation: Observation | None = None
         self._termination = TerminationWatch()
+        self._task_modules: dict[str, None] = {}  # those that decorated functions are defined in
+        self._app: Any = None  # the one whose lifespan this is
         self._holders = 0  # nested 'async with' and lifespans; the last to leave closes
 
     def __repr__(self) -> str:
@@ -89,7 +92,7 @@ class PoolLife:
         from lifepool._engine.engine import Engine
 
         began = time.perf_counter()
-        backend = make_backend(self._worker_config())
+        backend = make_backend(self._worker_config(), modules_ahead(self._task_modules, (self, self._app)))
         carrier = Carrier(self.config.carry_context) if self.config.carry_context else None
         self._engine = engine = Engine(backend, self._limits(backend), carrier=carrier, observation=self._observation)
         await engine.start()
@@ -173,10 +176,12 @@ class PoolLife:
 
             @asynccontextmanager
             async def both(app: Any) -> AsyncIterator[dict[str, Any]]:
+                self._app = app
                 async with self.lifespan(app) as state, own(app) as own_state:
                     yield {**state, **(own_state or {})}
 
             return both
+        self._app = app_or_lifespan
         return self._lifespan()
 
     @asynccontextmanager

@@ -293,9 +293,13 @@ class Pool(PoolLife):
         Raises:
             TypeError: If the function is local, or an option is unknown.
         """
-        if function is not None:
-            return PoolTask(self, function, options)
-        return lambda function: PoolTask(self, function, options)
+
+        def decorate(function: Callable[..., Any]) -> PoolTask[..., Any]:
+            made: PoolTask[..., Any] = PoolTask(self, function, options)
+            self._task_modules[made.__module__] = None
+            return made
+
+        return decorate if function is None else decorate(function)
 
     @overload
     def batch(self, function: Callable[[list[X]], Iterable[Y]], /) -> PoolBatch[X, Y]: ...
@@ -346,6 +350,7 @@ class Pool(PoolLife):
                 self, function, max_size=max_size, max_wait=max_wait, split_on_error=split_on_error, options=options
             )
             self._batches.add(made)
+            self._task_modules[made.__module__] = None
             return made
 
         return decorate if function is None else decorate(function)
@@ -379,6 +384,7 @@ class Pool(PoolLife):
             if eager and self.state not in (PoolState.CREATED, PoolState.CLOSED):
                 logger.warning("the pool runs already: the resource %s is loaded when it is first used", made.__name__)
             self._resources.append(made)
+            self._task_modules[made.__module__] = None
             return made
 
         return decorate if function is None else decorate(function)

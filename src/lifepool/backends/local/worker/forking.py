@@ -9,13 +9,14 @@ from __future__ import annotations
 import array
 import atexit
 import contextlib
+import errno
 import os
 import selectors
 import signal
 import socket
 import sys
 from multiprocessing import forkserver, reduction, resource_tracker, spawn, util
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn, Protocol
 
 from lifepool.backends.local.worker.cleanliness import reopen
 from lifepool.backends.local.worker.signals import ignore, restore_handlers
@@ -27,6 +28,16 @@ if TYPE_CHECKING:
 MOST_DESCRIPTORS = 253
 
 
+class Processes(Protocol):
+    """What forks and reaps: the module ``os``, or what does more."""
+
+    def fork(self) -> int:
+        """As ``os.fork``."""
+
+    def waitpid(self, pid: int, options: int, /) -> tuple[int, int]:
+        """As ``os.waitpid``."""
+
+
 class Forker:
     """Forks workers until the server's end of the socket is closed.
 
@@ -34,10 +45,15 @@ class Forker:
         line: The socket for requests.
         files: Descriptors of files that each worker opens again for itself.
         handlers: Signal handlers that each worker sets again.
+        processes: Forks and reaps.
     """
 
-    def __init__(self, line: socket.socket, files: list[int], handlers: dict[int, Any]) -> None:
+    def __init__(
+        self, line: socket.socket, files: list[int], handlers: dict[int, Any], processes: Processes = os
+    ) -> None:
         self._line = line
+        self._processes = processes
+        self._spare: list[int] = []
         self._files = files
         self._reporting: dict[int, int] = {}  # from a worker's pid to the pipe on which the server hears of its end
         self._woken, self._waking = os.pipe()
@@ -53,6 +69,7 @@ class Forker:
     def serve(self) -> None:
         """Fork and reap, until the server is gone or lets go."""
         while True:
+            self._keep_spare()
             ready = {key.fileobj for key, _ in self._selector.select()}
             if self._woken in ready:
                 with contextlib.suppress(BlockingIOError):
@@ -63,15 +80,20 @@ class Forker:
 
     def _take_request(self) -> bool:
         """Fork a worker if there is a request; False if there will be none any more."""
-        fds = _received(self._line)
-        if fds is None:
+        _close(self._spare)
+        self._spare.clear()
+        request = _received(self._line)
+        if request is None:
             return False
-        if len(fds) < 3:  # there were none left to receive them with; the server sees the pipes end
+        fds, is_complete = request
+        if not is_complete:  # this process may have no more of them
+            for report in fds[1:2]:
+                _tell(report, -errno.EMFILE)
             _close(fds)
             return True
         instructions, report, *rest = fds
         try:
-            pid = os.fork()
+            pid = self._processes.fork()
         except OSError as error:  # the machine is at a limit: this start fails, and no other
             _tell(report, -(error.errno or 1))
             _close(fds)
@@ -83,10 +105,16 @@ class Forker:
         _tell(report, pid)
         return True
 
+    def _keep_spare(self) -> None:
+        """Hold two descriptors, so that a request can be refused when there are no others."""
+        with contextlib.suppress(OSError):
+            while len(self._spare) < 2:
+                self._spare.append(os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC))
+
     def _reap(self) -> None:
         while True:
             try:
-                pid, status = os.waitpid(-1, os.WNOHANG)
+                pid, status = self._processes.waitpid(-1, os.WNOHANG)
             except ChildProcessError:
                 return
             if pid == 0:
@@ -134,8 +162,8 @@ def _run(instructions: int, rest: list[int]) -> int:
     return code
 
 
-def _received(line: socket.socket) -> list[int] | None:
-    """The descriptors of the next request; None if the server is gone."""
+def _received(line: socket.socket) -> tuple[list[int], bool] | None:
+    """The descriptors of the next request, and whether they are all there; None if the server is gone."""
     fds = array.array("i")
     try:
         message, ancillary, _, _ = line.recvmsg(1, socket.CMSG_SPACE(MOST_DESCRIPTORS * fds.itemsize))
@@ -148,10 +176,7 @@ def _received(line: socket.socket) -> list[int] | None:
             fds.frombytes(data[: len(data) - len(data) % fds.itemsize])
     if reduction.ACKNOWLEDGE:  # a bug of macOS: they must have arrived before the sender closes them
         line.send(b"A")
-    if len(fds) != message[0]:
-        _close(list(fds))
-        return []
-    return list(fds)
+    return list(fds), len(fds) == message[0]
 
 
 def _tell(report: int, number: int) -> None:
