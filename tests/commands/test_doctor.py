@@ -339,3 +339,12 @@ def test_wrong_usage_is_refused_before_anything_is_done(arguments: list[str], to
     done = lifepool("doctor", *arguments)
     assert (done.returncode, done.stdout) == (2, "")
     assert re.search(told, done.stderr)
+
+
+async def test_a_template_that_can_not_start_is_told_with_its_real_cause(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("multiprocessing.spawn.get_executable", lambda: b"/nowhere/python")
+    (found,) = [finding async for finding in selftest.check_engine()]
+    assert (found.topic, found.status) == ("start", "fail")
+    assert "No such file or directory: '/nowhere/python'" in found.found
+    assert found.fix is not None
+    assert "the Python interpreter of this program is not where it was" in found.fix

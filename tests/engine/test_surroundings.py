@@ -196,6 +196,40 @@ def test_an_interpreter_that_is_gone_is_named(tmp_path: Path) -> None:
     assert "the Python interpreter of this program is not where it was" in done.err
 
 
+def test_a_fork_that_fails_fails_one_start_and_neither_template_nor_workers(tmp_path: Path) -> None:
+    (tmp_path / "scarce.py").write_text(
+        "import errno, os, pathlib\n"
+        "real, flag = os.fork, pathlib.Path(__file__).parent / 'scarce'\n"
+        "def fork():\n"
+        "    if flag.exists():\n"
+        "        raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN))\n"
+        "    return real()\n"
+        "os.fork = fork\n"
+    )
+    path = script(
+        tmp_path,
+        module_level="from pathlib import Path\nfrom lifepool import WorkerStartError",
+        options="preload=['scarce']",
+        body="""
+            first, template = await pool.run(os.getpid), await pool.run(os.getppid)
+            flag = Path(__file__).parent / "scarce"
+            flag.touch()
+            try:
+                await pool.recycle()
+            except WorkerStartError as error:
+                print(error)
+            print(await pool.run(os.getpid) == first)
+            flag.unlink()
+            os.kill(first, signal.SIGKILL)
+            print(await pool.run(os.getpid, retries=3) != first, await pool.run(os.getppid) == template)
+        """,
+    )
+    done = run_script(path)
+    assert done.out.splitlines()[-2:] == ["True", "True True"], done.text
+    assert "Resource temporarily unavailable" in done.out
+    assert "no more processes may be started" in done.out
+
+
 # --- signals ----------------------------------------------------------------------------------------------------------
 
 HANDLERS = """

@@ -145,8 +145,7 @@ class LocalBackend:
         self._loop = asyncio.get_running_loop()
         self._template = Template(self._preload, self._modules, name=self._name)
         self._pickled_initializer = self._pickle_initializer()
-        # Asking for a fork blocks until it is done: milliseconds, or as long as the first preload takes. One thread,
-        # used for starts only, keeps that away from the loop.
+        # Asking for a fork blocks: milliseconds, or as long as the first preload takes. That is kept from the loop.
         self._starter = ThreadPoolExecutor(1, thread_name_prefix=f"lifepool-{self._name}-start")
         # Should the program end without closing the pool: end the template, and so the workers, before multiprocessing
         # waits for its children (finalizers with a priority run before that).

@@ -84,7 +84,10 @@ class _Popen(ForkServerPopen):
         self.finalizer = util.Finalize(self, _close_all, (lifeline, self.sentinel))
         with contextlib.suppress(BrokenPipeError), open(to_child, "wb") as stream:  # why, says what is read next
             stream.write(instructions.getbuffer())
-        self.pid = forkserver.read_signed(self.sentinel)
+        try:
+            self.pid = forkserver.read_signed(self.sentinel)
+        except EOFError:
+            raise template.why_silent() from None
         if self.pid < 0:  # the template could not: there are too many processes, or there is no memory
             raise OSError(-self.pid, f"forking failed: {os.strerror(-self.pid)}")
 

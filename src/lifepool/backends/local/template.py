@@ -113,6 +113,17 @@ class Template:
             _close(child_instructions, child_status)
         return status, instructions
 
+    def why_silent(self) -> TemplateEnded:
+        """What to say of a worker that was asked for, and of which nothing was heard."""
+        template = self._process
+        code = None if template is None else _exit_code(template, kill=False)
+        if code is None:
+            return TemplateEnded("the template process did not say why", "see what it printed to the standard error")
+        return TemplateEnded(
+            f"the template process, from which workers are forked, {_how_it_ended(code)}",
+            "look for who ended it: a kill, the kernel for its memory, or a signal that a task has sent",
+        )
+
     def kill(self) -> None:
         """End the template and, with it, every worker. For one that hangs."""
         if self.pid is not None:
@@ -151,6 +162,9 @@ class Template:
         except (EOFError, OSError) as error:
             line.close()
             raise self._ended(error) from None
+        except BaseException:
+            line.close()
+            raise
 
     def _spawn(self) -> socket.socket:
         tracker = _tracker()
@@ -222,8 +236,7 @@ class Template:
             hint = hint_for(error)
         else:
             assert template is not None  # noqa: S101 - it was started, or there were another error
-            code = _exit_code(template)
-            how = f"was killed by signal {-code}" if code < 0 else f"ended with exit code {code}"
+            how = _how_it_ended(_exit_code(template) or 0)
             message = f"the template process, from which workers are forked, {how}{doing}"
             hint = (
                 f"look at what importing {_shown(self._importing)} does: it ends the process"
@@ -274,13 +287,18 @@ def preparation(name: str) -> dict[str, Any]:
     }
 
 
-def _exit_code(template: subprocess.Popen[bytes]) -> int:
+def _exit_code(template: subprocess.Popen[bytes], *, kill: bool = True) -> int | None:
     """The exit code of a template that has closed its end of the line, as it does when it ends."""
-    try:
+    with contextlib.suppress(subprocess.TimeoutExpired):
         return template.wait(CLOSED_S)
-    except subprocess.TimeoutExpired:
-        template.kill()
-        return template.wait()
+    if not kill:
+        return None
+    template.kill()
+    return template.wait()
+
+
+def _how_it_ended(code: int) -> str:
+    return f"was killed by signal {-code}" if code < 0 else f"ended with exit code {code}"
 
 
 def _interpreter_flags() -> list[str]:

@@ -24,6 +24,7 @@ import stat
 import threading
 import time
 import warnings
+from collections import Counter
 from dataclasses import dataclass
 
 #: Seconds that the child of the trial fork has to end; it does nothing else.
@@ -62,9 +63,10 @@ def holdings() -> Holdings:
 def left_open(before: Holdings) -> list[str]:
     """What is here, must not be forked, and was not here before, in words; empty if nothing is."""
     now = holdings()
-    left = [_told(fd) for fd in _new(before, now) if not _is_harmless(fd)]
-    shared = sorted(line.split(maxsplit=5)[-1] for line in now.shared - before.shared)
-    left += [f"memory shared with other processes ({name})" for name in shared]
+    kinds = Counter(_told(fd) for fd in _new(before, now) if not _is_harmless(fd))
+    left = [kind if count == 1 else f"{kind} ({count} of them)" for kind, count in kinds.items()]
+    if now.shared - before.shared:
+        left.append("memory or a lock that is shared with other processes")
     if now.has_children and not before.has_children:
         left.append("a child process")
     threads = _threads_left()
@@ -170,12 +172,12 @@ def _told(fd: int) -> str:
         target = f"descriptor {fd}"
     for is_kind, name in ((stat.S_ISSOCK, "socket"), (stat.S_ISFIFO, "pipe")):
         if is_kind(about.st_mode):
-            return f"an open {name} (descriptor {fd})"
+            return f"an open {name}"
     if stat.S_ISCHR(about.st_mode) or stat.S_ISBLK(about.st_mode):
         return f"an open device ({target})"
     if stat.S_ISREG(about.st_mode):
         return f"an open file ({target})"
-    return f"an open {target.removeprefix('anon_inode:').strip('[]')} (descriptor {fd})"
+    return f"an open {target.removeprefix('anon_inode:').strip('[]')}"
 
 
 def _shared_memory() -> frozenset[str]:
