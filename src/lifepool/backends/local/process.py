@@ -11,7 +11,7 @@ from multiprocessing.context import set_spawning_popen
 from multiprocessing.popen_forkserver import Popen as ForkServerPopen
 from typing import TYPE_CHECKING, Any
 
-from lifepool.backends.local.template import preparation
+from lifepool.backends.local.wire.preparation import preparation
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -17,13 +17,13 @@ import socket
 import subprocess
 import sys
 import weakref
-from multiprocessing import process, reduction, resource_tracker, spawn, util
+from multiprocessing import reduction, resource_tracker, spawn, util
 from pathlib import Path
-from typing import Any
 
 import lifepool
 from lifepool.backends.local.mainscript import main_script
 from lifepool.backends.local.wire.messages import receive_message, send_message
+from lifepool.backends.local.wire.preparation import preparation, search_path
 from lifepool.backends.local.wire.surroundings import Surroundings, surroundings
 from lifepool.backends.local.worker.template import MAIN, Instructions
 
@@ -171,7 +171,7 @@ class Template:
         ours, theirs = socket.socketpair()
         try:
             # Its own folder comes last: another lifepool may come first there, as it does here.
-            path = [*_search_path(), str(Path(lifepool.__file__).parents[1])]
+            path = [*search_path(), str(Path(lifepool.__file__).parents[1])]
             program = _PROGRAM.format(path=ascii(path), line=theirs.fileno(), tracker=tracker)
             executable = os.fsdecode(spawn.get_executable() or sys.executable or "")
             # An import must not read what is typed for the server, nor stop because it tries to.
@@ -267,26 +267,6 @@ _HINTS: dict[int | None, str] = {
 }
 
 
-def preparation(name: str) -> dict[str, Any]:
-    """What ``multiprocessing`` tells a new process, but for ``__main__`` and the folder, which are ours to care for.
-
-    Args:
-        name: The new process's.
-    """
-    current = process.current_process()
-    origin = vars(process)["ORIGINAL_DIR"]
-    return {
-        "name": name,
-        "authkey": bytes(current.authkey),
-        "log_to_stderr": vars(util)["_log_to_stderr"],
-        **({} if vars(util)["_logger"] is None else {"log_level": vars(util)["_logger"].getEffectiveLevel()}),
-        "sys_path": _search_path(),
-        "sys_argv": list(sys.argv),
-        "orig_dir": origin,
-        "start_method": spawn.get_start_method(),  # type: ignore[attr-defined]
-    }
-
-
 def _exit_code(template: subprocess.Popen[bytes], *, kill: bool = True) -> int | None:
     """The exit code of a template that has closed its end of the line, as it does when it ends."""
     with contextlib.suppress(subprocess.TimeoutExpired):
@@ -309,11 +289,6 @@ def _interpreter_flags() -> list[str]:
         if name not in passed:
             flags += ["-X", name if value is True else f"{name}={value}"]
     return flags
-
-
-def _search_path() -> list[str]:
-    origin = vars(process)["ORIGINAL_DIR"]
-    return [origin if entry == "" and origin is not None else entry for entry in sys.path]
 
 
 def _tracker() -> int:

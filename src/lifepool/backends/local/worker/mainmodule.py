@@ -11,7 +11,6 @@ import contextlib
 import os
 import runpy
 import sys
-import tempfile
 from multiprocessing import process
 from types import ModuleType
 from typing import IO, TYPE_CHECKING
@@ -132,6 +131,8 @@ def _nameless_file() -> IO[bytes]:
     """A file in memory where the system has such: a temporary folder may be missing, or read-only."""
     with contextlib.suppress(AttributeError, OSError):
         return open(os.memfd_create("lifepool-output"), "w+b")
+    import tempfile  # only then: it costs some milliseconds
+
     return tempfile.TemporaryFile()
 
 

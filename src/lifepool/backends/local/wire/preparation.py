@@ -1,0 +1,33 @@
+"""What a new process of ``multiprocessing`` is told before it does anything."""
+
+from __future__ import annotations
+
+import sys
+from multiprocessing import process, spawn, util
+from typing import Any
+
+
+def preparation(name: str) -> dict[str, Any]:
+    """What ``multiprocessing`` tells a new process, but for ``__main__`` and the folder, which are ours to care for.
+
+    Args:
+        name: The new process's.
+    """
+    current = process.current_process()
+    origin = vars(process)["ORIGINAL_DIR"]
+    return {
+        "name": name,
+        "authkey": bytes(current.authkey),
+        "log_to_stderr": vars(util)["_log_to_stderr"],
+        **({} if vars(util)["_logger"] is None else {"log_level": vars(util)["_logger"].getEffectiveLevel()}),
+        "sys_path": search_path(),
+        "sys_argv": list(sys.argv),
+        "orig_dir": origin,
+        "start_method": spawn.get_start_method(),  # type: ignore[attr-defined]
+    }
+
+
+def search_path() -> list[str]:
+    """``sys.path`` with the folder in the place of '', which means the current one: that of the program's start."""
+    origin = vars(process)["ORIGINAL_DIR"]
+    return [origin if entry == "" and origin is not None else entry for entry in sys.path]
