@@ -120,8 +120,10 @@ class TaskNotPicklable(TaskError, TypeError):
 
     hint = "send plain data (text, numbers, bytes, dataclasses) and module-level functions"
 
-    def __init__(self, side: Literal["arguments", "result"], path: str, reason: str) -> None:
-        super().__init__(f"{path} can't be pickled: {reason}")
+    def __init__(
+        self, side: Literal["arguments", "result"], path: str, reason: str, *, hint: str | None = None
+    ) -> None:
+        super().__init__(f"{path} can't be pickled: {reason}", hint=hint)
         self.side = side
         self.path = path
 
