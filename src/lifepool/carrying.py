@@ -151,8 +151,8 @@ def _told(message: str) -> TaskError:
 
 
 def is_of_runner(error: BaseException) -> bool:
-    """Whether what came out of a function is for who runs it, rather than the function's own error."""
-    return issubclass(type(error), TaskInterrupted) or is_from_signal(error)
+    """Whether what came out of one of many calls is for who runs them all, rather than that call's own error."""
+    return issubclass(type(error), (TaskInterrupted, KeyboardInterrupt)) or is_from_signal(error)
 
 
 # -- there ----------------------------------------------------------------------------------------------------------
@@ -189,7 +189,8 @@ def _carried(error: BaseException, budget: _Budget) -> _Carried:
 def _in_parts(error: BaseException, budget: _Budget) -> bytes | None:
     """Class, args, attributes, fields and, of a group, its exceptions; what can't be carried is left out."""
     budget.path.append(id(error))
-    group, inner = None, ()
+    group: tuple[str, list[Any]] | None = None
+    inner: tuple[BaseException, ...] = ()
     if issubclass(type(error), BaseExceptionGroup):
         members = vars(BaseExceptionGroup)
         inner = members["exceptions"].__get__(error)

@@ -26,7 +26,7 @@ def is_from_signal(error: BaseException) -> bool:
     try:
         handlers = {number: signal.getsignal(number) for number in signal.valid_signals()}
         codes = {code for handler in handlers.values() if (code := _code_of(handler)) is not None}
-        where: Any = BaseException.__traceback__.__get__(error)  # type: ignore[attr-defined]
+        where: Any = vars(BaseException)["__traceback__"].__get__(error)
         last = None
         while where is not None:
             if where.tb_frame.f_code in codes:

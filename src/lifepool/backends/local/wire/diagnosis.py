@@ -154,7 +154,15 @@ def _parts(value: Any) -> Iterator[tuple[_Naming, object, object]]:
         yield from ((_attribute, name, getattr(value, name)) for name in ("func", "args", "keywords"))
     elif kind is MethodType:
         yield _attribute, "__self__", value.__self__
-    elif issubclass(kind, dict):
+    else:
+        yield from _items(value, kind)
+    for name, item in held(value):
+        yield _attribute, name, item
+
+
+def _items(value: Any, kind: type) -> Iterator[tuple[_Naming, object, object]]:
+    """The same of a container, by the methods of the built-in type: those of a subclass are somebody's code."""
+    if issubclass(kind, dict):
         for key, item in list(dict.items(value)):
             yield _item, key, item
             yield _key, key, key
@@ -164,8 +172,6 @@ def _parts(value: Any) -> Iterator[tuple[_Naming, object, object]]:
     elif issubclass(kind, (set, frozenset)):
         for item in list(set.__iter__(value) if issubclass(kind, set) else frozenset.__iter__(value)):
             yield _member, item, item
-    for name, item in held(value):
-        yield _attribute, name, item
 
 
 def _attribute(name: object) -> str:
