@@ -61,4 +61,4 @@ def _code_of(handler: Any) -> CodeType | None:
     while hasattr(handler, "func"):  # asyncio's is a partial
         handler = handler.func
     code: CodeType | None = getattr(handler, "__code__", None)
-    return code
+    return code or getattr(getattr(type(handler), "__call__", None), "__code__", None)  # noqa: B004 - its code is wanted

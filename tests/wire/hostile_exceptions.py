@@ -43,7 +43,7 @@ class RefusesTexts(Exception):
 class RefusesComparison(Exception):
     __eq__ = refuse
     __ne__ = refuse
-    __hash__ = refuse  # type: ignore[assignment]
+    __hash__ = refuse
     __bool__ = refuse
     __len__ = refuse
 
@@ -107,7 +107,7 @@ class Meta(type):
     __bases__: Any = property(refuse)
     __instancecheck__ = refuse
     __eq__ = refuse
-    __hash__ = refuse  # type: ignore[assignment]
+    __hash__ = refuse
     __call__ = refuse
 
 

@@ -72,7 +72,7 @@ class TaskHandle(asyncio.Future[T]):
         """What the function last passed to ``lifepool.report_progress``, or None."""
         return self._progress
 
-    def is_retried_on(self, error: BaseException) -> bool:
+    def _is_retried_on(self, error: BaseException) -> bool:
         """Whether ``retry_on`` names it: as an ``except`` clause decides it, without asking any class."""
         bases = mro_of(type(error))
         return any(each is base for each in self._retry_on for base in bases)
