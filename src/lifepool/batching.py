@@ -22,7 +22,7 @@ from collections import OrderedDict, deque
 from contextvars import Context
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeVar
 
-from lifepool.carrying import decode_error, set_cause
+from lifepool.carrying import copy_cause, decode_error
 from lifepool.errors import PayloadTooLarge, PoolError, QueueFull, TaskNotPicklable, TaskTimeout
 
 if TYPE_CHECKING:
@@ -314,7 +314,7 @@ def _copy(error: BaseException) -> BaseException:
         return error
     if type(twin) is not type(error):
         return error
-    set_cause(twin, error.__cause__)
+    copy_cause(error, twin)
     return twin
 
 

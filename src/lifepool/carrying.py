@@ -36,11 +36,13 @@ PROTOCOL = 5
 MAX_TRACEBACK_CHARS = 32_000
 #: So is the text of an exception where it is told about.
 MAX_SUMMARY_CHARS = 2_000
-#: Bytes that an exception may have without its traceback, unless somebody knows better. Of a larger one the parts that
-#: fit are carried.
+#: Bytes that an exception may have without its traceback. Of a larger one the parts that fit are carried.
 MAX_ERROR_BYTES = 16 * 1024 * 1024
 #: Exceptions within exceptions, as in groups, are carried one by one: so many, and down to this depth.
 MAX_WITHIN, MAX_DEPTH = 1000, 8
+
+#: Names of lost attributes that a traceback ends with.
+_MOST_NAMES = 20
 
 _ADDRESS = re.compile(r" at 0x[0-9a-f]+")
 
@@ -69,13 +71,16 @@ def encode_error(error: BaseException, limit: int = MAX_ERROR_BYTES) -> bytes:
 
     Args:
         error: The exception.
-        limit: Bytes that it may have, without its traceback.
+        limit: Bytes that it may have, without its traceback, if that is less than ``MAX_ERROR_BYTES``.
     """
     story = _story(error)
     summary = f"{class_name(error)}: {cut(text_of(error), MAX_SUMMARY_CHARS)}"
     how, pickled = _TOLD
     with contextlib.suppress(Exception):  # what is left that it may refuse
-        how, pickled = _carried(error, _Budget(limit))
+        budget = _Budget(min(limit, MAX_ERROR_BYTES))
+        how, pickled = _carried(error, budget)
+        if how == "parts" and budget.left_out:
+            story += f"\n[lost on the way, because it can't be pickled or is too large: {', '.join(budget.left_out)}]\n"
     return pickle.dumps((how, pickled, summary, story), PROTOCOL)
 
 
@@ -106,6 +111,19 @@ def decode_error(payload: bytes | memoryview) -> BaseException:
 def set_cause(error: BaseException, cause: BaseException | None) -> None:
     """``error.__cause__ = cause``, also if its class refuses to have attributes set, as frozen dataclasses do."""
     _cause.__set__(error, cause)
+
+
+def copy_cause(error: BaseException, twin: BaseException) -> None:
+    """``twin.__cause__ = error.__cause__``, likewise."""
+    _cause.__set__(twin, _cause.__get__(error))
+
+
+def story_of(error: BaseException) -> str | None:
+    """The worker's traceback, if it came from one."""
+    cause = _cause.__get__(error)
+    if type(error) is TaskError and cause is not None and _is_unbearable(cause):
+        cause = _cause.__get__(cause)
+    return cause.text if type(cause) is RemoteTraceback else None
 
 
 # -- what an event loop can't bear ----------------------------------------------------------------------------------
@@ -165,6 +183,7 @@ class _Budget:
         self.room = room  # bytes
         self.within = MAX_WITHIN
         self.path: list[int] = []  # ids of the exceptions that we are in
+        self.left_out: list[str] = []  # the names of what could not be carried, of the outermost
 
 
 def _carried(error: BaseException, budget: _Budget) -> _Carried:
@@ -198,19 +217,29 @@ def _in_parts(error: BaseException, budget: _Budget) -> bytes | None:
     args = [
         type(arg)
         if inner and type(arg) in (list, tuple) and tuple(map(id, arg)) == tuple(map(id, inner))
-        else _part(arg, budget) or _part(cut(text_of(arg), MAX_SUMMARY_CHARS), budget)
-        for arg in _args.__get__(error)
+        else _named_part(f"args[{index}]", arg, budget) or _part(cut(text_of(arg), MAX_SUMMARY_CHARS), budget)
+        for index, arg in enumerate(_args.__get__(error))
     ]
     fields = {
         (number, name): part
         for number, name, value in _fields(error)
-        if not (group and name in ("message", "exceptions")) and (part := _part(value, budget)) is not None
+        if not (group and name in ("message", "exceptions"))
+        and (part := _named_part(f".{name}", value, budget)) is not None
     }
     attributes = {
-        name: part for name, value in list(own_dict(error).items()) if (part := _part(value, budget)) is not None
+        name: part
+        for name, value in list(own_dict(error).items())
+        if (part := _named_part(f".{name}", value, budget)) is not None
     }
     budget.path.pop()
     return _pickled((type(error), args, group, fields, attributes), sys.maxsize)
+
+
+def _named_part(name: str, value: object, budget: _Budget) -> bytes | _Carried | None:
+    part = _part(value, budget)
+    if part is None and len(budget.path) == 1 and len(budget.left_out) < _MOST_NAMES:
+        budget.left_out.append(cut(name, 80))
+    return part
 
 
 def _part(value: object, budget: _Budget) -> bytes | _Carried | None:

@@ -51,3 +51,10 @@ def held(value: object) -> Iterator[tuple[str, Any]]:
             yield name, field.__get__(value)
         except Exception:  # noqa: S112 - an unset slot
             continue
+
+
+def add_note(error: BaseException, note: str) -> None:
+    """``error.add_note(note)``, also if its class refuses to have attributes set, as frozen dataclasses do."""
+    notes = own_dict(error).setdefault("__notes__", [])
+    if type(notes) is list:
+        notes.append(note)

@@ -91,6 +91,22 @@ async def test_so_does_progress() -> None:
             await pool.run(report_leaving_when_pickled, "SystemExit")
 
 
+class LeavesWhenLookedAt:
+    """A glance at its size raises; it can be pickled all the same."""
+
+    @property
+    def nbytes(self) -> int:
+        leave("SystemExit")
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return str, ("plain",)
+
+
+async def test_a_look_at_the_size_of_an_argument_hurts_nobody() -> None:
+    async with pool_that_survives() as pool:
+        assert await pool.run(tasks.echo, LeavesWhenLookedAt()) == "plain"
+
+
 # -- rebuilding -------------------------------------------------------------------------------------------------------
 
 

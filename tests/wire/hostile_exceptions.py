@@ -146,3 +146,7 @@ def raise_hostile(name: str) -> NoReturn:
     """Runs in a worker."""
     cls: Any = globals()[name]
     raise type.__call__(cls)
+
+
+def load_frozen() -> NoReturn:
+    raise Frozen

@@ -12,7 +12,7 @@ import pytest
 
 from lifepool import PayloadTooLarge, TaskError, TaskNotPicklable, TaskTimeout, WorkerLost
 from lifepool._inside import TaskInterrupted
-from lifepool.carrying import MAX_TRACEBACK_CHARS, RemoteTraceback, as_raised, decode_error
+from lifepool.carrying import MAX_TRACEBACK_CHARS, RemoteTraceback, as_raised, decode_error, story_of
 from tests import tasks
 from tests.wire.faithful import assert_same, carried
 
@@ -117,6 +117,12 @@ def test_what_an_event_loop_can_not_bear_is_the_cause_of_a_task_error(error: Bas
     assert isinstance(cause.__cause__, RemoteTraceback)
     assert type(error).__name__ in str(cause.__cause__)
     assert as_raised(home) is cause
+
+
+def test_the_workers_traceback_is_found_also_behind_what_can_not_be_raised() -> None:
+    assert "SystemExit" in (story_of(carried(SystemExit(3))) or "")
+    assert "ValueError" in (story_of(carried(ValueError(3))) or "")
+    assert story_of(ValueError(3)) is None
 
 
 def test_a_task_error_of_the_tasks_own_stays_one() -> None:

@@ -7,10 +7,21 @@ from typing import Any
 import pytest
 
 from lifepool import Pool, TaskError
-from lifepool.carrying import RemoteTraceback, decode_error, encode_error
+from lifepool.batching import _copy
+from lifepool.carrying import RemoteTraceback, decode_error, encode_error, set_cause, story_of
+from lifepool.resources import Resource
 from tests import tasks
 from tests.wire import hostile_exceptions
-from tests.wire.hostile_exceptions import HOSTILE, OfAMetaclass, raise_hostile
+from tests.wire.hostile_exceptions import (
+    HOSTILE,
+    Frozen,
+    FrozenSlots,
+    HidesAttributes,
+    OfAMetaclass,
+    RefusesAttributes,
+    load_frozen,
+    raise_hostile,
+)
 
 cause_of: Any = BaseException.__dict__["__cause__"].__get__
 NAMES = [*(cls.__name__ for cls in HOSTILE), "OfAMetaclass"]
@@ -23,9 +34,8 @@ def class_named(name: str) -> type:
 
 def assert_at_home(home: BaseException, name: str) -> None:
     assert type(home) is class_named(name) or type(home) is TaskError
-    story = cause_of(home)
-    assert type(story) is RemoteTraceback
-    assert "in raise_hostile" in str(story)
+    assert type(cause_of(home)) is RemoteTraceback
+    assert "in raise_hostile" in (story_of(home) or "")
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -49,6 +59,23 @@ def test_most_of_them_come_home_as_themselves() -> None:
             came.add(name)
     assert set(NAMES) - came <= {"OfAMetaclass"}, "a class that refuses to be found by its name"
     assert OfAMetaclass.__call__ is not None
+
+
+def test_a_note_can_be_added_to_an_exception_that_refuses_attributes() -> None:
+    resource = Resource(load_frozen)
+    with pytest.raises(Frozen) as caught:
+        resource()
+    assert caught.value.__notes__ == ["while the resource tests.wire.hostile_exceptions.load_frozen was being loaded"]
+
+
+def test_callers_of_a_batch_can_share_an_exception_that_refuses_attributes() -> None:
+    cause = ValueError("why")
+    for cls in (Frozen, FrozenSlots, RefusesAttributes, HidesAttributes):
+        error = cls()
+        set_cause(error, cause)
+        copy = _copy(error)
+        assert type(copy) is cls
+        assert cause_of(copy) is cause
 
 
 async def test_they_fail_their_task_alone() -> None:
