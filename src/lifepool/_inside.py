@@ -12,6 +12,14 @@ GUARD_HINT = (
     "'if __name__ == \"__main__\":'"
 )
 
+
+class TaskInterrupted(BaseException):
+    """Raised inside a task that passed its timeout or was cancelled. Let it through: the worker is killed else.
+
+    Not an ``Exception``, so that ``except Exception`` in a task does not swallow it.
+    """
+
+
 #: Whether this process is a worker of a pool.
 is_worker = False
 

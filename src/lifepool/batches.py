@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from lifepool.carrying import encode_error
+from lifepool.carrying import encode_error, is_of_runner
 from lifepool.errors import TaskError
 from lifepool.reference import Reference, resolve
 
@@ -58,11 +58,15 @@ def run_batch(fn: Callable[[list[Any]], Any], items: Sequence[Any], split: bool)
     """Call ``fn`` with all items or, if that raises and ``split``, with one after the other."""
     try:
         values = _results(fn, list(items))
-    except Exception as error:
+    except BaseException as error:
+        if is_of_runner(error):
+            raise
         if not split or len(items) == 1 or isinstance(error, _Unusable):
             return BatchResult([], {}, encode_error(error if not isinstance(error, _Unusable) else error.told()))
         values = [_alone(fn, item) for item in items]
-    errors = {index: encode_error(value) for index, value in enumerate(values) if isinstance(value, BaseException)}
+    errors = {
+        index: encode_error(value) for index, value in enumerate(values) if issubclass(type(value), BaseException)
+    }
     for index in errors:
         values[index] = None
     return BatchResult(values, errors)
@@ -74,7 +78,9 @@ def _alone(fn: Callable[[list[Any]], Any], item: Any) -> Any:
         return _results(fn, [item])[0]
     except _Unusable as error:
         return error.told()
-    except Exception as error:
+    except BaseException as error:
+        if is_of_runner(error):
+            raise
         return error
 
 

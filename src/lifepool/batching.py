@@ -22,7 +22,7 @@ from collections import OrderedDict, deque
 from contextvars import Context
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeVar
 
-from lifepool.carrying import decode_error
+from lifepool.carrying import copy_cause, decode_error
 from lifepool.errors import PayloadTooLarge, PoolError, QueueFull, TaskNotPicklable, TaskTimeout
 
 if TYPE_CHECKING:
@@ -310,11 +310,11 @@ class Batcher:
 def _copy(error: BaseException) -> BaseException:
     try:
         twin = copy.copy(error)
-    except Exception:  # somebody's own class, whose constructor takes other arguments
+    except BaseException:  # somebody's own class, whose constructor takes other arguments
         return error
     if type(twin) is not type(error):
         return error
-    twin.__cause__ = error.__cause__
+    copy_cause(error, twin)
     return twin
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from lifepool.carrying import encode_error
+from lifepool.carrying import encode_error, is_of_runner
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -48,7 +48,9 @@ def run_chunk(fn: Callable[[Any], Any], items: Sequence[Any], go_on: bool) -> Ch
             # Not values.extend(map(fn, rest)): a StopIteration of the function would end that without a word.
             for item in rest:
                 add(fn(item))
-        except Exception as error:
+        except BaseException as error:
+            if is_of_runner(error):
+                raise
             errors[len(values)] = encode_error(error)
             add(None)
             if not go_on:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar
 from lifepool._engine.options import task_options
 from lifepool.batches import BatchFunction, BatchResult
 from lifepool.batching import BATCHES_PER_WORKER, Batcher, BatchPlan, check_plan
+from lifepool.calling import check_function
 from lifepool.reference import Reference
 from lifepool.scope import current_scope
 
@@ -34,7 +35,8 @@ class PoolTask(Generic[P, T]):
     __name__: str
 
     def __init__(self, pool: Pool, function: Callable[P, T], options: Mapping[str, Any]) -> None:
-        _check_options("task", options, inspect.signature(pool.submit).parameters.keys() - {"fn", "args"})
+        _check_options("task", options, _TASK_OPTIONS)
+        check_function(function)
         self._pool = pool
         self._options = dict(options)
         self._reference = Reference(function)
@@ -50,12 +52,30 @@ class PoolTask(Generic[P, T]):
         return self._pool.submit(self._with(kwargs), *args, **self._options)
 
     def _with(self, kwargs: Mapping[str, Any]) -> Callable[..., T]:
-        return functools.partial(self._reference, **kwargs) if kwargs else self._reference
+        if not kwargs:
+            return self._reference
+        if kwargs.keys() & _TASK_OPTIONS:
+            self._check_keywords(kwargs)
+        return functools.partial(self._reference, **kwargs)
+
+    def _check_keywords(self, kwargs: Mapping[str, Any]) -> None:
+        """Refuse options of the pool, unless the function has parameters of such names."""
+        parameters = inspect.signature(self._reference.__wrapped__).parameters
+        if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values()):
+            return
+        if alien := sorted(kwargs.keys() & _TASK_OPTIONS - parameters.keys()):
+            name = self.__name__
+            raise TypeError(
+                f"{name}() has no parameter {alien[0]}: options of the pool go to the decorator, as in "
+                f"@pool.task({alien[0]}=...), or to pool.run({name}, ..., {alien[0]}=...)"
+            )
 
 
 _BATCH_DEFAULTS: dict[str, Any] = {
     "timeout": None, "retries": 0, "priority": 0, "retry_on": (), "fair_key": None, "on_cancel": "interrupt",
 }  # fmt: skip
+#: The keywords of ``Pool.run``.
+_TASK_OPTIONS = frozenset({*_BATCH_DEFAULTS, "copy"})
 #: What makes sense for many callers at once. ``retry_on`` does not: one item's exception is one caller's.
 _BATCH_OPTIONS = _BATCH_DEFAULTS.keys() - {"retry_on"}
 
@@ -82,8 +102,8 @@ class PoolBatch(Generic[X, Y]):
         check_plan(max_size, max_wait)
         _check_options("batch", options, _BATCH_OPTIONS)
         task_options(**{**_BATCH_DEFAULTS, **options})
-        if inspect.iscoroutinefunction(function):
-            raise TypeError(f"{function.__qualname__} is async: it belongs on the event loop; pass a plain function")
+        if not inspect.isgeneratorfunction(function):  # what it yields are the results
+            check_function(function)
         self._pool = pool
         self._options = {key: value for key, value in options.items() if key != "timeout"}
         self._timeout: float | None = options.get("timeout")
@@ -137,3 +157,27 @@ class PoolBatch(Generic[X, Y]):
 def _check_options(decorator: str, options: Mapping[str, Any], known: set[str] | frozenset[str]) -> None:
     if unknown := options.keys() - known:
         raise TypeError(f"@pool.{decorator} does not know {sorted(unknown)}; it takes {sorted(known)}")
+
+
+def plain_function(fn: Any) -> Callable[..., Any]:
+    """What is to be called for it in a worker.
+
+    Raises:
+        TypeError: If that can't be called there.
+    """
+    if type(fn) is PoolTask:
+        function: Callable[..., Any] = fn.function
+        return function
+    inner = fn
+    while isinstance(inner, functools.partial):
+        inner = inner.func
+    if isinstance(inner, (PoolTask, PoolBatch)):
+        name = inner.__name__
+        if isinstance(inner, PoolBatch):
+            raise TypeError(f"{name} is a batch: 'await {name}(item)', or run {name}.function")
+        raise TypeError(
+            f"{name} runs in the pool by itself: 'await {name}(...)', or put {name}.function in the partial"
+        )
+    check_function(fn)
+    plain: Callable[..., Any] = fn
+    return plain

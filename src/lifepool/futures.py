@@ -29,6 +29,7 @@ import concurrent.futures.thread  # noqa: F401 - registers its end at interprete
 import contextlib
 import functools
 import itertools
+import logging
 import sys
 import threading
 import time
@@ -39,6 +40,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from lifepool import _inside
 from lifepool._core.states import TaskState
+from lifepool.carrying import as_raised
 from lifepool.errors import PoolClosed
 from lifepool.pool import Pool
 
@@ -47,6 +49,8 @@ if TYPE_CHECKING:
     from multiprocessing.context import BaseContext
 
     from lifepool._engine.handle import TaskHandle
+
+logger = logging.getLogger("lifepool")
 
 T = TypeVar("T")
 
@@ -105,7 +109,7 @@ class ProcessPoolExecutor(Executor):
         if _inside.is_worker:
             _inside.start_refused = True
             raise PoolClosed("a pool can't be started inside a worker", hint=_inside.GUARD_HINT)
-        future: Future[T] = Future()
+        future: Future[T] = _Future(self._thread)
         self._thread.put(future, functools.partial(fn, **kwargs) if kwargs else fn, args)
         return future
 
@@ -141,6 +145,28 @@ class ProcessPoolExecutor(Executor):
         self._thread.end(cancel=_is_queued if cancel_futures else None)
         if wait:
             self._thread.join()
+
+
+class _Future(Future[T]):
+    """Its callbacks can't end the pool's thread, whatever they raise."""
+
+    def __init__(self, thread: _PoolThread) -> None:
+        super().__init__()
+        self._pool_thread = thread
+
+    def add_done_callback(self, fn: Callable[[Future[T]], object]) -> None:
+        """Call ``fn`` with this future when it is done: on the pool's thread or, if that is so now, at once."""
+        super().add_done_callback(functools.partial(self._call, fn))
+
+    def _call(self, fn: Callable[[Future[T]], object], future: Future[T]) -> None:
+        try:
+            fn(future)
+        except Exception:
+            raise  # the standard library logs it
+        except BaseException:
+            if not self._pool_thread.is_current:
+                raise
+            logger.exception("a done-callback of %r raised", future)
 
 
 class _PoolThread:
@@ -179,6 +205,11 @@ class _PoolThread:
             return True
         self._thread.join(timeout)
         return not self._thread.is_alive()
+
+    @property
+    def is_current(self) -> bool:
+        """Whether this is the thread."""
+        return self._thread is threading.current_thread()
 
     def _start(self) -> None:
         self._loop = asyncio.new_event_loop()
@@ -230,7 +261,7 @@ class _PoolThread:
             if error is not None:
                 raise error
             handle = self.pool.submit(fn, *args)
-        except Exception as failure:
+        except BaseException as failure:
             if future.set_running_or_notify_cancel():
                 future.set_exception(failure)
             return
@@ -246,7 +277,7 @@ class _PoolThread:
             return
         error = handle.exception()
         if error is not None:
-            future.set_exception(error)
+            future.set_exception(as_raised(error))
         else:
             future.set_result(handle.result())
 

@@ -6,6 +6,7 @@ import logging
 from collections.abc import Sized
 from typing import TYPE_CHECKING
 
+from lifepool.interrupts import passed_on
 from lifepool.progress import MapProgress
 
 if TYPE_CHECKING:
@@ -86,8 +87,8 @@ class Meter:
         rate = self._done / elapsed if elapsed > 0 else 0.0
         try:
             self._hook(MapProgress(self._done, self._total, self._failed, elapsed, rate, finished))
-        except Exception:
-            if not self._has_raised:
+        except BaseException as error:
+            if not passed_on(error, self._loop) and not self._has_raised:
                 self._has_raised = True
                 logger.exception("on_progress raised; the map goes on, and this is not logged again")
 

@@ -4,13 +4,19 @@ from __future__ import annotations
 
 from types import FunctionType
 
+from lifepool.wording import class_name
+
 
 def name_of(fn: object) -> str:
     """A function's qualified name; for a partial, that of the function inside."""
     if type(fn) is FunctionType:
         return fn.__qualname__
-    inner = getattr(fn, "func", fn)
-    return getattr(inner, "__qualname__", None) or type(inner).__qualname__
+    try:
+        inner = getattr(fn, "func", fn)
+        name = getattr(inner, "__qualname__", None)
+    except Exception:  # an object of somebody's own
+        return class_name(fn)
+    return name if name and type(name) is str else class_name(inner)
 
 
 def task_name(fn: object, args: tuple[object, ...]) -> str:

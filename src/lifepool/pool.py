@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import inspect
 import logging
 import weakref
-from typing import TYPE_CHECKING, Any, Literal, ParamSpec, Protocol, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Literal, Never, ParamSpec, Protocol, TypeVar, overload
 
 from lifepool._core.states import PoolState
 from lifepool._engine.options import task_options
 from lifepool.bulk import bulk_size, map_chunks, one_by_one
+from lifepool.calling import UNFINISHED, check_function, refuse_keywords
 from lifepool.config import PoolConfig, resolve
-from lifepool.decorated import PoolBatch, PoolTask
+from lifepool.decorated import PoolBatch, PoolTask, plain_function
 from lifepool.errors import BackendUnsupported
 from lifepool.life import PoolLife
 from lifepool.progress import check_hook
+from lifepool.reference import Reference
 from lifepool.resources import Resource, load_eagerly
 from lifepool.scope import current_scope
 
@@ -129,6 +130,7 @@ class Pool(PoolLife):
         fair_key: str | None = None,
         on_cancel: OnCancel = "interrupt",
         copy: bool = True,
+        **keywords: Never,
     ) -> T:
         """Call ``fn(*args)`` in a worker and wait for the answer.
 
@@ -149,8 +151,10 @@ class Pool(PoolLife):
                 on, its answer is dropped.
             copy: False: buffers of numpy arrays, arrow tables and ``pickle.PickleBuffer`` are not copied in the worker:
                 it gets read-only views of shared memory. See the how-to about large arrays.
+            **keywords: None: those of the function go through ``functools.partial``.
 
         Raises:
+            TypeError: If the function is async or a generator function, or a keyword is none of these.
             PoolClosed: If the pool does not run.
             QueueFull: If there is no room, or the predicted wait is longer than the timeout.
             TaskTimeout: If the timeout passed.
@@ -163,6 +167,8 @@ class Pool(PoolLife):
         Cancellation:
             See ``on_cancel``. A task that still waits is dropped at once.
         """
+        if keywords:
+            refuse_keywords("run", keywords, Pool.run)
         return await self._submit(fn, args, timeout, retries, priority, retry_on, fair_key, on_cancel, copy, lent=True)
 
     def submit(
@@ -176,12 +182,15 @@ class Pool(PoolLife):
         fair_key: str | None = None,
         on_cancel: OnCancel = "interrupt",
         copy: bool = True,
+        **keywords: Never,
     ) -> TaskHandle[T]:
         """Queue ``fn(*args)`` now and return a handle to await later. Arguments and errors are those of ``run``.
 
         The arguments are yours again when this returns. So what could be changed is pickled before, on the event loop,
         whatever its size; only ``bytes``, ``str`` and tuples of them are copied in a thread if they are big.
         """
+        if keywords:
+            refuse_keywords("submit", keywords, Pool.submit)
         return self._submit(fn, args, timeout, retries, priority, retry_on, fair_key, on_cancel, copy, lent=False)
 
     def cancel(self, task: int) -> bool:
@@ -204,6 +213,7 @@ class Pool(PoolLife):
         retries: int = 0,
         priority: int = 0,
         on_progress: ProgressHook | None = None,
+        **keywords: Never,
     ) -> AsyncIterator[R]:
         """Call ``fn`` with each item, many at a time: ``async for result in pool.map(fn, items)``.
 
@@ -222,17 +232,20 @@ class Pool(PoolLife):
             priority: As for ``run``.
             on_progress: Called on the event loop with a ``MapProgress``: at the beginning, then at most ten times a
                 second, and once at the end. What it raises is logged once, and hurts nobody.
+            **keywords: None: those of the function go through ``functools.partial``.
 
         Raises:
+            TypeError: If the function is async or a generator function.
             Exception: The first exception of ``fn``; the rest is cancelled. And everything that ``run`` raises.
 
         Cancellation:
             Leaving the loop, by ``break`` too, cancels what is under way.
         """
+        refuse_keywords("map", keywords, Pool.map)
         check_hook(on_progress)
         sizer, window = bulk_size(chunksize, buffer, self.max_workers)
         submit = functools.partial(self.submit, timeout=timeout, retries=retries, priority=priority)
-        fn = fn.function if type(fn) is PoolTask else fn
+        fn = plain_function(fn)
         chunks = map_chunks(submit, fn, items, sizer, window, ordered=ordered, go_on=False, on_progress=on_progress)
         return one_by_one(chunks)
 
@@ -247,6 +260,7 @@ class Pool(PoolLife):
         retries: int = 0,
         priority: int = 0,
         on_progress: ProgressHook | None = None,
+        **keywords: Never,
     ) -> list[R]:
         """Call ``fn`` with each item and return the results as a list, in order.
 
@@ -260,6 +274,7 @@ class Pool(PoolLife):
             retries: Per chunk, as for ``run``.
             priority: As for ``run``.
             on_progress: As for ``map``.
+            **keywords: None: those of the function go through ``functools.partial``.
 
         Raises:
             Exception: As for ``map``.
@@ -267,10 +282,11 @@ class Pool(PoolLife):
         Cancellation:
             Cancels what is under way.
         """
+        refuse_keywords("gather", keywords, Pool.gather)
         check_hook(on_progress)
         sizer, window = bulk_size(chunksize, None, self.max_workers)
         submit = functools.partial(self.submit, timeout=timeout, retries=retries, priority=priority)
-        fn = fn.function if type(fn) is PoolTask else fn
+        fn = plain_function(fn)
         results: list[R] = []
         async for chunk in map_chunks(
             submit, fn, items, sizer, window, ordered=True, go_on=return_exceptions, on_progress=on_progress
@@ -433,10 +449,11 @@ class Pool(PoolLife):
         seconds = self.config.timeout if timeout is None else timeout
         options = task_options(seconds, retries, priority, retry_on, fair_key, on_cancel, copy)
         code = getattr(fn, "__code__", None)
-        if code is None and isinstance(fn, PoolBatch):
-            raise TypeError(f"{fn.__name__} is a batch: 'await {fn.__name__}(item)', or run {fn.__name__}.function")
-        if code is not None and code.co_flags & inspect.CO_COROUTINE:
-            raise TypeError(f"{fn.__qualname__} is async: it belongs on the event loop; pass a plain function")
+        if code is None:
+            if not isinstance(fn, Reference):  # those are looked at when they are made
+                plain_function(fn)
+        elif code.co_flags & UNFINISHED:
+            check_function(fn)
         handle = engine.submit(fn, args, options, lent=lent)
         scope = current_scope.get()
         if scope is not None:

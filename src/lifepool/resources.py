@@ -16,6 +16,8 @@ import threading
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from lifepool import _inside
+from lifepool.holding import add_note
+from lifepool.interrupts import is_from_signal
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -97,7 +99,7 @@ class Resource(Generic[T]):
                     self._value = made
             except BaseException as error:
                 self._cleanup = None
-                error.add_note(f"while the resource {self.__module__}.{self.__qualname__} was being loaded")
+                add_note(error, f"while the resource {self.__module__}.{self.__qualname__} was being loaded")
                 raise
             finally:
                 self._is_loading = False
@@ -158,7 +160,9 @@ def _finish(generator: Iterator[Any], name: str) -> None:
     try:
         for _ in generator:
             raise RuntimeError(f"the resource {name} yielded twice")
-    except Exception:
+    except BaseException as error:
+        if is_from_signal(error):
+            raise
         import logging
 
         logging.getLogger("lifepool").exception("cleaning up the resource %s failed", name)

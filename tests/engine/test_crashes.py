@@ -171,7 +171,10 @@ async def test_what_would_end_a_program_ends_only_the_task(
         pid = await pool.run(os.getpid)
         with pytest.raises(TaskError, match=message) as caught:
             await pool.run(function, *arguments)
-        assert "tasks.py" in str(caught.value.__cause__)  # the worker's traceback
+        cause = caught.value.__cause__
+        assert cause is not None
+        assert f"{type(cause).__name__}: {cause}".startswith(message)
+        assert "tasks.py" in str(cause.__cause__)  # the worker's traceback
         assert await pool.run(os.getpid) == pid
 
 

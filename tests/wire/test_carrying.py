@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import concurrent.futures
 import pickle
 import threading
 from typing import Any
@@ -9,8 +11,10 @@ from typing import Any
 import pytest
 
 from lifepool import PayloadTooLarge, TaskError, TaskNotPicklable, TaskTimeout, WorkerLost
-from lifepool.carrying import MAX_TRACEBACK_CHARS, RemoteTraceback, decode_error, encode_error
+from lifepool._inside import TaskInterrupted
+from lifepool.carrying import MAX_TRACEBACK_CHARS, RemoteTraceback, as_raised, decode_error, story_of
 from tests import tasks
+from tests.wire.faithful import assert_same, carried
 
 
 class NewOfItsOwn(Exception):
@@ -32,6 +36,10 @@ class ReadOnly(Exception):
         raise AttributeError(name)
 
 
+class OwnBase(BaseException):
+    pass
+
+
 class PicklesAsAnother(Exception):
     def __reduce__(self) -> tuple[object, ...]:
         return (ValueError, ("somebody else",))
@@ -40,14 +48,6 @@ class PicklesAsAnother(Exception):
 class FailsOnLoad(Exception):
     def __reduce__(self) -> tuple[object, ...]:
         return (tasks.fail, ("on load",))
-
-
-def carried(error: BaseException) -> BaseException:
-    """Raise, encode and decode an exception."""
-    try:
-        raise error
-    except BaseException as raised:
-        return decode_error(encode_error(raised))
 
 
 @pytest.mark.parametrize(
@@ -69,12 +69,7 @@ def carried(error: BaseException) -> BaseException:
     ],
 )
 def test_an_exception_that_can_be_pickled_comes_home_as_itself(error: Exception) -> None:
-    home = carried(error)
-    assert type(home) is type(error)
-    assert str(home) == str(error)
-    assert repr(home.args) == repr(error.args)
-    assert {k: repr(v) for k, v in vars(home).items()} == {k: repr(v) for k, v in vars(error).items()}
-    assert isinstance(home.__cause__, RemoteTraceback)
+    assert_same(carried(error), error)
 
 
 @pytest.mark.parametrize(
@@ -82,6 +77,8 @@ def test_an_exception_that_can_be_pickled_comes_home_as_itself(error: Exception)
     [
         (tasks.OwnInit(42, detail="why"), {"code": 42, "detail": "why"}),
         (tasks.HoldsLock("text"), {"number": 7}),
+        (ReadOnly(code=1), {"code": 1}),
+        (NewOfItsOwn(1), {}),
     ],
 )
 def test_other_exceptions_come_home_in_parts(error: Exception, fields: dict[str, Any]) -> None:
@@ -99,23 +96,53 @@ def test_an_argument_that_can_not_be_pickled_is_replaced_by_its_text() -> None:
 
 
 @pytest.mark.parametrize(
-    ("error", "summary"),
+    "error",
     [
-        (SystemExit(3), "SystemExit: 3"),
-        (KeyboardInterrupt(), "KeyboardInterrupt: "),
-        (GeneratorExit("text"), "GeneratorExit: text"),
-        (StopIteration("value"), "StopIteration: value"),
-        (StopAsyncIteration("value"), "StopAsyncIteration: value"),
-        (ReadOnly(code=1), "ReadOnly: 1"),
-        (NewOfItsOwn(1), "NewOfItsOwn: ('a text', 'of two parts')"),
+        SystemExit(3),
+        KeyboardInterrupt(),
+        GeneratorExit("text"),
+        StopIteration("value"),
+        StopAsyncIteration("value"),
+        asyncio.CancelledError("why"),
+        TaskInterrupted(),
     ],
 )
-def test_what_can_not_come_home_is_told(error: BaseException, summary: str) -> None:
+def test_what_an_event_loop_can_not_bear_is_the_cause_of_a_task_error(error: BaseException) -> None:
     home = carried(error)
     assert type(home) is TaskError
-    assert f"the task raised {summary}" in str(home)
-    assert "in carried" not in str(home)
-    assert summary.partition(":")[0] in str(home.__cause__)
+    assert f"the task raised {type(error).__name__}: {error}" in str(home)
+    cause = home.__cause__
+    assert type(cause) is type(error)
+    assert cause.args == error.args
+    assert isinstance(cause.__cause__, RemoteTraceback)
+    assert type(error).__name__ in str(cause.__cause__)
+    assert as_raised(home) is cause
+
+
+def test_the_workers_traceback_is_found_also_behind_what_can_not_be_raised() -> None:
+    assert "SystemExit" in (story_of(carried(SystemExit(3))) or "")
+    assert "ValueError" in (story_of(carried(ValueError(3))) or "")
+    assert story_of(ValueError(3)) is None
+
+
+def test_a_task_error_of_the_tasks_own_stays_one() -> None:
+    home = carried(TaskError("mine"))
+    assert as_raised(home) is home
+    assert str(home) == "mine"
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        TimeoutError("late"),
+        concurrent.futures.CancelledError("of a future"),
+        concurrent.futures.TimeoutError(),
+        OwnBase("of its own"),
+        BaseExceptionGroup("all", [SystemExit(1), asyncio.CancelledError("x"), ValueError(2)]),
+    ],
+)
+def test_what_a_coroutine_can_raise_comes_home_as_itself(error: BaseException) -> None:
+    assert_same(carried(error), error)
 
 
 def test_an_exception_that_pickles_as_another_one_is_not_taken_for_it() -> None:

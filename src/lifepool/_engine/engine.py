@@ -361,7 +361,7 @@ class Engine:
                 record.run_s = run_s
                 record.bytes_received += size
             handle._value, handle._error = value, error
-            retryable = error is not None and isinstance(error, handle._retry_on)
+            retryable = error is not None and handle._is_retried_on(error)
         self.feed(on.TaskReturned(worker, task, error is None, run_s, retryable, memory, retire))
 
     def progressed(self, worker: int, task: int, value: object) -> None:

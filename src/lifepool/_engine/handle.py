@@ -6,6 +6,7 @@ import asyncio
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from lifepool._core.states import TaskState
+from lifepool.holding import mro_of
 
 if TYPE_CHECKING:
     from lifepool._engine.engine import Engine
@@ -70,6 +71,11 @@ class TaskHandle(asyncio.Future[T]):
     def progress(self) -> object:
         """What the function last passed to ``lifepool.report_progress``, or None."""
         return self._progress
+
+    def _is_retried_on(self, error: BaseException) -> bool:
+        """Whether ``retry_on`` names it: as an ``except`` clause decides it, without asking any class."""
+        bases = mro_of(type(error))
+        return any(each is base for each in self._retry_on for base in bases)
 
     def abort(self, error: PoolError) -> None:
         """Take the task back, as ``cancel`` does, but raise ``error`` where it is awaited."""

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from lifepool._core.states import TASK_COMPLETED, TASK_FAILED
 from lifepool.errors import BackendUnsupported
 from lifepool.hooks import Hook, WorkerExit
+from lifepool.interrupts import passed_on
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -81,20 +82,24 @@ class Observation:
         self._sort()
 
     def tell(self, calls: _Calls, subject: object) -> None:
-        """Call these hooks; one that raises is called no more."""
+        """Call these hooks; one that raises, whatever it is, is called no more."""
         for call in calls:
             try:
                 call(subject)
-            except Exception:
-                self._disable(call)
+            except BaseException as error:
+                self._raised(call, error)
 
     def _tell_more(self, calls: _Calls, subject: object, more: object) -> None:
         """The same for those that hear of two things; by itself, because ``*args`` cost each task."""
         for call in calls:
             try:
                 call(subject, more)
-            except Exception:
-                self._disable(call)
+            except BaseException as error:
+                self._raised(call, error)
+
+    def _raised(self, call: Callable[..., Any], error: BaseException) -> None:
+        if not passed_on(error, asyncio.get_running_loop()):  # a Ctrl-C that struck just then is not the hook's
+            self._disable(call)
 
     def _disable(self, call: Callable[..., Any]) -> None:
         hook = call.__self__  # type: ignore[attr-defined]
@@ -114,8 +119,8 @@ class Observation:
         for call in self._luggage:
             try:
                 item = call(record)
-            except Exception:
-                self._disable(call)
+            except BaseException as error:
+                self._raised(call, error)
             else:
                 if item is not None:
                     found += (item,)

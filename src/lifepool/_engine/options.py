@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import operator
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
+
+from lifepool.wording import shown, text_of
 
 OnCancel = Literal["interrupt", "abandon"]
 
@@ -21,6 +24,9 @@ class TaskOptions:
     copy: bool = True
 
 
+#: Keys that are compared and hashed by Python's own code. Others are taken for what they are called.
+_PLAIN_KEYS = frozenset({str, int, bytes})
+
 #: The options of most tasks; one object for all of them.
 _DEFAULTS = TaskOptions()
 _VIEWS = TaskOptions(copy=False)
@@ -35,7 +41,10 @@ def task_options(
     on_cancel: OnCancel,
     copy: bool = True,
 ) -> TaskOptions:
-    """Check a task's options; see ``Pool.run`` for what they mean."""
+    """Check a task's options; see ``Pool.run`` for what they mean.
+
+    What goes on from here are plain numbers and texts: the scheduler's books are no place for others' code.
+    """
     if not (retries or priority or retry_on or fair_key or timeout) and timeout is None and on_cancel == "interrupt":
         return _DEFAULTS if copy else _VIEWS
     if timeout is not None and not timeout > 0:
@@ -45,11 +54,27 @@ def task_options(
     if on_cancel not in ("interrupt", "abandon"):
         raise ValueError(f"on_cancel={on_cancel!r}: expected 'interrupt' or 'abandon'")
     return TaskOptions(
-        timeout=None if timeout == float("inf") else timeout,
-        retries=retries,
-        priority=priority,
-        retry_on=retry_on if isinstance(retry_on, tuple) else (retry_on,),
-        fair_key=fair_key,
+        timeout=None if timeout is None or timeout == float("inf") else float(timeout),
+        retries=operator.index(retries),
+        priority=_number(priority),
+        retry_on=_exception_classes(retry_on),
+        fair_key=_plain_key(fair_key),
         abandon=on_cancel == "abandon",
         copy=copy,
     )
+
+
+def _number(given: Any) -> Any:
+    return given if type(given) is float else operator.index(given)
+
+
+def _plain_key(given: Any) -> Any:
+    return given if given is None or type(given) in _PLAIN_KEYS else text_of(given)
+
+
+def _exception_classes(given: Any) -> tuple[type[BaseException], ...]:
+    classes: tuple[Any, ...] = given if type(given) is tuple else (given,)
+    for each in classes:
+        if not isinstance(each, type) or not issubclass(each, BaseException):
+            raise TypeError(f"retry_on={shown(given)}: expected an exception class, or a tuple of them")
+    return classes

@@ -18,8 +18,10 @@ from typing import TYPE_CHECKING, Any
 
 from lifepool._core.events import WorkerExited
 from lifepool.backends.base import Capabilities, Listener, PlainCall
+from lifepool.carrying import bearable
 from lifepool.context import call
-from lifepool.errors import TaskError, TaskNotPicklable
+from lifepool.errors import TaskNotPicklable
+from lifepool.wording import MAX_REASON_CHARS, cut, text_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -200,11 +202,8 @@ def _timed(fn: Callable[..., Any], args: tuple[Any, ...] | Accompanied) -> tuple
 
 def _faithful(error: BaseException | None) -> BaseException | None:
     """What a coroutine can raise without meaning something else by it."""
-    if error is None or (isinstance(error, Exception) and not isinstance(error, StopIteration)):
-        of_pickling = (pickle.PicklingError, AttributeError, TypeError)
-        if isinstance(error, of_pickling) and "pickle" in str(error):
-            return TaskNotPicklable("arguments", "the call", str(error))
-        return error
-    told = TaskError(f"the task raised {error!r}")
-    told.__cause__ = error
-    return told
+    if error is None:
+        return None
+    if issubclass(type(error), (pickle.PicklingError, AttributeError, TypeError)) and "pickle" in text_of(error):
+        return TaskNotPicklable("arguments", "the call", cut(text_of(error), MAX_REASON_CHARS))
+    return bearable(error)

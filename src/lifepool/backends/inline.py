@@ -6,6 +6,7 @@ as long as it runs: timeouts of running tasks can't be kept, and there is never 
 
 from __future__ import annotations
 
+import asyncio
 import pickle
 import time
 from typing import TYPE_CHECKING, Any
@@ -13,8 +14,11 @@ from typing import TYPE_CHECKING, Any
 from lifepool import _inside
 from lifepool._core.events import WorkerExited
 from lifepool.backends.base import Capabilities, Listener, PlainCall
+from lifepool.carrying import bearable
 from lifepool.context import call
-from lifepool.errors import TaskError, TaskNotPicklable
+from lifepool.errors import TaskNotPicklable
+from lifepool.interrupts import is_from_signal, passed_on
+from lifepool.wording import reason_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -41,6 +45,7 @@ class InlineBackend:
     async def open(self, listener: Listener) -> None:
         """Remember whom to tell."""
         self._listener = listener
+        self._loop = asyncio.get_running_loop()
 
     def forward_logs(self, *_: object) -> None:
         """Nothing to do: what tasks log is logged here."""
@@ -50,8 +55,10 @@ class InlineBackend:
         try:
             if self._initializer is not None:
                 self._initializer(*self._initargs)
-        except Exception as error:
-            self._listener.exited(WorkerExited(worker, start_error=repr(error), start_hint="the initializer failed"))
+        except BaseException as error:
+            passed_on(error, self._loop)
+            failed = WorkerExited(worker, start_error=reason_of(error), start_hint="the initializer failed")
+            self._listener.exited(failed)
         else:
             self._listener.ready(worker)
 
@@ -90,12 +97,9 @@ class InlineBackend:
         started = time.perf_counter()
         try:
             value = call(payload.fn, payload.args)
-        except (StopIteration, StopAsyncIteration, SystemExit, KeyboardInterrupt) as raised:
-            # In a coroutine these would mean something else than that a task has failed.
-            error = TaskError(f"the task raised {raised!r}")
-            error.__cause__ = raised
         except BaseException as raised:
-            error = raised
+            passed_on(raised, self._loop)
+            error = bearable(raised)
         finally:
             _inside.progress_sink = sink
         self._listener.returned(worker, task, value, error, run_s=time.perf_counter() - started)
@@ -122,5 +126,7 @@ def _viewed(args: tuple[Any, ...]) -> Any:
     try:
         pickled = pickle.dumps(args, 5, buffer_callback=buffers.append)
         return pickle.loads(pickled, buffers=[buffer.raw().toreadonly() for buffer in buffers])
-    except Exception as error:
-        raise TaskNotPicklable("arguments", "args", f"{type(error).__name__}: {error}") from error
+    except BaseException as error:
+        if is_from_signal(error):
+            raise
+        raise TaskNotPicklable("arguments", "args", reason_of(error)) from error

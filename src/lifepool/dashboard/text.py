@@ -6,6 +6,8 @@ import reprlib
 import traceback
 from typing import TYPE_CHECKING
 
+from lifepool.carrying import story_of
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -37,9 +39,8 @@ def message_of(error: BaseException) -> str:
 
 def traceback_of(error: BaseException) -> str | None:
     """The worker's traceback, which is the error's cause; where there was no other process, its own."""
-    cause = error.__cause__
-    found = getattr(cause, "text", None) or getattr(cause, "tb", None)  # lifepool's, concurrent.futures'
     try:
+        found = story_of(error) or getattr(error.__cause__, "tb", None)  # lifepool's, concurrent.futures'
         if not isinstance(found, str) and error.__traceback__ is not None:
             found = "".join(traceback.format_exception(error, limit=-30))
     except Exception:

@@ -7,6 +7,7 @@ along. A worker needs a tracer provider of its own: set it in the pool's ``initi
 
 from __future__ import annotations
 
+import contextlib
 import sys
 import time
 from typing import TYPE_CHECKING
@@ -21,6 +22,7 @@ except ImportError as error:  # pragma: no cover - needs an environment without 
 
 from lifepool import _inside
 from lifepool.hooks import Hook, TaskRecord
+from lifepool.wording import text_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -210,8 +212,9 @@ def _blame(span: trace.Span, error: BaseException | None) -> None:
     if error is None:
         span.set_status(Status(StatusCode.ERROR))
     else:
-        span.record_exception(error)
-        span.set_status(Status(StatusCode.ERROR, f"{type(error).__name__}: {error}"))
+        with contextlib.suppress(Exception):  # its str() raises
+            span.record_exception(error)
+        span.set_status(Status(StatusCode.ERROR, f"{type(error).__name__}: {text_of(error)}"))
 
 
 def _epoch_ns() -> int:

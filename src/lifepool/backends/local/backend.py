@@ -18,7 +18,7 @@ from lifepool.backends.base import Capabilities, Listener
 from lifepool.backends.local.aside import Aside
 from lifepool.backends.local.channel import Channel
 from lifepool.backends.local.delivered import Delivered
-from lifepool.backends.local.inbox import Inbox, decoded
+from lifepool.backends.local.inbox import Inbox, decoded, decoded_error
 from lifepool.backends.local.leases import Leases
 from lifepool.backends.local.logs import LogReceiver
 from lifepool.backends.local.oom import OomWatch
@@ -32,7 +32,6 @@ from lifepool.backends.local.wire.calls import Call, CallEncoder
 from lifepool.backends.local.wire.startup import Descriptor, WorkerSpec, start_failure
 from lifepool.backends.local.worker.bootstrap import run_worker
 from lifepool.backends.local.worker.signals import INTERRUPT
-from lifepool.carrying import decode_error
 from lifepool.constants import plain
 from lifepool.errors import TaskNotPicklable
 
@@ -443,7 +442,7 @@ class LocalBackend:
             value, error = decoded(frame.payload)
             self._answered(member, frame, value, error, len(frame.payload))
         elif kind == Kind.ERROR:
-            self._answered(member, frame, None, decode_error(frame.payload), len(frame.payload))
+            self._answered(member, frame, None, decoded_error(frame.payload), len(frame.payload))
         elif kind == Kind.RESULT_STORED:
             self._upkeep.note_use()
             member.inbox.read(frame)

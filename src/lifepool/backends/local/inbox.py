@@ -6,6 +6,7 @@ Big results are read in a thread. What the same worker says meanwhile waits: its
 
 from __future__ import annotations
 
+import asyncio
 from collections import deque
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -15,7 +16,9 @@ from lifepool.backends.local.aside import ASIDE_BYTES
 from lifepool.backends.local.plain import PlainUnpickler
 from lifepool.backends.local.wire.answers import decode_value
 from lifepool.backends.local.wire.copying import PickleFile
-from lifepool.errors import TaskNotPicklable
+from lifepool.carrying import decode_error
+from lifepool.errors import TaskError, TaskNotPicklable
+from lifepool.interrupts import passed_on
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -152,14 +155,23 @@ def decoded(pickled: memoryview) -> tuple[object, TaskNotPicklable | None]:
     try:
         return decode_value(pickled), None
     except TaskNotPicklable as failure:
+        passed_on(failure.__cause__, asyncio.get_running_loop())
         return None, failure
+
+
+def decoded_error(pickled: memoryview) -> BaseException:
+    """What a task raised."""
+    error = decode_error(pickled)
+    if type(error) is TaskError:  # it could not be rebuilt
+        passed_on(error.__context__, asyncio.get_running_loop())
+    return error
 
 
 def _read_aside(pickled: memoryview, aside: Aside) -> Any:
     try:
         file: Any = PickleFile(pickled, aside=True, may_go_on=aside.may_go_on)
         return PlainUnpickler(file).load()
-    except Exception:  # not plain, or broken: the loop finds out which
+    except BaseException:  # not plain, or broken: the loop finds out which
         return _Unreadable
 
 

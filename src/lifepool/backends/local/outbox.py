@@ -17,7 +17,9 @@ from lifepool.backends.local.wire.arena import Arguments
 from lifepool.backends.local.wire.calls import Call, CallEncoder
 from lifepool.backends.local.wire.sink import NoRoom, glance, pickle_into
 from lifepool.backends.local.wire.text import stand_ins
+from lifepool.carrying import bearable
 from lifepool.context import Accompanied
+from lifepool.interrupts import passed_on
 
 if TYPE_CHECKING:
     import asyncio
@@ -109,8 +111,9 @@ class Outbox:
                 else:
                     shared.settle(lease, size)
                     prepared.set_result(Call(name, function, lease.location(), lease, apart=not copy))
-            except Exception as error:
-                prepared.set_exception(error)
+            except BaseException as error:
+                passed_on(error, self._loop)
+                prepared.set_exception(bearable(error))
 
         limit = self._max_payload - len(function)
         work = self._aside.run(partial(self._pickle, value, shared, lease, limit, copy), written)
@@ -121,7 +124,7 @@ class Outbox:
         """Runs in a thread. None: it did not work out, or it is too large; the loop finds out which."""
         try:
             return pickle_into(shared.patch(lease, self._aside.may_go_on), value, limit, apart=not copy)
-        except Exception:
+        except BaseException:
             return None
 
     def close(self) -> None:

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import pickle
+from types import AsyncGeneratorType, CoroutineType, GeneratorType
 from typing import TYPE_CHECKING
 
 from lifepool._core.framing import Kind
+from lifepool._inside import TaskInterrupted
 from lifepool.backends.local.wire.diagnosis import explain
 from lifepool.backends.local.wire.sink import TooLarge, dump
 from lifepool.backends.local.wire.text import stand_in
 from lifepool.carrying import encode_error
+from lifepool.chunks import ChunkResult
 from lifepool.errors import PayloadTooLarge, TaskNotPicklable
+from lifepool.wording import reason_of
 
 if TYPE_CHECKING:
     from lifepool.backends.local.wire.arena import ResultWriter
@@ -43,21 +47,42 @@ def encode_result(value: object, max_payload: int, shared: ResultWriter | None) 
         pickled = dump(stand_in(value), (value,), shared, max_payload)
     except TooLarge as error:
         raise PayloadTooLarge("result", error.size, max_payload) from None
-    except Exception as error:
-        path, reason = explain(value, "result", error)
-        raise TaskNotPicklable("result", path, reason) from None
+    except TaskInterrupted:
+        raise
+    except BaseException as error:
+        raise _refusal(value, error) from None
     if isinstance(pickled, bytes):
         return Kind.RESULT, pickled
     assert shared is not None  # noqa: S101 - or it would not be there
     return Kind.RESULT_STORED, shared.hand_over(pickled)
 
 
+def _refusal(value: object, error: BaseException) -> TaskNotPicklable:
+    """Why a result can't be pickled. What is left of a call that nobody can make any more is closed."""
+    path, reason = explain(value, "result", error)
+    values = (value, *value.values) if type(value) is ChunkResult else (value,)
+    unfinished = [each for each in values if type(each) in _UNFINISHED]
+    if not unfinished:
+        return TaskNotPicklable("result", path, reason)
+    for each in unfinished:
+        if type(each) is CoroutineType:
+            each.close()  # else Python warns that it was never awaited
+    what, hint = _UNFINISHED[type(unfinished[0])]
+    return TaskNotPicklable("result", "result", f"the function returned {what}", hint=hint)
+
+
+_ASYNC_HINT = "async functions belong on the event loop: await it there, and give the pool a plain function"
+#: What a function returns that is still to be run: what it is called, and what to do instead.
+_UNFINISHED: dict[type, tuple[str, str]] = {
+    CoroutineType: ("a coroutine", _ASYNC_HINT),
+    AsyncGeneratorType: ("an asynchronous generator", _ASYNC_HINT),
+    GeneratorType: ("a generator", "return a list: a generator can't leave the process that runs it"),
+}
+
+
 def encode_failure(error: BaseException, max_payload: int) -> bytes:
-    """Pickle what a function raised or, if that is above the limit, that it is."""
-    body = encode_error(error)
-    if len(body) > max_payload + ENVELOPE_BYTES:
-        body = encode_error(PayloadTooLarge("result", len(body), max_payload).with_traceback(error.__traceback__))
-    return body
+    """Pickle what a function raised; of what is above the limit, the parts that are not."""
+    return encode_error(error, max_payload)
 
 
 def decode_value(payload: memoryview) -> object:
@@ -68,6 +93,6 @@ def decode_value(payload: memoryview) -> object:
     """
     try:
         return pickle.loads(payload)
-    except Exception as error:
-        reason = f"the server could not rebuild it: {type(error).__name__}: {error}"
+    except BaseException as error:
+        reason = f"the server could not rebuild it: {reason_of(error)}"
         raise TaskNotPicklable("result", "result", reason) from error

@@ -22,8 +22,10 @@ from lifepool.backends.local.wire.text import LARGE, stand_ins
 from lifepool.backends.local.wire.unreachable import is_of_main, misses_main
 from lifepool.context import Accompanied
 from lifepool.errors import PayloadTooLarge, TaskNotPicklable
+from lifepool.interrupts import is_from_signal
 from lifepool.naming import name_of
 from lifepool.reference import Reference
+from lifepool.wording import reason_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -143,9 +145,8 @@ class CallEncoder:
     def _check(self, constant: Constant) -> None:
         try:
             size = len(constant.pickled())
-        except Exception as error:
-            path, reason = explain(constant.value, "constant", error)
-            raise TaskNotPicklable("arguments", path, reason) from error
+        except BaseException as error:
+            raise _refusal(error, (constant.value, "constant")) from error
         if size > self._max_payload:
             raise PayloadTooLarge("arguments", size, self._max_payload)
 
@@ -169,9 +170,8 @@ class CallEncoder:
                 pickled = store_apart(value, size or 0, self._shared, limit)
         except TooLarge as error:
             raise PayloadTooLarge("arguments", len(function) + error.size, self._max_payload) from None
-        except Exception as error:
-            path, reason = _culprit(args, luggage, error)
-            raise TaskNotPicklable("arguments", path, reason) from error
+        except BaseException as error:
+            raise _refusal(error, (args, "args"), (luggage, "context")) from error
         if isinstance(pickled, bytes):
             return Call(name, function, pickled, apart=not copy)
         assert self._shared is not None  # noqa: S101 - or it would not be there
@@ -186,9 +186,8 @@ class CallEncoder:
         """
         try:
             return _Pickled(pickle.dumps(luggage, PROTOCOL))
-        except Exception as error:
-            path, reason = explain(luggage, "context", error)
-            raise TaskNotPicklable("arguments", path, reason) from error
+        except BaseException as error:
+            raise _refusal(error, (luggage, "context")) from error
 
     def function(self, fn: Callable[..., Any]) -> tuple[str, bytes]:
         """A function's name, and its pickle.
@@ -198,15 +197,14 @@ class CallEncoder:
         """
         try:
             known = self._known.get(fn)
-        except TypeError:  # not hashable
+        except Exception:  # not hashable
             known = None
         if known is not None:
             return known
         try:
             pickled = pickle.dumps(fn, PROTOCOL)
-        except Exception as error:
-            path, reason = explain(fn, "the function", error)
-            raise TaskNotPicklable("arguments", path, reason) from error
+        except BaseException as error:
+            raise _refusal(error, (fn, "the function")) from error
         if not self._has_main and is_of_main(fn):
             raise TaskNotPicklable("arguments", name_of(fn), unreachable.TYPED, hint=unreachable.TYPED_HINT)
         entry = (name_of(fn), pickled)
@@ -229,15 +227,16 @@ class _Pickled:
         return (pickle.loads, (self._data,))
 
 
-def _culprit(args: tuple[Any, ...], luggage: tuple[Luggage, ...], error: Exception) -> tuple[str, str]:
-    """The path and the reason of what can't be pickled: in the arguments, or in what goes along with them."""
-    if luggage:
-        try:
-            pickle.dumps(args, PROTOCOL)
-        except Exception as of_args:
-            return explain(args, "args", of_args)
-        return explain(luggage, "context", error)
-    return explain(args, "args", error)
+def _refusal(error: BaseException, *parts: tuple[object, str]) -> BaseException:
+    """The error for what could not be pickled: one of these parts, with their names.
+
+    Whatever an object raises when it is pickled is that task's error. A Ctrl-C that struck just then is not.
+    """
+    if is_from_signal(error):
+        return error
+    (value, path), *others = parts
+    path, reason = explain(value, path, error, *others)
+    return TaskNotPicklable("arguments", path, reason)
 
 
 class CallDecoder:
@@ -264,7 +263,7 @@ class CallDecoder:
     def prime(self, functions: tuple[bytes, ...]) -> None:
         """Import functions before they are called. One that can't be is reported by the first task that calls it."""
         for pickled in functions:
-            with contextlib.suppress(Exception):
+            with contextlib.suppress(BaseException):
                 self._known[pickled] = pickle.loads(pickled)
 
     def decode(
@@ -292,14 +291,14 @@ class CallDecoder:
                         self._known.clear()
                     self._known[pickled] = fn
             return fn, self._arguments(payload[function_length:], kind, task)
-        except Exception as error:
+        except BaseException as error:
             hint = None
             if self._seek_main is not None and misses_main(error):
                 hint = self._seek_main()
                 if hint is None:
                     return self.decode(payload, function_length, kind=kind, task=task)
             raise TaskNotPicklable(
-                "arguments", "the call", f"the worker could not rebuild it: {type(error).__name__}: {error}", hint=hint
+                "arguments", "the call", f"the worker could not rebuild it: {reason_of(error)}", hint=hint
             ) from error
 
     def _arguments(self, rest: memoryview, kind: int, task: int) -> Any:

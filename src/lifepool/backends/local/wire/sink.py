@@ -14,6 +14,7 @@ from types import NoneType
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from lifepool.backends.local.wire.apart import dump_apart, write_apart
+from lifepool.interrupts import is_from_signal
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -230,7 +231,9 @@ def _estimate_of(value: Any, levels: int) -> int:
         if type(size) is int:
             return size
         return _estimate(islice(vars(value).values(), _ITEMS_SEEN), levels) if levels else 0
-    except Exception:  # somebody's own class, and only an estimate
+    except BaseException as error:  # somebody's own class, and only an estimate
+        if is_from_signal(error):
+            raise
         return 0
 
 

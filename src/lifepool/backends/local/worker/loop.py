@@ -27,6 +27,7 @@ from typing import TYPE_CHECKING
 
 from lifepool import _inside, constants
 from lifepool._core.framing import Frame, FrameReader, Kind, header
+from lifepool._inside import TaskInterrupted
 from lifepool.backends.local.wire.answers import encode_failure, encode_result, encode_value
 from lifepool.backends.local.wire.calls import CallDecoder
 from lifepool.backends.local.wire.places import ON_WIRE, PLACE_BYTES, TICKET
@@ -52,13 +53,6 @@ _JOIN_BYTES = 64 * 1024
 
 _NO_TASK = 0
 _TASK_VIEWED = int(Kind.TASK_VIEWED)
-
-
-class TaskInterrupted(BaseException):
-    """Raised inside a task that passed its timeout or was cancelled. Let it through: the worker is killed else.
-
-    Not an ``Exception``, so that ``except Exception`` in a task does not swallow it.
-    """
 
 
 class ServerGone(ConnectionError):

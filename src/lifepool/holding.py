@@ -1,0 +1,60 @@
+"""What an object holds, read without running its code: no properties, no ``__getattr__``."""
+
+from __future__ import annotations
+
+from types import GetSetDescriptorType, MemberDescriptorType
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+Field = MemberDescriptorType | GetSetDescriptorType
+
+
+def own_dict(value: object) -> dict[str, Any]:
+    """Its ``__dict__``; empty if it has none."""
+    try:
+        if issubclass(type(value), BaseException):
+            found = BaseException.__dict__["__dict__"].__get__(value)
+        else:
+            found = object.__getattribute__(value, "__dict__")
+    except BaseException:  # it has none, or a property of that name
+        return {}
+    return found if type(found) is dict else {}
+
+
+def mro_of(cls: type) -> tuple[type, ...]:
+    """The class and its bases, whatever its metaclass says."""
+    found: tuple[type, ...] = type.__dict__["__mro__"].__get__(cls)
+    return found
+
+
+def fields_of(cls: type) -> Iterator[tuple[str, Field]]:
+    """Where its classes keep values outside of the ``__dict__``: slots, and what built-in exceptions keep in C.
+
+    What all exceptions have (``args``, ``__cause__``, ...) is left out.
+    """
+    for each in mro_of(cls):
+        if each is object or each is BaseException:
+            continue
+        kinds = Field if issubclass(each, BaseException) else MemberDescriptorType
+        for name, field in type.__dict__["__dict__"].__get__(each).items():
+            if isinstance(field, kinds) and not (name.startswith("__") and name.endswith("__")):
+                yield name, field
+
+
+def held(value: object) -> Iterator[tuple[str, Any]]:
+    """The names and values of all that."""
+    yield from list(own_dict(value).items())
+    for name, field in fields_of(type(value)):
+        try:
+            yield name, field.__get__(value)
+        except Exception:  # noqa: S112 - an unset slot
+            continue
+
+
+def add_note(error: BaseException, note: str) -> None:
+    """``error.add_note(note)``, also if its class refuses to have attributes set, as frozen dataclasses do."""
+    notes = own_dict(error).setdefault("__notes__", [])
+    if type(notes) is list:
+        notes.append(note)
