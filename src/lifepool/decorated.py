@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar
 from lifepool._engine.options import task_options
 from lifepool.batches import BatchFunction, BatchResult
 from lifepool.batching import BATCHES_PER_WORKER, Batcher, BatchPlan, check_plan
+from lifepool.naming import name_of
 from lifepool.reference import Reference
 from lifepool.scope import current_scope
 
@@ -122,7 +123,7 @@ class PoolBatch(Generic[X, Y]):
         config = self._pool.config
         timeout = config.timeout if self._timeout is None else self._timeout
         return BatchPlan(
-            name=self.__name__,
+            name=name_of(self._batched),
             max_size=self._size,
             max_wait=self._wait,
             timeout=float("inf") if timeout is None else timeout,

@@ -19,6 +19,7 @@ class TaskOptions:
     fair_key: str | None = None
     abandon: bool = False
     copy: bool = True
+    is_admitted: bool = False  # the call that it is part of was let in: it needs room, and is not judged once more
 
 
 #: The options of most tasks; one object for all of them.

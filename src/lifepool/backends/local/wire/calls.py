@@ -20,7 +20,6 @@ from lifepool.backends.local.wire.sink import PROTOCOL, TooLarge, dump, store_ap
 from lifepool.backends.local.wire.text import LARGE, stand_ins
 from lifepool.context import Accompanied
 from lifepool.errors import PayloadTooLarge, TaskNotPicklable
-from lifepool.naming import name_of
 from lifepool.reference import Reference
 
 if TYPE_CHECKING:
@@ -60,7 +59,6 @@ class Call:
     """A call ready for sending.
 
     Attributes:
-        name: The function's qualified name.
         function: The pickled function.
         arguments: The pickled tuple of arguments, or where in shared memory it is.
         lease: Holds them there, or None. Who has sent the call keeps it until nobody can read them any more.
@@ -70,12 +68,9 @@ class Call:
         constants: What the worker must have, to rebuild it.
     """
 
-    __slots__ = ("arguments", "constants", "function", "kind", "lease", "name", "shared", "size")
+    __slots__ = ("arguments", "constants", "function", "kind", "lease", "shared", "size")
 
-    def __init__(
-        self, name: str, function: bytes, arguments: bytes, lease: Lease | None = None, *, apart: bool = False
-    ) -> None:
-        self.name = name
+    def __init__(self, function: bytes, arguments: bytes, lease: Lease | None = None, *, apart: bool = False) -> None:
         self.function = function
         self.arguments = arguments
         self.lease = lease
@@ -98,11 +93,11 @@ class CallEncoder:
     def __init__(self, max_payload: int, shared: Arguments | None = None) -> None:
         self._max_payload = max_payload
         self._shared = shared
-        self._known: dict[object, tuple[str, bytes]] = {}
+        self._known: dict[object, bytes] = {}
 
     def known_functions(self) -> tuple[bytes, ...]:
         """The functions called so far, pickled: what a new worker will soon be asked for."""
-        return tuple(pickled for _, pickled in self._known.values())[-PRIMED:]
+        return tuple(self._known.values())[-PRIMED:]
 
     def encode(
         self,
@@ -154,7 +149,7 @@ class CallEncoder:
         *,
         copy: bool,
     ) -> Call:
-        name, function = self.function(fn)
+        function = self.function(fn)
         try:
             parts = stand_ins(args) if copy and size is not None and size >= LARGE else args
             value = Accompanied(parts, luggage) if luggage else parts
@@ -169,10 +164,10 @@ class CallEncoder:
             path, reason = _culprit(args, luggage, error)
             raise TaskNotPicklable("arguments", path, reason) from error
         if isinstance(pickled, bytes):
-            return Call(name, function, pickled, apart=not copy)
+            return Call(function, pickled, apart=not copy)
         assert self._shared is not None  # noqa: S101 - or it would not be there
         lease = self._shared.lend(pickled)
-        return Call(name, function, lease.location(), lease, apart=not copy)
+        return Call(function, lease.location(), lease, apart=not copy)
 
     def pickled(self, luggage: tuple[Luggage, ...]) -> Any:
         """Luggage as it is now, for a pickle that is made later or in another thread.
@@ -186,8 +181,8 @@ class CallEncoder:
             path, reason = explain(luggage, "context", error)
             raise TaskNotPicklable("arguments", path, reason) from error
 
-    def function(self, fn: Callable[..., Any]) -> tuple[str, bytes]:
-        """A function's name, and its pickle.
+    def function(self, fn: Callable[..., Any]) -> bytes:
+        """A function, pickled.
 
         Raises:
             TaskNotPicklable: If it can't be pickled.
@@ -203,12 +198,11 @@ class CallEncoder:
         except Exception as error:
             path, reason = explain(fn, "the function", error)
             raise TaskNotPicklable("arguments", path, reason) from error
-        entry = (name_of(fn), pickled)
         if _is_by_reference(fn):
             if len(self._known) >= FUNCTIONS_KEPT:
                 self._known.clear()
-            self._known[fn] = entry
-        return entry
+            self._known[fn] = pickled
+        return pickled
 
 
 class _Pickled:
