@@ -83,10 +83,14 @@ class PlainCall:
     def __init__(self, fn: Callable[..., Any], args: tuple[Any, ...], luggage: tuple[Luggage, ...] = ()) -> None:
         if constants.in_use:  # nothing is sent, so nothing can be sent once
             args = tuple(map(constants.plain, args))
-            fn = type(fn)(constants.plain(fn.function)) if isinstance(fn, ManyCalls) else constants.plain(fn)
+            fn = _plain(fn)
         self.fn = fn
         self.args = Accompanied(args, luggage) if luggage else args
         self.size = 0
+
+
+def _plain(fn: Any) -> Any:
+    return type(fn)(constants.plain(fn.function)) if isinstance(fn, ManyCalls) else constants.plain(fn)
 
 
 class Listener(Protocol):
