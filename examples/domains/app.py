@@ -19,9 +19,10 @@ from examples.domains import problems, uploads
 from examples.domains.body_limit import BodyLimit
 from examples.domains.counting import Tally, count_domains
 from examples.domains.extract import find_domains, warm_up
-from examples.domains.limits import Limits
+from examples.domains.head_requests import HeadAsGet
+from examples.domains.limits import SECONDS_PER_CHARACTER, Limits
 from examples.domains.pasted import PastedRoute
-from examples.domains.splitting import chunk_count, split_on_whitespace
+from examples.domains.splitting import LONGEST_PIECE, chunk_count, split_on_whitespace
 from lifepool import Pool
 from lifepool.dashboard import dashboard
 from lifepool.integrations.fastapi import PoolDep, install
@@ -29,10 +30,8 @@ from lifepool.integrations.health import health_router
 
 LIMITS = Limits.from_environment()
 STATIC = Path(__file__).parent / "static"
-BODIES = {
-    "/addContent": (LIMITS.max_body, "Send large texts and files to /upload, which streams them."),
-    "/upload": (LIMITS.max_upload, "Split it, or raise DOMAINS_MAX_UPLOAD on the server."),
-}
+STREAMED = {"/upload": (LIMITS.max_upload, "Split it, or raise DOMAINS_MAX_UPLOAD on the server.")}
+TOO_LARGE = "Send large texts and files to /upload, which streams them."
 PAGE_HEADERS = {
     "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; "
     "connect-src 'self'; img-src 'self' data:; base-uri 'none'; form-action 'none'; "
@@ -48,7 +47,8 @@ install(app, pool)  # the pool's errors, and their documentation: 503 when it is
 app.include_router(health_router(pool))  # /livez, /readyz, /metrics
 app.router.route_class = PastedRoute
 problems.install(app)  # the service's own: 413, 415, 422
-app.add_middleware(BodyLimit, limits=BODIES)
+app.add_middleware(BodyLimit, streamed=STREAMED, hint=TOO_LARGE, limits=lambda: LIMITS, is_ending=lambda: is_ending())
+app.add_middleware(HeadAsGet)
 app.mount("/pool", dashboard(pool))  # the live page: everybody may look, nobody act
 app.mount("/static", StaticFiles(directory=STATIC), name="static")
 
@@ -92,7 +92,7 @@ class Counted(BaseModel):
 @app.post(
     "/addContent",
     response_model_exclude_none=True,
-    responses=problems.documented(413, 422),
+    responses=problems.documented(408, 413, 415, 422),
 )
 async def add_content(
     content: Content,
@@ -114,9 +114,16 @@ async def find_all(pool: Pool, text: str) -> list[str]:
     """A small text is one task; a large one is cut between names and searched in parallel."""
     count = chunk_count(len(text), pool.max_workers)
     if count == 1:
-        return await pool.run(find_domains, text)
-    found = await pool.gather(find_domains, split_on_whitespace(text, count), chunksize=1)
+        return await pool.run(find_domains, text, timeout=timeout_for(len(text)))
+    # One deadline for all pieces; if the queue is full they are refused at once, as one.
+    pieces = split_on_whitespace(text, count)
+    found = await pool.gather(find_domains, pieces, chunksize=1, timeout=timeout_for(len(text)))
     return list(itertools.chain.from_iterable(found))
+
+
+def timeout_for(length: int) -> float:
+    """Seconds for a text of so many characters: what is taken must be answered."""
+    return LIMITS.task_timeout + length * SECONDS_PER_CHARACTER
 
 
 @app.post(
@@ -129,7 +136,8 @@ async def upload(request: Request, pool: PoolDep, response: Response) -> Counted
     started = perf_counter()
     tally = Tally(LIMITS.max_names)
     async with aclosing(uploads.chunks(request, LIMITS)) as texts:
-        async for found in pool.map(count_domains, texts, chunksize=1):
+        piece = timeout_for(LONGEST_PIECE)
+        async for found in pool.map(count_domains, texts, chunksize=1, timeout=piece, on_full="raise"):
             tally.add(found)
     response.headers["Server-Timing"] = server_timing(started)
     return Counted(count=tally.count, counts=tally.most_common(), truncated=tally.truncated)
@@ -138,6 +146,11 @@ async def upload(request: Request, pool: PoolDep, response: Response) -> Counted
 def server_timing(started: float) -> str:
     """Milliseconds since `started`, for the browser's network panel and the page."""
     return f"extract;dur={(perf_counter() - started) * 1000:.2f}"
+
+
+def is_ending() -> bool:
+    """Whether the server was told to stop."""
+    return not {"terminating", "draining"}.isdisjoint(pool.readiness().reasons)
 
 
 @app.get("/health")

@@ -1,53 +1,154 @@
-"""Refuse bodies that are too large, with a problem that says where to go instead."""
+"""Bound what a body may cost: its size, the time it takes to come, and the memory that all of them hold."""
 
-from collections.abc import Mapping
+import asyncio
+from collections.abc import Callable, Mapping
 
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from examples.domains.limits import Limits
 from examples.domains.problems import Problem
+
+ENDING_GRACE = 5.0  # seconds for bodies that still come when the server is told to stop
+LOOK = 0.5  # seconds between two looks at whether it was, while a body stalls
+RETRY_AFTER = 2  # seconds, for a client that came when too much was held
 
 
 class BodyLimit:
-    """ASGI middleware: a body over its path's limit ends in 413 as soon as that is known.
+    """ASGI middleware: a body that is too large, too slow, or one too many ends in 413, 408 or 503.
 
     A Content-Length that is too large is refused before a byte is read; without one (a chunked
     body) the bytes are counted as they come. FastAPI's `max_body_size=` does the same, but answers
     a declared Content-Length in plain text, which no client of this service expects.
 
+    A body may pause for `read_timeout` seconds, and must have come at `min_rate` bytes a second on
+    average from then on. What is held in memory until it is whole counts against `max_held` until
+    its request is answered.
+
     Args:
         app: The application to guard.
-        limits: The most bytes for each path, and the hint that goes with the refusal.
+        streamed: Paths whose bodies are not held: the most bytes, and the hint of the refusal.
+        hint: The hint for all others, which may have `max_body` bytes.
+        limits: The limits, looked up for each request.
+        is_ending: Whether the server was told to stop.
     """
 
-    def __init__(self, app: ASGIApp, limits: Mapping[str, tuple[int, str]]) -> None:
+    def __init__(
+        self,
+        app: ASGIApp,
+        streamed: Mapping[str, tuple[int, str]],
+        hint: str,
+        limits: Callable[[], Limits],
+        is_ending: Callable[[], bool],
+    ) -> None:
         self.app = app
+        self.streamed = streamed
+        self.hint = hint
         self.limits = limits
+        self.is_ending = is_ending
+        self.held = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass the request on with a `receive` that counts."""
-        if scope["type"] == "http" and scope["path"] in self.limits:
-            limit, hint = self.limits[scope["path"]]
-            receive = _counting(receive, Headers(scope=scope), limit, hint)
-        await self.app(scope, receive, send)
+        """Pass the request on with a `receive` that looks at what comes."""
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        limits = self.limits()
+        most, hint = self.streamed.get(route_path(scope), (limits.max_body, self.hint))
+        body = _Body(self, limits, Headers(scope=scope), most, hint, is_held=route_path(scope) not in self.streamed)
+        try:
+            await self.app(scope, lambda: body.receive(receive), send)
+        finally:
+            self.held -= body.held
 
 
-def _counting(receive: Receive, headers: Headers, limit: int, hint: str) -> Receive:
-    declared = headers.get("content-length", "")
-    expected = int(declared) if declared.isdecimal() else 0
-    received = 0
+def route_path(scope: Scope) -> str:
+    """The path as routes know it: without the prefix that a proxy or a mount has put in front."""
+    path, root = scope["path"], scope.get("root_path", "").rstrip("/")
+    return path[len(root) :] if root and path.startswith(f"{root}/") else path
 
-    def check(size: int) -> None:
-        if size > limit:
-            detail = f"This is larger than the {limit:,} bytes that are taken here."
-            raise Problem(413, detail, hint, limit=limit)
 
-    async def counting() -> Message:
-        nonlocal received
-        check(expected)
-        message = await receive()
-        received += len(message.get("body", b""))
-        check(received)
+class _Body:
+    """One request's body, while it comes."""
+
+    def __init__(
+        self, guard: BodyLimit, limits: Limits, headers: Headers, most: int, hint: str, *, is_held: bool
+    ) -> None:
+        self.held = 0
+        self._guard = guard
+        self._limits = limits
+        self._most = most
+        self._hint = hint
+        self._is_held = is_held
+        declared = headers.get("content-length", "")
+        self._expected = int(declared) if declared.isdecimal() else 0
+        self._received = 0
+        self._is_whole = False
+        self._clock = asyncio.get_running_loop().time
+        self._began = self._clock()
+
+    async def receive(self, receive: Receive) -> Message:
+        """Return the next message.
+
+        Raises:
+            Problem: 413 if the body is too large, 408 if it is too slow, 503 if the service holds
+                too much already or is about to end.
+        """
+        self._check_size(self._expected)
+        message = await receive() if self._is_whole else await self._within_time(receive)
+        size = len(message.get("body", b""))
+        self._received += size
+        self._is_whole = not message.get("more_body", False)
+        self._check_size(self._received)
+        if self._is_held:
+            self._hold(size)
         return message
 
-    return counting
+    def _check_size(self, size: int) -> None:
+        if size > self._most:
+            detail = f"This is larger than the {self._most:,} bytes that are taken here."
+            raise Problem(413, detail, self._hint, limit=self._most)
+
+    def _hold(self, size: int) -> None:
+        guard = self._guard
+        guard.held += size
+        self.held += size
+        if guard.held > self._limits.max_held and guard.held > self.held:  # one alone is always taken
+            detail = "The service holds as many texts as it can now."
+            raise _come_again(detail, "Try again after Retry-After seconds.", RETRY_AFTER)
+
+    async def _within_time(self, receive: Receive) -> Message:
+        limits = self._limits
+        pause_ends = self._clock() + limits.read_timeout
+        rate_ends = self._began + limits.read_timeout + self._received / limits.min_rate
+        deadline = min(pause_ends, rate_ends)
+        message = asyncio.ensure_future(receive())
+        try:
+            await asyncio.sleep(0)  # most is here already
+            ending_since: float | None = None
+            while not message.done():
+                now = self._clock()
+                if now >= deadline:
+                    raise _too_slow(limits, is_stalled=not self._received or pause_ends <= rate_ends)
+                if self._guard.is_ending():
+                    ending_since = ending_since or now
+                    if now >= ending_since + ENDING_GRACE:
+                        raise _come_again("The server is being stopped.", "Send it again.", 1)
+                await asyncio.wait([message], timeout=min(LOOK, deadline - now))
+            return message.result()
+        finally:
+            if not message.done():
+                message.cancel()
+
+
+def _too_slow(limits: Limits, *, is_stalled: bool) -> Problem:
+    slow = f"The body came at less than {limits.min_rate:,} bytes a second."
+    problem = Problem(408, f"No data came for {limits.read_timeout} s." if is_stalled else slow, "Send it again.")
+    problem.headers = {"Connection": "close"}
+    return problem
+
+
+def _come_again(detail: str, hint: str, seconds: int) -> Problem:
+    problem = Problem(503, detail, hint)
+    problem.headers = {"Connection": "close", "Retry-After": str(seconds)}
+    return problem

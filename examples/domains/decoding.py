@@ -10,12 +10,15 @@ import zlib
 from collections.abc import Iterator
 from typing import Protocol
 
+from examples.domains import charsets
 from examples.domains.limits import Limits
 from examples.domains.problems import Problem
 from examples.domains.splitting import StreamSplitter
 
 STEP = 1 << 18  # bytes a gunzip step may expand to: about 1 ms, so the loop stays responsive
 RATIO_FREE = 1 << 20  # bytes that may expand at any ratio: small repetitive files pack very well
+MEMBERS_FREE = 1000  # members of one gzip that may be of any size
+LEAST_MEMBER = 100  # bytes that each one after these should have: what a member costs must be paid for
 GZIP_MAGIC = b"\x1f\x8b"
 
 
@@ -40,15 +43,22 @@ class Reader(Protocol):
 
 
 class Budget:
-    """How much one request may expand to, over all its files: many small bombs are one."""
+    """How much one request may expand to, over all its files and layers: many small bombs are one.
+
+    Packed is what came over the wire; what one layer of gzip gives to the next is expanded already.
+    """
 
     def __init__(self, limits: Limits) -> None:
         self._limits = limits
-        self.expanded = self._packed = 0
+        self.expanded = self.packed = 0
+
+    def for_one_file(self) -> "Budget":
+        """The same for one gzip alone, which other files of the request can't pay for."""
+        return Budget(self._limits)
 
     def receive(self, size: int) -> None:
         """Count `size` packed bytes."""
-        self._packed += size
+        self.packed += size
 
     def spend(self, size: int) -> None:
         """Count `size` expanded bytes.
@@ -64,7 +74,7 @@ class Budget:
                 f"The upload expands to more than {limits.max_expanded:,} bytes.",
                 "Split the file, or raise DOMAINS_MAX_EXPANDED on the server.",
             )
-        if self.expanded > max(RATIO_FREE, limits.max_ratio * self._packed):
+        if self.expanded > max(RATIO_FREE, limits.max_ratio * self.packed):
             raise Problem(
                 413,
                 f"The gzip content expands more than {limits.max_ratio} times, like a decompression bomb.",
@@ -85,10 +95,17 @@ class Plain:
 
 
 class Gunzip:
-    """Expands gzip, of one member or many, in steps of at most `STEP` bytes, and refuses bombs."""
+    """Expands gzip, of one member or many, in steps of at most `STEP` bytes, and refuses bombs.
 
-    def __init__(self, budget: Budget) -> None:
+    Args:
+        budget: The request's.
+        is_inner: Whether what it is fed has been expanded by another one before.
+    """
+
+    def __init__(self, budget: Budget, *, is_inner: bool = False) -> None:
         self._budget = budget
+        self._is_inner = is_inner
+        self._own = budget.for_one_file()
         self._member = _new_member()
         self._fresh = True  # at the start of a member: the only place where the input may end
         self._members = 0
@@ -99,7 +116,9 @@ class Gunzip:
         Raises:
             Problem: 422 for broken gzip, 413 for too much or too densely packed content.
         """
-        self._budget.receive(len(data))
+        if not self._is_inner:
+            self._budget.receive(len(data))
+        self._own.receive(len(data))
         more = True
         while more:
             if self._fresh and self._members:
@@ -108,6 +127,7 @@ class Gunzip:
                 return
             plain, data = self._step(data)
             self._budget.spend(len(plain))
+            self._own.spend(len(plain))
             yield plain
             # A full step may leave output inside zlib although all the input is gone.
             more = bool(data) or len(plain) == STEP
@@ -132,6 +152,8 @@ class Gunzip:
             return plain, self._member.unconsumed_tail
         rest = self._member.unused_data
         self._members += 1
+        if self._members > MEMBERS_FREE + self._own.packed // LEAST_MEMBER:
+            raise Problem(413, "The gzip has too many parts for its size.", "Pack it again, in one piece.")
         self._member = _new_member()
         return plain, rest
 
@@ -139,8 +161,9 @@ class Gunzip:
 class MaybeGunzip:
     """Expands what starts like gzip; passes everything else through."""
 
-    def __init__(self, budget: Budget) -> None:
+    def __init__(self, budget: Budget, *, is_inner: bool = False) -> None:
         self._budget = budget
+        self._is_inner = is_inner
         self._head = b""
         self._stage: Stage | None = None
 
@@ -150,12 +173,40 @@ class MaybeGunzip:
             self._head = data = self._head + data
             if len(data) < len(GZIP_MAGIC):
                 return
-            self._stage = Gunzip(self._budget) if data.startswith(GZIP_MAGIC) else Plain()
+            is_gzip = data.startswith(GZIP_MAGIC)
+            self._stage = Gunzip(self._budget, is_inner=self._is_inner) if is_gzip else Plain()
         yield from self._stage.feed(data)
 
     def close(self) -> Iterator[bytes]:
         """Yield a file of a single byte, or check that the gzip was whole."""
         return iter((self._head,)) if self._stage is None else self._stage.close()
+
+
+class NoGzip:
+    """Refuses what is still gzip after it was expanded: one layer for a file is enough.
+
+    Raises:
+        Problem: 415, this is gzip inside of gzip.
+    """
+
+    def __init__(self) -> None:
+        self._head: bytes | None = b""
+
+    def feed(self, data: bytes) -> Iterator[bytes]:
+        """Yield what is no gzip, once the first two bytes are known."""
+        if self._head is not None:
+            data = self._head + data
+            if len(data) < len(GZIP_MAGIC):
+                self._head = data
+                return
+            if data.startswith(GZIP_MAGIC):
+                raise Problem(415, "The file is gzip inside of gzip.", "Unpack it once before you send it.")
+            self._head = None
+        yield data
+
+    def close(self) -> Iterator[bytes]:
+        """Yield a file of a single byte."""
+        return iter((self._head,) if self._head else ())
 
 
 class Text:
@@ -224,9 +275,7 @@ def _broken_gzip(why: str) -> Problem:
 
 
 def _decoder(charset: str) -> codecs.IncrementalDecoder:
-    try:
-        b"x".decode(charset, "replace")  # knows text from non-text codecs such as "hex"
-        name = codecs.lookup(charset).name
-        return codecs.getincrementaldecoder("utf-8-sig" if name == "utf-8" else name)("replace")
-    except (LookupError, ValueError):
-        raise Problem(415, f"There is no charset {charset!r:.60}.", "Use charset=utf-8, or leave it out.") from None
+    name = charsets.codec_of(charset)
+    if name is None:
+        raise Problem(415, f"There is no charset {charset!r:.60} here.", "Use charset=utf-8, or leave it out.")
+    return codecs.getincrementaldecoder("utf-8-sig" if name == "utf_8" else name)("replace")

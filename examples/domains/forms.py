@@ -11,6 +11,8 @@ from examples.domains.problems import Problem
 
 HINT = "Send your files in the field `file`: curl -F file=@log.txt.gz http://127.0.0.1:8000/upload"
 
+MAX_FILES = 1000  # each one costs some work beside that for its bytes
+
 Headers = dict[bytes, bytes]
 
 # A bad form is told to its sender, not to the log.
@@ -78,6 +80,8 @@ class Form:
         if options.get(b"name") != b"file":
             return None
         self._files += 1
+        if self._files > MAX_FILES:
+            raise Problem(413, f"The form has more than {MAX_FILES:,} files.", "Send them in several requests.")
         return self._open_file(options.get(b"filename", b""), headers.get(b"content-type", b""))
 
     def on_header_field(self, data: bytes, start: int, end: int) -> None:

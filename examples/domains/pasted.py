@@ -10,9 +10,27 @@ from typing import Any
 from fastapi import Request, Response
 from fastapi.routing import APIRoute
 
+from examples.domains.decoding import GZIP_MAGIC
+from examples.domains.problems import Problem
+
+UNPACK = "Send it unpacked, or send a gzip file to /upload."
+
 
 class PastedRequest(Request):
     """A request whose JSON may hold raw line breaks and tabs inside of strings."""
+
+    async def body(self) -> bytes:
+        """Read the body, which must not be packed.
+
+        Raises:
+            Problem: 415, it is.
+        """
+        encoding = self.headers.get("content-encoding", "identity").strip().lower()
+        body = b"" if encoding not in ("identity", "") else await super().body()
+        if encoding not in ("identity", "") or body.startswith(GZIP_MAGIC):
+            what = "gzip" if body else encoding
+            raise Problem(415, f"The body is packed ({what!r:.40}), which is not taken here.", UNPACK)
+        return body
 
     async def json(self) -> Any:
         """Parse the body; everything else that is not JSON is refused as ever."""

@@ -10,7 +10,8 @@ from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
-from lifepool.integrations.fastapi import MEDIA_TYPE
+from lifepool import TaskTimeout
+from lifepool.integrations.fastapi import MEDIA_TYPE, problem
 
 # Said instead of pydantic's words, which speak of Python.
 MESSAGES = {
@@ -40,6 +41,7 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(HTTPException, _http)
     app.add_exception_handler(RequestValidationError, _invalid)
     app.add_exception_handler(ClientDisconnect, _gone)
+    app.add_exception_handler(TaskTimeout, _late)
 
 
 async def _http(request: Request, error: Exception) -> Response:
@@ -56,6 +58,16 @@ async def _invalid(request: Request, error: Exception) -> Response:
 
 async def _gone(request: Request, error: Exception) -> Response:
     return Response(status_code=400)  # nobody reads it; it keeps a traceback out of the log
+
+
+async def _late(request: Request, error: Exception) -> Response:
+    assert isinstance(error, TaskTimeout)  # noqa: S101
+    what = "in parts" if error.started else "when less is going on"
+    body = problem(error) | {
+        "detail": f"The text was not searched within {error.timeout:g} s.",
+        "hint": f"Send it again {what}; the server gives a text DOMAINS_TASK_TIMEOUT seconds and more for its size.",
+    }
+    return JSONResponse(body, error.status_hint, media_type=MEDIA_TYPE)
 
 
 def _respond(error: HTTPException) -> Response:

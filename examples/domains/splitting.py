@@ -9,7 +9,7 @@ import re
 
 from examples.domains.extract import CONTEXT, MAX_RUN, runs
 
-__all__ = ["LEAST_TOKEN", "MIN_CHUNK", "StreamSplitter", "chunk_count", "split_on_whitespace"]
+__all__ = ["LEAST_TOKEN", "LONGEST_PIECE", "MIN_CHUNK", "StreamSplitter", "chunk_count", "split_on_whitespace"]
 
 # Characters. The extractor reads 20 to 40 million characters of prose a second (measured), so this
 # is about 1 ms of work, where one more task costs 0.2 ms of round trip: below it a split gains little.
@@ -22,6 +22,9 @@ _FIRST_DOT = re.compile(r"[.\uff0e\u3002\uff61\[({\\%]")
 # the cut went through a bracketed dot and its remains fall off.
 _OVERLONG = MAX_RUN + 16
 LEAST_TOKEN = 8 * _OVERLONG  # so that a forced cut takes most of what is held
+
+PIECE, TOKEN = 256 * 1024, 64 * 1024  # characters of a piece of a stream; of text without white space in it
+LONGEST_PIECE = PIECE + TOKEN
 
 
 def chunk_count(length: int, workers: int) -> int:
@@ -75,7 +78,7 @@ class StreamSplitter:
         ValueError: A size is too small: `max_token` must hold several of the longest runs.
     """
 
-    def __init__(self, piece_size: int = 256 * 1024, max_token: int = 64 * 1024) -> None:
+    def __init__(self, piece_size: int = PIECE, max_token: int = TOKEN) -> None:
         if piece_size < 1 or max_token < LEAST_TOKEN:
             raise ValueError(
                 f"piece_size must be at least 1 and max_token at least {LEAST_TOKEN} characters, "

@@ -8,7 +8,7 @@ from typing import Any
 from fastapi import Request
 from python_multipart.multipart import parse_options_header
 
-from examples.domains.decoding import Budget, Gunzip, MaybeGunzip, Plain, Reader, Text, Unpacked
+from examples.domains.decoding import Budget, Gunzip, MaybeGunzip, NoGzip, Plain, Reader, Text, Unpacked
 from examples.domains.forms import Form
 from examples.domains.limits import Limits
 from examples.domains.problems import Problem
@@ -40,10 +40,10 @@ async def chunks(request: Request, limits: Limits) -> AsyncGenerator[str, None]:
     """Yield the text of the body while it arrives, cut between names.
 
     Raises:
-        Problem: 408 for a client that stalls, 413, 415 or 422 for a body that cannot be read.
+        Problem: 413, 415 or 422 for a body that cannot be read; and what `BodyLimit` raises.
     """
     reader = _reader(request, Budget(limits))
-    async with aclosing(_pieces(request, limits.read_timeout)) as pieces:
+    async with aclosing(_pieces(request)) as pieces:
         async for piece in pieces:
             for texts in reader.feed(piece):
                 for text in texts:
@@ -54,30 +54,25 @@ async def chunks(request: Request, limits: Limits) -> AsyncGenerator[str, None]:
             yield text
 
 
-async def _pieces(request: Request, timeout: float) -> AsyncGenerator[bytes, None]:
+async def _pieces(request: Request) -> AsyncGenerator[bytes, None]:
     async with aclosing(request.stream()) as stream:
-        while True:
-            try:
-                async with asyncio.timeout(timeout):
-                    data = await anext(stream, None)
-            except TimeoutError:
-                raise Problem(408, f"No data came for {timeout} s.", "Send it again.") from None
-            if data is None:
-                return
+        async for data in stream:
             for start in range(0, len(data), PIECE):
                 yield data[start : start + PIECE]
 
 
 def _reader(request: Request, budget: Budget) -> Reader:
     kind, options = parse_options_header(request.headers.get("content-type", "text/plain"))
+    encoding = _content_encoding(request, budget)
+    is_inner = isinstance(encoding, Gunzip)
     reader: Reader
     if kind == b"multipart/form-data":
-        reader = Form(options.get(b"boundary", b""), lambda name, kind: _form_file(name, kind, budget))
+        reader = Form(options.get(b"boundary", b""), lambda name, kind: _form_file(name, kind, budget, is_inner))
     elif kind.startswith(b"text/") or kind in (*GZIP_TYPES, b"application/octet-stream"):
-        reader = _file(kind, options, budget)
+        reader = _file(kind, options, budget, is_inner)
     else:
         raise Problem(415, f"The content type {kind.decode('latin-1')!r:.80} is not text.", HINT)
-    return Unpacked(_content_encoding(request, budget), reader)
+    return Unpacked(encoding, reader)
 
 
 def _content_encoding(request: Request, budget: Budget) -> Gunzip | Plain:
@@ -89,12 +84,12 @@ def _content_encoding(request: Request, budget: Budget) -> Gunzip | Plain:
     raise Problem(415, f"The content encoding {encoding!r:.40} is not known.", "Use gzip or none.")
 
 
-def _form_file(name: bytes, content_type: bytes, budget: Budget) -> Reader:
+def _form_file(name: bytes, content_type: bytes, budget: Budget, is_inner: bool) -> Reader:
     kind, options = parse_options_header(content_type)
-    return _file(GZIP_TYPES[0] if name.lower().endswith(b".gz") else kind, options, budget)
+    return _file(GZIP_TYPES[0] if name.lower().endswith(b".gz") else kind, options, budget, is_inner)
 
 
-def _file(kind: bytes, options: dict[bytes, bytes], budget: Budget) -> Reader:
+def _file(kind: bytes, options: dict[bytes, bytes], budget: Budget, is_inner: bool) -> Reader:
     charset = options[b"charset"].decode("latin-1") if b"charset" in options else None
-    unpack = Gunzip(budget) if kind in GZIP_TYPES else MaybeGunzip(budget)
-    return Unpacked(unpack, Text(charset))
+    unpack = Gunzip(budget, is_inner=is_inner) if kind in GZIP_TYPES else MaybeGunzip(budget, is_inner=is_inner)
+    return Unpacked(unpack, Unpacked(NoGzip(), Text(charset)))

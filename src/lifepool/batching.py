@@ -22,6 +22,7 @@ from collections import OrderedDict, deque
 from contextvars import Context
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeVar
 
+from lifepool._core import events as on
 from lifepool.carrying import copy_cause, decode_error
 from lifepool.errors import PayloadTooLarge, PoolError, QueueFull, TaskNotPicklable, TaskTimeout
 
@@ -150,6 +151,7 @@ class Batcher:
             # In half the time that the first has waited, half of those will have left.
             oldest = now - next(iter(self._waiting)).since
             reason = f"{len(self._waiting)} calls of {plan.name} wait already"
+            self.engine.feed(on.SubmissionRefused())
             raise QueueFull(reason, retry_after=max(_LEAST_RETRY_S, oldest / 2))
         call: BatchedCall[Any] = BatchedCall(self, item, now, now + plan.timeout)
         self._waiting[call] = None
@@ -287,6 +289,9 @@ class Batcher:
             self._alone.extend(wanted)
             self._plan_look()
             return
+        if isinstance(error, QueueFull):
+            for _ in wanted[1:]:  # the batch was counted when it was refused: as one, but each is a caller
+                self.engine.feed(on.SubmissionRefused())
         for call in wanted:
             self._done_with(call)
             call.set_exception(self._own(error))

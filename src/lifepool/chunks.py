@@ -6,6 +6,7 @@ import time
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from lifepool.carrying import encode_error, is_of_runner
+from lifepool.naming import ManyCalls
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -29,6 +30,16 @@ class ChunkResult(NamedTuple):
     values: list[Any]
     errors: dict[int, bytes]
     run_s: float
+
+
+class Chunk(ManyCalls):
+    """A function to be called with each item of a chunk."""
+
+    __slots__ = ()
+
+    def __call__(self, items: Sequence[Any], go_on: bool) -> ChunkResult:
+        """Call it. Runs in a worker; see ``run_chunk``."""
+        return run_chunk(self.function, items, go_on)
 
 
 def run_chunk(fn: Callable[[Any], Any], items: Sequence[Any], go_on: bool) -> ChunkResult:

@@ -10,6 +10,7 @@ from lifepool._engine.options import task_options
 from lifepool.batches import BatchFunction, BatchResult
 from lifepool.batching import BATCHES_PER_WORKER, Batcher, BatchPlan, check_plan
 from lifepool.calling import check_function
+from lifepool.naming import name_of
 from lifepool.reference import Reference
 from lifepool.scope import current_scope
 
@@ -142,7 +143,7 @@ class PoolBatch(Generic[X, Y]):
         config = self._pool.config
         timeout = config.timeout if self._timeout is None else self._timeout
         return BatchPlan(
-            name=self.__name__,
+            name=name_of(self._batched),
             max_size=self._size,
             max_wait=self._wait,
             timeout=float("inf") if timeout is None else timeout,

@@ -42,6 +42,7 @@ from lifepool import _inside
 from lifepool._core.states import TaskState
 from lifepool.carrying import as_raised
 from lifepool.errors import PoolClosed
+from lifepool.naming import ManyCalls
 from lifepool.pool import Pool
 
 if TYPE_CHECKING:
@@ -133,7 +134,7 @@ class ProcessPoolExecutor(Executor):
         if chunksize == 1:
             return super().map(fn, *iterables, timeout=timeout)
         chunks = _chunks(zip(*iterables, strict=False), chunksize)
-        return itertools.chain.from_iterable(super().map(functools.partial(_run_all, fn), chunks, timeout=timeout))
+        return itertools.chain.from_iterable(super().map(_RunAll(fn, chunksize), chunks, timeout=timeout))
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
         """Take nothing new, finish what is there, and end the workers.
@@ -299,9 +300,14 @@ def _is_queued(handle: TaskHandle[Any]) -> bool:
     return handle.state is TaskState.QUEUED
 
 
-def _run_all(fn: Callable[..., T], arguments: list[tuple[Any, ...]]) -> list[T]:
-    """A chunk; runs in a worker."""
-    return [fn(*each) for each in arguments]
+class _RunAll(ManyCalls):
+    """A function to be called with each of many tuples of arguments."""
+
+    __slots__ = ()
+
+    def __call__(self, arguments: list[tuple[Any, ...]]) -> list[Any]:
+        """Call it. Runs in a worker."""
+        return [self.function(*each) for each in arguments]
 
 
 def _chunks(items: Iterator[Any], size: int) -> Iterator[list[Any]]:

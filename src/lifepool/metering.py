@@ -12,7 +12,6 @@ from lifepool.progress import MapProgress
 if TYPE_CHECKING:
     import asyncio
 
-    from lifepool._engine.handle import TaskHandle
     from lifepool.chunks import ChunkResult
     from lifepool.progress import ProgressHook
 
@@ -44,7 +43,7 @@ class Meter:
         self._has_raised = False
         self._tell()
 
-    def watch(self, handle: TaskHandle[ChunkResult], size: int) -> None:
+    def watch(self, handle: asyncio.Future[ChunkResult], size: int) -> None:
         """A chunk of so many items was started."""
         self._uncounted[handle] = size
         handle.add_done_callback(self._chunk_done)

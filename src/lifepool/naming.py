@@ -1,27 +1,59 @@
-"""What a function is called, for people and for statistics."""
+"""What a task is called: decided here, once, when it is submitted.
+
+Everything that names a task (hooks and what is made of them, ``workers()``, ``top``, log lines) shows the name of the
+user's function. Run times are learned under a second name, which is the same one except for many calls in one task.
+"""
 
 from __future__ import annotations
 
+from functools import partial
 from types import FunctionType
+from typing import Any
 
 from lifepool.wording import class_name
 
 
+class ManyCalls:
+    """Calls the user's function with each of many items, as one task; that is called what the function is called.
+
+    Args:
+        function: The user's.
+        count: Items there are.
+
+    Attributes:
+        learned_as: Where its run time is remembered. A chunk of one item takes as long as a call, so it is the
+            function's name; a larger one would spoil what is known of single calls, and is remembered with chunks of
+            about its size (up to the next power of two).
+    """
+
+    __slots__ = ("__qualname__", "function", "learned_as")
+
+    def __init__(self, function: Any, count: int = 1) -> None:
+        self.function = function
+        self.__qualname__: str = name_of(function)
+        self.learned_as = self.__qualname__ if count <= 1 else f"{self.__qualname__} x{1 << (count - 1).bit_length()}"
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return (type(self), (self.function,))
+
+
 def name_of(fn: object) -> str:
-    """A function's qualified name; for a partial, that of the function inside."""
+    """A function's qualified name; for a partial, that of the function inside; for an object, that of its class."""
     if type(fn) is FunctionType:
         return fn.__qualname__
-    try:
-        inner = getattr(fn, "func", fn)
-        name = getattr(inner, "__qualname__", None)
-    except Exception:  # an object of somebody's own
-        return class_name(fn)
-    return name if name and type(name) is str else class_name(inner)
+    while isinstance(fn, partial):
+        fn = fn.func
+    for attribute in ("__qualname__", "__name__"):
+        try:
+            name = getattr(fn, attribute, None)
+        except Exception:  # the user's own __getattr__: a name is not worth a task
+            name = None
+        if type(name) is str and name:
+            return name
+    return class_name(fn)
 
 
-def task_name(fn: object, args: tuple[object, ...]) -> str:
-    """What a task is called, for people: a chunk of ``map`` or ``gather`` by the function that is mapped."""
+def names_of(fn: object) -> tuple[str, str]:
+    """What a task of this function is called, and under which name its run time is learned."""
     name = name_of(fn)
-    if name == "run_chunk" and args and getattr(fn, "__module__", None) == "lifepool.chunks":
-        return name_of(args[0])
-    return name
+    return (name, fn.learned_as) if isinstance(fn, ManyCalls) else (name, name)

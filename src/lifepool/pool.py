@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
-import functools
 import logging
 import weakref
+from contextlib import aclosing
 from typing import TYPE_CHECKING, Any, Literal, Never, ParamSpec, Protocol, TypeVar, overload
 
 from lifepool._core.states import PoolState
 from lifepool._engine.options import task_options
-from lifepool.bulk import bulk_size, map_chunks, one_by_one
+from lifepool.bulk import BulkPlan, Entrance, map_chunks, one_by_one, plan_bulk
 from lifepool.calling import UNFINISHED, check_function, refuse_keywords
 from lifepool.config import PoolConfig, resolve
 from lifepool.decorated import PoolBatch, PoolTask, plain_function
@@ -22,11 +22,14 @@ from lifepool.resources import Resource, load_eagerly
 from lifepool.scope import current_scope
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Iterator
+    from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Callable, Iterable, Iterator
     from contextvars import ContextVar
 
+    from lifepool._engine.engine import Engine
     from lifepool._engine.handle import TaskHandle
-    from lifepool._engine.options import OnCancel
+    from lifepool._engine.options import OnCancel, TaskOptions
+    from lifepool.bulk import OnFull
+    from lifepool.chunks import Chunk, ChunkResult
     from lifepool.progress import ProgressHook
 
 logger = logging.getLogger("lifepool")
@@ -212,13 +215,13 @@ class Pool(PoolLife):
         timeout: float | None = None,
         retries: int = 0,
         priority: int = 0,
+        on_full: OnFull = "wait",
         on_progress: ProgressHook | None = None,
         **keywords: Never,
     ) -> AsyncIterator[R]:
         """Call ``fn`` with each item, many at a time: ``async for result in pool.map(fn, items)``.
 
-        Items are taken only as results are consumed, so memory is bounded also for an endless iterable. A full queue
-        makes it wait, not fail.
+        Items are taken only as results are consumed, so memory is bounded also for an endless iterable.
 
         Args:
             fn: A function of one argument.
@@ -227,9 +230,12 @@ class Pool(PoolLife):
             chunksize: Items per task. "auto" learns it, aiming at 10 ms a task.
             buffer: The most items that may be taken and not yet handed back. None: as many chunks as keep all
                 workers busy.
-            timeout: Seconds per chunk.
+            timeout: Seconds per chunk, from when it could be submitted: waiting for room in the queue included. None:
+                the pool's default. ``math.inf``: no limit.
             retries: Per chunk, as for ``run``.
             priority: As for ``run``.
+            on_full: What a full queue means for the first chunk. ``"wait"``: wait for room. ``"raise"``: ``QueueFull``
+                at once; right in a request, where a client waits. The chunks that follow wait for room in any case.
             on_progress: Called on the event loop with a ``MapProgress``: at the beginning, then at most ten times a
                 second, and once at the end. What it raises is logged once, and hurts nobody.
             **keywords: None: those of the function go through ``functools.partial``.
@@ -242,12 +248,20 @@ class Pool(PoolLife):
             Leaving the loop, by ``break`` too, cancels what is under way.
         """
         refuse_keywords("map", keywords, Pool.map)
-        check_hook(on_progress)
-        sizer, window = bulk_size(chunksize, buffer, self.max_workers)
-        submit = functools.partial(self.submit, timeout=timeout, retries=retries, priority=priority)
-        fn = plain_function(fn)
-        chunks = map_chunks(submit, fn, items, sizer, window, ordered=ordered, go_on=False, on_progress=on_progress)
-        return one_by_one(chunks)
+        plan = plan_bulk(
+            chunksize,
+            buffer,
+            self.max_workers,
+            timeout=self.config.timeout if timeout is None else timeout,
+            on_full=on_full,
+            ordered=ordered,
+            go_on=False,
+            is_whole=False,
+            retries=retries,
+            priority=priority,
+            on_progress=on_progress,
+        )
+        return one_by_one(self._chunks(fn, items, plan))
 
     async def gather(
         self,
@@ -259,20 +273,25 @@ class Pool(PoolLife):
         timeout: float | None = None,
         retries: int = 0,
         priority: int = 0,
+        on_full: OnFull = "raise",
         on_progress: ProgressHook | None = None,
         **keywords: Never,
     ) -> list[R]:
         """Call ``fn`` with each item and return the results as a list, in order.
 
+        One call is admitted as one: if there is no room for its first chunk it is refused at once, with ``QueueFull``;
+        once that is let in, the others take their places as there is room, before tasks that come later.
+
         Args:
             fn: A function of one argument.
             items: A finite iterable, plain or asynchronous.
             return_exceptions: Put what an item raised in its place, instead of raising it. If the worker of a chunk
-                dies or the chunk passes its timeout, that error stands in the place of each of its items.
+                dies or the time is up, that error stands in the place of each of its items.
             chunksize: As for ``map``.
-            timeout: Seconds per chunk.
+            timeout: Seconds for the whole call, waiting included. None: the pool's default. ``math.inf``: no limit.
             retries: Per chunk, as for ``run``.
             priority: As for ``run``.
+            on_full: As for ``map``. ``"wait"`` suits jobs that nobody waits for.
             on_progress: As for ``map``.
             **keywords: None: those of the function go through ``functools.partial``.
 
@@ -283,15 +302,23 @@ class Pool(PoolLife):
             Cancels what is under way.
         """
         refuse_keywords("gather", keywords, Pool.gather)
-        check_hook(on_progress)
-        sizer, window = bulk_size(chunksize, None, self.max_workers)
-        submit = functools.partial(self.submit, timeout=timeout, retries=retries, priority=priority)
-        fn = plain_function(fn)
+        plan = plan_bulk(
+            chunksize,
+            None,
+            self.max_workers,
+            timeout=self.config.timeout if timeout is None else timeout,
+            on_full=on_full,
+            ordered=True,
+            go_on=return_exceptions,
+            is_whole=True,
+            retries=retries,
+            priority=priority,
+            on_progress=on_progress,
+        )
         results: list[R] = []
-        async for chunk in map_chunks(
-            submit, fn, items, sizer, window, ordered=True, go_on=return_exceptions, on_progress=on_progress
-        ):
-            results += chunk
+        async with aclosing(self._chunks(fn, items, plan)) as chunks:
+            async for chunk in chunks:
+                results += chunk
         return results
 
     @overload
@@ -421,6 +448,18 @@ class Pool(PoolLife):
         initargs = (config.initializer, config.initargs, eager)
         return dataclasses.replace(config, initializer=load_eagerly, initargs=initargs)
 
+    def _chunks(
+        self, fn: Callable[[Any], Any], items: Iterable[Any] | AsyncIterable[Any], plan: BulkPlan
+    ) -> AsyncGenerator[list[Any], None]:
+        """What ``map`` and ``gather`` have in common."""
+        check_hook(plan.on_progress)
+
+        def submit(chunk: Chunk, args: tuple[Any, ...], options: TaskOptions) -> TaskHandle[ChunkResult]:
+            return self._start(self._running_engine(), chunk, args, options, lent=False)
+
+        fn = fn.function if type(fn) is PoolTask else fn
+        return map_chunks(Entrance(self._running_engine, submit), fn, items, plan)
+
     def _after_drain(self) -> None:
         for resource in reversed(self._resources):
             resource.close()  # this process's own, if its tasks ran here
@@ -454,6 +493,11 @@ class Pool(PoolLife):
                 plain_function(fn)
         elif code.co_flags & UNFINISHED:
             check_function(fn)
+        return self._start(engine, fn, args, options, lent=lent)
+
+    def _start(
+        self, engine: Engine, fn: Callable[..., T], args: tuple[Any, ...], options: TaskOptions, *, lent: bool
+    ) -> TaskHandle[T]:
         handle = engine.submit(fn, args, options, lent=lent)
         scope = current_scope.get()
         if scope is not None:

@@ -103,20 +103,6 @@ def test_the_tables_of_functions_are_bounded(monkeypatch: pytest.MonkeyPatch) ->
         assert len(decoder._known) <= 3
 
 
-@pytest.mark.parametrize(
-    ("fn", "name"),
-    [
-        (tasks.double, "double"),
-        (functools.partial(tasks.double, 1), "double"),
-        (tasks.Point, "Point"),
-        (Counter(), "Counter"),
-        (Reference(tasks.double), "double"),
-    ],
-)
-def test_calls_are_named_after_their_function(fn: Callable[..., Any], name: str) -> None:
-    assert CallEncoder(LIMIT).encode(fn, ()).name == name
-
-
 def test_the_limit_is_exact() -> None:
     size = CallEncoder(LIMIT).encode(tasks.echo, (b"x" * 100,)).size
     assert CallEncoder(size).encode(tasks.echo, (b"x" * 100,)).size == size

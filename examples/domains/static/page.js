@@ -1,6 +1,8 @@
 // The page talks to two addresses: /addContent for a pasted text, /upload for files and texts too large for it.
 // Names come from untrusted text: they reach the document as textContent only.
 
+import { asDnsHasIt, isOdd, lookalike } from "./lookalikes.js";
+
 const PAGE_ROWS = 500; // rows drawn at a time: a browser draws these in a few milliseconds
 const EXAMPLE = `From: bob@mail.example.co.uk
 The report is at https://www.example.com/report?page=2 and mirrored on downloads.example.org.
@@ -90,6 +92,8 @@ function summarize(answer, serverMs, totalMs) {
   if (answer.truncated) {
     note.textContent += ` More different names than the server lists: the first ${number.format(different)} are here.`;
   }
+  const traps = found.names.filter(({ name }) => lookalike(name)).length;
+  if (traps) note.textContent += ` ${number.format(traps)} may be taken for another name: marked \u26a0.`;
   $("status").replaceChildren(...parts, note);
 }
 
@@ -126,10 +130,26 @@ function draw() {
 function row({ name, count }, most) {
   const line = document.createElement("tr");
   const [first, second] = [line.insertCell(), line.insertCell()];
-  first.textContent = name;
+  const why = lookalike(name);
+  if (why === null) first.textContent = name;
+  else first.append(...marked(name, why));
   first.style.setProperty("--share", most > 1 ? `${(100 * count) / most}%` : "0%");
   second.textContent = number.format(count);
   return line;
+}
+
+/** A name that may be taken for another: its odd letters stand out, and it says why, and what DNS has. */
+function marked(name, why) {
+  const shown = document.createElement("span");
+  for (const character of name) {
+    const tag = isOdd(character) ? "mark" : "span";
+    if (shown.lastChild?.localName !== tag) shown.append(document.createElement(tag));
+    shown.lastChild.textContent += character; // in runs: some scripts join their letters
+  }
+  const note = document.createElement("span");
+  note.className = "lookalike";
+  note.textContent = [`\u26a0 ${why}`, asDnsHasIt(name)].filter(Boolean).join(": ");
+  return [shown, note];
 }
 
 function say(text) {

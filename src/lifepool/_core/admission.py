@@ -50,6 +50,7 @@ class Door:
         self._supervisor = supervisor
         self._run_times = run_times
         self.caution = policy.CAUTION
+        self.kept = 0  # places in the queue that are kept for those in line
 
     def learn(self, *, late: bool) -> None:
         """A task with a timeout that was let in has been in time, or has waited too long."""
@@ -70,7 +71,7 @@ class Door:
             return _closed(state)
         if (crash := self._supervisor.crash_loop) is not None:
             return WorkerStartError(crash.cause, hint=crash.hint)
-        queued = len(self._queue.entries) + len(self._held)
+        queued = len(self._queue.entries) + len(self._held) + self.kept
         if not queued and self._supervisor.fleet.free_worker() is not None:
             return None
         if queued >= self._limits.max_queue:

@@ -19,7 +19,7 @@ class TaskSubmitted:
     """A task passed the door (``Scheduler.refusal`` said nothing against it)."""
 
     task: int
-    name: str = ""  # the function's name: run times are learned by it
+    name: str = ""  # the one that its run time is learned under
     priority: int = 0
     timeout: float | None = None  # seconds from now, waiting included
     retries: int = 0

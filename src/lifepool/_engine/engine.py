@@ -21,12 +21,14 @@ from lifepool._core import events as on
 from lifepool._core.scheduler import Scheduler
 from lifepool._core.states import TASK_COMPLETED, PoolState, TaskState
 from lifepool._core.supervisor import why_gone
+from lifepool._engine.alarm import Alarm
 from lifepool._engine.handle import TaskHandle
+from lifepool._engine.line import Line
 from lifepool._engine.snapshot import Traffic, look_at, snapshot
 from lifepool.backends.base import require_views
 from lifepool.errors import BackendUnsupported, InternalError, PoolClosed, PoolError, QueueFull, WorkerStartError
 from lifepool.hooks import TaskRecord
-from lifepool.naming import name_of, task_name
+from lifepool.naming import names_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -74,6 +76,7 @@ class Engine:
         self.thread = get_ident()
         self._backend = backend
         self._scheduler = Scheduler(limits, random=random)
+        self.line = Line(self._scheduler, self.loop)
         self._clock = clock
         self._now = clock()  # of the event that is being decided about
         self._handles: dict[int, TaskHandle[Any]] = {}
@@ -82,7 +85,7 @@ class Engine:
         self._pending: deque[on.Event] = deque()
         self._feeding = False
         self._broken: InternalError | None = None
-        self._timer: asyncio.TimerHandle | None = None
+        self._alarm = Alarm(self.loop, clock, lambda: self.feed(on.TimerFired()))
         self._started: asyncio.Future[None] = self.loop.create_future()
         self._closed: asyncio.Future[None] = self.loop.create_future()
         self._recycled: asyncio.Future[None] | None = None  # while workers are being replaced
@@ -96,7 +99,7 @@ class Engine:
             do.StartWorker: lambda c: backend.start_worker(c.worker),
             do.StopWorker: lambda c: backend.stop_worker(c.worker),
             do.KillWorker: lambda c: backend.kill_worker(c.worker),
-            do.SetTimer: self._set_timer,
+            do.SetTimer: lambda c: self._alarm.set(c.when),
             do.ReportStarted: self._report_started,
             do.ReportClosed: self._report_closed,
             do.ReportRecycled: self._report_recycled,
@@ -181,11 +184,12 @@ class Engine:
             PayloadTooLarge: If it is too large.
         """
         watch = self.observation
+        names = names_of(fn)
         if watch is None or not watch.of_tasks:
-            return self._submit(fn, args, options, None, lent=lent)
-        record = TaskRecord(task_name(fn, args), self._clock(), options.timeout, options.priority, options.fair_key)
+            return self._submit(fn, args, options, names, None, lent=lent)
+        record = TaskRecord(names[0], self._clock(), options.timeout, options.priority, options.fair_key)
         try:
-            return self._submit(fn, args, options, record, lent=lent)
+            return self._submit(fn, args, options, names, record, lent=lent)
         except PoolError as error:
             watch.refused(record, error)
             raise
@@ -195,13 +199,13 @@ class Engine:
         fn: Callable[..., Any],
         args: tuple[Any, ...],
         options: TaskOptions,
+        names: tuple[str, str],
         record: TaskRecord | None,
         *,
         lent: bool,
     ) -> TaskHandle[Any]:
-        timeout = options.timeout
-        name = None if timeout is None else name_of(fn)
-        self.admit(timeout, options.fair_key, name)
+        timeout, (name, learned_as) = options.timeout, names
+        self.admit(None if options.is_admitted else timeout, options.fair_key, learned_as)
         if not options.copy:
             require_views(self._backend.capabilities)
         watch = self.observation
@@ -215,12 +219,11 @@ class Engine:
             if watch.on_submitted:
                 watch.tell(watch.on_submitted, record)
         payload = None if isinstance(prepared, asyncio.Future) else prepared
-        handle: TaskHandle[Any] = TaskHandle(self, number, payload, options.retry_on, abandon=options.abandon)
+        handle: TaskHandle[Any] = TaskHandle(self, number, name, payload, options.retry_on, abandon=options.abandon)
         handle._record = record
         self._handles[number] = handle
-        called = name_of(fn) if payload is None else payload.name
         retries, priority, fair_key = options.retries, options.priority, options.fair_key
-        self.feed(on.TaskSubmitted(number, called, priority, timeout, retries, fair_key, payload is None))
+        self.feed(on.TaskSubmitted(number, learned_as, priority, timeout, retries, fair_key, payload is None))
         if isinstance(prepared, asyncio.Future):
             self._preparing[number] = prepared
             prepared.add_done_callback(lambda prepared: self._prepared(number, prepared))
@@ -323,8 +326,7 @@ class Engine:
         if not self._closed.done():
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(asyncio.shield(self._closed), REAP_S)
-        if self._timer is not None:
-            self._timer.cancel()
+        self._alarm.cancel()
         async with self._ending:  # two may end it at once, and both may go on when it has ended
             await self._backend.close()
 
@@ -399,6 +401,8 @@ class Engine:
                 for command in handle(event, now):
                     perform[type(command)](command)
                 if not self._pending:
+                    if self.line.waiting:
+                        self.line.serve()
                     return
                 event = self._pending.popleft()
         except Exception as error:
@@ -412,6 +416,7 @@ class Engine:
         self._broken = error if isinstance(error, InternalError) else InternalError(repr(error))
         self._broken.__cause__ = error
         self._pending.clear()
+        self.line.dismiss()
         for handle in list(self._handles.values()):
             self._finish(handle, TaskState.LOST, self._broken)
         for future in (self._started, self._closed, self._recycled):
@@ -464,15 +469,6 @@ class Engine:
             handle.set_exception(answer_error)
         else:
             handle.cancel()
-
-    def _set_timer(self, command: do.SetTimer) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-        self._timer = self.loop.call_later(command.when - self._clock(), self._fire)
-
-    def _fire(self) -> None:
-        self._timer = None
-        self.feed(on.TimerFired())
 
     def _report_started(self, command: do.ReportStarted) -> None:
         if self._started.done():

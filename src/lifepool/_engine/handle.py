@@ -31,13 +31,15 @@ class TaskHandle(asyncio.Future[T]):
 
     # One object per task, and no dict: a pool may hold 100,000 of them.
     __slots__ = (
-        "_abandon", "_engine", "_error", "_outcome", "_payload", "_progress", "_record", "_retry_on", "_task", "_value",
+        "_abandon", "_engine", "_error", "_name", "_outcome", "_payload", "_progress", "_record", "_retry_on", "_task",
+        "_value",
     )  # fmt: skip
 
     def __init__(
         self,
         engine: Engine,
         task: int,
+        name: str,
         payload: Payload | None,
         retry_on: tuple[type[BaseException], ...],
         *,
@@ -46,6 +48,7 @@ class TaskHandle(asyncio.Future[T]):
         super().__init__(loop=engine.loop)
         self._engine = engine
         self._task = task
+        self._name = name
         self._payload = payload
         self._retry_on = retry_on
         self._abandon = abandon

@@ -22,6 +22,7 @@ class TaskOptions:
     fair_key: str | None = None
     abandon: bool = False
     copy: bool = True
+    is_admitted: bool = False  # the call that it is part of was let in: it needs room, and is not judged once more
 
 
 #: Keys that are compared and hashed by Python's own code. Others are taken for what they are called.

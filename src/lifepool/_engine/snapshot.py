@@ -71,13 +71,12 @@ def _frozen(histogram: Histogram) -> HistogramSnapshot:
 def look_at(worker: Worker, handles: Mapping[int, TaskHandle[Any]], pid: int | None, now: float) -> WorkerSnapshot:
     """Copy what is known of a worker."""
     head = handles.get(worker.tasks[0]) if worker.tasks else None
-    named = None if head is None else head._record or head._payload
     return WorkerSnapshot(
         number=worker.id,
         pid=pid,
         state=worker.state.value,
         task=worker.tasks[0] if worker.tasks else None,
-        task_name=None if named is None else named.name,
+        task_name=None if head is None else head._name,
         running_s=now - worker.head_since if worker.tasks else None,
         pending=max(0, len(worker.tasks) - 1),
         completed=worker.completed,

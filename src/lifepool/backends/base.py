@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from lifepool import constants
 from lifepool.context import Accompanied
 from lifepool.errors import BackendUnsupported
-from lifepool.naming import name_of
+from lifepool.naming import ManyCalls
 
 if TYPE_CHECKING:
     import asyncio
@@ -66,10 +66,6 @@ class Payload(Protocol):
     """A function and its arguments, made ready for sending; opaque to everybody but its backend."""
 
     @property
-    def name(self) -> str:
-        """The function's name, for statistics and run time estimates."""
-
-    @property
     def size(self) -> int:
         """Bytes that will be sent."""
 
@@ -81,16 +77,20 @@ class Payload(Protocol):
 class PlainCall:
     """The payload of a backend that sends nothing itself: the function and its arguments, as they are."""
 
-    __slots__ = ("args", "fn", "name", "size")
+    __slots__ = ("args", "fn", "size")
     shared = False
 
     def __init__(self, fn: Callable[..., Any], args: tuple[Any, ...], luggage: tuple[Luggage, ...] = ()) -> None:
         if constants.in_use:  # nothing is sent, so nothing can be sent once
-            fn, args = constants.plain(fn), tuple(map(constants.plain, args))
+            args = tuple(map(constants.plain, args))
+            fn = _plain(fn)
         self.fn = fn
         self.args = Accompanied(args, luggage) if luggage else args
-        self.name = name_of(fn)
         self.size = 0
+
+
+def _plain(fn: Any) -> Any:
+    return type(fn)(constants.plain(fn.function)) if isinstance(fn, ManyCalls) else constants.plain(fn)
 
 
 class Listener(Protocol):

@@ -247,6 +247,45 @@ def test_thousands_of_names_are_drawn_a_page_at_a_time(page: Page) -> None:
     expect(page.locator("#rows tr")).to_have_count(1000)
 
 
+@pytest.mark.parametrize(
+    ("name", "why"),
+    [
+        ("www.\u0430pple.com", "mixes Cyrillic and Latin: www.xn--pple-43d.com"),
+        ("g\u03bf\u03bfgle.com", "mixes Latin and Greek"),
+        ("\u0430\u0440\u0440\u04cf\u0435.com", "Cyrillic that looks like Latin"),
+        ("p\u0561ypal.com", "mixes Latin and Armenian"),
+    ],
+)
+def test_a_name_that_may_be_taken_for_another_is_marked(page: Page, name: str, why: str) -> None:
+    page.get_by_label("Text", exact=True).fill(f"{name} www.example.com")
+    page.get_by_role("button", name="Find domains").click()
+    expect(page.locator("#rows tr")).to_have_count(2)
+    expect(page.locator("#rows .lookalike")).to_have_count(1)
+    expect(page.locator("#rows tr", has_text=name)).to_contain_text(why)
+    expect(page.get_by_role("status")).to_contain_text("1 may be taken for another name")
+
+
+def test_international_names_are_not_marked(page: Page) -> None:
+    """One script, or those that are written together; a top level of another script is usual."""
+    plain = [
+        "m\u00fcnchen.de",
+        "\u043f\u0440\u0438\u043c\u0435\u0440.com",
+        "\u4f8b\u3048\u30c6\u30b9\u30c8.jp",
+        "stra\u00dfe.de",
+    ]
+    plain += [
+        "\u043f\u043e\u0447\u0442\u0430.\u0440\u0444",
+        "\ud55c\uad6d.kr",
+        "caf\u00e9.fr",
+        "\u03b5\u03bb\u03bb\u03ac\u03b4\u03b1.gr",
+    ]
+    page.get_by_label("Text", exact=True).fill(" ".join(plain))
+    page.get_by_role("button", name="Find domains").click()
+    expect(page.locator("#rows tr")).to_have_count(len(plain))
+    assert page.locator(".lookalike, #rows mark").count() == 0
+    expect(page.get_by_role("status")).not_to_contain_text("may be taken")
+
+
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_the_page_fits_a_phone(page: Page, scheme: str) -> None:
     page.emulate_media(color_scheme="dark" if scheme == "dark" else "light")

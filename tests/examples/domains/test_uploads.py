@@ -40,6 +40,16 @@ def part(name: bytes, content: bytes, filename: bytes = b"a.txt") -> bytes:
     return b"--%b\r\n%b\r\n\r\n%b\r\n" % (BOUNDARY, disposition, content)
 
 
+#: A bomb inside of a gzip: some kilobytes that would expand to 64 MB, the first layer at a ratio of one.
+BOMB = gzip.compress(bytes(64 * MEGABYTE))
+TWICE_PACKED = gzip.compress(BOMB)
+END = b"--xx--\r\n"
+FORM_OF_BOMB = part(b"file", BOMB, b"a.gz") + END
+#: Bytes that do not pack pay for themselves, not for the bomb behind them.
+FORM_WITH_BOMB = part(b"file", gzip.compress(random.Random(1).randbytes(MEGABYTE))) + FORM_OF_BOMB
+FORM_OF_MANY = part(b"file", b"") * 1001 + END
+
+
 # ---- what is taken ----
 
 
@@ -109,6 +119,12 @@ async def test_counts_are_bounded_and_say_so() -> None:
     assert tally.truncated
 
 
+@pytest.mark.parametrize("charset", ["latin-1", "ISO-8859-1", "windows-1252", "us-ascii", "Shift_JIS", "GBK", "UTF_8"])
+async def test_charsets_that_texts_come_in_are_taken(charset: str) -> None:
+    response = await upload(TEXT, {"Content-Type": f"text/plain; charset={charset}"})
+    assert response.json()["counts"] == COUNTS
+
+
 # ---- what is refused ----
 
 
@@ -120,8 +136,15 @@ async def test_counts_are_bounded_and_say_so() -> None:
         (415, {"Content-Encoding": "br"}, TEXT, "'br'"),
         *(
             (415, {"Content-Type": f"text/plain; charset={charset}"}, TEXT, "no charset")
-            for charset in ("nope", "hex", "undefined", "idna", "a" * 1000)
+            for charset in ("nope", "hex", "undefined", "idna", "punycode", "utf-7", "unicode_escape", "a" * 1000)
         ),
+        (413, {"Content-Encoding": "gzip"}, TWICE_PACKED, "bomb"),
+        (413, {"Content-Encoding": "gzip"}, gzip.compress(b"") * 5000, "too many parts"),
+        (415, {"Content-Encoding": "gzip"}, gzip.compress(gzip.compress(gzip.compress(TEXT))), "gzip inside of gzip"),
+        (415, {"Content-Type": "application/gzip"}, gzip.compress(gzip.compress(TEXT)), "gzip inside of gzip"),
+        (413, {**FORM, "Content-Encoding": "gzip"}, gzip.compress(FORM_OF_BOMB), "bomb"),
+        (413, FORM, FORM_WITH_BOMB, "bomb"),
+        (413, FORM, FORM_OF_MANY, "more than 1,000 files"),
         (422, {"Content-Type": "text/plain; charset=utf-16"}, TEXT, "cannot be decoded"),
         (422, {"Content-Encoding": "gzip"}, TEXT, "damaged"),
         (422, {"Content-Encoding": "gzip"}, b"", "damaged"),

@@ -96,7 +96,7 @@ class Outbox:
         Raises:
             NoRoom: If there is none for ``most`` bytes.
         """
-        name, function = self.encoder.function(fn)
+        function = self.encoder.function(fn)
         parts = stand_ins(args) if copy else args
         value = Accompanied(parts, self.encoder.pickled(luggage)) if luggage else parts
         lease = shared.reserve(most)
@@ -110,7 +110,7 @@ class Outbox:
                     prepared.set_result(self.encoder.encode(fn, args, luggage, copy=copy))
                 else:
                     shared.settle(lease, size)
-                    prepared.set_result(Call(name, function, lease.location(), lease, apart=not copy))
+                    prepared.set_result(Call(function, lease.location(), lease, apart=not copy))
             except BaseException as error:
                 passed_on(error, self._loop)
                 prepared.set_exception(bearable(error))

@@ -64,7 +64,6 @@ class Call:
     """A call ready for sending.
 
     Attributes:
-        name: The function's qualified name.
         function: The pickled function.
         arguments: The pickled tuple of arguments, or where in shared memory it is.
         lease: Holds them there, or None. Who has sent the call keeps it until nobody can read them any more.
@@ -74,12 +73,9 @@ class Call:
         constants: What the worker must have, to rebuild it.
     """
 
-    __slots__ = ("arguments", "constants", "function", "kind", "lease", "name", "shared", "size")
+    __slots__ = ("arguments", "constants", "function", "kind", "lease", "shared", "size")
 
-    def __init__(
-        self, name: str, function: bytes, arguments: bytes, lease: Lease | None = None, *, apart: bool = False
-    ) -> None:
-        self.name = name
+    def __init__(self, function: bytes, arguments: bytes, lease: Lease | None = None, *, apart: bool = False) -> None:
         self.function = function
         self.arguments = arguments
         self.lease = lease
@@ -104,11 +100,11 @@ class CallEncoder:
         self._max_payload = max_payload
         self._shared = shared
         self._has_main = has_main
-        self._known: dict[object, tuple[str, bytes]] = {}
+        self._known: dict[object, bytes] = {}
 
     def known_functions(self) -> tuple[bytes, ...]:
         """The functions called so far, pickled: what a new worker will soon be asked for."""
-        return tuple(pickled for _, pickled in self._known.values())[-PRIMED:]
+        return tuple(self._known.values())[-PRIMED:]
 
     def encode(
         self,
@@ -159,7 +155,7 @@ class CallEncoder:
         *,
         copy: bool,
     ) -> Call:
-        name, function = self.function(fn)
+        function = self.function(fn)
         try:
             parts = stand_ins(args) if copy and size is not None and size >= LARGE else args
             value = Accompanied(parts, luggage) if luggage else parts
@@ -173,10 +169,10 @@ class CallEncoder:
         except BaseException as error:
             raise _refusal(error, (args, "args"), (luggage, "context")) from error
         if isinstance(pickled, bytes):
-            return Call(name, function, pickled, apart=not copy)
+            return Call(function, pickled, apart=not copy)
         assert self._shared is not None  # noqa: S101 - or it would not be there
         lease = self._shared.lend(pickled)
-        return Call(name, function, lease.location(), lease, apart=not copy)
+        return Call(function, lease.location(), lease, apart=not copy)
 
     def pickled(self, luggage: tuple[Luggage, ...]) -> Any:
         """Luggage as it is now, for a pickle that is made later or in another thread.
@@ -189,8 +185,8 @@ class CallEncoder:
         except BaseException as error:
             raise _refusal(error, (luggage, "context")) from error
 
-    def function(self, fn: Callable[..., Any]) -> tuple[str, bytes]:
-        """A function's name, and its pickle.
+    def function(self, fn: Callable[..., Any]) -> bytes:
+        """A function, pickled.
 
         Raises:
             TaskNotPicklable: If it can't be pickled.
@@ -207,12 +203,11 @@ class CallEncoder:
             raise _refusal(error, (fn, "the function")) from error
         if not self._has_main and is_of_main(fn):
             raise TaskNotPicklable("arguments", name_of(fn), unreachable.TYPED, hint=unreachable.TYPED_HINT)
-        entry = (name_of(fn), pickled)
         if _is_by_reference(fn):
             if len(self._known) >= FUNCTIONS_KEPT:
                 self._known.clear()
-            self._known[fn] = entry
-        return entry
+            self._known[fn] = pickled
+        return pickled
 
 
 class _Pickled:

@@ -1,0 +1,36 @@
+"""The one timer of the engine."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import asyncio
+    from collections.abc import Callable
+
+
+class Alarm:
+    """Calls back at an instant of the engine's clock; one that is set anew forgets the one before.
+
+    Args:
+        loop: The event loop.
+        clock: Monotonic seconds.
+        ring: What to call.
+    """
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, clock: Callable[[], float], ring: Callable[[], None]) -> None:
+        self._loop = loop
+        self._clock = clock
+        self._ring = ring
+        self._timer: asyncio.TimerHandle | None = None
+
+    def set(self, when: float) -> None:
+        """Ring at this instant."""
+        self.cancel()
+        self._timer = self._loop.call_later(when - self._clock(), self._ring)
+
+    def cancel(self) -> None:
+        """Do not ring."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
