@@ -488,3 +488,13 @@ def test_a_suspicion_that_proved_wrong_is_forgotten() -> None:
     assert "send 1 to w1" in pool.fire(), "tried again, pipelined behind the other"
     assert pool.cancel(1) == ["1 is cancelled", "retract from w1"]
     assert pool.retracted(1, 1) == [], "the worker is busy with task 2, and innocent"
+
+
+def test_a_worker_that_we_killed_was_not_killed_for_its_memory() -> None:
+    pool = running()
+    pool.submit(1)
+    assert "kill w1" in pool.returned(1, 999), "it answered what it was never asked"
+    pool.exited(1, signal=9, oom_suspected=True)
+    lost = pool.errors[1]
+    assert isinstance(lost, WorkerLost)
+    assert not lost.oom_suspected

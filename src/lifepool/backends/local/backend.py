@@ -150,6 +150,7 @@ class LocalBackend:
         # waits for its children (finalizers with a priority run before that).
         self._last_resort = util.Finalize(self, self._template.kill, exitpriority=100)
         self._upkeep = Upkeep(self._loop, self._trim)
+        self._oom.follow(self._loop)
         self._aside = Aside(self._loop, self._name)
         self._outbox = Outbox(self._loop, self._aside, self._max_payload)
 
@@ -180,6 +181,7 @@ class LocalBackend:
         self._close_logs()
 
     def _release(self) -> None:
+        self._oom.stop()
         self._aside.close()  # first: its threads use what is closed next
         for member in list(self._members.values()):
             self._forget(member)
@@ -343,7 +345,7 @@ class LocalBackend:
                 unstarted,
                 exitcode=exitcode,
                 signal=signal_number,
-                oom_suspected=signal_number == signal.SIGKILL and self._oom.happened(),
+                oom_suspected=signal_number == signal.SIGKILL and not member.reason and self._oom.happened(),
                 reason=member.reason,
                 start_error=member.start_error,
                 start_hint=member.start_hint,
