@@ -86,7 +86,8 @@ class Readiness:
     Attributes:
         ready: Whether it should.
         reasons: If not, why: ``broken`` (by a bug of lifepool's: only a restart of the server helps), ``terminating``,
-            ``created``, ``starting``, ``draining``, ``closed``, ``crash-looping``, ``saturated``.
+            ``created``, ``starting``, ``draining``, ``closed``, ``crash-looping``, ``no-worker`` (none is up: all are still
+            starting, or are about to be started again), ``saturated``.
     """
 
     ready: bool
@@ -182,6 +183,11 @@ class PoolStatistics:
     busy_s: float = 0.0
     shared_sent: int = 0
     shared_received: int = 0
+
+    @property
+    def workers_up(self) -> int:
+        """Workers that have started and take tasks, idle or busy."""
+        return self.workers.get("ready", 0) + self.workers.get("busy", 0)
 
     def as_dict(self) -> dict[str, object]:
         """The same as plain dicts, lists and numbers, fit for JSON."""

@@ -68,7 +68,7 @@ class Fleet:
         self.workers: dict[int, Worker] = {}
         self.idle: list[Worker] = []
         self._counted = 0
-        self._last_number = 0
+        self.last_number = 0  # of the newest worker
 
     def __iter__(self) -> Iterator[Worker]:
         return iter(self.workers.values())
@@ -78,9 +78,9 @@ class Fleet:
 
     def add(self, now: float) -> Worker:
         """A new worker that is starting."""
-        self._last_number += 1
+        self.last_number += 1
         self._counted += 1
-        worker = self.workers[self._last_number] = Worker(self._last_number, now)
+        worker = self.workers[self.last_number] = Worker(self.last_number, now)
         return worker
 
     def remove(self, number: int) -> Worker | None:

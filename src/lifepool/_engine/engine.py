@@ -378,7 +378,7 @@ class Engine:
         if self.observation is None or worker is None:
             self.feed(event)
         else:
-            reason = why_gone(worker, event, ending=self.state.is_ending)
+            reason = why_gone(worker, event, now=self._clock(), ending=self.state.is_ending)
             self.feed(event)
             self.observation.worker_exited(event, reason, worker.completed)
 
