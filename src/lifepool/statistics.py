@@ -86,8 +86,8 @@ class Readiness:
     Attributes:
         ready: Whether it should.
         reasons: If not, why: ``broken`` (by a bug of lifepool's: only a restart of the server helps), ``terminating``,
-            ``created``, ``starting``, ``draining``, ``closed``, ``crash-looping``, ``no-worker`` (none is up: all are still
-            starting, or are about to be started again), ``saturated``.
+            ``created``, ``starting``, ``draining``, ``closed``, ``crash-looping``, ``no-worker`` (none is up: all are
+            still starting, or are about to be started again), ``saturated``.
     """
 
     ready: bool

@@ -36,7 +36,7 @@ RESTART_FIRST_S, RESTART_LAST_S = 0.1, 5.0
 CRASH_LOOP_STARTS = 3
 #: A worker that was ready for so many seconds, and then ends without having done anything, did start. Pauses between
 #: starts are not longer: workers that always end later than that are not started more often either.
-PROBATION_S = RESTART_LAST_S
+PROBATION_S = 5.0
 
 #: A task is let in if this many times its predicted wait and run time fit into its timeout. Estimates are right on
 #: average; of a queue filled to the brim, half would be late, and the workers busy with what nobody waits for any more.
