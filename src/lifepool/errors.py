@@ -93,18 +93,20 @@ class TaskTimeout(TaskError, TimeoutError):
 
     Attributes:
         timeout: The task's timeout in seconds.
-        started: Whether a worker had been given the task, or it was still in the queue.
+        started: Whether a worker ran the task; else it was still in the queue, or a worker imported what it needs.
     """
 
     status_hint = 504
 
-    def __init__(self, timeout: float, *, started: bool) -> None:
-        where = "while it was running" if started else "while it was waiting in the queue"
-        hint = (
-            "give it more time, make it smaller, or look for a loop that doesn't end"
-            if started
-            else "the pool is behind: add workers or send less"
-        )
+    def __init__(self, timeout: float, *, started: bool, importing: bool = False) -> None:
+        if importing:
+            where = "while its worker was importing what it needs"
+            hint = "the worker goes on and will have it for the next task; name the module in preload to have it before"
+        elif started:
+            where = "while it was running"
+            hint = "give it more time, make it smaller, or look for a loop that doesn't end"
+        else:
+            where, hint = "while it was waiting in the queue", "the pool is behind: add workers or send less"
         super().__init__(f"the task passed its timeout of {timeout:g} s {where}", hint=hint)
         self.timeout = timeout
         self.started = started

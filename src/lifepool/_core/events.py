@@ -56,6 +56,22 @@ class WorkerReady:
 
 
 @dataclass(slots=True)
+class WorkerLoading:
+    """Before it can run this task, the worker imports a module that it did not have."""
+
+    worker: int
+    task: int
+
+
+@dataclass(slots=True)
+class WorkerLoaded:
+    """It has imported all that the task needs, and runs it from now on."""
+
+    worker: int
+    task: int
+
+
+@dataclass(slots=True)
 class TaskReturned:
     """A worker answered. ``run_s``: seconds the function took, measured in the worker."""
 
@@ -119,6 +135,8 @@ Event = (
     | SubmissionRefused
     | TaskCancelled
     | WorkerReady
+    | WorkerLoading
+    | WorkerLoaded
     | TaskReturned
     | TasksRetracted
     | WorkerExited

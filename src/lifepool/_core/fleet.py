@@ -27,11 +27,13 @@ class Worker:
         counted: Whether it counts towards ``max_workers``. One that is on its way out, or has a successor coming, does
             not: it makes room.
         suspect: The task that it should have taken long ago, while that is being looked into.
+        loading: The task for which it imports modules at the moment, or None.
+        unwanted: That task, if it is to be broken off as soon as the import is done.
     """
 
     __slots__ = (
-        "completed", "counted", "head_since", "id", "interrupted", "leaving", "ready_at", "relieved",
-        "started_at", "state", "suspect", "tasks",
+        "completed", "counted", "head_since", "id", "interrupted", "leaving", "loading", "ready_at", "relieved",
+        "started_at", "state", "suspect", "tasks", "unwanted",
     )  # fmt: skip
 
     def __init__(self, number: int, now: float) -> None:
@@ -47,6 +49,8 @@ class Worker:
         self.relieved = ""  # why it goes as soon as its successor is ready
         self.counted = True
         self.suspect: int | None = None
+        self.loading: int | None = None
+        self.unwanted: int | None = None
 
     def __str__(self) -> str:
         return f"worker {self.id}"

@@ -13,6 +13,10 @@ Theory of operation
     A worker from which a task can still be taken back seconds after it was sent is stopped (SIGSTOP, a debugger, a
     frozen cgroup): it is killed, and the task, which had not started, runs elsewhere.
 
+    A worker that imports a module for a task is still starting, though it is BUSY: whatever becomes of the task, it is
+    neither interrupted nor killed before it is done, or ``start_timeout`` has passed. Broken off, the import would have
+    to be done again for the next task, which would not live to see its end either.
+
     Whoever must end softly (an interrupted task, a worker let go) has a KILL timer; a worker has one of these at most.
 """
 
@@ -108,13 +112,38 @@ class Supervisor:
             self.start_worker()  # one is enough to see whether the cause is gone
 
     def overdue(self, number: int) -> None:
-        """The worker's start took too long."""
-        timeout = self._desk.limits.start_timeout
-        self.kill(self.fleet.workers[number], f"it was not ready within start_timeout ({timeout:g} s)")
+        """The worker's start took too long, or the import of what a task needs."""
+        worker, limit = self.fleet.workers[number], f"within start_timeout ({self._desk.limits.start_timeout:g} s)"
+        what = "it was not ready" if worker.loading is None else "it had not imported what the task needs"
+        self.kill(worker, f"{what} {limit}")
 
     def may_start(self) -> bool:
         """Whether starts are not being backed off from."""
         return self.crash_loop is None and (Timer.RESTART, 0) not in self._desk.timers
+
+    # -- importing ------------------------------------------------------------------------------------------------
+
+    def begins_import(self, worker: Worker, task: int) -> None:
+        """The worker imports a module for the first of its tasks."""
+        desk = self._desk
+        worker.loading = task
+        if worker.interrupted is not None:  # by an order that was given before this was known
+            worker.unwanted, worker.interrupted = worker.interrupted, None
+            desk.timers.cancel((Timer.KILL, worker.id))
+        desk.timers.set((Timer.START, worker.id), desk.now + desk.limits.start_timeout)
+
+    def ends_import(self, worker: Worker) -> None:
+        """The import is done; the task runs from now on, unless nobody wants it any more."""
+        unwanted = worker.unwanted
+        self.forget_import(worker)
+        worker.head_since = self._desk.now
+        if unwanted is not None:
+            self.interrupt(worker, unwanted)
+
+    def forget_import(self, worker: Worker) -> None:
+        """The import is done, or has failed and the task with it."""
+        worker.loading = worker.unwanted = None
+        self._desk.timers.cancel((Timer.START, worker.id))
 
     # -- down -----------------------------------------------------------------------------------------------------
 
@@ -123,7 +152,9 @@ class Supervisor:
         desk = self._desk
         if worker.state is WorkerState.STOPPING or worker.interrupted is not None:
             return
-        if desk.limits.can_interrupt:
+        if worker.loading is not None:
+            worker.unwanted = task
+        elif desk.limits.can_interrupt:
             worker.interrupted = task
             desk.out.append(do.InterruptTask(worker.id, task))
             if desk.limits.can_kill:

@@ -12,7 +12,7 @@ from functools import partial
 from multiprocessing import util
 from typing import TYPE_CHECKING, Any
 
-from lifepool._core.events import WorkerExited
+from lifepool._core.events import WorkerExited, WorkerLoaded, WorkerLoading
 from lifepool._core.framing import Frame, FramingError, Kind
 from lifepool.backends.base import Capabilities, Listener
 from lifepool.backends.local.aside import Aside
@@ -49,7 +49,6 @@ TEMPLATE_GRACE_S = 5.0
 #: Room for one worker's big results, in payloads of the largest size: one that is being read, and one that is being
 #: written. What does not fit is sent through the socket. Files are sparse: this costs address space only.
 RESULTS_ROOM = 2
-
 
 #: Nearly all frames are this; looking a member up in an enum costs more than comparing with it.
 _RESULT = int(Kind.RESULT)
@@ -449,6 +448,8 @@ class LocalBackend:
         elif kind == Kind.PROGRESS:
             with contextlib.suppress(TaskNotPicklable):
                 self._listener.progressed(member.number, frame.task, decode_value(frame.payload))
+        elif kind == Kind.LOADING:
+            self._listener.feed((WorkerLoaded if frame.extra else WorkerLoading)(member.number, frame.task))
         elif kind == Kind.RELEASED:
             member.leases.released(frame.task)
         elif kind == Kind.MEMORY:
