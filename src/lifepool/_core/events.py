@@ -25,6 +25,7 @@ class TaskSubmitted:
     retries: int = 0
     fair_key: str | None = None
     held: bool = False  # its payload is not ready: ``TaskPrepared`` says when
+    firm: bool = False  # once it is let in, it is not refused any more
 
 
 @dataclass(slots=True)

@@ -33,6 +33,7 @@ from lifepool._core import events as on
 from lifepool._core import policy, states, story
 from lifepool._core.admission import Door
 from lifepool._core.dispatcher import Dispatcher
+from lifepool._core.firsts import FirstTasks
 from lifepool._core.life import SchedulerLife
 from lifepool._core.queue import TaskQueue
 from lifepool._core.states import PoolState, TaskState, WorkerState
@@ -66,8 +67,9 @@ class Scheduler(SchedulerLife):
         self._random = random
         self._queue = TaskQueue()
         self._held: set[int] = set()
-        self.door = Door(limits, self._queue, self._held, self._supervisor, self.run_times)
+        self.door = Door(self._desk, self._queue, self._held, self._supervisor, self.run_times)
         self._dispatcher = Dispatcher(self._desk, self._tasks, self._queue, self._supervisor, self.run_times)
+        self._firsts = FirstTasks(self._desk, self._tasks, self._queue, self.fleet, self.door)
         self._recent: deque[tuple[float, on.Event]] = deque(maxlen=story.STORY_EVENTS)
         self._handlers: dict[type, Callable[..., None]] = {
             on.StartRequested: self._on_start_requested,
@@ -93,6 +95,7 @@ class Scheduler(SchedulerLife):
             Timer.DRAIN: self._on_drain_overdue,
             Timer.RESTART: self._on_restart,
             Timer.KILL: self._supervisor.grace_over,
+            Timer.FIRSTS: self._on_look_at_firsts,
             Timer.CLAIM: lambda _: self._supervisor.look_for_stopped(),
             Timer.START: self._supervisor.overdue,
             Timer.IDLE: self._supervisor.idle_long_enough,
@@ -187,7 +190,11 @@ class Scheduler(SchedulerLife):
         """Everything is there to run it: a place or, if somebody waits already and so has found none, the queue."""
         if not self._queue.entries and self._dispatcher.place(task):
             return
-        task.was_predicted = len(self._queue) > 0
+        self.door.joins_queue()
+        if task.timeout is not None:
+            task.was_predicted = self.door.predicts(task.name)
+            if not task.firm and self.run_times.mean(task.name) is None:
+                self._firsts.note(task, task.timeout)
         self._enqueue(task)
         self._supervisor.scale_up(len(self._queue))
 
@@ -223,6 +230,8 @@ class Scheduler(SchedulerLife):
         task = self._tasks.get(number)
         if task is not None:
             self.run_times.learn(task.name, run_s)
+            if self._firsts.waiting and worker.completed > 1:
+                self._firsts.learn(task.name, run_s)
             waited = desk.now - run_s - task.submitted
             tally.wait.observe(waited if waited > 0.0 else 0.0)
             if event.succeeded:
@@ -348,9 +357,17 @@ class Scheduler(SchedulerLife):
         # If it was being imported for, or ran too long, it was not let in wrongly.
         if task.was_predicted and not importing and (ran_s or 0.0) < timeout / 2:
             self.door.learn(late=True)
+        if ran_s is not None:
+            self.run_times.learn_at_least(task.name, ran_s)
         error = TaskTimeout(timeout, started=ran_s is not None, importing=importing)
         self._settle(task, TaskState.TIMED_OUT, error)
         self._give_up_work(task)
+        self._after_change()
+
+    def _on_look_at_firsts(self, _: int) -> None:
+        for task, refusal in self._firsts.hopeless():
+            self._desk.tally.refused += 1
+            self._settle(task, TaskState.CANCELLED, refusal)
         self._after_change()
 
     # -- matching -------------------------------------------------------------------------------------------------
