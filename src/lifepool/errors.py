@@ -70,7 +70,10 @@ class PoolClosed(PoolError, RuntimeError):
 
 
 class QueueFull(PoolError):
-    """The task was refused at the door; nothing of it was kept.
+    """The task was refused: at the door, where nothing of it was kept, or while it waited, before it ran.
+
+    The latter comes from ``await`` and happens to a function's first tasks alone: how long they would wait was not
+    known when they were let in.
 
     Attributes:
         retry_after: Seconds after which trying again makes sense, from the rate at which the queue drains.

@@ -86,7 +86,7 @@ def test_caution_comes_from_tasks_that_waited_too_long_not_from_those_that_hang(
     assert door.caution < before, "nobody waited before the second"
 
 
-def test_what_was_learned_is_forgotten_by_half_in_ten_seconds() -> None:
+def test_what_was_learned_is_forgotten_by_half_in_a_minute() -> None:
     pool = cautious()
     door = pool.scheduler.door
     excess = door.caution - policy.CAUTION
