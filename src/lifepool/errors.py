@@ -70,7 +70,10 @@ class PoolClosed(PoolError, RuntimeError):
 
 
 class QueueFull(PoolError):
-    """The task was refused at the door; nothing of it was kept.
+    """The task was refused: at the door, where nothing of it was kept, or while it waited, before it ran.
+
+    The latter comes from ``await`` and happens to a function's first tasks alone: how long they would wait was not
+    known when they were let in.
 
     Attributes:
         retry_after: Seconds after which trying again makes sense, from the rate at which the queue drains.
@@ -93,18 +96,20 @@ class TaskTimeout(TaskError, TimeoutError):
 
     Attributes:
         timeout: The task's timeout in seconds.
-        started: Whether a worker had been given the task, or it was still in the queue.
+        started: Whether a worker ran the task; else it was still in the queue, or a worker imported what it needs.
     """
 
     status_hint = 504
 
-    def __init__(self, timeout: float, *, started: bool) -> None:
-        where = "while it was running" if started else "while it was waiting in the queue"
-        hint = (
-            "give it more time, make it smaller, or look for a loop that doesn't end"
-            if started
-            else "the pool is behind: add workers or send less"
-        )
+    def __init__(self, timeout: float, *, started: bool, importing: bool = False) -> None:
+        if importing:
+            where = "while its worker was importing what it needs"
+            hint = "the worker goes on and will have it for the next task; name the module in preload to have it before"
+        elif started:
+            where = "while it was running"
+            hint = "give it more time, make it smaller, or look for a loop that doesn't end"
+        else:
+            where, hint = "while it was waiting in the queue", "the pool is behind: add workers or send less"
         super().__init__(f"the task passed its timeout of {timeout:g} s {where}", hint=hint)
         self.timeout = timeout
         self.started = started

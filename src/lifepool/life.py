@@ -271,7 +271,8 @@ class PoolLife:
         """Whether this server should be sent requests, for a readiness probe.
 
         It says no from the moment that SIGTERM or Ctrl-C comes (if the pool's life is the app's lifespan), while the
-        pool starts or drains, while no worker can be started, and while the queue is full.
+        pool starts or drains, while no worker is up or none can be started, and while the queue is full. A pool that
+        has let all workers go because there is nothing to do is ready.
         """
         statistics = self.statistics()
         crash = self._engine.crash_loop if self._engine is not None else None
@@ -280,12 +281,19 @@ class PoolLife:
             "terminating": self._termination.terminating,
             statistics.state: statistics.state != PoolState.RUNNING.value,
             "crash-looping": crash is not None,
+            "no-worker": crash is None and self._lacks_workers(statistics),
             "saturated": statistics.queued >= self.config.max_queue,
         }
         found = tuple(reason for reason, applies in reasons.items() if applies)
         return Readiness(not found, found)
 
     # -- inside ---------------------------------------------------------------------------------------------------
+
+    def _lacks_workers(self, now: PoolStatistics) -> bool:
+        """Whether a running pool has no worker that could do anything, though it should have."""
+        if now.state != PoolState.RUNNING.value or now.workers_up:
+            return False
+        return self.config.min_workers > 0 or now.queued > 0 or now.workers.get("starting", 0) > 0
 
     def _give_up_start(self) -> None:
         """The server is to end: if the pool still starts, it need not any more."""

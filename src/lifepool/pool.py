@@ -457,7 +457,7 @@ class Pool(PoolLife):
         def submit(chunk: Chunk, args: tuple[Any, ...], options: TaskOptions) -> TaskHandle[ChunkResult]:
             return self._start(self._running_engine(), chunk, args, options, lent=False)
 
-        fn = fn.function if type(fn) is PoolTask else fn
+        fn = plain_function(fn)
         return map_chunks(Entrance(self._running_engine, submit), fn, items, plan)
 
     def _after_drain(self) -> None:

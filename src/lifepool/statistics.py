@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
+from math import inf
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+#: A sum of many observations, or the difference of two such sums, may be off by so much of itself.
+_ROUNDING = 1e-9
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,20 +38,45 @@ class HistogramSnapshot:
         return self.sum / self.count if self.count else None
 
     def quantile(self, q: float) -> float | None:
-        """The upper bound, in seconds, of the bucket in which the ``q``-quantile lies; None without observations.
+        """Estimate the duration in seconds that a share ``q`` of the observations does not exceed.
+
+        The answer always lies within the bucket that holds it. The observations of a bucket are taken as evenly
+        spread, as Prometheus does, but over no more of the bucket than their sum allows: the quantile of a single
+        observation is that observation, and the median of observations that all lie in one bucket is their mean.
 
         Args:
-            q: From 0 to 1; 0.99 is the 99th percentile. Above the last bound the answer is infinity.
+            q: From 0 to 1; 0.99 is the 99th percentile.
+
+        Returns:
+            None without observations.
         """
-        total = self.count
-        if not total:
+        if not self.count:
             return None
+        rank = min(max(q, 0.0), 1.0) * self.count
         seen = 0
-        for bound, count in zip(self.bounds, self.counts, strict=False):
+        for bucket, count in enumerate(self.counts):
+            if count and seen + count >= rank:
+                first, last = self._spread(bucket)
+                return first + (last - first) * max(0.0, rank - seen) / count
             seen += count
-            if seen >= q * total:
-                return bound
-        return float("inf")
+        raise AssertionError("the rank is at most the count")  # pragma: no cover
+
+    def _spread(self, bucket: int) -> tuple[float, float]:
+        """Between which durations the observations of a bucket are taken to lie."""
+        count, lows, highs = self.counts[bucket], (0.0, *self.bounds), (*self.bounds, inf)
+        low, high = lows[bucket], highs[bucket]
+        others = [(each, i) for i, each in enumerate(self.counts) if each and i != bucket]
+        # The least and the most that the mean of these can be, by what all the others may have.
+        least = (self.sum - sum(each * highs[i] for each, i in others)) / count
+        most = (self.sum - sum(each * lows[i] for each, i in others)) / count
+        rounding = _ROUNDING * self.sum
+        if least > high + rounding or most < low - rounding:  # not the sum of these observations: it tells nothing
+            return low, high if high < inf else low
+        least, most = max(low, min(least, high)), min(high, max(most, low))
+        if count == 1:
+            return least, most
+        # A mean nearer to one edge of the bucket than to the other: an even spread reaches as far to its other side.
+        return (low if high == inf else max(low, 2 * least - high)), min(high, 2 * most - low)
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +86,8 @@ class Readiness:
     Attributes:
         ready: Whether it should.
         reasons: If not, why: ``broken`` (by a bug of lifepool's: only a restart of the server helps), ``terminating``,
-            ``created``, ``starting``, ``draining``, ``closed``, ``crash-looping``, ``saturated``.
+            ``created``, ``starting``, ``draining``, ``closed``, ``crash-looping``, ``no-worker`` (none is up: all are
+            still starting, or are about to be started again), ``saturated``.
     """
 
     ready: bool
@@ -153,6 +183,11 @@ class PoolStatistics:
     busy_s: float = 0.0
     shared_sent: int = 0
     shared_received: int = 0
+
+    @property
+    def workers_up(self) -> int:
+        """Workers that have started and take tasks, idle or busy."""
+        return self.workers.get("ready", 0) + self.workers.get("busy", 0)
 
     def as_dict(self) -> dict[str, object]:
         """The same as plain dicts, lists and numbers, fit for JSON."""

@@ -77,7 +77,7 @@ class Simulation:
     ) -> None:
         self._work, self._timeout, self._random = work, timeout, Random(seed)
         self._rate = factor * workers / mean_s
-        self._scheduler = Scheduler(
+        self.scheduler = Scheduler(
             limits_for(max_workers=workers, min_workers=workers, max_queue=1000), random=self._random.random
         )
         self._now = NOON
@@ -92,14 +92,9 @@ class Simulation:
 
     def run(self, seconds: float) -> Overload:
         """Offer work for so many seconds; what is under way then counts for nothing."""
-        self._feed(on.StartRequested())
-        for worker in list(self._workers):
-            self._feed(on.WorkerReady(worker))
+        self.start()
         self._at(self._now, self._arrive)
-        end = self._now + seconds
-        while self._agenda[0][0] < end:
-            self._now, _, happen = heapq.heappop(self._agenda)
-            happen()
+        self.pass_time(seconds)
         let_in = sum(self._outcomes.values())
         return Overload(
             goodput=self._done_s / (seconds * len(self._workers)),
@@ -107,13 +102,41 @@ class Simulation:
             refused=self._refused / (self._refused + let_in),
         )
 
+    def start(self) -> None:
+        """All workers come up."""
+        self._feed(on.StartRequested())
+        for worker in list(self._workers):
+            self._feed(on.WorkerReady(worker))
+
+    def pass_time(self, seconds: float) -> None:
+        """Let everything happen that does within this time."""
+        end = self._now + seconds
+        while self._agenda and self._agenda[0][0] < end:
+            self._now, _, happen = heapq.heappop(self._agenda)
+            happen()
+        self._now = end
+
+    def burst(self, tasks: int) -> int:
+        """So many tasks at once; how many were refused at the door."""
+        before = self._refused
+        for _ in range(tasks):
+            self._offer()
+        return self._refused - before
+
+    def outcomes(self) -> dict[str, int]:
+        """How many tasks ended how."""
+        return {outcome.value: count for outcome, count in self._outcomes.items() if count}
+
     def _at(self, when: float, happen: Callable[[], None]) -> None:
         heapq.heappush(self._agenda, (when, next(self._order), happen))
 
     def _arrive(self) -> None:
         self._at(self._now + self._random.expovariate(self._rate), self._arrive)
+        self._offer()
+
+    def _offer(self) -> None:
         name, seconds = self._work(self._random)
-        if self._scheduler.refusal(self._timeout, None, name) is not None:
+        if self.scheduler.refusal(self._timeout, None, name) is not None:
             self._refused += 1
             self._feed(on.SubmissionRefused())
             return
@@ -124,7 +147,7 @@ class Simulation:
     # -- what the engine and the backend do -----------------------------------------------------------------------
 
     def _feed(self, event: on.Event) -> None:
-        for command in self._scheduler.handle(event, self._now):
+        for command in self.scheduler.handle(event, self._now):
             self._perform(command)
 
     def _perform(self, command: do.Command) -> None:

@@ -87,6 +87,12 @@ class Script:
     def ready(self, worker: int) -> list[str]:
         return self.feed(on.WorkerReady(worker))
 
+    def loading(self, worker: int, task: int) -> list[str]:
+        return self.feed(on.WorkerLoading(worker, task))
+
+    def loaded(self, worker: int, task: int) -> list[str]:
+        return self.feed(on.WorkerLoaded(worker, task))
+
     def returned(self, worker: int, task: int, run_s: float = 0.0, **what: Any) -> list[str]:
         return self.feed(on.TaskReturned(worker, task, what.pop("succeeded", True), run_s, **what))
 

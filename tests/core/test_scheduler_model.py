@@ -43,6 +43,15 @@ def _claiming(m: Machine) -> list[RealWorker]:
     return [w for w in m.world.workers.values() if w.claimed]
 
 
+def _about_to_run(m: Machine) -> list[RealWorker]:
+    return [w for w in m.world.workers.values() if w.claimed and not w.outbox and not w.importing and not w.killed]
+
+
+def _importing(m: Machine) -> list[RealWorker]:
+    # Its answer may be on its way: then the import has failed.
+    return [w for w in m.world.workers.values() if w.importing in w.claimed]
+
+
 def _answering(m: Machine) -> list[RealWorker]:
     return [w for w in m.world.workers.values() if w.outbox]
 
@@ -132,6 +141,18 @@ class Machine(RuleBasedStateMachine):
     def worker_claims_a_task(self, pick: int) -> None:
         workers = _with_tickets(self)
         self.world.claim(workers[pick % len(workers)])
+
+    @precondition(lambda self: self.limits.slots == 1 and bool(_about_to_run(self)))
+    @rule(pick=picks)
+    def worker_has_to_import_first(self, pick: int) -> None:
+        workers = _about_to_run(self)
+        self.world.import_begins(workers[pick % len(workers)])
+
+    @precondition(_some(_importing))
+    @rule(pick=picks)
+    def worker_has_imported(self, pick: int) -> None:
+        workers = _importing(self)
+        self.world.import_ends(workers[pick % len(workers)])
 
     @precondition(_some(_claiming))
     @rule(pick=picks, succeeded=st.booleans(), retryable=st.booleans(), memory=st.sampled_from([None, 1, 2 * BIG]),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from lifepool._core.policy import CRASH_LOOP_STARTS, STOP_GRACE_S
+from lifepool._core.policy import CRASH_LOOP_STARTS, PROBATION_S, STOP_GRACE_S
 from lifepool.errors import WorkerLost, WorkerStartError
 from tests.core.script import Script, knowing, running
 
@@ -202,6 +202,80 @@ def test_a_worker_that_did_not_even_start_its_task_is_a_failed_start_too() -> No
     assert pool.exited(1, 1, exitcode=0) == ["wake in 0.1"], "no hot loop of forks"
     assert pool.scheduler.waiting == 1
     assert pool.fire()[0] == "start w2"
+
+
+def test_workers_that_end_by_themselves_whenever_they_are_ready_are_a_crash_loop() -> None:
+    pool = running()
+    pool.submit(7)
+    for worker in range(1, CRASH_LOOP_STARTS):
+        pool.exited(worker, 7, signal=11)
+        pool.fire()
+        pool.ready(worker + 1)
+    assert pool.exited(CRASH_LOOP_STARTS, 7, signal=11)[0] == "7 is lost: WorkerStartError"
+    assert "killed by signal 11" in str(pool.errors[7])
+    assert pool.scheduler.crash_loop is not None
+
+
+def test_a_worker_that_ends_by_itself_after_a_while_did_start() -> None:
+    pool = running()
+    pool.now += PROBATION_S
+    assert pool.exited(1, signal=11) == ["start w2"]
+    assert pool.scheduler.tally.restarts == {"died": 1}
+
+
+@pytest.mark.parametrize(
+    ("how", "reason"),
+    [
+        ({"signal": 9}, "died"),
+        ({"signal": 15}, "died"),
+        ({"signal": 9, "oom_suspected": True}, "out of memory"),
+        ({}, "died"),  # nobody knows how: the template is gone
+    ],
+)
+def test_ready_workers_that_are_killed_have_not_failed_to_start(how: dict[str, object], reason: str) -> None:
+    pool = running(max_workers=8, min_workers=8)
+    for worker in range(1, 9):
+        assert pool.exited(worker, **how) == [f"start w{worker + 8}"]
+    assert pool.scheduler.crash_loop is None
+    assert pool.scheduler.tally.restarts == {reason: 8}
+    assert pool.scheduler.refusal(None) is None
+
+
+def test_replacements_that_are_killed_as_well_come_with_a_pause() -> None:
+    pool = running(max_workers=2, min_workers=2)
+    delays = []
+    for first in range(1, 17, 2):
+        before = pool.now
+        said = [*pool.exited(first, signal=9), *pool.exited(first + 1, signal=9)]
+        while len([line for line in said if line.startswith("start w")]) < 2:
+            said += pool.fire()
+        delays.append(round(pool.now - before, 3))
+        pool.ready(first + 2)
+        pool.ready(first + 3)
+    assert delays == [0.0, 0.1, 0.2, 0.4, 0.8, 1.6, 3.2, 5.0]
+    assert pool.scheduler.crash_loop is None
+    pool.pass_time(PROBATION_S)
+    assert pool.exited(17, signal=9) == ["start w19"], "that one had time to do something"
+
+
+def test_while_replacements_are_killed_one_that_comes_up_does_not_end_the_pause() -> None:
+    pool = running(max_workers=2, min_workers=2)
+    pool.exited(1, signal=9)
+    pool.ready(3)
+    assert pool.exited(3, signal=9) == ["wake in 0.1"]
+    pool.exited(2, signal=9)
+    pool.fire()
+    assert pool.ready(4) == []
+    assert "wake in 0.2" in pool.exited(4, signal=9)
+    assert pool.ready(5) == [], "no third start before its time"
+
+
+def test_a_ready_worker_that_is_killed_while_the_pool_starts_does_not_fail_the_start() -> None:
+    pool = Script(max_workers=2, min_workers=2)
+    pool.start()
+    pool.ready(1)
+    assert pool.exited(1, signal=9) == []
+    assert pool.ready(2) == ["started", "start w3"]
 
 
 @pytest.mark.parametrize(
@@ -488,3 +562,13 @@ def test_a_suspicion_that_proved_wrong_is_forgotten() -> None:
     assert "send 1 to w1" in pool.fire(), "tried again, pipelined behind the other"
     assert pool.cancel(1) == ["1 is cancelled", "retract from w1"]
     assert pool.retracted(1, 1) == [], "the worker is busy with task 2, and innocent"
+
+
+def test_a_worker_that_we_killed_was_not_killed_for_its_memory() -> None:
+    pool = running()
+    pool.submit(1)
+    assert "kill w1" in pool.returned(1, 999), "it answered what it was never asked"
+    pool.exited(1, signal=9, oom_suspected=True)
+    lost = pool.errors[1]
+    assert isinstance(lost, WorkerLost)
+    assert not lost.oom_suspected

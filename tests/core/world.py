@@ -16,7 +16,7 @@ from lifepool._core import invariants, policy
 from lifepool._core.scheduler import Scheduler
 from lifepool._core.states import PoolState, TaskState, WorkerState
 from lifepool._core.timers import Timer
-from lifepool.errors import PoolClosed, TaskTimeout, WorkerLost, WorkerStartError
+from lifepool.errors import PoolClosed, QueueFull, TaskTimeout, WorkerLost, WorkerStartError
 from tests.core.script import NOON
 
 if TYPE_CHECKING:
@@ -41,6 +41,8 @@ class RealWorker:
     claimed: list[int] = field(default_factory=list)
     outbox: deque[on.TaskReturned] = field(default_factory=deque)
     interrupted: dict[int, float] = field(default_factory=dict)  # task: when
+    importing: int = 0  # the claimed task that it imports for
+    import_began: float = 0.0
 
     def held(self) -> list[int]:
         """All it was sent and the scheduler has not heard of since, in order."""
@@ -144,7 +146,9 @@ class World:
             assert self.deadlines[task] <= self.now
         elif outcome is TaskState.CANCELLED:
             by_its_caller = isinstance(event, on.TaskCancelled) and event.task == task and error is None
-            assert by_its_caller or (self.scheduler.state is PoolState.CLOSED and isinstance(error, PoolClosed))
+            is_closed = self.scheduler.state is PoolState.CLOSED and isinstance(error, PoolClosed)
+            had_no_hope = isinstance(error, QueueFull) and isinstance(event, on.TimerFired)
+            assert by_its_caller or is_closed or had_no_hope
         elif isinstance(error, WorkerLost):
             assert task in self.lost_with, "only what a dead worker had started is lost"
             assert error.story
@@ -183,16 +187,21 @@ class World:
         worker = self.workers[command.worker]
         ending = self.scheduler.state is PoolState.CLOSED
         had_its_chance = worker.stopped or worker.killed or worker.spoke_garbage or not worker.ready
-        had_its_chance = had_its_chance or self._sat_still(worker)
+        had_its_chance = had_its_chance or self._sat_still(worker) or self._imported_for_too_long(worker)
         assert ending or had_its_chance or self._has_a_task_to_break_off(worker)
         worker.killed = True
 
     def _has_a_task_to_break_off(self, worker: RealWorker) -> bool:
         unwanted = [task for task in self._held_before[worker.number] if task not in self.live]
+        if worker.importing:
+            return False
         if not self.limits.can_interrupt:
             return self.limits.can_kill and bool(unwanted)
         grace = policy.INTERRUPT_GRACE_S
         return any(self.now >= worker.interrupted.get(task, self.now) + grace for task in unwanted)
+
+    def _imported_for_too_long(self, worker: RealWorker) -> bool:
+        return bool(worker.importing) and self.now >= worker.import_began + self.limits.start_timeout
 
     def _sat_still(self, worker: RealWorker) -> bool:
         """Whether all it was sent long ago has just been taken back from it unstarted."""
@@ -226,7 +235,9 @@ class World:
     def _interrupt_task(self, command: do.InterruptTask) -> None:
         assert self.limits.can_interrupt
         assert command.task not in self.live, "somebody still wants it"
-        self.workers[command.worker].interrupted[command.task] = self.now
+        worker = self.workers[command.worker]
+        assert not worker.importing, "it has to finish that first"
+        worker.interrupted[command.task] = self.now
 
     # -- what workers do ------------------------------------------------------------------------------------------
 
@@ -243,14 +254,28 @@ class World:
             assert self.runs[task] <= 1 + self.live[task].retries
         worker.claimed.append(task)
 
+    def import_begins(self, worker: RealWorker) -> None:
+        """What the claimed task needs is not there."""
+        worker.importing, worker.import_began = worker.claimed[0], self.now
+        worker.interrupted.clear()
+        self.feed(on.WorkerLoading(worker.number, worker.importing))
+
+    def import_ends(self, worker: RealWorker) -> None:
+        """It is there now, and the task runs."""
+        task, worker.importing = worker.importing, 0
+        worker.quiet_since = self.now
+        self.feed(on.WorkerLoaded(worker.number, task))
+
     def finish(self, worker: RealWorker, answer: on.TaskReturned) -> None:
-        """The function is done; the answer is on its way."""
+        """The function is done, or its import has failed; the answer is on its way."""
         worker.claimed.remove(answer.task)
         worker.outbox.append(answer)
 
     def deliver(self, worker: RealWorker) -> None:
         worker.answers += 1
         worker.quiet_since = self.now
+        if worker.outbox[0].task == worker.importing:
+            worker.importing = 0
         self.feed(worker.outbox.popleft())
 
     def talk_nonsense(self, worker: RealWorker) -> None:
@@ -307,6 +332,8 @@ class World:
                 self.die(worker)
             elif not worker.ready:
                 self.get_ready(worker)
+            elif worker.importing:
+                self.import_ends(worker)
             elif worker.claimed:
                 self.finish(worker, on.TaskReturned(worker.number, worker.claimed[0], True, 1e-4))
             elif worker.tickets:

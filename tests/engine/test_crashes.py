@@ -128,6 +128,18 @@ async def test_an_idle_worker_that_is_killed_is_replaced_and_nobody_notices() ->
         assert pool.statistics().lost == 0
 
 
+async def test_ready_workers_that_are_killed_all_at_once_are_replaced_without_a_pause() -> None:
+    async with Pool(max_workers=4) as pool:
+        pids = {worker.pid for worker in pool.workers() if worker.pid}
+        for pid in pids:
+            os.kill(pid, signal.SIGKILL)
+        await until(lambda: sum(pool.statistics().restarts.values()) == 4)
+        assert pool.statistics().restarts == {"died": 4}
+        assert await pool.run(os.getpid) not in pids
+        await until(lambda: pool.statistics().workers_up == 4)
+        assert pool.readiness().ready
+
+
 async def test_a_task_sent_to_a_worker_at_the_moment_it_dies_is_not_lost_silently() -> None:
     async with Pool(max_workers=1) as pool:
         for _ in range(10):

@@ -9,6 +9,7 @@ from lifepool._core.states import PoolState
 from lifepool.errors import PoolClosed, PoolError, QueueFull, WorkerStartError
 
 if TYPE_CHECKING:
+    from lifepool._core.desk import Desk
     from lifepool._core.queue import TaskQueue
     from lifepool._core.statistics import RunTimes
     from lifepool._core.supervisor import Supervisor
@@ -17,19 +18,17 @@ NOT_STARTED_HINT = (
     "start it with FastAPI(lifespan=pool.lifespan), or 'async with pool:'; in tests use TestClient as a context manager"
 )
 
-#: The least advice to a refused client, in seconds: sooner it would only knock again.
-_LEAST_RETRY_S = 0.05
-
 
 class Door:
     """Says who would be refused. Asking changes nothing, so it can be done before any work is.
 
     How much of a timeout the prediction may fill is learned from how the tasks fared that were let in (``learn``): no
     model of run times is needed for that, and what the prediction does not know of (a noisy neighbour, the way to the
-    worker, workers that are being replaced) is in it.
+    worker, workers that are being replaced) is in it. What was learned is forgotten with time, and soon when nobody has
+    to wait.
 
     Args:
-        limits: The pool's settings.
+        desk: Shared with the scheduler.
         queue: Who waits.
         held: Tasks that will wait as soon as their payloads are ready; they have their places already.
         supervisor: Whether workers come up.
@@ -38,23 +37,53 @@ class Door:
 
     def __init__(
         self,
-        limits: policy.Limits,
+        desk: Desk,
         queue: TaskQueue,
         held: set[int],
         supervisor: Supervisor,
         run_times: RunTimes,
     ) -> None:
-        self._limits = limits
+        self._desk = desk
+        self._limits = desk.limits
         self._queue = queue
         self._held = held
         self._supervisor = supervisor
         self._run_times = run_times
-        self.caution = policy.CAUTION
         self.kept = 0  # places in the queue that are kept for those in line
+        self._excess = 0.0  # caution above the least, at the instant when it last changed
+        self._changed = 0.0
+        self._last_wait = 0.0  # when somebody last had to join the queue
+
+    @property
+    def caution(self) -> float:
+        """How many times the predicted wait and run time must fit into a timeout."""
+        if not self._excess:
+            return policy.CAUTION
+        age = self._desk.now - self._changed
+        return policy.CAUTION + self._excess * policy.left_after(age, policy.CAUTION_HALF_LIFE_S)
 
     def learn(self, *, late: bool) -> None:
         """A task with a timeout that was let in has been in time, or has waited too long."""
-        self.caution = policy.next_caution(self.caution, late=late)
+        if late or self._excess:
+            self._set(policy.next_caution(self.caution, late=late))
+
+    def joins_queue(self) -> None:
+        """A task found no place. If nobody waited before it, the time since somebody last had to was calm."""
+        now = self._desk.now
+        if self._excess and not self._queue.entries:
+            calm = policy.left_after(now - self._last_wait, policy.CALM_HALF_LIFE_S)
+            self._set(policy.CAUTION + (self.caution - policy.CAUTION) * calm)
+        self._last_wait = now
+
+    def _set(self, caution: float) -> None:
+        excess = caution - policy.CAUTION
+        self._excess = excess if excess > policy.NO_EXCESS else 0.0
+        self._changed = self._desk.now
+
+    def predicts(self, name: str) -> bool:
+        """Whether somebody waits, and the prediction for a task of this name rests on no run time that is unknown."""
+        mean, names = self._run_times.mean, self._queue.waiting_by_name
+        return bool(names) and mean(name) is not None and all(mean(each) is not None for each in names)
 
     def refusal(
         self, state: PoolState, timeout: float | None, fair_key: str | None, name: str | None
@@ -90,22 +119,28 @@ class Door:
         if missing <= 0:
             return None
         reason = f"with a predicted wait of {wait:.3g} s the timeout of {timeout:g} s would pass"
-        return QueueFull(reason, retry_after=max(_LEAST_RETRY_S, missing))
+        return QueueFull(reason, retry_after=max(policy.LEAST_RETRY_S, missing))
 
     def _full(self, reason: str) -> QueueFull:
         # When half the queue has drained there is room for more than one.
         half = self.predicted_wait_s / 2
-        return QueueFull(reason, retry_after=max(_LEAST_RETRY_S, half))
+        return QueueFull(reason, retry_after=max(policy.LEAST_RETRY_S, half))
 
     @property
     def predicted_wait_s(self) -> float:
         """Seconds that a task which joins the queue now would probably wait; 0 if nothing is known yet."""
-        overall = self._run_times.overall_s
-        if overall is None:
-            return 0.0
-        means = ((self._run_times.mean(name), count) for name, count in self._queue.waiting_by_name.items())
-        work = sum(count * (overall if mean is None else mean) for mean, count in means)
-        return work / (self._limits.max_workers * self._limits.slots)
+        names = self._queue.waiting_by_name.items()
+        return sum(count * self.expected_run_s(name) for name, count in names) / self.capacity
+
+    def expected_run_s(self, name: str) -> float:
+        """Seconds that a task of this name probably takes: as others, if nothing is known of it; 0 if of none."""
+        mean = self._run_times.mean(name)
+        return mean if mean is not None else self._run_times.overall_s or 0.0
+
+    @property
+    def capacity(self) -> int:
+        """Tasks that run at the same time, with all workers up."""
+        return self._limits.max_workers * self._limits.slots
 
     def _has_its_share(self, key: str) -> bool:
         """Whether the key holds its equal share of the queue; one share is kept free for keys to come."""

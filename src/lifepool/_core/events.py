@@ -25,6 +25,7 @@ class TaskSubmitted:
     retries: int = 0
     fair_key: str | None = None
     held: bool = False  # its payload is not ready: ``TaskPrepared`` says when
+    firm: bool = False  # once it is let in, it is not refused any more
 
 
 @dataclass(slots=True)
@@ -53,6 +54,22 @@ class WorkerReady:
     """A worker finished its start-up and can take tasks."""
 
     worker: int
+
+
+@dataclass(slots=True)
+class WorkerLoading:
+    """Before it can run this task, the worker imports a module that it did not have."""
+
+    worker: int
+    task: int
+
+
+@dataclass(slots=True)
+class WorkerLoaded:
+    """It has imported all that the task needs, and runs it from now on."""
+
+    worker: int
+    task: int
 
 
 @dataclass(slots=True)
@@ -119,6 +136,8 @@ Event = (
     | SubmissionRefused
     | TaskCancelled
     | WorkerReady
+    | WorkerLoading
+    | WorkerLoaded
     | TaskReturned
     | TasksRetracted
     | WorkerExited

@@ -27,11 +27,13 @@ class Worker:
         counted: Whether it counts towards ``max_workers``. One that is on its way out, or has a successor coming, does
             not: it makes room.
         suspect: The task that it should have taken long ago, while that is being looked into.
+        loading: The task for which it imports modules at the moment, or None.
+        unwanted: That task, if it is to be broken off as soon as the import is done.
     """
 
     __slots__ = (
-        "completed", "counted", "head_since", "id", "interrupted", "leaving", "ready_at", "relieved",
-        "started_at", "state", "suspect", "tasks",
+        "completed", "counted", "head_since", "id", "interrupted", "leaving", "loading", "ready_at", "relieved",
+        "started_at", "state", "suspect", "tasks", "unwanted",
     )  # fmt: skip
 
     def __init__(self, number: int, now: float) -> None:
@@ -47,6 +49,8 @@ class Worker:
         self.relieved = ""  # why it goes as soon as its successor is ready
         self.counted = True
         self.suspect: int | None = None
+        self.loading: int | None = None
+        self.unwanted: int | None = None
 
     def __str__(self) -> str:
         return f"worker {self.id}"
@@ -68,7 +72,7 @@ class Fleet:
         self.workers: dict[int, Worker] = {}
         self.idle: list[Worker] = []
         self._counted = 0
-        self._last_number = 0
+        self.last_number = 0  # of the newest worker
 
     def __iter__(self) -> Iterator[Worker]:
         return iter(self.workers.values())
@@ -78,9 +82,9 @@ class Fleet:
 
     def add(self, now: float) -> Worker:
         """A new worker that is starting."""
-        self._last_number += 1
+        self.last_number += 1
         self._counted += 1
-        worker = self.workers[self._last_number] = Worker(self._last_number, now)
+        worker = self.workers[self.last_number] = Worker(self.last_number, now)
         return worker
 
     def remove(self, number: int) -> Worker | None:

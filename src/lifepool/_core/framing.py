@@ -53,6 +53,7 @@ class Kind(IntEnum):
     TASK_APART = 12  # as TASK, with buffers that are not to be copied beside the arguments
     TASK_VIEWED = 13  # as TASK_APART, but in place of the arguments is where in shared memory they are
     RELEASED = 14  # worker to server: nothing of this task's shared memory is in use any more
+    LOADING = 15  # worker to server: it imports what this task needs; with ``extra`` 1: it has, and runs the task
 
 
 _KINDS = frozenset(int(kind) for kind in Kind)

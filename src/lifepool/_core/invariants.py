@@ -48,6 +48,8 @@ def _check_workers(scheduler: Scheduler) -> None:
     for worker in scheduler.fleet:
         if len(worker.tasks) > most or len(worker.tasks) != len(set(worker.tasks)):
             raise InternalError(f"worker {worker.id} holds {worker.tasks}")
+        if worker.loading is not None and worker.loading not in worker.tasks[:1]:
+            raise InternalError(f"worker {worker.id} imports for {worker.loading} and holds {worker.tasks}")
         if (worker.state is WorkerState.READY) is not (worker in scheduler.fleet.idle):
             raise InternalError(f"worker {worker.id} is {worker.state.name}; the idle list disagrees")
         if worker.state in (WorkerState.READY, WorkerState.STARTING) and worker.tasks:
@@ -68,7 +70,7 @@ def _check_timers(scheduler: Scheduler) -> None:
             Timer.RETRY: number in tasks,
             Timer.KILL: worker is not None
             and (worker.interrupted in worker.tasks or worker.state is WorkerState.STOPPING),
-            Timer.START: worker is not None and worker.state is WorkerState.STARTING,
+            Timer.START: worker is not None and (worker.state is WorkerState.STARTING or worker.loading is not None),
             Timer.IDLE: worker is not None and worker.state is WorkerState.READY,
         }
         if not has_cause.get(timer, True):

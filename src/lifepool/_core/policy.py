@@ -34,6 +34,9 @@ STOP_GRACE_S = 2.0
 RESTART_FIRST_S, RESTART_LAST_S = 0.1, 5.0
 #: So many failed starts in a row, with no worker left, mean a crash loop: waiting tasks are told, new ones refused.
 CRASH_LOOP_STARTS = 3
+#: A worker that was ready for so many seconds, and then ends without having done anything, did start. Pauses between
+#: starts are not longer: workers that always end later than that are not started more often either.
+PROBATION_S = 5.0
 
 #: A task is let in if this many times its predicted wait and run time fit into its timeout. Estimates are right on
 #: average; of a queue filled to the brim, half would be late, and the workers busy with what nobody waits for any more.
@@ -43,6 +46,21 @@ CAUTION, CAUTION_MOST = 1.25, 6.0
 #: it less so, at a rate at which the two are even when this share is late. With less caution than that, workers are
 #: kept busy by what is given up on; with more, the queue is so short that they may run out of work.
 CAUTION_STEP, LATE_SHARE = 0.1, 0.01
+#: So many waiting tasks for each that can run at a time are let in for good, though nothing is known of their function:
+#: they are the first to run, and the fewer there are, the less is to be gained.
+FIRST_FEW = 3
+#: The others are looked at again each time that this part of their timeout has passed, so that they are refused while a
+#: client can still ask another server. Never more often than the second, in seconds.
+LOOK_SHARE, LEAST_LOOK_S = 1 / 16, 0.01
+#: The least advice to a refused client, in seconds: sooner it would only knock again.
+LEAST_RETRY_S = 0.05
+#: Caution above the least is forgotten by half in so many seconds. An overload that goes on must keep teaching faster
+#: than is forgotten: with 10 s the goodput of tasks of 0.4 s falls by 5 %, with a minute by 1 to 2 %.
+CAUTION_HALF_LIFE_S = 60.0
+#: While nobody has to wait there is no overload, and the next one will be another: so many seconds then.
+CALM_HALF_LIFE_S = 1.0
+#: So little above the least is none.
+NO_EXCESS = 0.01
 
 #: Backoff of a task's retries, doubling, in seconds; half of it is jitter so that tasks lost together part ways.
 RETRY_FIRST_S, RETRY_LAST_S = 0.05, 2.0
@@ -101,6 +119,11 @@ def retry_delay(attempt: int, luck: float) -> float:
     """Seconds before try number ``attempt`` (the first retry is 1); ``luck`` is in [0, 1)."""
     full = min(RETRY_FIRST_S * 2 ** min(attempt - 1, 30), RETRY_LAST_S)
     return float(full * (0.5 + 0.5 * luck))
+
+
+def left_after(seconds: float, half_life: float) -> float:
+    """The share that is left of something after so many seconds."""
+    return float(0.5 ** (max(0.0, seconds) / half_life))
 
 
 def next_caution(caution: float, *, late: bool) -> float:

@@ -32,13 +32,12 @@ from lifepool._core import commands as do
 from lifepool._core import events as on
 from lifepool._core import policy, states, story
 from lifepool._core.admission import Door
-from lifepool._core.desk import Desk
 from lifepool._core.dispatcher import Dispatcher
+from lifepool._core.firsts import FirstTasks
+from lifepool._core.life import SchedulerLife
 from lifepool._core.queue import TaskQueue
-from lifepool._core.recycler import Recycler
-from lifepool._core.states import POOL_TRANSITIONS, PoolState, TaskState, WorkerState, moved
+from lifepool._core.states import PoolState, TaskState, WorkerState
 from lifepool._core.statistics import RunTimes, Tally
-from lifepool._core.supervisor import Supervisor
 from lifepool._core.task import Task
 from lifepool._core.timers import Timer
 from lifepool.errors import InternalError, PoolClosed, PoolError, TaskTimeout, WorkerStartError
@@ -49,7 +48,7 @@ if TYPE_CHECKING:
     from lifepool._core.fleet import Worker
 
 
-class Scheduler:
+class Scheduler(SchedulerLife):
     """Decide which task runs on which worker, and when to give up on it.
 
     Args:
@@ -63,20 +62,14 @@ class Scheduler:
     """
 
     def __init__(self, limits: policy.Limits, *, random: Callable[[], float]) -> None:
-        self.limits = limits
-        self.state = PoolState.CREATED
+        super().__init__(limits)
         self.run_times = RunTimes()
-        self._desk = Desk(limits)
-        self._supervisor = Supervisor(self._desk)
-        self.fleet = self._supervisor.fleet
         self._random = random
-        self._recycler = Recycler(self._desk, self._supervisor)
-        self._tasks: dict[int, Task] = {}
         self._queue = TaskQueue()
         self._held: set[int] = set()
-        self.door = Door(limits, self._queue, self._held, self._supervisor, self.run_times)
+        self.door = Door(self._desk, self._queue, self._held, self._supervisor, self.run_times)
         self._dispatcher = Dispatcher(self._desk, self._tasks, self._queue, self._supervisor, self.run_times)
-        self._closed_reported = False
+        self._firsts = FirstTasks(self._desk, self._tasks, self._queue, self.fleet, self.door)
         self._recent: deque[tuple[float, on.Event]] = deque(maxlen=story.STORY_EVENTS)
         self._handlers: dict[type, Callable[..., None]] = {
             on.StartRequested: self._on_start_requested,
@@ -87,6 +80,8 @@ class Scheduler:
             on.TaskReturned: self._on_task_returned,
             on.TasksRetracted: self._on_tasks_retracted,
             on.WorkerReady: self._on_worker_ready,
+            on.WorkerLoading: self._on_worker_loading,
+            on.WorkerLoaded: self._on_worker_loaded,
             on.WorkerExited: self._on_worker_exited,
             on.TimerFired: self._on_timer_fired,
             on.RecycleRequested: self._on_recycle_requested,
@@ -100,6 +95,7 @@ class Scheduler:
             Timer.DRAIN: self._on_drain_overdue,
             Timer.RESTART: self._on_restart,
             Timer.KILL: self._supervisor.grace_over,
+            Timer.FIRSTS: self._on_look_at_firsts,
             Timer.CLAIM: lambda _: self._supervisor.look_for_stopped(),
             Timer.START: self._supervisor.overdue,
             Timer.IDLE: self._supervisor.idle_long_enough,
@@ -194,7 +190,11 @@ class Scheduler:
         """Everything is there to run it: a place or, if somebody waits already and so has found none, the queue."""
         if not self._queue.entries and self._dispatcher.place(task):
             return
-        task.was_predicted = len(self._queue) > 0
+        self.door.joins_queue()
+        if task.timeout is not None:
+            task.was_predicted = self.door.predicts(task.name)
+            if not task.firm and self.run_times.mean(task.name) is None:
+                self._firsts.note(task, task.timeout)
         self._enqueue(task)
         self._supervisor.scale_up(len(self._queue))
 
@@ -223,11 +223,15 @@ class Scheduler:
         worker.head_since = desk.now
         if worker.interrupted is not None:
             self._supervisor.answered(worker, number)
+        if worker.loading is not None:
+            self._supervisor.forget_import(worker)
         tally = desk.tally
         tally.run.observe(run_s)
         task = self._tasks.get(number)
         if task is not None:
             self.run_times.learn(task.name, run_s)
+            if self._firsts.waiting and worker.completed > 1:
+                self._firsts.learn(task.name, run_s)
             waited = desk.now - run_s - task.submitted
             tally.wait.observe(waited if waited > 0.0 else 0.0)
             if event.succeeded:
@@ -329,7 +333,7 @@ class Scheduler:
     def _has_run_for(self, task: Task) -> float | None:
         """Seconds for which the task runs, or None if it does not."""
         worker = task.worker
-        if worker is None or not self._is_running(task, worker):
+        if worker is None or not self._is_running(task, worker) or worker.loading == task.id:
             return None
         return self._desk.now - worker.head_since
 
@@ -349,10 +353,21 @@ class Scheduler:
     def _on_deadline(self, number: int) -> None:
         task = self._tasks[number]
         timeout, ran_s = task.timeout or 0.0, self._has_run_for(task)
-        if task.was_predicted and (ran_s or 0.0) < timeout / 2:  # else it was not let in wrongly, but ran too long
+        importing = task.worker is not None and task.worker.loading == number
+        # If it was being imported for, or ran too long, it was not let in wrongly.
+        if task.was_predicted and not importing and (ran_s or 0.0) < timeout / 2:
             self.door.learn(late=True)
-        self._settle(task, TaskState.TIMED_OUT, TaskTimeout(timeout, started=ran_s is not None))
+        if ran_s is not None:
+            self.run_times.learn_at_least(task.name, ran_s)
+        error = TaskTimeout(timeout, started=ran_s is not None, importing=importing)
+        self._settle(task, TaskState.TIMED_OUT, error)
         self._give_up_work(task)
+        self._after_change()
+
+    def _on_look_at_firsts(self, _: int) -> None:
+        for task, refusal in self._firsts.hopeless():
+            self._desk.tally.refused += 1
+            self._settle(task, TaskState.CANCELLED, refusal)
         self._after_change()
 
     # -- matching -------------------------------------------------------------------------------------------------
@@ -382,6 +397,18 @@ class Scheduler:
         if self.state is PoolState.RUNNING:
             self._supervisor.ensure_minimum()
         self._after_change()
+
+    def _on_worker_loading(self, event: on.WorkerLoading) -> None:
+        worker = self.fleet.workers.get(event.worker)
+        if worker is None or worker.state is WorkerState.STOPPING or self.limits.slots > 1:
+            return
+        if worker.tasks and worker.tasks[0] == event.task:
+            self._supervisor.begins_import(worker, event.task)
+
+    def _on_worker_loaded(self, event: on.WorkerLoaded) -> None:
+        worker = self.fleet.workers.get(event.worker)
+        if worker is not None and worker.loading == event.task and worker.state is not WorkerState.STOPPING:
+            self._supervisor.ends_import(worker)
 
     def _on_worker_exited(self, event: on.WorkerExited) -> None:
         worker = self.fleet.workers.get(event.worker)
@@ -427,69 +454,6 @@ class Scheduler:
         if self.state is PoolState.RUNNING:
             self._supervisor.try_again()
         self._after_change()
-
-    # -- the pool's life ------------------------------------------------------------------------------------------
-
-    def _move(self, state: PoolState) -> None:
-        self.state = moved(POOL_TRANSITIONS, self.state, state, "the pool")
-        if state.is_ending:
-            self._recycler.end(PoolClosed("the pool is closing"))
-
-    def _on_start_requested(self, _: on.StartRequested) -> None:
-        self._move(PoolState.STARTING)
-        self._supervisor.ensure_minimum()
-        if not self.limits.min_workers:
-            self._report_started()
-
-    def _report_started(self) -> None:
-        self._move(PoolState.RUNNING)
-        self._desk.out.append(do.ReportStarted())
-
-    def _on_drain_requested(self, event: on.DrainRequested) -> None:
-        if self.state not in (PoolState.RUNNING, PoolState.DRAINING):
-            self._on_close_requested(on.CloseRequested())
-            return
-        if self.state is PoolState.RUNNING:
-            self._move(PoolState.DRAINING)
-        self._desk.timers.set((Timer.DRAIN, 0), self._desk.now + event.timeout)  # whoever asks last, decides
-        self._finish_drain()
-
-    def _finish_drain(self) -> None:
-        """Once nothing is left to do, let every worker go."""
-        if self._tasks:
-            return
-        for worker in list(self.fleet):
-            if worker.state is WorkerState.READY:
-                self._supervisor.stop(worker, "closed")
-            elif worker.state is WorkerState.STARTING:
-                self._supervisor.kill(worker, "closed")
-        if not len(self.fleet):
-            self._move(PoolState.CLOSED)
-            self._report_closed()
-
-    def _on_drain_overdue(self, _: int) -> None:
-        if self.state is PoolState.DRAINING:
-            self._close()
-
-    def _on_close_requested(self, _: on.CloseRequested) -> None:
-        if self.state is PoolState.STARTING:
-            self._desk.out.append(do.ReportStarted(PoolClosed("the pool was closed while it started")))
-        if self.state is not PoolState.CLOSED:
-            self._close()
-
-    def _close(self) -> None:
-        """End now: settle what is left, kill who is left."""
-        self._move(PoolState.CLOSED)
-        for task in list(self._tasks.values()):
-            self._settle(task, TaskState.CANCELLED, story.unfinished())
-        for worker in list(self.fleet):
-            self._supervisor.kill(worker, "closed")
-        self._report_closed()
-
-    def _report_closed(self) -> None:
-        if self.state is PoolState.CLOSED and not len(self.fleet) and not self._closed_reported:
-            self._closed_reported = True
-            self._desk.out.append(do.ReportClosed())
 
     def _on_timer_fired(self, _: on.TimerFired) -> None:
         self._desk.armed = None

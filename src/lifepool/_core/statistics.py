@@ -84,6 +84,12 @@ class RunTimes:
         else:
             self._overall.learn(seconds)
 
+    def learn_at_least(self, name: str, seconds: float) -> None:
+        """Take into account a run that was broken off after so many seconds."""
+        known = self._by_name.get(name)
+        if known is None or seconds > known.mean_s:
+            self.learn(name, seconds)
+
     def estimate(self, name: str) -> float | None:
         """Seconds that a task of this name took lately, or None if nothing is known of it."""
         known = self._by_name.get(name)

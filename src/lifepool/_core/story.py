@@ -34,7 +34,7 @@ def lost(event: WorkerExited, reason: str, story: tuple[str, ...]) -> WorkerLost
     return WorkerLost(
         exitcode=event.exitcode,
         signal=event.signal,
-        oom_suspected=event.oom_suspected,
+        oom_suspected=event.oom_suspected and not reason,  # else it was killed for a reason that is known
         reason=reason,
         story=story,
     )

@@ -3,18 +3,26 @@
 It knows nothing of tasks but their numbers. The scheduler owns it and tells it what happened.
 
 Theory of operation
-    A worker is STARTING until it says that it is ready, or until ``start_timeout``. A worker that ends before, or right
-    after without having done anything, is a *failed start*; the next one waits longer each time, and after a few with
-    no worker left the pool is in a *crash loop*: then one worker at a time is tried, until one comes up.
+    A worker is STARTING until it says that it is ready, or until ``start_timeout``. A worker that ends before, or by
+    itself right after without having done anything, is a *failed start*; the next one waits longer each time, and after
+    a few with no worker left the pool is in a *crash loop*: then one worker at a time is tried, until one comes up.
+
+    A worker that somebody kills while it is ready has failed at nothing, and is replaced at once. Only if its
+    replacements are killed as well, before they did anything, is there a pause before each further one.
 
     A worker from which a task can still be taken back seconds after it was sent is stopped (SIGSTOP, a debugger, a
     frozen cgroup): it is killed, and the task, which had not started, runs elsewhere.
+
+    A worker that imports a module for a task is still starting, though it is BUSY: whatever becomes of the task, it is
+    neither interrupted nor killed before it is done, or ``start_timeout`` has passed. Broken off, the import would have
+    to be done again for the next task, which would not live to see its end either.
 
     Whoever must end softly (an interrupted task, a worker let go) has a KILL timer; a worker has one of these at most.
 """
 
 from __future__ import annotations
 
+from math import inf
 from typing import TYPE_CHECKING
 
 from lifepool._core import commands as do
@@ -33,6 +41,8 @@ CLAIM = (Timer.CLAIM, 0)
 #: Counted for a worker that ended before it was ready, or right after without having done anything.
 FAILED_START = "failed to start"
 _WORKER_TIMERS = (Timer.START, Timer.KILL, Timer.IDLE)
+#: Signals that others send to end a process (SIGHUP, SIGINT, SIGKILL, SIGTERM); it brings the rest on itself.
+_FROM_OUTSIDE = frozenset({1, 2, 9, 15})
 
 
 class Supervisor:
@@ -53,6 +63,10 @@ class Supervisor:
         self.last_start_s = 0.0
         self._desk = desk
         self._failed_starts = 0  # in a row
+        self._early_ends = 0  # in a row: generations of workers that ended right after they were ready
+        self._last_early_end = -inf
+        self._last_of_generation = 0  # workers up to this number are the same generation as the last that ended early
+        self._ready_ends_pause = True  # whether a worker that comes up shows that starts need no pause any more
 
     # -- up -------------------------------------------------------------------------------------------------------
 
@@ -82,7 +96,8 @@ class Supervisor:
     def became_ready(self, worker: Worker) -> None:
         """The worker's start-up is done: whatever kept others from starting is over."""
         self._desk.timers.cancel((Timer.START, worker.id))
-        self._desk.timers.cancel((Timer.RESTART, 0))
+        if self._ready_ends_pause:
+            self._desk.timers.cancel((Timer.RESTART, 0))
         self._failed_starts = 0
         self.crash_loop = None
         worker.ready_at = self._desk.now
@@ -97,13 +112,38 @@ class Supervisor:
             self.start_worker()  # one is enough to see whether the cause is gone
 
     def overdue(self, number: int) -> None:
-        """The worker's start took too long."""
-        timeout = self._desk.limits.start_timeout
-        self.kill(self.fleet.workers[number], f"it was not ready within start_timeout ({timeout:g} s)")
+        """The worker's start took too long, or the import of what a task needs."""
+        worker, limit = self.fleet.workers[number], f"within start_timeout ({self._desk.limits.start_timeout:g} s)"
+        what = "it was not ready" if worker.loading is None else "it had not imported what the task needs"
+        self.kill(worker, f"{what} {limit}")
 
     def may_start(self) -> bool:
         """Whether starts are not being backed off from."""
         return self.crash_loop is None and (Timer.RESTART, 0) not in self._desk.timers
+
+    # -- importing ------------------------------------------------------------------------------------------------
+
+    def begins_import(self, worker: Worker, task: int) -> None:
+        """The worker imports a module for the first of its tasks."""
+        desk = self._desk
+        worker.loading = task
+        if worker.interrupted is not None:  # by an order that was given before this was known
+            worker.unwanted, worker.interrupted = worker.interrupted, None
+            desk.timers.cancel((Timer.KILL, worker.id))
+        desk.timers.set((Timer.START, worker.id), desk.now + desk.limits.start_timeout)
+
+    def ends_import(self, worker: Worker) -> None:
+        """The import is done; the task runs from now on, unless nobody wants it any more."""
+        unwanted = worker.unwanted
+        self.forget_import(worker)
+        worker.head_since = self._desk.now
+        if unwanted is not None:
+            self.interrupt(worker, unwanted)
+
+    def forget_import(self, worker: Worker) -> None:
+        """The import is done, or has failed and the task with it."""
+        worker.loading = worker.unwanted = None
+        self._desk.timers.cancel((Timer.START, worker.id))
 
     # -- down -----------------------------------------------------------------------------------------------------
 
@@ -112,7 +152,9 @@ class Supervisor:
         desk = self._desk
         if worker.state is WorkerState.STOPPING or worker.interrupted is not None:
             return
-        if desk.limits.can_interrupt:
+        if worker.loading is not None:
+            worker.unwanted = task
+        elif desk.limits.can_interrupt:
             worker.interrupted = task
             desk.out.append(do.InterruptTask(worker.id, task))
             if desk.limits.can_kill:
@@ -224,40 +266,72 @@ class Supervisor:
             An error if this was a failed start.
         """
         desk = self._desk
-        reason = why_gone(worker, event, ending=ending)
+        reason = why_gone(worker, event, now=desk.now, ending=ending)
+        ended_early = worker.state is not WorkerState.STOPPING and _ended_early(worker, event, desk.now)
         self.fleet.remove(worker.id)
         self._cancel_timers(worker)
         if worker.ready_at is not None:
             desk.tally.worker_s += desk.now - worker.ready_at
         desk.tally.restarts[reason] += 1
-        if reason is not FAILED_START:
-            return None
-        return self._failed_start(_cause(worker, event), event.start_hint)
+        if ended_early:
+            self._count_early_end(worker)
+        if reason is FAILED_START:
+            return self._failed_start(_cause(worker, event), event.start_hint, after_ready=ended_early)
+        if ended_early and self._early_ends > 1:
+            self._pause_starts(self._early_ends - 1, ready_ends_it=False)
+        return None
 
     def _cancel_timers(self, worker: Worker) -> None:
         for timer in _WORKER_TIMERS:
             self._desk.timers.cancel((timer, worker.id))
 
-    def _failed_start(self, cause: str, hint: str | None) -> WorkerStartError:
-        desk = self._desk
+    def _count_early_end(self, worker: Worker) -> None:
+        """Workers that were there when one ended early may end of the same cause: only those after them count anew."""
+        if worker.id <= self._last_of_generation:
+            return
+        was_replacement = worker.started_at - self._last_early_end <= policy.RESTART_LAST_S
+        self._early_ends = self._early_ends + 1 if was_replacement else 1
+        self._last_early_end = self._desk.now
+        self._last_of_generation = self.fleet.last_number
+
+    def _pause_starts(self, failures: int, *, ready_ends_it: bool) -> None:
+        self._ready_ends_pause = ready_ends_it
+        self._desk.timers.set((Timer.RESTART, 0), self._desk.now + policy.restart_delay(failures))
+
+    def _failed_start(self, cause: str, hint: str | None, *, after_ready: bool) -> WorkerStartError:
         error = WorkerStartError(cause, hint=hint)
-        self._failed_starts += 1
-        desk.timers.set((Timer.RESTART, 0), desk.now + policy.restart_delay(self._failed_starts))
+        if after_ready:
+            self._failed_starts = max(self._failed_starts, self._early_ends)
+        else:
+            self._failed_starts += 1
+        self._pause_starts(self._failed_starts, ready_ends_it=not after_ready)
         alive = self.fleet.count(WorkerState.READY, WorkerState.BUSY, WorkerState.DRAINING)
         if not alive and self._failed_starts >= policy.CRASH_LOOP_STARTS:
             self.crash_loop = error
         return error
 
 
-def why_gone(worker: Worker, event: WorkerExited, *, ending: bool) -> str:
+def why_gone(worker: Worker, event: WorkerExited, *, now: float, ending: bool) -> str:
     """Why a worker is gone, for statistics; to be asked before it is forgotten."""
     was_ready = worker.ready_at is not None
     if worker.state is WorkerState.STOPPING and (was_ready or ending):
         return worker.leaving
-    did_something = worker.completed or set(worker.tasks) - set(event.unstarted)
-    if was_ready and did_something:
-        return "out of memory" if event.oom_suspected else "died"
-    return FAILED_START
+    if not was_ready or (_ended_early(worker, event, now) and not _was_killed(event)):
+        return FAILED_START
+    return "out of memory" if event.oom_suspected else "died"
+
+
+def _ended_early(worker: Worker, event: WorkerExited, now: float) -> bool:
+    """Whether the worker was ready and ended soon after, without having done anything."""
+    if worker.ready_at is None or now - worker.ready_at >= policy.PROBATION_S:
+        return False
+    return not (worker.completed or set(worker.tasks) - set(event.unstarted))
+
+
+def _was_killed(event: WorkerExited) -> bool:
+    """Whether somebody else ended the process: the user, the kernel for memory, or the end of the template."""
+    is_unknown = event.signal is None and event.exitcode is None
+    return not event.reason and (is_unknown or event.signal in _FROM_OUTSIDE)
 
 
 def _cause(worker: Worker, event: WorkerExited) -> str:

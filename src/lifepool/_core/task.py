@@ -16,7 +16,7 @@ class Task:
     """One task's books, from submission until it is settled."""
 
     __slots__ = (
-        "attempts", "fair_key", "id", "name", "priority", "retries", "state", "submitted", "timeout",
+        "attempts", "fair_key", "firm", "id", "name", "priority", "retries", "state", "submitted", "timeout",
         "was_predicted", "worker",
     )  # fmt: skip
 
@@ -27,10 +27,11 @@ class Task:
         self.timeout = event.timeout
         self.retries = event.retries
         self.fair_key = event.fair_key
+        self.firm = event.firm
         self.submitted = now
         self.attempts = 0
         self.state = states.TASK_QUEUED
-        self.was_predicted = False  # others waited, and the door took it to be in time all the same
+        self.was_predicted = False  # others waited, and the door knew enough to take it to be in time all the same
         self.worker: Worker | None = None  # while RUNNING
 
     def __str__(self) -> str:

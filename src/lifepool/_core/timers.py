@@ -30,6 +30,7 @@ class Timer(IntEnum):
     REBALANCE = 6  # look at tasks pipelined behind one that takes long
     DRAIN = 7  # the drain timeout
     CLAIM = 8  # look whether workers have taken what they were sent
+    FIRSTS = 9  # look whether the first tasks of a function can still be in time
 
 
 Key = tuple[Timer, int]

@@ -26,6 +26,7 @@ from lifepool._engine.handle import TaskHandle
 from lifepool._engine.line import Line
 from lifepool._engine.snapshot import Traffic, look_at, snapshot
 from lifepool.backends.base import require_views
+from lifepool.chunks import Chunk
 from lifepool.errors import BackendUnsupported, InternalError, PoolClosed, PoolError, QueueFull, WorkerStartError
 from lifepool.hooks import TaskRecord
 from lifepool.naming import names_of
@@ -223,7 +224,8 @@ class Engine:
         handle._record = record
         self._handles[number] = handle
         retries, priority, fair_key = options.retries, options.priority, options.fair_key
-        self.feed(on.TaskSubmitted(number, learned_as, priority, timeout, retries, fair_key, payload is None))
+        held, firm = payload is None, type(fn) is Chunk  # a map waits before its chunks are let in, not after
+        self.feed(on.TaskSubmitted(number, learned_as, priority, timeout, retries, fair_key, held, firm))
         if isinstance(prepared, asyncio.Future):
             self._preparing[number] = prepared
             prepared.add_done_callback(lambda prepared: self._prepared(number, prepared))
@@ -376,13 +378,12 @@ class Engine:
         """A worker is gone."""
         if event.start_error is None and self.state in (PoolState.STARTING, PoolState.RUNNING):
             logger.debug("worker %d exited: %s", event.worker, event)
-        worker = self._scheduler.fleet.workers.get(event.worker)
-        if self.observation is None or worker is None:
-            self.feed(event)
-        else:
-            reason = why_gone(worker, event, ending=self.state.is_ending)
-            self.feed(event)
-            self.observation.worker_exited(event, reason, worker.completed)
+        worker, watch = self._scheduler.fleet.workers.get(event.worker), self.observation
+        if watch is None or worker is None:
+            return self.feed(event)
+        reason = why_gone(worker, event, now=self._clock(), ending=self.state.is_ending)
+        self.feed(event)
+        watch.worker_exited(event, reason, worker.completed)
 
     # -- the loop of decisions -------------------------------------------------------------------------------------
 

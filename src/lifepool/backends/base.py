@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     import asyncio
     from collections.abc import Callable
 
-    from lifepool._core.events import WorkerExited
+    from lifepool._core.events import WorkerExited, WorkerLoaded, WorkerLoading
     from lifepool.hooks import Luggage
 
 
@@ -131,6 +131,9 @@ class Listener(Protocol):
 
     def exited(self, event: WorkerExited) -> None:
         """The worker is gone."""
+
+    def feed(self, event: WorkerLoading | WorkerLoaded) -> None:
+        """The worker imports what the task needs that it runs next; or it has done so."""
 
 
 class Backend(Protocol):

@@ -11,10 +11,12 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
+from lifepool.statistics import HistogramSnapshot
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from lifepool.statistics import HistogramSnapshot, PoolStatistics
+    from lifepool.statistics import PoolStatistics
 
 #: Points kept: five minutes.
 MAX_POINTS = 300
@@ -124,27 +126,6 @@ def _mean_utilisation(looks: Sequence[Look]) -> float:
 
 
 def _percentiles(before: HistogramSnapshot, after: HistogramSnapshot) -> list[float | None]:
-    counts = [late - early for early, late in zip(before.counts, after.counts, strict=True)]
-    return [quantile(after.bounds, counts, q) for q in PERCENTILES]
-
-
-def quantile(bounds: Sequence[float], counts: Sequence[int], q: float) -> float | None:
-    """A quantile of counted durations, taking those within a bucket as evenly spread (as Prometheus does).
-
-    Args:
-        bounds: Upper bounds of the buckets, ascending.
-        counts: One more than there are bounds. Above the last bound nothing is known but that bound.
-        q: From 0 to 1.
-
-    Returns:
-        None without observations.
-    """
-    total = sum(counts)
-    if total <= 0:
-        return None
-    seen, lower = 0, 0.0
-    for bound, count in zip(bounds, counts, strict=False):
-        if count and seen + count >= q * total:
-            return lower + (bound - lower) * max(0.0, q * total - seen) / count
-        seen, lower = seen + count, bound
-    return bounds[-1]
+    counts = tuple(late - early for early, late in zip(before.counts, after.counts, strict=True))
+    between = HistogramSnapshot(after.bounds, counts, after.sum - before.sum)
+    return [between.quantile(q) for q in PERCENTILES]

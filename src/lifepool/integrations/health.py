@@ -120,6 +120,8 @@ def reasons_against(pool: Pool) -> list[dict[str, str]]:
         "draining": f"the pool finishes {numbers.running} running and {numbers.queued} waiting tasks",
         "closed": "the pool has ended",
         "crash-looping": "no worker can be started; the log says why",
+        "no-worker": f"no worker is up: {numbers.workers.get('starting', 0)} of {numbers.max_workers} are starting, "
+        f"and {numbers.queued} tasks wait",
         "saturated": f"all {pool.config.max_queue} places in the queue are taken; a task submitted now would wait "
         f"{numbers.predicted_wait_s:.1f} s",
     }

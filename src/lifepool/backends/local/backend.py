@@ -12,7 +12,7 @@ from functools import partial
 from multiprocessing import util
 from typing import TYPE_CHECKING, Any
 
-from lifepool._core.events import WorkerExited
+from lifepool._core.events import WorkerExited, WorkerLoaded, WorkerLoading
 from lifepool._core.framing import Frame, FramingError, Kind
 from lifepool.backends.base import Capabilities, Listener
 from lifepool.backends.local.aside import Aside
@@ -150,6 +150,7 @@ class LocalBackend:
         # waits for its children (finalizers with a priority run before that).
         self._last_resort = util.Finalize(self, self._template.kill, exitpriority=100)
         self._upkeep = Upkeep(self._loop, self._trim)
+        self._oom.follow(self._loop)
         self._aside = Aside(self._loop, self._name)
         self._outbox = Outbox(self._loop, self._aside, self._max_payload, has_main=self._template.main is not None)
 
@@ -180,6 +181,7 @@ class LocalBackend:
         self._close_logs()
 
     def _release(self) -> None:
+        self._oom.stop()
         self._aside.close()  # first: its threads use what is closed next
         for member in list(self._members.values()):
             self._forget(member)
@@ -345,7 +347,7 @@ class LocalBackend:
                 unstarted,
                 exitcode=exitcode,
                 signal=signal_number,
-                oom_suspected=signal_number == signal.SIGKILL and self._oom.happened(),
+                oom_suspected=signal_number == signal.SIGKILL and not member.reason and self._oom.happened(),
                 reason=member.reason,
                 start_error=member.start_error,
                 start_hint=member.start_hint,
@@ -449,6 +451,8 @@ class LocalBackend:
         elif kind == Kind.PROGRESS:
             with contextlib.suppress(TaskNotPicklable):
                 self._listener.progressed(member.number, frame.task, decode_value(frame.payload))
+        elif kind == Kind.LOADING:
+            self._listener.feed((WorkerLoaded if frame.extra else WorkerLoading)(member.number, frame.task))
         elif kind == Kind.RELEASED:
             member.leases.released(frame.task)
         elif kind == Kind.MEMORY:

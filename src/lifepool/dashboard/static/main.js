@@ -12,7 +12,8 @@ import { Workers } from "./workers.js";
 
 const FORMAT = 1;
 const REASONS = {
-  "terminating": "the server is ending", "crash-looping": "no worker comes up", "saturated": "the queue is full",
+  "terminating": "the server is ending", "crash-looping": "no worker comes up",
+  "no-worker": "no worker is up yet", "saturated": "the queue is full",
   "created": "not started yet", "starting": "starting", "draining": "draining: nothing new is taken", "closed": "closed",
 };
 

@@ -31,6 +31,7 @@ from lifepool._inside import TaskInterrupted
 from lifepool.backends.local.wire.answers import encode_failure, encode_result, encode_value
 from lifepool.backends.local.wire.calls import CallDecoder
 from lifepool.backends.local.wire.places import ON_WIRE, PLACE_BYTES, TICKET
+from lifepool.backends.local.worker.imports import watch_imports
 from lifepool.backends.local.worker.mainmodule import seek_main
 from lifepool.backends.local.worker.signals import INTERRUPT
 from lifepool.backends.local.worker.tickets import Tickets
@@ -96,6 +97,8 @@ class Worker:
         self._decoder = CallDecoder(arguments, None if views is None else views.open, self._seek_main)
         self._results = results
         self._current = _NO_TASK
+        self._taken = _NO_TASK  # the last one whose ticket was taken
+        self._loading = False  # the server was told that modules are imported for it
         self._pid = os.getpid()
         self._progress_at = 0.0
         self._reporting = False
@@ -123,6 +126,7 @@ class Worker:
             ConnectionError: If the server went away.
         """
         take, size, unpack, places = Tickets(self._tickets).take, TICKET.size, TICKET.unpack, self._places
+        watch_imports(self._tell_loading)
         while len(ticket := take()) == size:
             task, place, kind, function_length, length = unpack(ticket)
             if places is None or place == ON_WIRE:
@@ -159,9 +163,12 @@ class Worker:
     def _perform(self, task: int, kind: int, function_length: int, payload: memoryview) -> tuple[Kind, int, bytes]:
         """Call the function; when this returns, nothing here holds its arguments any more."""
         started = time.perf_counter_ns()
+        self._taken = task
         try:
             try:
                 fn, args = self._decoder.decode(payload, function_length, kind=kind, task=task)
+                if self._loading:
+                    self._begin_loaded(task)
                 started = time.perf_counter_ns()
                 self._current = task
                 value = fn(*args) if type(args) is tuple else call(fn, args)
@@ -177,6 +184,22 @@ class Worker:
             answer, body = Kind.ERROR, encode_failure(error, self._spec.max_payload)
         return answer, run_ns, body
 
+    def _tell_loading(self) -> None:
+        """A module is about to be imported. If that is for a task which does not run yet, the server is to know."""
+        if self._current == _NO_TASK and self._taken != _NO_TASK and not self._loading:
+            self._loading = True
+            self._wire.sendall(header(Kind.LOADING, 0, self._taken))
+
+    def _begin_loaded(self, task: int) -> None:
+        """All is there: from here on the task can be interrupted, and the server may know that."""
+        self._reporting = True  # what comes before the task is current stays in the pipe
+        try:
+            self._wire.sendall(header(Kind.LOADING, 0, task, 1))
+            self._current = task
+        finally:
+            self._reporting = False
+        self._on_interrupt(INTERRUPT, None)
+
     def _tell_released(self) -> None:
         """Say which views are not in use any more; what belongs to others is asked again after the next task."""
         assert self._views is not None  # noqa: S101 - there was a view
@@ -185,6 +208,7 @@ class Worker:
         self._wire.sendall(b"".join(header(Kind.RELEASED, 0, task) for task in released))
 
     def _answer(self, kind: Kind, task: int, run_ns: int, body: bytes) -> None:
+        self._taken, self._loading = _NO_TASK, False
         head = header(kind, len(body), task, run_ns)
         if self._spec.measure_memory:
             head = header(Kind.MEMORY, 0, task, resident_bytes() or 0) + head
