@@ -6,10 +6,12 @@ HOST = 127.0.0.1
 PORT = 8000
 WORKERS = 1
 MINUTES = 20
+JOBS = 3                 # tests that run side by side; many of them wait, so a few more than there are CPUs
 ARGS =                   # more arguments for pytest or the benchmarks: make test ARGS="-k drain"
 CODE = src examples tests benchmarks experiments
 DISTRIBUTED = distributed-latency distributed-throughput-64 distributed-echo-1MiB distributed-start
 MATRIX_TESTS = tests/core tests/engine tests/wire
+QUICK_TESTS = tests/core tests/engine tests/wire tests/worker tests/backends tests/test_*.py
 
 BIN = .venv/bin
 LOCK = requirements/dev.txt
@@ -17,7 +19,7 @@ DISTRIBUTED_LOCK = requirements/distributed.txt
 STAMP = .venv/.stamp
 RUN = $(BIN)/python -m
 
-.PHONY: help setup serve test stress chromium promtool fmt lint types bench bench-distributed docs check matrix \
+.PHONY: help setup serve test test-quick stress chromium promtool fmt lint types bench bench-distributed docs check matrix \
 	coverage build wheel-test lock clean
 
 help:  ## print this list
@@ -29,7 +31,10 @@ serve: $(STAMP)  ## run the reference service (HOST, PORT, WORKERS)
 	@HOST=$(HOST) PORT=$(PORT) WORKERS=$(WORKERS) exec $(RUN) examples.domains
 
 test: $(STAMP) chromium promtool  ## run all tests (ARGS="-k name")
-	$(RUN) pytest $(ARGS)
+	$(RUN) pytest -n $(JOBS) --dist worksteal $(ARGS)
+
+test-quick: $(STAMP)  ## the inner loop: tests without browsers, servers, documents and benchmarks
+	$(RUN) pytest -q -n $(JOBS) --dist worksteal $(QUICK_TESTS) $(ARGS)
 
 stress: $(STAMP)  ## random faults against a pool (MINUTES; ARGS="--seed 1")
 	$(RUN) tests.stress --minutes $(MINUTES) $(ARGS)

@@ -87,3 +87,9 @@ def promtool() -> str:
         if name and (path := shutil.which(name)):
             return os.path.abspath(path)
     pytest.fail("there is no promtool: run `sh scripts/ensure-promtool.sh`", pytrace=False)
+
+
+def pytest_make_parametrize_id(val: object, argname: str) -> str | None:
+    """Name what has no lasting name after its argument: the tests that run side by side must agree on their names."""
+    unlike = isinstance(val, bytes) or (isinstance(val, str) and " at 0x" in val)
+    return argname if unlike else None
