@@ -34,7 +34,10 @@ LEFTOVERS = {
         "kept.execute('create table if not exists t(x)')\n",
         "an open file",
     ),
-    "a lock": ("import multiprocessing; kept = multiprocessing.get_context('spawn').Lock()", "memory or a lock that is shared"),
+    "a lock": (
+        "import multiprocessing; kept = multiprocessing.get_context('spawn').Lock()",
+        "memory or a lock that is shared",
+    ),
     "a thread": (
         "import threading; threading.Thread(target=threading.Event().wait, daemon=True).start()",
         "a thread",

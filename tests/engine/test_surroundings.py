@@ -102,6 +102,43 @@ def test_workers_have_the_folder_and_the_environment_of_the_moment_they_are_star
     assert done.out.splitlines() == [f"/ before here {tmp_path}", f"{tmp_path} after None /added"]
 
 
+def test_where_a_preloaded_module_lets_others_be_found_workers_look_too(tmp_path: Path) -> None:
+    (tmp_path / "vendored").mkdir()
+    (tmp_path / "vendored" / "late.py").write_text("VALUE = 5\n")
+    (tmp_path / "vendor.py").write_text(
+        "import os, sys\n"
+        "sys.path.insert(0, os.path.join(os.path.dirname(__file__), 'vendored'))\n"
+        "def late():\n    import late\n    return late.VALUE\n"
+    )
+    path = script(
+        tmp_path,
+        module_level="def ask():\n    import vendor\n    return vendor.late()",
+        options="preload=['vendor']",
+        body="print(await pool.run(ask))",
+    )
+    assert run_script(path).out == "5\n"
+
+
+def test_what_an_import_that_is_undone_has_changed_is_as_it_was(tmp_path: Path) -> None:
+    (tmp_path / "undone.py").write_text(
+        "import os\n"
+        "if 'UNDONE' in os.environ: raise LookupError('the environment was kept')\n"
+        "if os.getcwd() != os.path.dirname(__file__): raise LookupError('the folder was kept')\n"
+        "os.environ['UNDONE'] = 'yes'\n"
+        "os.chdir('/')\n"
+        "os.umask(0o007)\n"
+        "kept = os.pipe()\n"
+    )
+    path = script(
+        tmp_path,
+        module_level="def ask():\n    import undone\n    return os.umask(0o007) == 0o007",
+        before="os.chdir(os.path.dirname(__file__))",
+        options="preload=['undone', 'colorsys']",
+        body="print(await pool.run(ask))",
+    )
+    assert run_script(path).out == "True\n"
+
+
 def test_options_of_the_interpreter_hold_in_workers(tmp_path: Path) -> None:
     path = script(
         tmp_path,

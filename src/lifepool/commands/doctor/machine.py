@@ -237,7 +237,7 @@ def check_processes(machine: Machine) -> Iterator[Finding]:
             "run the service on Linux or macOS",
         )
         return
-    yield ok("start method", "forked from a clean template (forkserver); the server itself is never forked")
+    yield ok("start method", "forked from a clean template; the server itself is never forked")
     yield _payloads()
     yield from _dev_shm(machine)
 

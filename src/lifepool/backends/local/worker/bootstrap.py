@@ -8,6 +8,7 @@ import importlib
 import mmap
 import pickle
 import socket
+import sys
 import traceback
 from typing import TYPE_CHECKING
 
@@ -15,6 +16,7 @@ from lifepool import _inside
 from lifepool._core.framing import Kind, header
 from lifepool.backends.local.wire.arena import Location, ResultWriter
 from lifepool.backends.local.wire.places import mapped
+from lifepool.backends.local.worker import template
 from lifepool.backends.local.worker.lifeline import tie_to_server
 from lifepool.backends.local.worker.limits import limit_memory
 from lifepool.backends.local.worker.loop import Worker
@@ -113,6 +115,7 @@ def _prepare(spec: WorkerSpec, logs_fd: int) -> tuple[str, str | None] | None:
 
 def _import(spec: WorkerSpec) -> tuple[str, str | None] | None:
     """The modules that tasks will need, those that the template has excepted; returns (traceback, hint) if it fails."""
+    sys.path[:0] = [entry for entry in template.added_to_path if entry not in sys.path]
     try:
         # An initializer of the main script needs it, also where it would be left for later.
         if spec.main is not None and (spec.main.ahead or b"__main__" in (spec.initializer or b"")):

@@ -28,6 +28,7 @@ from typing import TYPE_CHECKING, Any
 
 from lifepool import _inside
 from lifepool.backends.local.wire.messages import receive_message, send_message
+from lifepool.backends.local.wire.surroundings import current_folder
 from lifepool.backends.local.worker.cleanliness import (
     end_children,
     files_to_reopen,
@@ -46,6 +47,9 @@ if TYPE_CHECKING:
 
 #: Stands for the main script among the names of modules.
 MAIN = "__main__"
+
+#: What imported modules have put into ``sys.path`` here; a worker gets the server's, and these.
+added_to_path: list[str] = []
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,6 +71,17 @@ class Instructions:
     left_out: frozenset[str]
 
 
+@dataclass(frozen=True, slots=True)
+class Beginning:
+    """What a template was like before it imported anything, to be so again."""
+
+    held: Holdings
+    environment: dict[str, str]
+    folder: str | None
+    umask: int
+    command: tuple[str, list[str]]
+
+
 def run_template(line_fd: int, tracker_fd: int) -> None:
     """The whole life of a template.
 
@@ -83,7 +98,7 @@ def run_template(line_fd: int, tracker_fd: int) -> None:
         tracker: Any = vars(resource_tracker)["_resource_tracker"]
         tracker._fd = tracker_fd
         line = socket.socket(fileno=line_fd)
-        begun = holdings()
+        begun = _beginning()
         instructions: Instructions = receive_message(line)
         _prepare(instructions, line)
         handlers = _import_all(instructions, line, begun)
@@ -91,7 +106,7 @@ def run_template(line_fd: int, tracker_fd: int) -> None:
         # What was loaded lives for ever: keep the collector from touching, and so from copying, those pages.
         gc.collect()
         gc.freeze()
-        Forker(line, files_to_reopen(begun), handlers).serve()
+        Forker(line, files_to_reopen(begun.held), handlers).serve()
     except (EOFError, ConnectionError):
         return  # the server is gone
     except Exception:
@@ -112,13 +127,14 @@ def _prepare(instructions: Instructions, line: socket.socket) -> None:
         raise
 
 
-def _import_all(instructions: Instructions, line: socket.socket, begun: Holdings) -> dict[int, Any]:
+def _import_all(instructions: Instructions, line: socket.socket, begun: Beginning) -> dict[int, Any]:
     """Import what was asked for; if that does not leave this process clean, do not return but begin anew.
 
     Returns:
         The signal handlers that were set meanwhile.
     """
     handlers: dict[int, Any] = {}
+    path = list(sys.path)
     for name in ("process", "worker.bootstrap"):  # so that workers have them
         importlib.import_module(f"lifepool.backends.local.{name}")
     refused: dict[str, tuple[str, str]] = {}
@@ -135,6 +151,7 @@ def _import_all(instructions: Instructions, line: socket.socket, begun: Holdings
     if refused:
         send_message(line, ("left out", refused))
         _begin_anew(line, begun)
+    added_to_path[:] = [entry for entry in sys.path if entry not in path]
     return handlers
 
 
@@ -164,9 +181,15 @@ def _import(name: str, main: MainScript | None) -> str | None:
         _inside.start_refused = False
 
 
-def _begin_anew(line: socket.socket, begun: Holdings) -> None:
+def _beginning() -> Beginning:
+    umask = os.umask(0)
+    os.umask(umask)
+    return Beginning(holdings(), dict(os.environ), current_folder(), umask, (sys.executable, list(sys.orig_argv)))
+
+
+def _begin_anew(line: socket.socket, begun: Beginning) -> None:
     """Be a fresh process: the same pid, the same descriptors, and nothing of what was imported."""
-    for fd in new_descriptors(begun):
+    for fd in new_descriptors(begun.held):
         os.set_inheritable(fd, False)
     end_children()
     with contextlib.suppress(Exception):  # such as the names of locks
@@ -174,4 +197,7 @@ def _begin_anew(line: socket.socket, begun: Holdings) -> None:
     tracker: Any = vars(resource_tracker)["_resource_tracker"]
     for fd in (line.fileno(), tracker._fd):
         os.set_inheritable(fd, True)
-    os.execv(sys.executable, sys.orig_argv)  # noqa: S606 - the same program
+    os.umask(begun.umask)
+    if begun.folder is not None and begun.folder != current_folder():
+        os.chdir(begun.folder)
+    os.execve(*begun.command, begun.environment)  # noqa: S606 - the same program
