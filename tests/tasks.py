@@ -51,6 +51,14 @@ def nothing() -> None:
     pass
 
 
+def nest(depth: int) -> list[Any]:
+    """A list in a list in a list ..."""
+    nested: list[Any] = []
+    for _ in range(depth):
+        nested = [nested]
+    return nested
+
+
 def zeros(count: int) -> bytes:
     return bytes(count)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from types import CoroutineType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from lifepool.carrying import encode_error, is_of_runner
@@ -61,8 +62,10 @@ def run_batch(fn: Callable[[list[Any]], Any], items: Sequence[Any], split: bool)
     except BaseException as error:
         if is_of_runner(error):
             raise
-        if not split or len(items) == 1 or isinstance(error, _Unusable):
-            return BatchResult([], {}, encode_error(error if not isinstance(error, _Unusable) else error.told()))
+        if type(error) is _Unusable:
+            return BatchResult([], {}, encode_error(error.told()))
+        if not split or len(items) == 1:
+            return BatchResult([], {}, encode_error(error))
         values = [_alone(fn, item) for item in items]
     errors = {
         index: encode_error(value) for index, value in enumerate(values) if issubclass(type(value), BaseException)
@@ -93,6 +96,8 @@ class _Unusable(Exception):
 
 def _results(fn: Callable[[list[Any]], Any], items: list[Any]) -> list[Any]:
     returned = fn(items)
+    if type(returned) is CoroutineType:
+        returned.close()  # else Python warns that it was never awaited
     name = getattr(fn, "__qualname__", repr(fn))
     count = len(items)
     if isinstance(returned, _NOT_RESULTS) or not hasattr(returned, "__iter__"):

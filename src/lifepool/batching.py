@@ -23,8 +23,9 @@ from contextvars import Context
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeVar
 
 from lifepool._core import events as on
-from lifepool.carrying import copy_cause, decode_error
+from lifepool.carrying import bearable, copy_cause, decode_error
 from lifepool.errors import PayloadTooLarge, PoolError, QueueFull, TaskNotPicklable, TaskTimeout
+from lifepool.interrupts import passed_on
 
 if TYPE_CHECKING:
     from lifepool._engine.engine import Engine
@@ -245,8 +246,9 @@ class Batcher:
         try:
             # In a context of its own: it is nobody's request.
             handle = Context().run(self._submit, [call.item for call in calls], timeout=timeout)
-        except Exception as error:
-            self._failed(calls, error)
+        except BaseException as error:
+            passed_on(error, self.loop)
+            self._failed(calls, bearable(error))
             return
         batch = _Batch(handle, calls)
         for call in calls:
@@ -282,7 +284,7 @@ class Batcher:
     def _failed(self, calls: list[BatchedCall[Any]], error: BaseException) -> None:
         """The batch as a whole came to nothing."""
         wanted = [call for call in calls if not call.done()]
-        if len(calls) > 1 and isinstance(error, (TaskNotPicklable, PayloadTooLarge)):
+        if len(calls) > 1 and issubclass(type(error), (TaskNotPicklable, PayloadTooLarge)):
             # One item or result is at fault, or they are too large together: each goes by itself, and finds out.
             for call in wanted:
                 call.batch = None
@@ -302,7 +304,7 @@ class Batcher:
 
     def _own(self, error: BaseException) -> BaseException:
         """The error for one caller: a copy, in words that fit one item."""
-        if isinstance(error, TaskTimeout):
+        if issubclass(type(error), TaskTimeout):
             return TaskTimeout(self._plan.timeout, started=error.started)
         own = _copy(error)
         if isinstance(own, TaskNotPicklable):

@@ -53,6 +53,7 @@ _args: Any = BaseException.__dict__["args"]
 #: How an exception is carried, and its pickle: ``"whole"`` or ``"parts"``; ``"told"`` if it can't be.
 _Carried = tuple[str, bytes]
 _TOLD: _Carried = ("told", b"")
+_MISSING = object()
 
 
 class RemoteTraceback(Exception):
@@ -222,7 +223,7 @@ def _in_parts(error: BaseException, budget: _Budget) -> bytes | None:
     ]
     fields = {
         (number, name): part
-        for number, name, value in _fields(error)
+        for number, name, _, value in _fields(error)
         if not (group and name in ("message", "exceptions"))
         and (part := _named_part(f".{name}", value, budget)) is not None
     }
@@ -265,13 +266,19 @@ def _summary_of(error: BaseException) -> _Carried:
     return "whole", pickle.dumps(summary, PROTOCOL)
 
 
-def _fields(error: BaseException) -> Iterator[tuple[int, str, Any]]:
-    """What it keeps outside of its ``__dict__``: a number that tells fields of one name apart, the name, the value."""
+def _fields(error: BaseException) -> Iterator[tuple[int, str, Field, Any]]:
+    """What it keeps outside of its ``__dict__``: a number that tells fields of one name apart, name, field, value."""
     for number, (name, field) in enumerate(fields_of(type(error))):
-        try:
-            yield number, name, field.__get__(error)
-        except Exception:  # noqa: S112 - an unset slot
-            continue
+        value = _read(field, error)
+        if value is not _MISSING:
+            yield number, name, field, value
+
+
+def _read(field: Field, error: BaseException) -> Any:
+    try:
+        return field.__get__(error)
+    except Exception:  # an unset slot
+        return _MISSING
 
 
 class _TooMuch(Exception):
@@ -325,16 +332,13 @@ def _are_same(error: BaseException, copy: BaseException | None, seen: set[int]) 
     seen.add(id(error))
     if not _are_equal(_args.__get__(error), _args.__get__(copy), seen):
         return False
-    if _ADDRESS.sub("", text_of(copy)) != _ADDRESS.sub("", text_of(error)):
+    mine, other = text_of(error), text_of(copy)
+    if mine != other and _ADDRESS.sub("", mine) != _ADDRESS.sub("", other):
         return False
     its = own_dict(copy)
     if not all(_are_equal(value, its.get(name, _MISSING), seen) for name, value in list(own_dict(error).items())):
         return False
-    fields = {number: value for number, _, value in _fields(copy)}
-    return all(_are_equal(value, fields.get(number, _MISSING), seen) for number, _, value in _fields(error))
-
-
-_MISSING = object()
+    return all(_are_equal(value, _read(field, copy), seen) for _, _, field, value in _fields(error))
 
 
 def _are_equal(value: Any, other: Any, seen: set[int]) -> bool:
@@ -417,11 +421,7 @@ def _set(field: Field, error: BaseException, part: Any) -> None:
     if part is None:
         return
     value = _value(part)
-    try:
-        unset = field.__get__(error)
-    except AttributeError:
-        unset = _MISSING
-    if value is not unset:  # in C "not set" and None look the same, but not to OSError's __str__
+    if value is not _read(field, error):  # in C "not set" and None look the same, but not to OSError's __str__
         field.__set__(error, value)
 
 

@@ -86,6 +86,16 @@ async def test_a_result_that_can_not_be_sent_is_named(function: Callable[[], Any
         assert caught.value.path == path
 
 
+async def test_what_is_nested_too_deeply_is_refused_in_a_short_message() -> None:
+    async with pool_whose_worker_survives() as pool:
+        with pytest.raises(TaskNotPicklable, match=r"^args\[0\] can't be pickled: RecursionError") as caught:
+            await pool.run(tasks.echo, tasks.nest(10_000))
+        assert len(str(caught.value)) < 400
+        with pytest.raises(TaskNotPicklable, match=r"^result can't be pickled: RecursionError") as caught:
+            await pool.run(tasks.nest, 10_000)
+        assert len(str(caught.value)) < 400
+
+
 async def test_arguments_that_the_worker_can_not_rebuild_fail_the_task_alone() -> None:
     async with pool_whose_worker_survives() as pool:
         with pytest.raises(TaskNotPicklable, match=r"worker could not rebuild .*can't be rebuilt"):

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from lifepool import Pool, TaskNotPicklable
+from lifepool import Pool, TaskError, TaskNotPicklable
 from lifepool.futures import ProcessPoolExecutor
 from tests import tasks
 from tests.engine import plainless
@@ -118,6 +118,13 @@ async def test_what_is_still_to_be_run_is_named_when_a_plain_function_returns_it
 async def test_a_class_is_a_plain_function_whatever_its_instances_can() -> None:
     async with Pool(max_workers=1) as pool:
         assert (await pool.run(plainless.CoroutineClass, 3)).number == 3
+
+
+async def test_a_batch_that_gives_a_coroutine_is_told_so() -> None:
+    async with Pool(backend="inline") as pool:
+        batched: Any = pool.batch(plainless.give_coroutine)
+        with pytest.raises(TaskError, match="give_coroutine returned a coroutine for a list of 1 items"):
+            await batched(1)
 
 
 # -- keywords ---------------------------------------------------------------------------------------------------------

@@ -62,7 +62,7 @@ def test_most_of_them_come_home_as_themselves() -> None:
 
 
 def test_a_note_can_be_added_to_an_exception_that_refuses_attributes() -> None:
-    resource = Resource(load_frozen)
+    resource: Resource[Any] = Resource(load_frozen)
     with pytest.raises(Frozen) as caught:
         resource()
     assert caught.value.__notes__ == ["while the resource tests.wire.hostile_exceptions.load_frozen was being loaded"]
