@@ -124,6 +124,19 @@ def test_the_more_slots_the_shorter_the_predicted_wait() -> None:
     assert refused(pool, timeout=0.5).retry_after == CAUTION - 0.5
 
 
+def test_workers_that_do_not_come_up_are_not_counted_on() -> None:
+    pool = Script(max_workers=8, min_workers=1, max_queue=50)
+    pool.start()
+    pool.ready(1)
+    for task in range(9):
+        pool.submit(task, name="f")
+    pool.scheduler.run_times.learn("f", 1.0)
+    assert pool.scheduler.door.predicted_wait_s == 1.0, "seven more are on their way"
+    for worker in range(2, 9):
+        pool.exited(worker, start_error="no memory")
+    assert pool.scheduler.door.predicted_wait_s == 8.0, "they were not to be had"
+
+
 def test_a_tenant_gets_its_share_of_the_queue_and_the_others_theirs() -> None:
     pool = running(max_queue=9)
     pool.submit(0)

@@ -139,8 +139,8 @@ class Door:
 
     @property
     def capacity(self) -> int:
-        """Tasks that run at the same time, with all workers up."""
-        return self._limits.max_workers * self._limits.slots
+        """Tasks that run at the same time with the workers that are up, or about to be."""
+        return max(1, self._supervisor.fleet.counted()) * self._limits.slots
 
     def _has_its_share(self, key: str) -> bool:
         """Whether the key holds its equal share of the queue; one share is kept free for keys to come."""
