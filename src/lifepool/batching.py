@@ -133,7 +133,7 @@ class Batcher:
     @property
     def waiting(self) -> int:
         """Calls that have not left."""
-        return len(self._waiting) + sum(not call.done() for call in self._alone)
+        return len(self._waiting) + sum(not call.done() for call in tuple(self._alone))  # another thread may ask
 
     def add(self, item: object) -> BatchedCall[Any]:
         """Take a call in.
