@@ -100,7 +100,7 @@ def _begin(future: Future[T], function: Callable[..., Any], args: tuple[Any, ...
     """Runs on the event loop."""
     if future.cancelled():
         return
-    task = asyncio.ensure_future(_called(function, args, keywords))
+    task = asyncio.ensure_future(_outcome_of(function, args, keywords))
     loop = asyncio.get_running_loop()
 
     def pass_on_cancel(future: Future[T]) -> None:
@@ -111,18 +111,28 @@ def _begin(future: Future[T], function: Callable[..., Any], args: tuple[Any, ...
     future.add_done_callback(pass_on_cancel)
 
 
-async def _called(function: Callable[..., Any], args: tuple[Any, ...], keywords: dict[str, Any]) -> Any:
-    result = function(*args, **keywords)
-    return await result if inspect.isawaitable(result) else result
+async def _outcome_of(
+    function: Callable[..., Any], args: tuple[Any, ...], keywords: dict[str, Any]
+) -> tuple[Any, BaseException | None]:
+    """What the function returns, or raises: also what would end the event loop if it were raised there."""
+    try:
+        result = function(*args, **keywords)
+        return await result if inspect.isawaitable(result) else result, None
+    except asyncio.CancelledError:
+        raise
+    except BaseException as error:
+        return None, error
 
 
-def _settle(future: Future[T], task: asyncio.Future[T]) -> None:
+def _settle(future: Future[T], task: asyncio.Future[tuple[T, BaseException | None]]) -> None:
     if task.cancelled():
         future.cancel()
-    elif (error := task.exception()) is None:
-        if future.set_running_or_notify_cancel():
-            future.set_result(task.result())
-    elif future.set_running_or_notify_cancel():
+    if not future.set_running_or_notify_cancel():
+        return
+    value, error = task.result()
+    if error is None:
+        future.set_result(value)
+    else:
         future.set_exception(error)
 
 

@@ -276,7 +276,7 @@ class Engine(EngineViews):
 
     def request_drain(self, timeout: float) -> None:
         """Take nothing new, and end when everything is done, or after so many seconds; ``closed`` says when."""
-        self.feed(on.DrainRequested(timeout))
+        self.feed(on.DrainRequested(timeout) if timeout > 0 else on.CloseRequested())
 
     def request_close(self) -> None:
         """End at once: every handle gets its outcome, workers are killed; ``closed`` says when they are gone."""

@@ -162,8 +162,7 @@ class Lifecycle:
             Ends what was started, unless others wait for it too.
         """
         self._must_be_here()
-        while self._end is not None:
-            await asyncio.wait([self._end])
+        await self._end_is_over()
         if self.phase is Phase.RUNNING:
             return
         if self._start is None:
@@ -183,8 +182,7 @@ class Lifecycle:
             raise
         finally:
             start.waiting -= 1
-        while self._end is not None:  # it has failed: nothing of it is left when the caller hears of that
-            await asyncio.wait([self._end])
+        await self._end_is_over()  # it has failed: nothing of it is left when the caller hears of that
         if start.task.cancelled():
             raise _closed_meanwhile()
         start.task.result()
@@ -240,9 +238,9 @@ class Lifecycle:
             await asyncio.wait([end])
         except asyncio.CancelledError:
             self.hurry()
-            await self._through(end)
             raise
-        await self._through(self._end if end.cancelled() else end)
+        finally:
+            await self._through(end)
 
     def hurry(self) -> None:
         """Cancel what is not finished, if the pool ends."""
@@ -270,10 +268,17 @@ class Lifecycle:
 
     async def _through(self, end: asyncio.Task[None] | None) -> None:
         """Wait for this end, whoever cancels: it is short from now on."""
-        while end is not None and not end.done():
+        while end is not None:
             await _finished([end])
-            if end.cancelled():
-                end = self._end
+            self._begin_end_again(end)
+            end = self._end if end.cancelled() else None
+
+    async def _end_is_over(self) -> None:
+        """Wait for the end that is under way, if there is one; can be cancelled."""
+        while (end := self._end) is not None:
+            self._begin_end_again(end)
+            if self._end is end:
+                await asyncio.wait([end])
 
     async def _wind_up(self, timeout: float) -> None:
         """The end itself: every step is done, whatever becomes of the one before."""
@@ -285,6 +290,7 @@ class Lifecycle:
             if self._start is not None:
                 self._start.task.cancel()
                 await _finished([self._start.task], REAP_S)
+                self._start = None
             if self.engine is not None:
                 await self._drain(self.engine, timeout)
                 await _finished([self.engine.closed], REAP_S)
