@@ -25,6 +25,7 @@ ENOUGH_TURNS = 500
 HOWS = st.sampled_from(["at once", "held", "fails"])
 EXPECTED = (PoolClosed, WorkerStartError, OSError, asyncio.CancelledError)
 
+
 class Listening(Hook):
     """Hears of starts and ends, which must come in pairs."""
 

@@ -21,6 +21,7 @@ from multiprocessing.popen_forkserver import Popen as ForkServerPopen
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from lifepool import _inside
 from lifepool.backends.local.worker.template import ENVIRONMENT
 
 if TYPE_CHECKING:
@@ -165,7 +166,7 @@ def main_to_import() -> tuple[str | None, str | None]:
     if spec is not None:
         is_package_main = spec.name == "__main__" or spec.name.endswith(".__main__")
         return (None, None) if is_package_main else (spec.name, None)
-    path = getattr(main, "__file__", None)
+    path = getattr(main, "__file__", None) or _inside.main_file
     if path is None or _is_tool(Path(path)):
         return None, None
     origin = process.ORIGINAL_DIR  # type: ignore[attr-defined]
