@@ -360,6 +360,9 @@ def _cancel_all() -> None:
         thread.join(END_GRACE_S)
 
 
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_threads.clear)  # a forked child has none of these threads to wait for
+
 # Ordinary atexit functions run when concurrent.futures has forbidden threads to its executors, and the end of a pool
 # needs one. The standard library registers its executors in the same place.
 threading._register_atexit(_end_all)  # type: ignore[attr-defined]
