@@ -119,6 +119,9 @@ async def _outcome_of(
         result = function(*args, **keywords)
         return await result if inspect.isawaitable(result) else result, None
     except asyncio.CancelledError:
+        task = asyncio.current_task()
+        if task is not None and task.cancelling():  # not what it awaits: the loop ends, and cancels all its tasks
+            return None, _gone()
         raise
     except BaseException as error:
         return None, error
