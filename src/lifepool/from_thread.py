@@ -8,7 +8,7 @@ import inspect
 import time
 from concurrent.futures import CancelledError, Future, wait
 from contextvars import copy_context
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 from lifepool.decorated import PoolBatch
 from lifepool.errors import PoolClosed
@@ -40,7 +40,16 @@ class FromThread:
     def __init__(self, pool: Pool) -> None:
         self._pool = pool
 
-    def run(self, fn: Callable[..., T] | PoolTask[Any, T] | PoolBatch[Any, T], *args: Any, **options: Any) -> T:
+    @overload
+    def run(self, fn: PoolTask[Any, T], /, *args: Any, **options: Any) -> T: ...
+
+    @overload
+    def run(self, fn: PoolBatch[Any, T], /, *args: Any, **options: Any) -> T: ...
+
+    @overload
+    def run(self, fn: Callable[..., T], /, *args: Any, **options: Any) -> T: ...
+
+    def run(self, fn: Callable[..., Any], /, *args: Any, **options: Any) -> Any:
         """Call ``fn(*args)`` in a worker and wait for the answer, as ``Pool.run`` does.
 
         Args:
@@ -57,12 +66,16 @@ class FromThread:
             ``KeyboardInterrupt`` in the waiting thread cancels the task.
         """
         if isinstance(fn, PoolBatch):
-            answer: Any = self.call(fn, *args, **options)
-            result: T = answer
-            return result
+            return self.call(fn, *args, **options)
         return self.call(self._pool.run, fn, *args, **options)
 
-    def call(self, function: Callable[..., Awaitable[T]] | Callable[..., T], *args: Any, **keywords: Any) -> T:
+    @overload
+    def call(self, function: Callable[..., Awaitable[T]], /, *args: Any, **keywords: Any) -> T: ...
+
+    @overload
+    def call(self, function: Callable[..., T], /, *args: Any, **keywords: Any) -> T: ...
+
+    def call(self, function: Callable[..., Any], /, *args: Any, **keywords: Any) -> Any:
         """Call a function on the pool's event loop; if it returns something to await, that too. Return the result.
 
         For all that is not one task: ``pool.from_thread.call(pool.gather, fn, items)``, ``call(pool.drain)``,
@@ -77,7 +90,7 @@ class FromThread:
             ``KeyboardInterrupt`` in the waiting thread cancels what the function does.
         """
         loop = self._pool._loop_for_threads()
-        future: Future[T] = Future()
+        future: Future[Any] = Future()
         try:
             loop.call_soon_threadsafe(_begin, future, function, args, keywords, context=copy_context())
         except RuntimeError:

@@ -185,7 +185,7 @@ async def test_a_start_while_the_pool_drains_waits_for_the_end_and_begins_anew()
     assert (backend.opens, starting.done()) == (1, False)
     backend.finish_a_task()
     await soon(asyncio.gather(draining, starting))
-    assert await handle == "done"
+    assert str(await handle) == "done"
     assert (backend.opens, backend.overlaps, pool.state.value) == (2, False, "running")
     await pool.aclose()
     assert ends.told == ["started", "closed"] * 2
