@@ -21,6 +21,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import signal
 import threading
 import time
@@ -28,9 +29,14 @@ from collections.abc import Callable
 from types import FrameType
 from typing import Any
 
+logger = logging.getLogger("lifepool")
+
 _Previous = Callable[[int, FrameType | None], Any] | int | None
 
 _SIGNALS = (signal.SIGTERM, signal.SIGINT)
+
+#: Modules of the handlers that event loops install for ``loop.add_signal_handler``, as hypercorn uses it.
+_EVENT_LOOPS = ("asyncio.", "uvloop.")
 
 #: Seconds after the first signal in which a SIGTERM is taken for the same request, come by another way. uvicorn's
 #: supervisor passes signals on every half second.
@@ -70,6 +76,11 @@ class TerminationWatch:
             return
         if under_a_server and not callable(signal.getsignal(signal.SIGTERM)):
             return
+        if delay and getattr(signal.getsignal(signal.SIGTERM), "__module__", "").startswith(_EVENT_LOOPS):
+            logger.warning(
+                "shutdown_delay=%g has no effect: this server hears of SIGTERM from its event loop, where nobody can "
+                "hold it. Delay the signal instead: in Kubernetes with a preStop hook", delay,
+            )  # fmt: skip
         self._tell, self.delay = tell, delay
         self._loop = asyncio.get_running_loop()
         _process.join(self)

@@ -9,7 +9,14 @@ from typing import TYPE_CHECKING, Any
 
 import hypothesis.strategies as st
 from hypothesis import settings
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
 
 from lifepool import Pool, PoolClosed, TaskHandle, WorkerStartError
 from lifepool.hooks import Hook
@@ -181,5 +188,7 @@ class LifeOfAPool(RuleBasedStateMachine):
             logging.getLogger("lifepool").setLevel(logging.NOTSET)
 
 
-TestLifeOfAPool = LifeOfAPool.TestCase
-TestLifeOfAPool.settings = settings(max_examples=100, stateful_step_count=30, deadline=None)
+def test_the_life_of_a_pool() -> None:
+    run_state_machine_as_test(  # type: ignore[no-untyped-call]
+        LifeOfAPool, settings=settings(max_examples=100, stateful_step_count=30, deadline=None)
+    )

@@ -232,6 +232,21 @@ async def test_while_it_is_held_an_echo_changes_nothing_and_a_second_one_passes_
         handle.cancel()
 
 
+async def test_where_nothing_can_be_held_the_log_says_so(signals: list[int], caplog: pytest.LogCaptureFixture) -> None:
+    loop = asyncio.get_running_loop()
+    heard = asyncio.Event()
+    loop.add_signal_handler(TERM, heard.set)
+    try:
+        pool = inline(shutdown_delay=1000.0)
+        async with pool.lifespan(None):
+            assert "shutdown_delay=1000 has no effect" in caplog.text
+            signal.raise_signal(TERM)
+            await asyncio.wait_for(heard.wait(), PATIENCE_S)
+            assert pool.readiness().reasons == ("terminating",)
+    finally:
+        loop.remove_signal_handler(TERM)
+
+
 async def test_what_is_held_when_the_lifespan_ends_is_passed_on(signals: list[int]) -> None:
     async with inline(shutdown_delay=1000.0).lifespan(None):
         signal.raise_signal(TERM)
