@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gc
 import multiprocessing
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -431,6 +433,23 @@ def run_script(body: str, **environ: str) -> subprocess.CompletedProcess[str]:
     )
 
 
+@contextlib.contextmanager
+def running_script(body: str) -> Iterator[subprocess.Popen[str]]:
+    script = f"import sys, os\nfrom lifepool.futures import ProcessPoolExecutor\nfrom tests import tasks\n{body}"
+    with subprocess.Popen(
+        [sys.executable, "-c", script],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    ) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
 @lets_threads_start_at_exit
 def test_a_script_that_forgets_shutdown_ends_and_its_work_is_done(tmp_path: Path) -> None:
     trace = tmp_path / "trace"
@@ -443,15 +462,116 @@ def test_a_script_that_forgets_shutdown_ends_and_its_work_is_done(tmp_path: Path
 
 
 @lets_threads_start_at_exit
-def test_a_script_with_a_hung_task_ends_after_the_drain_timeout(gate: Gate) -> None:
+def test_work_that_is_submitted_in_the_last_lines_of_a_script_is_done(tmp_path: Path) -> None:
+    script, trace = tmp_path / "script.py", tmp_path / "trace"
+    script.write_text(
+        "import atexit\n"
+        "from lifepool.futures import ProcessPoolExecutor\n"
+        "def note(path, line):\n"
+        "    with open(path, 'a') as file:\n"
+        "        file.write(line)\n"
+        "if __name__ == '__main__':\n"
+        "    executor = ProcessPoolExecutor(1)\n"
+        f"    futures = [executor.submit(note, {str(trace)!r}, line) for line in 'abc']\n"
+        "    atexit.register(lambda: print([future.exception() for future in futures]))\n"
+    )
+    done = subprocess.run([sys.executable, str(script)], cwd=ROOT, capture_output=True, text=True, timeout=PATIENCE_S)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "[None, None, None]\n", "")
+    assert sorted(trace.read_text()) == ["a", "b", "c"]
+
+
+@lets_threads_start_at_exit
+def test_a_script_waits_for_its_work_however_long_it_takes_and_says_what_for(gate: Gate) -> None:
+    with running_script(
+        "import lifepool.futures; lifepool.futures.REMIND_S = 0.05\n"
+        f"ProcessPoolExecutor(1).submit(tasks.hold, {gate.address!r}).add_done_callback(lambda f: print(f.exception()))"
+    ) as process:
+        visitor = arrive(gate)
+        assert process.stderr is not None
+        assert process.stderr.readline() == (
+            "the program has ended, its work has not: waiting for hold. Ctrl-C cancels it\n"
+        )
+        visitor.let_through()
+        out, _ = process.communicate(timeout=PATIENCE_S)
+    assert (process.returncode, out) == (0, "None\n")
+
+
+@lets_threads_start_at_exit
+def test_ctrl_c_at_exit_cancels_what_is_left_and_says_so(gate: Gate) -> None:
+    with running_script(
+        "import lifepool.futures; lifepool.futures.REMIND_S = 0.05\n"
+        "executor = ProcessPoolExecutor(1)\n"
+        f"futures = [executor.submit(tasks.hold_in_c, {gate.address!r}) for _ in range(3)]\n"
+        "import atexit; atexit.register(lambda: print([future.cancelled() for future in futures]))"
+    ) as process:
+        arrive(gate)
+        assert process.stderr is not None
+        process.stderr.readline()  # it waits
+        process.send_signal(signal.SIGINT)
+        out, err = process.communicate(timeout=PATIENCE_S)
+    assert out == "[True, True, True]\n"
+    assert "before these tasks were done, and cancels them: hold_in_c (3 times)" in err
+
+
+@lets_threads_start_at_exit
+def test_a_script_that_is_broken_off_does_not_wait_for_its_work(gate: Gate) -> None:
+    with running_script(
+        f"executor = ProcessPoolExecutor(1)\nexecutor.submit(tasks.hold_in_c, {gate.address!r}).result()"
+    ) as process:
+        arrive(gate)
+        process.send_signal(signal.SIGINT)
+        _, err = process.communicate(timeout=PATIENCE_S)
+    assert process.returncode == -signal.SIGINT
+    assert "KeyboardInterrupt" in err
+    assert "before these tasks were done, and cancels them: hold_in_c" in err
+    assert "has ended, its work has not" not in err
+
+
+@lets_threads_start_at_exit
+def test_a_script_with_a_hung_task_ends_after_the_drain_timeout_if_that_is_set(gate: Gate) -> None:
     done = run_script(
         f"executor = ProcessPoolExecutor(1)\n"
         f"future = executor.submit(tasks.hold_in_c, {gate.address!r})\n"
         f"import atexit; atexit.register(lambda: print('cancelled:', future.cancelled()))",
         LIFEPOOL_DRAIN_TIMEOUT="0.5",
     )
+    assert (done.returncode, done.stdout) == (0, "cancelled: True\n")
+    assert done.stderr == "the program ends before these tasks were done, and cancels them: hold_in_c\n"
+
+
+def test_a_submit_at_exit_is_refused_as_by_the_standard_library() -> None:
+    done = run_script(
+        "import atexit\n"
+        "executor = ProcessPoolExecutor(1)\n"
+        "assert executor.submit(tasks.double, 1).result() == 2\n"
+        "def late():\n"
+        "    for each in (executor, ProcessPoolExecutor(1)):\n"
+        "        try:\n"
+        "            each.submit(tasks.double, 1)\n"
+        "        except RuntimeError as error:\n"
+        "            print(error)\n"
+        "atexit.register(late)"
+    )
     assert (done.returncode, done.stderr) == (0, "")
-    assert done.stdout == "cancelled: True\n"
+    assert done.stdout == "cannot schedule new futures after interpreter shutdown\n" * 2
+
+
+def test_if_its_thread_ends_by_an_error_nobody_waits_for_ever(
+    executor: ProcessPoolExecutor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    raised: list[object] = []
+    monkeypatch.setattr(threading, "excepthook", lambda what: raised.append(what.exc_type))
+
+    async def broken(self: object) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr("lifepool.futures._PoolThread._send_calls", broken)
+    with pytest.raises(lifepool.PoolClosed, match="thread has ended"):
+        value(executor.submit(double, 1))
+    assert executor._thread.join(PATIENCE_S)
+    with pytest.raises(RuntimeError, match="after shutdown"):
+        executor.submit(double, 1)
+    assert raised == [MemoryError]
 
 
 def test_a_script_that_ends_with_an_error_still_ends() -> None:

@@ -53,6 +53,7 @@ ARGUMENTS: list[tuple[str, Any, str, Any]] = [
     ("backend", "inline", "inline", "local"),
     ("start_timeout", 10.0, "10", 20.0),
     ("drain_timeout", 3.0, "3", 4.0),
+    ("shutdown_delay", 5.0, "5", 0),
     ("max_payload", 10**6, "1MB", 10),
     ("carry_context", ("tests.tasks:language",), "tests.tasks:language", ()),
     ("name", "texts", "texts", "images"),
@@ -327,7 +328,7 @@ async def test_a_pool_of_another_event_loop_says_how_to_reach_it() -> None:
         def elsewhere() -> None:
             asyncio.run(pool.run(double, 2))
 
-        with pytest.raises(RuntimeError, match=r"belongs to another event loop.*run_coroutine_threadsafe"):
+        with pytest.raises(RuntimeError, match=r"belongs to another event loop.*pool.from_thread.run"):
             await asyncio.to_thread(elsewhere)
 
 

@@ -64,7 +64,8 @@ class BodyLimit:
 
 def route_path(scope: Scope) -> str:
     """The path as routes know it: without the prefix that a proxy or a mount has put in front."""
-    path, root = scope["path"], scope.get("root_path", "").rstrip("/")
+    path: str = scope["path"]
+    root: str = scope.get("root_path", "").rstrip("/")
     return path[len(root) :] if root and path.startswith(f"{root}/") else path
 
 

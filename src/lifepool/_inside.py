@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -19,6 +20,10 @@ class TaskInterrupted(BaseException):
     Not an ``Exception``, so that ``except Exception`` in a task does not swallow it.
     """
 
+
+#: Where ``__main__`` was read from. Taken now: the interpreter deletes it from there as soon as the script has ended,
+#: and work that was submitted in its last lines has to start its workers then.
+main_file: str | None = getattr(sys.modules.get("__main__"), "__file__", None)
 
 #: Whether this process is a worker of a pool.
 is_worker = False

@@ -135,7 +135,7 @@ class Batcher:
     @property
     def waiting(self) -> int:
         """Calls that have not left."""
-        return len(self._waiting) + sum(not call.done() for call in self._alone)
+        return len(self._waiting) + sum(not call.done() for call in tuple(self._alone))  # another thread may ask
 
     def add(self, item: object) -> BatchedCall[Any]:
         """Take a call in.
@@ -304,7 +304,7 @@ class Batcher:
 
     def _own(self, error: BaseException) -> BaseException:
         """The error for one caller: a copy, in words that fit one item."""
-        if issubclass(type(error), TaskTimeout):
+        if type(error) is TaskTimeout:
             return TaskTimeout(self._plan.timeout, started=error.started)
         own = _copy(error)
         if isinstance(own, TaskNotPicklable):

@@ -57,6 +57,7 @@ class PoolConfig:
     backend: str | object = field(default="local", repr=False)  # its URL may hold a password
     start_timeout: float = 60.0
     drain_timeout: float = 30.0
+    shutdown_delay: float = 0.0
     max_payload: int = 256 * _MIB
     carry_context: tuple[Any, ...] = ()
     name: str = "pool"
@@ -256,6 +257,10 @@ def _seconds(value: object) -> float:
     if not 0 < number < math.inf:  # NaN compares false and is refused as well
         raise ValueError
     return number
+
+
+def _seconds_or_0(value: object) -> float:
+    return 0.0 if value == 0 and not isinstance(value, bool) else _seconds(value)
 
 
 _UNITS: dict[str, int] = {
@@ -463,6 +468,13 @@ _SETTINGS = (
         _SECONDS,
         "At shutdown, what runs and waits has so long to finish.",
         _seconds,
+        float,
+    ),
+    _setting(
+        "shutdown_delay",
+        "a number of seconds >= 0",
+        "SIGTERM turns readiness red at once and is passed on to the server after so long.",
+        _seconds_or_0,
         float,
     ),
     _setting(

@@ -34,8 +34,21 @@ def call(fn: Callable[..., Any], arguments: tuple[Any, ...] | Accompanied) -> An
 
 def _call_with(fn: Callable[..., Any], accompanied: Accompanied) -> Any:
     for item in accompanied.luggage:
-        item.unpack()
+        if type(item) is ContextValues:
+            item.unpack()
+        else:
+            _unpack(item)
     return fn(*accompanied.args)
+
+
+def _unpack(item: Luggage) -> None:
+    """Unpack what a hook has sent along: if that fails it is the hook's mistake, and hurts no task."""
+    try:
+        item.unpack()
+    except Exception:
+        import logging
+
+        logging.getLogger("lifepool").exception("what the hook's %s brought could not be unpacked", type(item).__name__)
 
 
 class ContextValues:

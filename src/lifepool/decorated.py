@@ -129,7 +129,15 @@ class PoolBatch(Generic[X, Y]):
         return 0 if self._batcher is None else self._batcher.waiting
 
     def flush(self) -> None:
-        """Send what waits now. The pool does this by itself when it drains."""
+        """Send what waits now. The pool does this by itself when it drains.
+
+        Raises:
+            RuntimeError: If the pool's event loop runs in another thread.
+        """
+        self._pool._must_be_here()
+        self._flush()
+
+    def _flush(self) -> None:
         if self._batcher is not None and not self._batcher.loop.is_closed():
             self._batcher.flush()
 

@@ -16,8 +16,9 @@ What differs from the standard library's executor:
   when its timeout passed. In turn ``Future.running()`` never says True.
 - Workers start with the first ``submit``, all at once, and never as copies of this process (no ``fork``).
 - ``LIFEPOOL_<NAME>`` settings apply, such as ``LIFEPOOL_TIMEOUT``; the queue has no limit.
-- At interpreter exit, work that was not waited for may go on for ``LIFEPOOL_DRAIN_TIMEOUT`` seconds, then it is
-  cancelled: a hung task can't keep the program from ending.
+- At interpreter exit, work that was not waited for is waited for, as in the standard library, and every 30 s a warning
+  says what is left. Ctrl-C cancels it, and so does a program that ends by Ctrl-C. ``LIFEPOOL_DRAIN_TIMEOUT``, if it is
+  set, limits that wait.
 
 On an event loop, use ``lifepool.Pool`` itself: it does without the thread that this executor needs.
 """
@@ -30,19 +31,21 @@ import contextlib
 import functools
 import itertools
 import logging
+import os
 import sys
 import threading
 import time
 import weakref
-from collections import deque
+from collections import Counter, deque
 from concurrent.futures import Executor, Future
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from lifepool import _inside
 from lifepool._core.states import TaskState
+from lifepool._engine.drainlog import named
 from lifepool.carrying import as_raised
 from lifepool.errors import PoolClosed
-from lifepool.naming import ManyCalls
+from lifepool.naming import ManyCalls, name_of
 from lifepool.pool import Pool
 
 if TYPE_CHECKING:
@@ -55,6 +58,8 @@ logger = logging.getLogger("lifepool")
 
 T = TypeVar("T")
 
+#: Seconds between two warnings that the program has ended and its work has not.
+REMIND_S = 30.0
 #: Seconds for workers to be stopped once nothing is left to wait for. Killing and reaping takes milliseconds.
 END_GRACE_S = 10.0
 
@@ -178,14 +183,17 @@ class _PoolThread:
         self._lock = threading.Lock()  # guards _ended, _thread, and that the loop outlives whoever wakes it
         self._ended = False
         self._thread: threading.Thread | None = None
+        self._is_done = threading.Event()  # the thread is at its end
         self._calls: deque[tuple[Future[Any], Callable[..., Any], tuple[Any, ...]]] = deque()
-        self._tasks: set[TaskHandle[Any]] = set()
+        self._tasks: dict[TaskHandle[Any], Callable[..., Any]] = {}
 
     # -- any thread -----------------------------------------------------------------------------------------------
 
     def put(self, future: Future[Any], fn: Callable[..., Any], args: tuple[Any, ...]) -> None:
         """Queue a call."""
         with self._lock:
+            if _is_exiting:
+                raise RuntimeError("cannot schedule new futures after interpreter shutdown")
             if self._ended:
                 raise RuntimeError("cannot schedule new futures after shutdown")
             if self._thread is None:
@@ -204,8 +212,11 @@ class _PoolThread:
         """Wait for the end, but not in a callback on the thread itself. Return whether it has ended."""
         if self._thread is None or self._thread is threading.current_thread():
             return True
-        self._thread.join(timeout)
-        return not self._thread.is_alive()
+        # Not Thread.join() alone: Python 3.11 takes a thread for ended if Ctrl-C interrupts who joins it.
+        if not self._is_done.wait(timeout):
+            return False
+        self._thread.join()
+        return True
 
     @property
     def is_current(self) -> bool:
@@ -215,7 +226,7 @@ class _PoolThread:
     def _start(self) -> None:
         self._loop = asyncio.new_event_loop()
         self._wake = asyncio.Event()
-        # A daemon: at exit it is ended by _end_all, in time and with a limit, not waited for without one.
+        # A daemon: at exit _end_all waits for it, says what for, and can be interrupted.
         self._thread = threading.Thread(target=self._run, name=f"lifepool-{self.pool.config.name}", daemon=True)
         self._thread.start()
         _threads.add(self)
@@ -227,8 +238,17 @@ class _PoolThread:
     # -- its own thread -------------------------------------------------------------------------------------------
 
     def _run(self) -> None:
-        with asyncio.Runner(loop_factory=lambda: self._loop) as runner:
-            runner.run(self._serve())
+        try:
+            with asyncio.Runner(loop_factory=lambda: self._loop) as runner:
+                runner.run(self._serve())
+        finally:
+            with self._lock:
+                self._ended = True
+            while self._calls:  # only if something went wrong here: nobody may wait for ever
+                future, _, _ = self._calls.popleft()
+                if future.set_running_or_notify_cancel():
+                    future.set_exception(PoolClosed("the executor's thread has ended", hint="the log says why"))
+            self._is_done.set()
 
     async def _serve(self) -> None:
         try:
@@ -266,12 +286,12 @@ class _PoolThread:
             if future.set_running_or_notify_cancel():
                 future.set_exception(failure)
             return
-        self._tasks.add(handle)
+        self._tasks[handle] = fn
         handle.add_done_callback(functools.partial(self._settle, future))
         future.add_done_callback(functools.partial(self._pass_on_cancel, handle))
 
     def _settle(self, future: Future[Any], handle: Any) -> None:
-        self._tasks.discard(handle)
+        self._tasks.pop(handle, None)
         if handle.cancelled():
             future.cancel()
         if not future.set_running_or_notify_cancel():  # wakes who waits for a cancelled one
@@ -286,14 +306,24 @@ class _PoolThread:
         if future.cancelled():
             self._tell(handle.cancel)
 
+    def unfinished(self) -> Counter[str]:
+        """The names of what has no outcome yet."""
+        return Counter(name_of(fn) for fn in [*(fn for _, fn, _ in list(self._calls)), *list(self._tasks.values())])
+
     def _end(self, cancel: Callable[[TaskHandle[Any]], bool] | None) -> None:
         self._wake.set()
         if cancel is None:
             return
+        if cancel is _is_anything:
+            self.pool._life.give_up_start()
         for future, _, _ in self._calls:
             future.cancel()
         for handle in [task for task in self._tasks if cancel(task)]:
             handle.cancel()
+
+
+def _is_anything(handle: TaskHandle[Any]) -> bool:
+    return True
 
 
 def _is_queued(handle: TaskHandle[Any]) -> bool:
@@ -318,16 +348,53 @@ def _chunks(items: Iterator[Any], size: int) -> Iterator[list[Any]]:
 _threads: weakref.WeakSet[_PoolThread] = weakref.WeakSet()
 
 
+_is_exiting = False
+
+
 def _end_all() -> None:
-    """At interpreter exit: let everybody finish within the drain timeouts, then cancel."""
-    began = time.monotonic()
+    """At interpreter exit: let everybody finish, as the standard library does; cancel what a Ctrl-C interrupts."""
+    global _is_exiting
+    _is_exiting = True
     for thread in list(_threads):
         thread.end()
-    for thread in list(_threads):
-        if not thread.join(max(0.0, began + thread.pool.config.drain_timeout - time.monotonic())):
-            thread.end(cancel=lambda handle: True)
-            thread.join(END_GRACE_S)
+    try:
+        if getattr(sys, "last_type", None) is not KeyboardInterrupt:  # else the program itself was broken off
+            _wait_for_all(_limit_at_exit())
+    finally:
+        _cancel_all()
 
+
+def _limit_at_exit() -> float:
+    """Seconds that the wait may take: as many as somebody has asked for, or any number."""
+    asked = "LIFEPOOL_DRAIN_TIMEOUT" in os.environ
+    return max((thread.pool.config.drain_timeout for thread in list(_threads)), default=0.0) if asked else float("inf")
+
+
+def _wait_for_all(limit: float) -> None:
+    until = time.monotonic() + limit
+    for thread in list(_threads):
+        while not thread.join(max(0.0, min(REMIND_S, until - time.monotonic()))):
+            if time.monotonic() >= until:
+                return
+            logger.warning(
+                "the program has ended, its work has not: waiting for %s. Ctrl-C cancels it", named(thread.unfinished())
+            )
+
+
+def _cancel_all() -> None:
+    """Cancel what is left, and end the workers."""
+    left = [thread for thread in list(_threads) if not thread.join(0)]
+    unfinished: Counter[str] = sum((thread.unfinished() for thread in left), Counter())
+    if unfinished:
+        logger.warning("the program ends before these tasks were done, and cancels them: %s", named(unfinished))
+    for thread in left:
+        thread.end(cancel=_is_anything)
+    for thread in left:
+        thread.join(END_GRACE_S)
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_threads.clear)  # a forked child has none of these threads to wait for
 
 # Ordinary atexit functions run when concurrent.futures has forbidden threads to its executors, and the end of a pool
 # needs one. The standard library registers its executors in the same place.

@@ -11,7 +11,8 @@
 
 Rules
     1. A hook is called on the event loop's thread and must return quickly; it may not await.
-    2. A hook can't hurt a task: one that raises is logged once and not called again (as in trio's instruments).
+    2. A hook can't hurt a task: one that raises, whatever that is, is logged once and not called again (as in trio's
+       instruments). It is told once of its end, by ``pool_closed`` if it was told of the start.
     3. Only the methods that a hook overrides are called. A pool without hooks pays one truth test.
     4. Records belong to the pool: read them, keep what you need, change nothing but ``notes``.
     5. A hook watches one pool, unless it says otherwise: what is not told is which pool a task belongs to.
@@ -31,10 +32,16 @@ if TYPE_CHECKING:
 
 
 class Luggage(Protocol):
-    """What goes along with a task into the worker; it is pickled with the arguments."""
+    """What goes along with a task into the worker; it is pickled with the arguments.
+
+    If it can't be pickled its hook is disabled, and the task goes without it.
+    """
 
     def unpack(self) -> None:
-        """Called in the worker before the function, in a fresh context of that call: set context variables here."""
+        """Called in the worker before the function, in a fresh context of that call: set context variables here.
+
+        What it raises is logged in the worker, and the function is called all the same.
+        """
 
 
 class _Notes:

@@ -2,13 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
-import functools
-import inspect
 import logging
-import time
-from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import asynccontextmanager
 from threading import get_ident
 from typing import TYPE_CHECKING, Any, Self
 
@@ -16,15 +11,19 @@ from lifepool import _inside
 from lifepool._core.admission import NOT_STARTED_HINT
 from lifepool._core.policy import Limits
 from lifepool._core.states import PoolState
+from lifepool._engine.lifecycle import ELSEWHERE, Lifecycle, Owner, Phase
 from lifepool._engine.observation import Observation
 from lifepool.ahead import modules_ahead
 from lifepool.backends.select import check_backend, make_backend
 from lifepool.context import Carrier
 from lifepool.errors import BackendUnsupported, PoolClosed
+from lifepool.lifespans import own_lifespan
 from lifepool.statistics import HistogramSnapshot, PoolStatistics, Readiness, WorkerSnapshot
 from lifepool.termination import TerminationWatch
 
 if TYPE_CHECKING:
+    import asyncio
+    from collections.abc import AsyncIterator
     from types import TracebackType
 
     from lifepool._engine.engine import Engine
@@ -33,8 +32,6 @@ if TYPE_CHECKING:
     from lifepool.hooks import Hook, TaskRecord
 
 logger = logging.getLogger("lifepool")
-
-Lifespan = Callable[[Any], AbstractAsyncContextManager[Mapping[str, Any] | None]]
 
 
 class PoolLife:
@@ -47,7 +44,9 @@ class PoolLife:
     def __init__(self, config: PoolConfig) -> None:
         check_backend(config.backend)
         self.config = config
-        self._engine: Engine | None = None
+        self._life = Lifecycle(
+            Owner(config.name, self._make_engine, self._has_started, self._before_drain, self._has_ended)
+        )
         self._observation: Observation | None = None
         self._termination = TerminationWatch()
         self._task_modules: dict[str, None] = {}  # those that decorated functions are defined in
@@ -62,7 +61,7 @@ class PoolLife:
     @property
     def state(self) -> PoolState:
         """Where the pool is in its life."""
-        return PoolState.CREATED if self._engine is None else self._engine.state
+        return self._life.state
 
     @property
     def max_workers(self) -> int:
@@ -72,33 +71,20 @@ class PoolLife:
     async def start(self) -> None:
         """Start the workers; return when they are ready. A pool that runs already is left as it is.
 
+        If it starts already, that start is waited for; if it ends, the end, and then it is started again.
+
         Raises:
             WorkerStartError: If one can't start; its own traceback is in the message.
-            PoolClosed: In a worker: a script without the ``__main__`` guard got here.
+            PoolClosed: If it was closed meanwhile. In a worker: a script without the ``__main__`` guard got here.
+            RuntimeError: If it lives on another event loop.
 
         Cancellation:
-            Ends what was started.
+            Ends what was started, unless others wait for it too.
         """
         if _inside.is_worker:
             _inside.start_refused = True
             raise PoolClosed("a pool can't be started inside a worker", hint=_inside.GUARD_HINT)
-        if self._engine is not None and self._engine.loop.is_closed() and self.state is not PoolState.CLOSED:
-            self._engine.abandon()  # nobody closed the pool before its event loop ended
-            self._engine = None
-        if self._engine is not None and self.state in (PoolState.STARTING, PoolState.RUNNING):
-            await self._engine.wait_started()
-            return
-        # Not at the top: workers and commands import modules that have a pool, and never start it.
-        from lifepool._engine.engine import Engine
-
-        began = time.perf_counter()
-        backend = make_backend(self._worker_config(), modules_ahead(self._task_modules, (self, self._app)))
-        carrier = Carrier(self.config.carry_context) if self.config.carry_context else None
-        self._engine = engine = Engine(backend, self._limits(backend), carrier=carrier, observation=self._observation)
-        await engine.start()
-        self._log_started(time.perf_counter() - began)
-        if self._observation is not None:
-            self._observation.pool_started(self)
+        await self._life.start()
 
     async def recycle(self) -> None:
         """Replace all workers, one after another, without a dip in capacity; return when all successors serve.
@@ -116,22 +102,21 @@ class PoolLife:
         await self._running_engine().recycle()
 
     async def drain(self, timeout: float | None = None) -> None:
-        """Take nothing new, finish what is there, and end.
+        """Take nothing new, finish what is there, and end. May be called in any state, twice, and by two at once.
+
+        The log says at the beginning, and every few seconds, what is waited for; and at the end what was cancelled.
 
         Args:
-            timeout: Seconds to wait for tasks; what is not finished then is cancelled. None: ``drain_timeout``.
+            timeout: Seconds to wait for tasks; what is not finished then is cancelled. None: ``drain_timeout``. If the
+                pool drains already, this limit holds from now on.
+
+        Raises:
+            RuntimeError: If the pool lives on another event loop.
 
         Cancellation:
-            Ends at once: what is not finished is cancelled.
+            Ends at once: what is not finished is cancelled. Returns when the workers are gone and hooks were told.
         """
-        engine = self._engine
-        if engine is not None:
-            was_closed = engine.state is PoolState.CLOSED
-            self._before_drain()
-            await engine.drain(self.config.drain_timeout if timeout is None else timeout)
-            self._after_drain()
-            if self._observation is not None and not was_closed:
-                self._observation.pool_closed(self)
+        await self._life.end(self.config.drain_timeout if timeout is None else timeout)
 
     async def aclose(self, timeout: float | None = None) -> None:
         """End the pool: drain, then stop the workers. May be called in any state, and twice.
@@ -139,24 +124,16 @@ class PoolLife:
         Args:
             timeout: As for ``drain``; 0 ends at once.
         """
-        if self._engine is not None and self._engine.state is not PoolState.CLOSED:
-            await self.drain(timeout)
+        await self.drain(timeout)
 
     async def __aenter__(self) -> Self:
-        self._holders += 1
-        try:
-            await self.start()
-        except BaseException:
-            self._holders -= 1
-            raise
+        await self._enter(under_a_server=True)
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        self._holders -= 1
-        if not self._holders:
-            await self.aclose()
+        await self._leave()
 
     def lifespan(self, app_or_lifespan: Any, /) -> Any:
         """The pool's life as an ASGI lifespan.
@@ -165,41 +142,47 @@ class PoolLife:
         the pool is up before ``own`` begins and ends after it. Inside the app's own: ``async with pool:``. Handlers
         find the pool as ``request.state.pool``.
 
+        SIGTERM and Ctrl-C are heard when they come, and passed on: readiness turns red, a start is given up, and the
+        second one cuts the drain short. With ``shutdown_delay``, the server hears of SIGTERM that much later.
+
         Args:
-            app_or_lifespan: The app, given by the framework; or a lifespan function of the app's own.
+            app_or_lifespan: The app, given by the framework; or a lifespan function of the app's own: whatever can be
+                called with the app alone and returns an asynchronous context manager.
 
         Returns:
             A context manager for the app; or a lifespan function.
+
+        Raises:
+            TypeError: If it is neither.
         """
-        if _is_lifespan(app_or_lifespan):
-            own: Lifespan = app_or_lifespan
+        own = own_lifespan(app_or_lifespan)
+        if own is None:
+            self._app = app_or_lifespan
+            return self._lifespan()
 
-            @asynccontextmanager
-            async def both(app: Any) -> AsyncIterator[dict[str, Any]]:
-                self._app = app
-                async with self.lifespan(app) as state, own(app) as own_state:
-                    yield {**state, **(own_state or {})}
+        @asynccontextmanager
+        async def both(app: Any) -> AsyncIterator[dict[str, Any]]:
+            self._app = app
+            async with self._lifespan() as state, own(app) as own_state:
+                yield {**state, **(own_state or {})}
 
-            return both
-        self._app = app_or_lifespan
-        return self._lifespan()
+        return both
 
     @asynccontextmanager
     async def _lifespan(self) -> AsyncIterator[dict[str, Any]]:
-        loop = asyncio.get_running_loop()
-        self._termination.install(lambda: loop.call_soon_threadsafe(self._give_up_start))
+        await self._enter()
         try:
-            async with self:
-                yield {"pool": self}
+            yield {"pool": self}
         finally:
-            self._termination.uninstall()
+            await self._leave()
 
     # -- numbers --------------------------------------------------------------------------------------------------
 
     def statistics(self) -> PoolStatistics:
-        """One look at the pool: queue, workers, outcomes, times. Costs some ten microseconds."""
-        if self._engine is not None:
-            return self._engine.statistics()
+        """One look at the pool: queue, workers, outcomes, times. Costs some ten microseconds. From any thread."""
+        engine = self._life.engine
+        if engine is not None:
+            return engine.statistics(self.state)
         nothing = HistogramSnapshot((), (0,), 0.0)
         return PoolStatistics(
             state=self.state.value, max_workers=self.max_workers, workers={}, queued=0, running=0, submitted=0,
@@ -208,16 +191,19 @@ class PoolLife:
         )  # fmt: skip
 
     def workers(self) -> tuple[WorkerSnapshot, ...]:
-        """One look at every worker: what it runs and for how long, its process and memory."""
-        return () if self._engine is None else self._engine.workers()
+        """One look at every worker: what it runs and for how long, its process and memory. From any thread."""
+        engine = self._life.engine
+        return () if engine is None else engine.workers()
 
     def task_record(self, task: int) -> TaskRecord | None:
         """What hooks are told of a task, by its number, while it has no outcome. None too if no hook watches."""
-        return None if self._engine is None else self._engine.record_of(task)
+        engine = self._life.engine
+        return None if engine is None else engine.record_of(task)
 
     def task_records(self, most: int = 100) -> list[TaskRecord]:
         """The same of the tasks that have been in the pool for longest and have no outcome yet, at most so many."""
-        return [] if self._engine is None else self._engine.oldest_records(most)
+        engine = self._life.engine
+        return [] if engine is None else engine.oldest_records(most)
 
     # -- hooks ----------------------------------------------------------------------------------------------------
 
@@ -225,43 +211,52 @@ class PoolLife:
         """Have a hook watch this pool, from now on: tasks submitted before are not told of.
 
         Args:
-            hook: See ``lifepool.hooks``. It stays when the pool is closed and started again.
+            hook: See ``lifepool.hooks``. It stays when the pool is closed and started again. One that watches already
+                goes on as it is.
 
         Raises:
             BackendUnsupported: If it wants what the backend can't give, such as the logs of workers.
+            TypeError: If one of its methods is async.
+            RuntimeError: If the pool's event loop runs in another thread.
         """
+        self._must_be_here()
+        engine = self._life.engine
         if self._observation is None:
             self._observation = Observation(self)
-            if self._engine is not None:
-                self._engine.observation = self._observation
-        self._observation.add(hook)
-        if self._engine is not None and self.state is PoolState.RUNNING:
-            try:
-                self._engine.forward_logs()
-            except BackendUnsupported:
-                self._observation.remove(hook)
-                raise
-            self._observation.pool_started(self, hook)
+            if engine is not None:
+                engine.observation = self._observation
+        if not self._observation.add(hook) or engine is None or self._life.phase is not Phase.RUNNING:
+            return
+        try:
+            engine.forward_logs()
+        except BackendUnsupported:
+            self._observation.remove(hook)
+            raise
+        self._observation.pool_started(hook)
 
     def remove_hook(self, hook: Hook) -> None:
         """Let a hook watch no more.
 
         Raises:
             ValueError: If it does not watch, also because it raised and was disabled.
+            RuntimeError: If the pool's event loop runs in another thread.
         """
-        if self._observation is None or hook not in self._observation.hooks:
+        self._must_be_here()
+        if self._observation is None or not self._observation.remove(hook):
             raise ValueError(f"{hook!r} does not watch this pool")
-        self._observation.remove(hook)
-        if self.state is PoolState.RUNNING:
-            self._observation.pool_closed(self, hook)
 
     @property
     def hooks(self) -> tuple[Hook, ...]:
         """Who watches this pool."""
-        return () if self._observation is None else tuple(self._observation.hooks)
+        return () if self._observation is None else self._observation.hooks
 
     def tell_hooks(self) -> None:
-        """Tell hooks now what they are told in batches; for those that are about to show what they know."""
+        """Tell hooks now what they are told in batches; for those that are about to show what they know.
+
+        Raises:
+            RuntimeError: If the pool's event loop runs in another thread.
+        """
+        self._must_be_here()
         if self._observation is not None:
             self._observation.flush()
 
@@ -270,14 +265,15 @@ class PoolLife:
     def readiness(self) -> Readiness:
         """Whether this server should be sent requests, for a readiness probe.
 
-        It says no from the moment that SIGTERM or Ctrl-C comes (if the pool's life is the app's lifespan), while the
-        pool starts or drains, while no worker is up or none can be started, and while the queue is full. A pool that
-        has let all workers go because there is nothing to do is ready.
+        It says no from the moment that SIGTERM or Ctrl-C comes (if the pool's life is the app's, or lies within it),
+        while the pool starts or drains, while no worker is up or none can be started, and while the queue is full. A
+        pool that has let all workers go because there is nothing to do is ready. From any thread.
         """
         statistics = self.statistics()
-        crash = self._engine.crash_loop if self._engine is not None else None
+        engine = self._life.engine
+        crash = engine.crash_loop if engine is not None else None
         reasons = {
-            "broken": self._engine is not None and self._engine.is_broken,
+            "broken": engine is not None and engine.is_broken,
             "terminating": self._termination.terminating,
             statistics.state: statistics.state != PoolState.RUNNING.value,
             "crash-looping": crash is not None,
@@ -295,10 +291,64 @@ class PoolLife:
             return False
         return self.config.min_workers > 0 or now.queued > 0 or now.workers.get("starting", 0) > 0
 
-    def _give_up_start(self) -> None:
-        """The server is to end: if the pool still starts, it need not any more."""
-        if self._engine is not None and self.state is PoolState.STARTING:
-            self._engine.give_up_start()
+    @property
+    def _engine(self) -> Engine | None:
+        return self._life.engine
+
+    async def _enter(self, *, under_a_server: bool = False) -> None:
+        """One more needs the pool; the first one starts it."""
+        self._holders += 1
+        try:
+            if self._holders == 1:
+                delay = self.config.shutdown_delay
+                self._termination.install(self._told_to_stop, delay=delay, under_a_server=under_a_server)
+            await self.start()
+        except BaseException:
+            self._holders -= 1
+            if not self._holders:
+                self._termination.uninstall()
+            raise
+
+    async def _leave(self) -> None:
+        """One less needs it; the last one ends it."""
+        self._holders -= 1
+        if self._holders:
+            return
+        try:
+            await self.aclose(0 if self._termination.insisted else None)
+        finally:
+            if not self._holders:  # nobody came while it ended
+                self._termination.uninstall()
+
+    def _told_to_stop(self, insists: bool) -> None:
+        """SIGTERM or Ctrl-C came: a start is not needed any more, and the second one cuts a drain short."""
+        self._life.give_up_start()
+        if insists:
+            self._life.hurry()
+
+    def _must_be_here(self) -> None:
+        if self._life.is_elsewhere():
+            raise RuntimeError(ELSEWHERE)
+
+    def _make_engine(self) -> Engine:
+        # Not at the top: workers and commands import modules that have a pool, and never start it.
+        from lifepool._engine.engine import Engine
+
+        backend = make_backend(self._worker_config(), modules_ahead(self._task_modules, (self, self._app)))
+        carrier = Carrier(self.config.carry_context) if self.config.carry_context else None
+        return Engine(backend, self._limits(backend), carrier=carrier, observation=self._observation)
+
+    def _has_started(self, seconds: float) -> None:
+        self._log_started(seconds)
+        if self._observation is not None:
+            self._observation.pool_started()
+
+    def _has_ended(self) -> None:
+        try:
+            self._after_drain()
+        finally:
+            if self._observation is not None:
+                self._observation.pool_closed()
 
     def _worker_config(self) -> PoolConfig:
         """The settings, with what workers are to do beyond them."""
@@ -311,13 +361,38 @@ class PoolLife:
         """What waits outside of the engine goes in, before that takes no more."""
 
     def _running_engine(self) -> Engine:
-        engine = self._engine
+        engine = self._life.engine
         if engine is None:
-            raise PoolClosed("the pool was never started", hint=NOT_STARTED_HINT)
+            raise self._not_up()
         # The cheap question first: asking asyncio for the running loop costs a system call on Python 3.11.
-        if not (get_ident() == engine.thread and engine.loop.is_running()):
-            _refuse_other_loops(engine)
+        is_here = (get_ident() == engine.thread and engine.loop.is_running()) or engine.is_here()
+        if not is_here and self._life.is_alive:
+            raise RuntimeError(ELSEWHERE)
         return engine
+
+    def _loop_for_threads(self) -> asyncio.AbstractEventLoop:
+        """The event loop that a thread can wait for.
+
+        Raises:
+            RuntimeError: If it is the caller's own.
+            PoolClosed: If the pool does not run.
+        """
+        engine = self._life.engine
+        if engine is None:
+            raise self._not_up()
+        if engine.is_here():
+            raise RuntimeError(
+                "pool.from_thread is for other threads: on the pool's event loop it would wait for itself. Write "
+                "'await pool.run(fn, ...)' there; in FastAPI, make the endpoint 'async def' or call from a plain 'def'"
+            )
+        if engine.loop.is_closed() or not self._life.is_alive:
+            raise PoolClosed("the pool is closed", hint="its lifespan has ended: send tasks before that")
+        return engine.loop
+
+    def _not_up(self) -> PoolClosed:
+        if self._life.phase is Phase.STARTING:
+            return PoolClosed("the pool still starts", hint="send tasks when 'await pool.start()' has returned")
+        return PoolClosed("the pool was never started", hint=NOT_STARTED_HINT)
 
     def _limits(self, backend: Backend) -> Limits:
         config, can = self.config, backend.capabilities
@@ -346,22 +421,3 @@ class PoolLife:
             seconds * 1e3,
             config.max_workers_source,
         )
-
-
-def _refuse_other_loops(engine: Engine) -> None:
-    try:
-        is_here = asyncio.get_running_loop() is engine.loop
-    except RuntimeError:
-        is_here = False
-    if not is_here and engine.state is not PoolState.CLOSED:
-        raise RuntimeError(
-            "this pool belongs to another event loop: from a thread use "
-            "asyncio.run_coroutine_threadsafe(pool.run(...), loop)"
-        )
-
-
-def _is_lifespan(candidate: Any) -> bool:
-    """Whether this is a lifespan function rather than an app: a function of one argument (an ASGI app has three)."""
-    if not inspect.isroutine(candidate) and not isinstance(candidate, functools.partial):
-        return False
-    return len(inspect.signature(candidate).parameters) == 1

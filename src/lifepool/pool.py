@@ -15,6 +15,7 @@ from lifepool.calling import UNFINISHED, check_function, refuse_keywords
 from lifepool.config import PoolConfig, resolve
 from lifepool.decorated import PoolBatch, PoolTask, plain_function
 from lifepool.errors import BackendUnsupported
+from lifepool.from_thread import FromThread
 from lifepool.life import PoolLife
 from lifepool.progress import check_hook
 from lifepool.reference import Reference
@@ -82,6 +83,8 @@ class Pool(PoolLife):
             (the standard library's ``ProcessPoolExecutor``), any ``concurrent.futures.Executor``, or a ``Backend``.
         start_timeout: Seconds within which a worker must be ready.
         drain_timeout: Seconds that the end of the pool waits for tasks to finish.
+        shutdown_delay: Seconds from SIGTERM, in which readiness is red and everything goes on, until the server hears
+            of it. For load balancers that need a while to look elsewhere.
         max_payload: Bytes that pickled arguments or results may have.
         carry_context: Context variables, or their names as in ``"package.module:variable"``, whose values go along
             with each task into the worker.
@@ -109,6 +112,7 @@ class Pool(PoolLife):
         backend: Any = _UNSET,
         start_timeout: float = _UNSET,
         drain_timeout: float = _UNSET,
+        shutdown_delay: float = _UNSET,
         max_payload: int | str = _UNSET,
         carry_context: Iterable[ContextVar[Any] | str] = _UNSET,
         name: str = _UNSET,
@@ -118,7 +122,7 @@ class Pool(PoolLife):
         }
         super().__init__(resolve(given))
         self._resources: list[Resource[Any]] = []
-        self._batches: weakref.WeakSet[PoolBatch[Any, Any]] = weakref.WeakSet()
+        self._batches: list[weakref.ref[PoolBatch[Any, Any]]] = []
 
     # -- tasks ----------------------------------------------------------------------------------------------------
 
@@ -197,12 +201,13 @@ class Pool(PoolLife):
         return self._submit(fn, args, timeout, retries, priority, retry_on, fair_key, on_cancel, copy, lent=False)
 
     def cancel(self, task: int) -> bool:
-        """Take a task back by its number (``TaskHandle.id``), as ``TaskHandle.cancel`` does.
+        """Take a task back by its number (``TaskHandle.id``), as ``TaskHandle.cancel`` does. From any thread.
 
         Returns:
             Whether it had no outcome yet.
         """
-        return self._engine is not None and self._engine.cancel_task(task)
+        engine = self._life.engine
+        return engine is not None and engine.cancel_task(task)
 
     def map(
         self,
@@ -392,7 +397,7 @@ class Pool(PoolLife):
             made: PoolBatch[Any, Any] = PoolBatch(
                 self, function, max_size=max_size, max_wait=max_wait, split_on_error=split_on_error, options=options
             )
-            self._batches.add(made)
+            self._batches.append(weakref.ref(made))  # a list: other threads may decorate while the loop goes through it
             self._task_modules[made.__module__] = None
             return made
 
@@ -432,6 +437,14 @@ class Pool(PoolLife):
 
         return decorate if function is None else decorate(function)
 
+    @property
+    def from_thread(self) -> FromThread:
+        """The way in from threads: ``pool.from_thread.run(fn, ...)`` blocks until the task is done.
+
+        In FastAPI that is what sync ``def`` endpoints use, which run in threads.
+        """
+        return FromThread(self)
+
     # -- inside ---------------------------------------------------------------------------------------------------
 
     def _worker_config(self) -> PoolConfig:
@@ -465,8 +478,9 @@ class Pool(PoolLife):
             resource.close()  # this process's own, if its tasks ran here
 
     def _before_drain(self) -> None:
-        for batch in self._batches:
-            batch.flush()
+        for reference in self._batches:
+            if (batch := reference()) is not None:
+                batch._flush()
 
     def _submit(
         self,

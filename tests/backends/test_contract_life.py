@@ -146,7 +146,7 @@ async def test_another_event_loop_is_turned_away(pool: Pool) -> None:
         await asyncio.to_thread(thread.join)
     assert len(raised) == 1
     assert not isinstance(raised[0], PoolClosed)
-    assert "run_coroutine_threadsafe" in str(raised[0])
+    assert "pool.from_thread.run" in str(raised[0])
 
 
 async def test_statistics_count_what_happened(pool: Pool) -> None:

@@ -122,7 +122,8 @@ async def test_a_class_is_a_plain_function_whatever_its_instances_can() -> None:
 
 async def test_a_batch_that_gives_a_coroutine_is_told_so() -> None:
     async with Pool(backend="inline") as pool:
-        batched: Any = pool.batch(plainless.give_coroutine)
+        given: Any = plainless.give_coroutine
+        batched: Any = pool.batch(given)
         with pytest.raises(TaskError, match="give_coroutine returned a coroutine for a list of 1 items"):
             await batched(1)
 

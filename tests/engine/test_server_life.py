@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
 
 import psutil
 import pytest
 
-from tests.engine.scripts import SCRIPTS, nothing_left, run_script, serving
+from tests.engine.scripts import SCRIPTS, environment, nothing_left, run_script, serving
 from tests.gone import still_there
 
 
@@ -31,6 +33,41 @@ def test_ctrl_c_ends_everything_quietly() -> None:
     assert out == "interrupted\n"
     assert err == ""
     assert server.process.returncode == 0
+
+
+def test_a_second_ctrl_c_ends_a_program_that_drains() -> None:
+    program = (
+        "import asyncio, logging, sys, time\n"
+        "from lifepool import Pool\n"
+        "from lifepool.hooks import Hook\n"
+        "logging.basicConfig(level='INFO', stream=sys.stdout)\n"
+        "class Says(Hook):\n"
+        "    def task_sent(self, task): print('runs', flush=True)\n"
+        "async def main():\n"
+        "    pool = Pool(max_workers=1, drain_timeout=1000)\n"
+        "    pool.add_hook(Says())\n"
+        "    try:\n"
+        "        async with pool:\n"
+        "            pool.submit(time.sleep, 1000)\n"
+        "            await asyncio.Event().wait()\n"
+        "    finally:\n"
+        "        print(pool.state.value, flush=True)\n"
+        "asyncio.run(main())\n"
+    )
+    env = environment()
+    with subprocess.Popen(
+        [sys.executable, "-c", program], env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout is not None
+        for said in ("runs", "drains: it waits for 1 running"):
+            while said not in process.stdout.readline():
+                pass
+            process.send_signal(signal.SIGINT)
+        out, err = process.communicate(timeout=20)
+    assert "cancelled them: sleep\n" in out
+    assert out.endswith("\nclosed\n")
+    assert "KeyboardInterrupt" in err
+    assert nothing_left(env)
 
 
 def test_ctrl_c_is_not_seen_by_workers() -> None:

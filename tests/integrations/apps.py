@@ -14,6 +14,7 @@ from starlette.routing import Route
 from lifepool import Pool, PoolDep
 from lifepool.integrations.asgi import with_pool
 from lifepool.integrations.fastapi import install
+from lifepool.integrations.health import health_router
 from tests.tasks import exit_hard, hang_while_loading, hold, hold_in_c
 
 if TYPE_CHECKING:
@@ -26,6 +27,15 @@ if TYPE_CHECKING:
 pool = Pool(max_workers=2)
 app = FastAPI()
 install(app, pool)
+app.include_router(health_router(pool, metrics=False))
+
+
+@app.get("/leave")
+async def leave(address: str, pool: PoolDep) -> str:
+    """Submit a task and answer without waiting for it."""
+    handle = pool.submit(hold, address, "finished")
+    handle.add_done_callback(lambda handle: print("left:", handle.exception() or handle.result(), flush=True))
+    return "left"
 
 
 @app.get("/pids")

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import signal
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -14,3 +15,14 @@ if TYPE_CHECKING:
 def gate() -> Iterator[Gate]:
     with Gate() as opened:
         yield opened
+
+
+@pytest.fixture
+def signals() -> Iterator[list[int]]:
+    """The signals that came to whoever handled them before the server did."""
+    heard: list[int] = []
+    numbers = (signal.SIGTERM, signal.SIGINT)
+    previous: list[Any] = [signal.signal(number, lambda number, frame: heard.append(number)) for number in numbers]
+    yield heard
+    for number, handler in zip(numbers, previous, strict=True):
+        signal.signal(number, handler)

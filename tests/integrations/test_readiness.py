@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 
@@ -14,20 +14,6 @@ from lifepool.integrations.health import reasons_against
 from tests.engine.gates import Gate, until
 from tests.integrations.test_disconnect import a_site
 from tests.tasks import double, hold
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-
-@pytest.fixture
-def signals() -> Iterator[list[int]]:
-    """The signals that came to whoever handled them before the server did."""
-    heard: list[int] = []
-    numbers = (signal.SIGTERM, signal.SIGINT)
-    previous: list[Any] = [signal.signal(number, lambda number, frame: heard.append(number)) for number in numbers]
-    yield heard
-    for number, handler in zip(numbers, previous, strict=True):
-        signal.signal(number, handler)
 
 
 async def test_it_turns_red_at_sigterm_itself_while_a_request_still_runs(gate: Gate, signals: list[int]) -> None:

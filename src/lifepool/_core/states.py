@@ -94,7 +94,7 @@ POOL_TRANSITIONS: dict[PoolState, frozenset[PoolState]] = {
     _P.CLOSED: frozenset(),
 }
 
-_S = TypeVar("_S", TaskState, WorkerState, PoolState)
+_S = TypeVar("_S", bound=Enum)
 
 
 def moved(table: dict[_S, frozenset[_S]], old: _S, new: _S, what: object) -> _S:

@@ -7,11 +7,9 @@ may answer at once) waits its turn, so that the scheduler sees one event after a
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import time
-from collections import deque
-from itertools import islice
+from collections import Counter, deque
 from random import random as default_random
 from threading import get_ident
 from typing import TYPE_CHECKING, Any
@@ -24,10 +22,11 @@ from lifepool._core.supervisor import why_gone
 from lifepool._engine.alarm import Alarm
 from lifepool._engine.handle import TaskHandle
 from lifepool._engine.line import Line
-from lifepool._engine.snapshot import Traffic, look_at, snapshot
+from lifepool._engine.snapshot import Traffic
+from lifepool._engine.views import EngineViews
 from lifepool.backends.base import require_views
 from lifepool.chunks import Chunk
-from lifepool.errors import BackendUnsupported, InternalError, PoolClosed, PoolError, QueueFull, WorkerStartError
+from lifepool.errors import BackendUnsupported, InternalError, PoolClosed, PoolError, QueueFull
 from lifepool.hooks import TaskRecord
 from lifepool.naming import names_of
 
@@ -40,16 +39,11 @@ if TYPE_CHECKING:
     from lifepool.backends.base import Backend, Payload
     from lifepool.context import Carrier
     from lifepool.hooks import Luggage
-    from lifepool.statistics import PoolStatistics, WorkerSnapshot
 
 logger = logging.getLogger("lifepool")
 
-#: Seconds for killed workers to be reaped at the very end. A kill takes milliseconds; this bounds what can't be killed
-#: (a process in uninterruptible sleep).
-REAP_S = 5.0
 
-
-class Engine:
+class Engine(EngineViews):
     """Runs one scheduler on one backend and one event loop.
 
     Args:
@@ -59,6 +53,11 @@ class Engine:
         random: Luck in [0, 1), for jitter.
         carrier: Packs the context variables that go along with tasks.
         observation: Tells the hooks what happens; None while there are none.
+
+    Attributes:
+        started: Done when the first workers are ready, or can't start.
+        closed: Done when all tasks have their outcomes and all workers are gone.
+        cut_off: Tasks that the end of the pool overtook, by the name of their function.
     """
 
     def __init__(
@@ -87,10 +86,10 @@ class Engine:
         self._feeding = False
         self._broken: InternalError | None = None
         self._alarm = Alarm(self.loop, clock, lambda: self.feed(on.TimerFired()))
-        self._started: asyncio.Future[None] = self.loop.create_future()
-        self._closed: asyncio.Future[None] = self.loop.create_future()
+        self.started: asyncio.Future[None] = self.loop.create_future()
+        self.closed: asyncio.Future[None] = self.loop.create_future()
         self._recycled: asyncio.Future[None] | None = None  # while workers are being replaced
-        self._ending = asyncio.Lock()
+        self.cut_off: Counter[str] = Counter()
         self._traffic = Traffic()
         self._perform: dict[type, Callable[[Any], None]] = {
             do.SendTask: self._send_task,
@@ -108,60 +107,26 @@ class Engine:
 
     # -- for the pool ---------------------------------------------------------------------------------------------
 
-    @property
-    def state(self) -> PoolState:
-        """Where the pool is."""
-        return self._scheduler.state
-
-    @property
-    def is_broken(self) -> bool:
-        """Whether a bug of ours has stopped it for good."""
-        return self._broken is not None
-
-    @property
-    def crash_loop(self) -> WorkerStartError | None:
-        """Why no worker comes up, while that is so."""
-        return self._scheduler.crash_loop
-
-    @property
-    def has_free_worker(self) -> bool:
-        """Whether a task that is submitted now starts at once."""
-        return self._scheduler.fleet.free_worker() is not None
-
-    async def start(self) -> None:
-        """Start the backend and its first workers; return when they are ready.
-
-        Raises:
-            WorkerStartError: If one of them can't start.
-
-        Cancellation:
-            Ends what was started.
-        """
+    def is_here(self) -> bool:
+        """Whether this is the thread that runs the event loop; then it is remembered as that."""
         try:
-            await self._backend.open(self)
-            self.forward_logs()
-            self.feed(on.StartRequested())
-            await asyncio.shield(self._started)
-        except BaseException:
-            await self.end_now()
-            raise
+            is_here = asyncio.get_running_loop() is self.loop
+        except RuntimeError:
+            return False
+        if is_here:
+            self.thread = get_ident()
+        return is_here
+
+    async def open(self) -> None:
+        """Open the backend and begin to start workers; ``started`` says when they are ready."""
+        await self._backend.open(self)
+        self.forward_logs()
+        self.feed(on.StartRequested())
 
     def forward_logs(self) -> None:
         """Have workers that start from now on send what they log, if a hook wants that."""
         if self.observation is not None:
             self.observation.forward_logs(self._backend)
-
-    async def wait_started(self) -> None:
-        """Wait until the start that is under way has ended.
-
-        Raises:
-            WorkerStartError: If it failed.
-        """
-        await asyncio.shield(self._started)
-
-    def give_up_start(self) -> None:
-        """End the start that is under way: whoever awaits it gets ``PoolClosed``, and ends the rest."""
-        self.feed(on.CloseRequested())
 
     def abandon(self) -> None:
         """The event loop was closed under the pool: end the workers without it."""
@@ -213,7 +178,10 @@ class Engine:
         luggage: tuple[Luggage, ...] = () if record is None or watch is None else watch.packing(record, args)
         if self._carrier is not None and (values := self._carrier.pack()) is not None:
             luggage = (values, *luggage)
-        prepared = self._backend.prepare(fn, args, luggage, lent=lent, copy=options.copy)
+        if not luggage or watch is None or record is None:
+            prepared = self._backend.prepare(fn, args, luggage, lent=lent, copy=options.copy)
+        else:
+            prepared = self._prepare_watched(fn, args, luggage, watch, lent=lent, copy=options.copy)
         self._last_task = number = self._last_task + 1
         if record is not None and watch is not None:
             record.id = number
@@ -231,6 +199,32 @@ class Engine:
             prepared.add_done_callback(lambda prepared: self._prepared(number, prepared))
         return handle
 
+    def _prepare_watched(
+        self,
+        fn: Callable[..., Any],
+        args: tuple[Any, ...],
+        luggage: tuple[Luggage, ...],
+        watch: Observation,
+        *,
+        lent: bool,
+        copy: bool,
+    ) -> Payload | asyncio.Future[Payload]:
+        """Prepare a call with luggage: if that can't be pickled, it is a hook's mistake, not the call's."""
+        try:
+            prepared = self._backend.prepare(fn, args, luggage, lent=lent, copy=copy)
+            if not isinstance(prepared, asyncio.Future):
+                return prepared
+        except Exception:
+            good = watch.blame(luggage)
+            if len(good) == len(luggage):
+                raise
+        else:  # it is pickled in a thread: look before that finds out
+            good = watch.blame(luggage)
+            if len(good) == len(luggage):
+                return prepared
+            prepared.cancel()
+        return self._backend.prepare(fn, args, good, lent=lent, copy=copy)
+
     def _prepared(self, task: int, payload: asyncio.Future[Payload]) -> None:
         """What was held back is ready, or can't be made, or was cancelled because nobody wants it any more."""
         handle = self._handles.get(task)
@@ -242,7 +236,7 @@ class Engine:
         self.feed(on.TaskPrepared(task, handle._error is None))
 
     def cancel_task(self, task: int) -> bool:
-        """Take a task back by its number; whether it had no outcome yet."""
+        """Take a task back by its number; whether it had no outcome yet. From any thread, as ``TaskHandle.cancel``."""
         handle = self._handles.get(task)
         return handle is not None and handle.cancel()
 
@@ -258,30 +252,6 @@ class Engine:
         """The handle was cancelled: drop or break off its task."""
         if handle.id in self._handles:
             self.feed(on.TaskCancelled(handle.id, handle._abandon))
-
-    def task_state(self, task: int) -> TaskState | None:
-        """The state of a task without an outcome."""
-        return self._scheduler.task_state(task)
-
-    def statistics(self) -> PoolStatistics:
-        """One look at everything."""
-        return snapshot(self._scheduler, self._clock(), self._traffic)
-
-    def workers(self) -> tuple[WorkerSnapshot, ...]:
-        """One look at every worker."""
-        now, handles, pid_of = self._clock(), self._handles, self._backend.pid
-        fleet = self._scheduler.fleet
-        return tuple(look_at(worker, handles, pid_of(worker.id), now) for worker in fleet)
-
-    def record_of(self, task: int) -> TaskRecord | None:
-        """What hooks are told of a task that has no outcome yet; None if none watched when it came."""
-        handle = self._handles.get(task)
-        return None if handle is None else handle._record
-
-    def oldest_records(self, most: int) -> list[TaskRecord]:
-        """The records of tasks that have no outcome yet, in the order in which they were submitted."""
-        records = (handle._record for handle in self._handles.values())
-        return list(islice((record for record in records if record is not None), most))
 
     async def recycle(self) -> None:
         """Replace all workers, one after another, each successor first; return when the last one has taken over.
@@ -309,28 +279,18 @@ class Engine:
             recycled = self._recycled
         await asyncio.shield(recycled)
 
-    async def drain(self, timeout: float) -> None:
-        """Take nothing new, finish what is there within ``timeout`` seconds, then end.
+    def request_drain(self, timeout: float) -> None:
+        """Take nothing new, and end when everything is done, or after so many seconds; ``closed`` says when."""
+        self.feed(on.DrainRequested(timeout) if timeout > 0 else on.CloseRequested())
 
-        Cancellation:
-            Ends at once: what is not finished is cancelled.
-        """
-        try:
-            self.feed(on.DrainRequested(timeout))
-            if not self._broken:
-                await asyncio.shield(self._closed)
-        finally:
-            await self.end_now()
-
-    async def end_now(self) -> None:
-        """End at once; every handle gets an outcome and every worker is gone when this returns."""
+    def request_close(self) -> None:
+        """End at once: every handle gets its outcome, workers are killed; ``closed`` says when they are gone."""
         self.feed(on.CloseRequested())
-        if not self._closed.done():
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(asyncio.shield(self._closed), REAP_S)
+
+    async def release(self) -> None:
+        """Have the backend end what is left and release everything."""
         self._alarm.cancel()
-        async with self._ending:  # two may end it at once, and both may go on when it has ended
-            await self._backend.close()
+        await self._backend.close()
 
     # -- Listener: what the backend says ---------------------------------------------------------------------------
 
@@ -420,7 +380,7 @@ class Engine:
         self.line.dismiss()
         for handle in list(self._handles.values()):
             self._finish(handle, TaskState.LOST, self._broken)
-        for future in (self._started, self._closed, self._recycled):
+        for future in (self.started, self.closed, self._recycled):
             if future is not None and not future.done():
                 future.set_exception(self._broken)
                 future.exception()  # mark as retrieved: whoever awaits it still gets it
@@ -465,6 +425,8 @@ class Engine:
         if outcome is TASK_COMPLETED:
             handle.set_result(value)
         elif error is not None:
+            if outcome is TaskState.CANCELLED:
+                self.cut_off[handle._name] += 1
             handle.set_exception(error)
         elif answer_error is not None:
             handle.set_exception(answer_error)
@@ -472,13 +434,13 @@ class Engine:
             handle.cancel()
 
     def _report_started(self, command: do.ReportStarted) -> None:
-        if self._started.done():
+        if self.started.done():
             return
         if command.error is None:
-            self._started.set_result(None)
+            self.started.set_result(None)
         else:
-            self._started.set_exception(command.error)
-            self._started.exception()
+            self.started.set_exception(command.error)
+            self.started.exception()
 
     def _report_recycled(self, command: do.ReportRecycled) -> None:
         recycled, self._recycled = self._recycled, None
@@ -490,8 +452,8 @@ class Engine:
             recycled.set_exception(command.error)
 
     def _report_closed(self, _: do.ReportClosed) -> None:
-        if not self._closed.done():
-            self._closed.set_result(None)
-        if not self._started.done():
-            self._started.set_exception(PoolClosed("the pool was closed while it started"))
-            self._started.exception()
+        if not self.closed.done():
+            self.closed.set_result(None)
+        if not self.started.done():
+            self.started.set_exception(PoolClosed("the pool was closed while it started"))
+            self.started.exception()

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+from threading import get_ident
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from lifepool._core.states import TaskState
 from lifepool.holding import mro_of
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from lifepool._engine.engine import Engine
     from lifepool.backends.base import Payload
     from lifepool.errors import PoolError
@@ -22,6 +25,9 @@ class TaskHandle(asyncio.Future[T]):
 
     It is an ``asyncio.Future``: it works with ``asyncio.wait``, ``gather``, ``timeout`` and callbacks, and an error
     nobody looked at is logged. Only the pool sets its result.
+
+    Like any future it belongs to its event loop: ``await`` it and add callbacks there. ``cancel``, ``abort``, ``id``,
+    ``state``, ``progress`` and ``done`` may be used from any thread.
 
     Cancellation:
         ``cancel()``, or cancelling the coroutine that awaits the handle, drops a queued task at once and interrupts a
@@ -66,9 +72,10 @@ class TaskHandle(asyncio.Future[T]):
     @property
     def state(self) -> TaskState:
         """Where the task is now."""
-        if self._outcome is not None:
-            return self._outcome
-        return self._engine.task_state(self._task) or TaskState.CANCELLED
+        state = self._engine.task_state(self._task) or self._outcome
+        if state is None:  # its outcome is on the way: it was cancelled just now, or another thread asks in between
+            return TaskState.CANCELLED if self.done() else TaskState.RUNNING
+        return state
 
     @property
     def progress(self) -> object:
@@ -82,18 +89,32 @@ class TaskHandle(asyncio.Future[T]):
 
     def abort(self, error: PoolError) -> None:
         """Take the task back, as ``cancel`` does, but raise ``error`` where it is awaited."""
-        if not self.done():
+        if get_ident() != self._engine.thread:
+            self._on_loop(self.abort, error)
+        elif not self.done():
             self.set_exception(error)
             self.exception()  # whoever awaits it gets it; if nobody does, nothing is lost
             self._engine.cancel(self)
 
     def cancel(self, msg: Any | None = None) -> bool:
-        """Take the task back; see the class for what that does.
+        """Take the task back; see the class for what that does. From another thread it is done a moment later.
 
         Returns:
             Whether it was not done yet.
         """
+        if get_ident() != self._engine.thread:
+            return not self.done() and self._on_loop(self.cancel, msg)
         if not super().cancel(msg):
             return False
         self._engine.cancel(self)
+        return True
+
+    def _on_loop(self, function: Callable[[Any], object], argument: Any) -> bool:
+        """Have the event loop's thread do it; whether there is a loop that can."""
+        if self._engine.is_here():  # the loop has moved to this thread
+            return bool(function(argument))
+        try:
+            self._engine.loop.call_soon_threadsafe(function, argument)
+        except RuntimeError:  # it is closed, and the task with it
+            return False
         return True

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 import logging
+import pickle
 from contextvars import copy_context
 from typing import TYPE_CHECKING, Any
 
@@ -28,7 +30,40 @@ logger = logging.getLogger("lifepool")
 #: caches, and of 256 tasks it takes the loop some 0.2 ms.
 BATCH_S, BATCH_SIZE = 0.05, 256
 
-_Calls = tuple["Callable[..., Any]", ...]
+
+class _Watcher:
+    """A hook that watches.
+
+    Attributes:
+        hook: It.
+        is_active: False from the moment that it is removed or disabled: then it is not called any more, also by
+            whoever is just going through a list that still has it.
+        was_started: Whether it was told that the pool is up, and so must be told of the end.
+    """
+
+    __slots__ = ("hook", "is_active", "was_started")
+
+    def __init__(self, hook: Hook) -> None:
+        self.hook = hook
+        self.is_active = True
+        self.was_started = False
+
+
+#: What a hook may override, besides ``pool_started`` and ``pool_closed``.
+_METHODS = (
+    "task_called", "luggage", "task_submitted", "task_refused", "task_sent", "task_settled", "tasks_settled",
+    "worker_ready", "worker_exited", "worker_logged",
+)  # fmt: skip
+
+_Calls = tuple[tuple[_Watcher, "Callable[..., Any]"], ...]
+
+
+def _is_meant_for_all(error: BaseException) -> bool:
+    """Whether it is a Ctrl-C that struck while a hook ran; the event loop raises it then."""
+    try:
+        return passed_on(error, asyncio.get_running_loop())
+    except RuntimeError:  # no loop runs here
+        return False
 
 
 class Observation:
@@ -44,11 +79,17 @@ class Observation:
     """
 
     def __init__(self, pool: PoolLife) -> None:
-        self.hooks: list[Hook] = []
+        self._watchers: list[_Watcher] = []
         self._pool = pool
         self._batch: list[TaskRecord] = []  # settled, and not told of yet
         self._timer: asyncio.TimerHandle | None = None  # tells of them
+        self._packed: list[tuple[_Watcher, Luggage]] = []  # of the task that is being submitted: whose is which
         self._sort()
+
+    @property
+    def hooks(self) -> tuple[Hook, ...]:
+        """Who watches."""
+        return tuple(watcher.hook for watcher in self._watchers)
 
     def _sort(self) -> None:
         self._called = self._listening("task_called")
@@ -65,48 +106,81 @@ class Observation:
         self.of_tasks = any((*before, self.on_sent, self._settled, self._settled_together))
 
     def _listening(self, method: str) -> _Calls:
-        """The hooks that override this method, as bound methods."""
-        base = getattr(Hook, method)
-        return tuple(getattr(hook, method) for hook in self.hooks if getattr(type(hook), method, base) is not base)
+        """The hooks that override this method, with it as a bound method."""
+        return tuple((each, getattr(each.hook, method)) for each in self._watchers if _overrides(each.hook, method))
 
-    def add(self, hook: Hook) -> None:
-        """One more watches, from now on."""
-        self.flush()
-        self.hooks.append(hook)
-        self._sort()
+    def add(self, hook: Hook) -> bool:
+        """One more watches, from now on. Returns False if it did already.
 
-    def remove(self, hook: Hook) -> None:
-        """One less watches."""
+        Raises:
+            TypeError: If one of its methods is a coroutine function, which nobody would await.
+        """
+        if any(each.hook is hook for each in self._watchers):
+            return False
+        _check(hook)
         self.flush()
-        self.hooks.remove(hook)
+        self._watchers = [*self._watchers, _Watcher(hook)]
         self._sort()
+        return True
+
+    def remove(self, hook: Hook) -> bool:
+        """One less watches. It is told of what was settled while it did, and of its end. False if it did not."""
+        if not any(each.hook is hook for each in self._watchers):
+            return False
+        self.flush()
+        for watcher in self._watchers:
+            if watcher.hook is hook:  # else it raised just now, and is gone already
+                self._take_out(watcher)
+        return True
 
     def tell(self, calls: _Calls, subject: object) -> None:
-        """Call these hooks; one that raises, whatever it is, is called no more."""
-        for call in calls:
-            try:
-                call(subject)
-            except BaseException as error:
-                self._raised(call, error)
+        """Call these hooks; one that raises is called no more."""
+        for watcher, call in calls:
+            if watcher.is_active:
+                try:
+                    call(subject)
+                except BaseException as error:
+                    self._disable(watcher, error)
 
     def _tell_more(self, calls: _Calls, subject: object, more: object) -> None:
         """The same for those that hear of two things; by itself, because ``*args`` cost each task."""
-        for call in calls:
-            try:
-                call(subject, more)
-            except BaseException as error:
-                self._raised(call, error)
+        for watcher, call in calls:
+            if watcher.is_active:
+                try:
+                    call(subject, more)
+                except BaseException as error:
+                    self._disable(watcher, error)
 
-    def _raised(self, call: Callable[..., Any], error: BaseException) -> None:
-        if not passed_on(error, asyncio.get_running_loop()):  # a Ctrl-C that struck just then is not the hook's
-            self._disable(call)
+    def _disable(self, watcher: _Watcher, error: BaseException) -> None:
+        """Call a hook that raised no more, whatever that was: also what would end a program is only a hook's mistake.
 
-    def _disable(self, call: Callable[..., Any]) -> None:
-        hook = call.__self__  # type: ignore[attr-defined]
-        logger.exception("the hook %r raised; it is not called any more", hook)
-        if hook in self.hooks:
-            self.remove(hook)
-            self.pool_closed(self._pool, hook)
+        One that is being removed, or told of its end, and raises over that, changes nothing any more.
+        """
+        if _is_meant_for_all(error):
+            return
+        if not watcher.is_active:
+            return
+        logger.error("the hook %s raised; it is not called any more", _shown(watcher.hook), exc_info=error)
+        self._take_out(watcher)
+
+    def _take_out(self, watcher: _Watcher) -> None:
+        watcher.is_active = False
+        self._watchers = [each for each in self._watchers if each is not watcher]
+        self._sort()
+        self._tell_end(watcher)
+
+    def _tell_end(self, watcher: _Watcher) -> None:
+        """Tell a hook, once, that it hears nothing more."""
+        if not watcher.was_started:
+            return
+        watcher.was_started = False
+        try:
+            watcher.hook.pool_closed(self._pool)
+        except BaseException as error:
+            if watcher.is_active:
+                self._disable(watcher, error)
+            else:
+                logger.debug("the hook %s raised over its end", _shown(watcher.hook), exc_info=error)
 
     # -- tasks ----------------------------------------------------------------------------------------------------
 
@@ -115,16 +189,33 @@ class Observation:
         record.context = copy_context()
         if self._called:
             self._tell_more(self._called, record, args)
-        found: tuple[Luggage, ...] = ()
-        for call in self._luggage:
+        packed = []
+        for watcher, call in self._luggage:
+            if watcher.is_active:
+                try:
+                    item = call(record)
+                except BaseException as error:
+                    self._disable(watcher, error)
+                else:
+                    if item is not None:
+                        packed.append((watcher, item))
+        self._packed = packed
+        return tuple(item for _, item in packed)
+
+    def blame(self, luggage: tuple[Luggage, ...]) -> tuple[Luggage, ...]:
+        """The task that was packed last can't be pickled: disable the hooks whose luggage is why.
+
+        Returns:
+            The luggage without theirs.
+        """
+        bad: list[Luggage] = []
+        for watcher, item in self._packed:
             try:
-                item = call(record)
+                pickle.dumps(item)
             except BaseException as error:
-                self._raised(call, error)
-            else:
-                if item is not None:
-                    found += (item,)
-        return found
+                bad.append(item)
+                self._disable(watcher, error)
+        return tuple(item for item in luggage if not any(item is each for each in bad))
 
     def refused(self, record: TaskRecord, error: PoolError) -> None:
         """The task was turned away."""
@@ -193,7 +284,7 @@ class Observation:
                 capability="logs",
                 hint="use backend='local', or remove the hook that wants them",
             )
-        hook: Hook = self._logged[0].__self__  # type: ignore[attr-defined]
+        hook = self._logged[0][0].hook
         forward(self.worker_logged, hook.logs_per_second, hook.log_level)
 
     def worker_logged(self, log: dict[str, Any]) -> None:
@@ -201,13 +292,39 @@ class Observation:
         self.flush()  # so that the log is told in the order of events
         self.tell(self._logged, log)
 
-    def pool_started(self, pool: PoolLife, hook: Hook | None = None) -> None:
-        """The pool is up: tell all hooks, or one that came later."""
-        for each in [hook] if hook is not None else list(self.hooks):
-            self.tell((each.pool_started,), pool)
+    def pool_started(self, hook: Hook | None = None) -> None:
+        """The pool is up: tell all hooks, or one that came later. Each hears of it once."""
+        for watcher in self._watchers:
+            if watcher.is_active and not watcher.was_started and (hook is None or hook is watcher.hook):
+                watcher.was_started = True
+                try:
+                    watcher.hook.pool_started(self._pool)
+                except BaseException as error:
+                    self._disable(watcher, error)
 
-    def pool_closed(self, pool: PoolLife, hook: Hook | None = None) -> None:
-        """The pool has ended: tell all hooks; or one that was removed before that."""
+    def pool_closed(self) -> None:
+        """The pool has ended: tell all hooks that heard of its start."""
         self.flush()
-        for each in [hook] if hook is not None else list(self.hooks):
-            self.tell((each.pool_closed,), pool)
+        for watcher in self._watchers:
+            self._tell_end(watcher)
+
+
+def _overrides(hook: Hook, method: str) -> bool:
+    base = getattr(Hook, method)
+    return getattr(type(hook), method, base) is not base
+
+
+def _check(hook: Hook) -> None:
+    for method in ("pool_started", "pool_closed", *_METHODS):
+        if inspect.iscoroutinefunction(getattr(hook, method, None)):
+            raise TypeError(
+                f"{type(hook).__qualname__}.{method} is async, but hooks are called on the event loop and not awaited: "
+                "make it a plain function, which may start an asyncio.Task"
+            )
+
+
+def _shown(hook: Hook) -> str:
+    try:
+        return repr(hook)
+    except Exception:  # it raises over everything
+        return object.__repr__(hook)

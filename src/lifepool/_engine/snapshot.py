@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from lifepool._core.states import TaskState
 from lifepool._core.statistics import BUCKETS_S, Histogram
@@ -12,11 +12,17 @@ from lifepool.memory import resident_bytes
 from lifepool.statistics import HistogramSnapshot, PoolStatistics, WorkerSnapshot
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from lifepool._core.fleet import Worker
     from lifepool._core.scheduler import Scheduler
+    from lifepool._core.states import PoolState
     from lifepool._engine.handle import TaskHandle
+
+T = TypeVar("T")
+
+#: Looks before an error is taken for one.
+MOST_LOOKS = 100
 
 
 @dataclass(slots=True)
@@ -29,7 +35,20 @@ class Traffic:
     shared_received: int = 0
 
 
-def snapshot(scheduler: Scheduler, now: float, traffic: Traffic) -> PoolStatistics:
+def settled_look(look: Callable[[], T]) -> T:
+    """Look again if the event loop's thread has changed the books meanwhile; for looks from other threads.
+
+    Copying takes microseconds and the loop seldom comes in between, so the second look nearly always succeeds.
+    """
+    for _ in range(MOST_LOOKS):
+        try:
+            return look()
+        except (RuntimeError, LookupError):  # "changed size during iteration"; a list that has become empty
+            continue
+    return look()
+
+
+def snapshot(scheduler: Scheduler, state: PoolState, now: float, traffic: Traffic) -> PoolStatistics:
     """Copy the books; costs some ten microseconds and a few per worker."""
     tally = scheduler.tally
     outcomes = tally.outcomes
@@ -37,10 +56,10 @@ def snapshot(scheduler: Scheduler, now: float, traffic: Traffic) -> PoolStatisti
     slots_s = worker_s * scheduler.limits.slots
     running_s = sum((now - w.head_since) * min(len(w.tasks), scheduler.limits.slots) for w in scheduler.fleet)
     return PoolStatistics(
-        state=scheduler.state.value,
+        state=state.value,
         max_workers=scheduler.limits.max_workers,
         workers=dict(Counter(worker.state.value for worker in scheduler.fleet)),
-        queued=scheduler.waiting,
+        queued=max(0, scheduler.waiting),
         running=scheduler.running,
         submitted=tally.submitted,
         refused=tally.refused,
@@ -68,7 +87,9 @@ def _frozen(histogram: Histogram) -> HistogramSnapshot:
     return HistogramSnapshot(BUCKETS_S, tuple(histogram.counts), histogram.sum_s)
 
 
-def look_at(worker: Worker, handles: Mapping[int, TaskHandle[Any]], pid: int | None, now: float) -> WorkerSnapshot:
+def look_at(
+    worker: Worker, handles: Mapping[int, TaskHandle[Any]], pid: int | None, now: float, *, memory: bool = True
+) -> WorkerSnapshot:
     """Copy what is known of a worker."""
     head = handles.get(worker.tasks[0]) if worker.tasks else None
     return WorkerSnapshot(
@@ -81,5 +102,5 @@ def look_at(worker: Worker, handles: Mapping[int, TaskHandle[Any]], pid: int | N
         pending=max(0, len(worker.tasks) - 1),
         completed=worker.completed,
         age_s=None if worker.ready_at is None else now - worker.ready_at,
-        memory_bytes=None if pid is None else resident_bytes(pid),
+        memory_bytes=resident_bytes(pid) if memory and pid is not None else None,
     )

@@ -173,7 +173,7 @@ class ExecutorBackend:
         value, run_s = (None, 0.0) if error is not None else future.result()
         self._listener.returned(worker, task, value, _faithful(error), run_s=run_s)
 
-    def _broke(self, worker: int, error: Exception) -> None:
+    def _broke(self, worker: int, error: BaseException | None) -> None:
         if worker == self._worker:
             self._drop(worker, WorkerExited(worker, reason=f"the executor broke: {error}"))
 

@@ -6,6 +6,7 @@ FastAPI and Starlette users need none of this: ``FastAPI(lifespan=pool.lifespan)
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, MutableMapping
+from contextlib import AsyncExitStack
 from typing import Any
 
 from lifepool.pool import Pool
@@ -21,7 +22,7 @@ def with_pool(app: ASGIApp, pool: Pool, *, state_key: str = "pool") -> ASGIApp:
     """Wrap an ASGI app so that the pool starts before it and ends after it.
 
     The wrapped app's own lifespan, if it has one, runs inside. Each request finds the pool as
-    ``scope["state"][state_key]``.
+    ``scope["state"][state_key]``. SIGTERM and Ctrl-C are heard when they come, as with ``Pool.lifespan``.
 
     Args:
         app: Any ASGI app.
@@ -54,6 +55,7 @@ class _Lifespan:
         self._scope = scope
         self._receive = receive
         self._send = send
+        self._life = AsyncExitStack()  # the pool's: with it SIGTERM is heard when it comes
         self._answered = ""  # the type of the last message that the app has sent itself
         if "state" in scope:
             scope["state"][state_key] = pool
@@ -62,14 +64,14 @@ class _Lifespan:
         """From the server's startup message to its shutdown message."""
         await self._receive()  # lifespan.startup
         try:
-            await self._pool.start()
+            await self._life.enter_async_context(self._pool.lifespan(None))
         except Exception as error:
             await self._send({"type": "lifespan.startup.failed", "message": str(error)})
             raise
         try:
             await self._run_app()
         finally:
-            await self._pool.aclose()
+            await self._life.aclose()
         if self._answered not in _LAST_MESSAGES:
             await self._send({"type": "lifespan.shutdown.complete"})
 
@@ -87,7 +89,7 @@ class _Lifespan:
         async def send(message: Message) -> None:
             self._answered = message["type"]
             if self._answered in _LAST_MESSAGES:  # the server may exit as soon as it has heard of it
-                await self._pool.aclose()
+                await self._life.aclose()
             await self._send(message)
 
         try:

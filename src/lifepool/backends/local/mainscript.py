@@ -8,6 +8,7 @@ import sysconfig
 from multiprocessing import process
 from pathlib import Path
 
+from lifepool import _inside
 from lifepool.backends.local.wire.startup import MainScript
 
 
@@ -20,7 +21,7 @@ def main_script() -> MainScript | None:
     """
     # multiprocessing did this when it was imported, perhaps before coverage or a debugger made another __main__.
     main = sys.modules["__mp_main__"] = sys.modules["__main__"]
-    spec, path = getattr(main, "__spec__", None), getattr(main, "__file__", None)
+    spec, path = getattr(main, "__spec__", None), getattr(main, "__file__", None) or _inside.main_file
     if spec is not None and spec.name != "__main__":
         return MainScript(spec.name, None, ahead=not spec.name.endswith(".__main__"))
     if path is None:

@@ -1,0 +1,66 @@
+"""What the log says while a pool ends: what it waits for, and what was cancelled in the end."""
+
+from __future__ import annotations
+
+import logging
+import time
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections import Counter
+
+    from lifepool._engine.engine import Engine
+
+logger = logging.getLogger("lifepool")
+
+#: Names of functions that one line has room for.
+MOST_NAMES = 5
+
+
+class DrainLog:
+    """Tells the log of one end of one pool. It says nothing if there is nothing to wait for.
+
+    Args:
+        label: The pool's name.
+        engine: What is being ended.
+        timeout: Seconds that it may take.
+    """
+
+    def __init__(self, label: str, engine: Engine, timeout: float) -> None:
+        self._label = label
+        self._engine = engine
+        self._timeout = timeout
+        self._began = time.monotonic()
+
+    def waits(self) -> None:
+        """Say what is waited for now."""
+        running, queued = self._engine.running, self._engine.waiting
+        if not running + queued or not logger.isEnabledFor(logging.INFO):
+            return
+        left = max(0.0, self._timeout - (time.monotonic() - self._began))
+        longest = max(
+            (worker for worker in self._engine.workers(memory=False) if worker.running_s is not None),
+            key=lambda worker: worker.running_s or 0.0,
+            default=None,
+        )
+        what = "" if longest is None else f"; {longest.task_name} has run for {longest.running_s:.1f} s"
+        logger.info(
+            "pool %r drains: it waits for %d running and %d queued tasks, %.3g s at most%s",
+            self._label, running, queued, left, what,
+        )  # fmt: skip
+
+    def ended(self) -> None:
+        """Say what was cancelled."""
+        cut = self._engine.cut_off
+        if cut:
+            logger.warning(
+                "pool %r ended after %.1f s before these tasks were done, and cancelled them: %s",
+                self._label, time.monotonic() - self._began, named(cut),
+            )  # fmt: skip
+
+
+def named(counts: Counter[str]) -> str:
+    """Names and how often, the most frequent first, no longer than fits a line."""
+    parts = [name if count == 1 else f"{name} ({count} times)" for name, count in counts.most_common(MOST_NAMES)]
+    others = counts.total() - sum(count for _, count in counts.most_common(MOST_NAMES))
+    return ", ".join([*parts, f"and {others} more"] if others else parts)

@@ -1,0 +1,380 @@
+"""The life of a pool as one small state machine: who starts and ends it, once at a time, whoever asks.
+
+Theory of operation
+    A start and an end are tasks of their own; whoever asks for one waits for it. So a caller that is cancelled can't
+    leave one half done, two callers get the same one, and hooks are told of it once. From outside only this happens::
+
+        CREATED -> STARTING -> RUNNING -> ENDING -> CLOSED -> STARTING ...
+
+    A start that fails, that is given up, or whose last caller is cancelled goes to ENDING as well: there is one way to
+    end a pool. A start that is asked for while the pool ends waits for the end.
+
+    The end goes through all of its steps, however often it is cancelled: a cancellation makes it hurry, no more.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import enum
+import logging
+import time
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from lifepool._core.states import PoolState, moved
+from lifepool._engine.drainlog import DrainLog
+from lifepool.errors import PoolClosed
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine, Sequence
+
+    from lifepool._engine.engine import Engine
+
+logger = logging.getLogger("lifepool")
+
+#: Seconds for killed workers to be reaped at the very end. A kill takes milliseconds; this bounds what can't be killed
+#: (a process in uninterruptible sleep).
+REAP_S = 5.0
+#: Seconds for a backend to release what it has. Ours take a second at most; this bounds the backends of others.
+RELEASE_S = 60.0
+#: Seconds between two lines of the log that say what the end waits for.
+REPORT_S = 5.0
+
+
+#: What a pool says to other threads and event loops than its own.
+ELSEWHERE = (
+    "this pool belongs to another event loop: from a thread use pool.from_thread.run(fn, ...) for a task, "
+    "and pool.from_thread.call(pool.drain) and the like for what else it can do"
+)
+
+
+class Phase(enum.Enum):
+    """Where a pool is between its start and its end."""
+
+    CREATED = "created"
+    STARTING = "starting"
+    RUNNING = "running"
+    ENDING = "ending"
+    CLOSED = "closed"
+
+
+PHASES: dict[Phase, frozenset[Phase]] = {
+    Phase.CREATED: frozenset({Phase.STARTING}),
+    Phase.STARTING: frozenset({Phase.RUNNING, Phase.ENDING}),
+    Phase.RUNNING: frozenset({Phase.ENDING}),
+    Phase.ENDING: frozenset({Phase.CLOSED}),
+    Phase.CLOSED: frozenset({Phase.STARTING}),
+}
+
+
+class Owner(NamedTuple):
+    """The pool, as its life sees it.
+
+    Attributes:
+        label: Its name, for the log.
+        make_engine: Makes an engine on the running event loop.
+        has_started: Called when the pool is up, with how long that took.
+        is_ending: Called when the pool is to end; what waits outside of the engine goes in now.
+        has_ended: Called when everything is released.
+    """
+
+    label: str
+    make_engine: Callable[[], Engine]
+    has_started: Callable[[float], None]
+    is_ending: Callable[[], None]
+    has_ended: Callable[[], None]
+
+
+class _Start:
+    """A start that is under way.
+
+    Attributes:
+        task: It.
+        waiting: How many wait for it.
+        was_given: Whether one of them has gone on: then the pool is no longer the others' to take back.
+    """
+
+    __slots__ = ("task", "waiting", "was_given")
+
+    def __init__(self, task: asyncio.Task[None]) -> None:
+        self.task = task
+        self.waiting = 0
+        self.was_given = False
+
+
+class Lifecycle:
+    """Starts and ends the engines of a pool, one after the other.
+
+    Args:
+        owner: The pool.
+
+    Attributes:
+        engine: The one there is, or the last one there was.
+        phase: Where the pool is.
+    """
+
+    def __init__(self, owner: Owner) -> None:
+        self.engine: Engine | None = None
+        self.phase = Phase.CREATED
+        self._owner = owner
+        self._loop: asyncio.AbstractEventLoop | None = None  # of the present life, or of the last one
+        self._start: _Start | None = None  # while the pool starts
+        self._end: asyncio.Task[None] | None = None  # while it ends
+
+    @property
+    def state(self) -> PoolState:
+        """The phase in the public words."""
+        if not self.is_alive:
+            return PoolState.CREATED if self.phase is Phase.CREATED else PoolState.CLOSED
+        state = PoolState.CREATED if self.engine is None else self.engine.state
+        if self.phase is Phase.STARTING and state not in (PoolState.STARTING, PoolState.RUNNING):
+            return PoolState.STARTING  # its engine, or what is below that, is not there yet
+        if self.phase is Phase.ENDING and not state.is_ending:
+            return PoolState.DRAINING  # it begins to; or it is broken, and its books do not move any more
+        return state
+
+    @property
+    def is_alive(self) -> bool:
+        """Whether it has been started, and not everything is released yet."""
+        return self.phase is not Phase.CREATED and self.phase is not Phase.CLOSED
+
+    def is_elsewhere(self) -> bool:
+        """Whether the pool lives on an event loop that runs in another thread than the caller's."""
+        loop = self._loop
+        if not self.is_alive or loop is None or not loop.is_running():
+            return False
+        try:
+            return asyncio.get_running_loop() is not loop
+        except RuntimeError:
+            return True
+
+    # -- start ----------------------------------------------------------------------------------------------------
+
+    async def start(self) -> None:
+        """Start, or wait for the start that is under way; a pool that runs is left as it is.
+
+        Raises:
+            RuntimeError: If it lives on another event loop.
+            PoolClosed: If it was ended meanwhile.
+            Exception: What the start failed with.
+
+        Cancellation:
+            Ends what was started, unless others wait for it too.
+        """
+        self._must_be_here()
+        await self._end_is_over()
+        if self.phase is Phase.RUNNING:
+            return
+        if self._start is None:
+            self._move(Phase.STARTING)
+            self._loop, self.engine = asyncio.get_running_loop(), None
+            self._start = start = _Start(_task(self._bring_up()))
+            start.task.add_done_callback(self._never_began)
+        await self._wait_for(self._start)
+
+    async def _wait_for(self, start: _Start) -> None:
+        start.waiting += 1
+        try:
+            await asyncio.wait([start.task])
+        except asyncio.CancelledError:
+            if start.waiting == 1 and not start.was_given:
+                await self.end(0)
+            raise
+        finally:
+            start.waiting -= 1
+        await self._end_is_over()  # it has failed: nothing of it is left when the caller hears of that
+        if start.task.cancelled():
+            raise _closed_meanwhile()
+        start.task.result()
+        start.was_given = True
+
+    async def _bring_up(self) -> None:
+        """The start itself."""
+        began = time.perf_counter()
+        try:
+            self.engine = engine = self._owner.make_engine()
+            await engine.open()
+            await asyncio.shield(engine.started)
+            if self.phase is Phase.STARTING:
+                self._start = None
+                self._move(Phase.RUNNING)
+                self._owner.has_started(time.perf_counter() - began)
+                return
+        except BaseException as error:
+            self._start = None
+            if self.phase is not Phase.ENDING:
+                await self._through(self._begin_end(0))
+                if not isinstance(error, asyncio.CancelledError):
+                    raise
+        raise _closed_meanwhile()  # and whoever ends it waits for this
+
+    def _never_began(self, task: asyncio.Task[None]) -> None:
+        """A start that is cancelled before its first step (by the end of the event loop) fails like any other."""
+        if task.cancelled() and self._start is not None and self._start.task is task:
+            self._start = None
+            self._begin_end(0)
+
+    def give_up_start(self) -> None:
+        """Nobody needs the start that is under way any more: end it."""
+        if self.phase is Phase.STARTING:
+            self._begin_end(0)
+
+    # -- end ------------------------------------------------------------------------------------------------------
+
+    async def end(self, timeout: float) -> None:
+        """Finish what is there within ``timeout`` seconds, then end; if that is under way, the new time limit holds.
+
+        Raises:
+            RuntimeError: If it lives on another event loop.
+
+        Cancellation:
+            Ends at once: what is not finished is cancelled. Returns when everything is released.
+        """
+        self._must_be_here()
+        end = self._begin_end(timeout)
+        if end is None:
+            return
+        try:
+            await asyncio.wait([end])
+        except asyncio.CancelledError:
+            self.hurry()
+            raise
+        finally:
+            await self._through(end)
+
+    def hurry(self) -> None:
+        """Cancel what is not finished, if the pool ends."""
+        if self.phase is Phase.ENDING and self.engine is not None:
+            self.engine.request_close()
+
+    def _begin_end(self, timeout: float) -> asyncio.Task[None] | None:
+        """See that the pool ends; None if there is nothing to end."""
+        if self.phase is Phase.ENDING:
+            if self.engine is not None and self._start is None:
+                self.engine.request_drain(timeout)  # whoever asks last, decides
+        elif self.is_alive:
+            self._move(Phase.ENDING)
+            self._make_end(timeout)
+        return self._end
+
+    def _make_end(self, timeout: float) -> None:
+        self._end = _task(self._wind_up(timeout))
+        self._end.add_done_callback(self._begin_end_again)
+
+    def _begin_end_again(self, task: asyncio.Task[None]) -> None:
+        """An end that is cancelled before its first step (by the end of the event loop) is begun anew."""
+        if task.cancelled() and self._end is task:
+            self._make_end(0)
+
+    async def _through(self, end: asyncio.Task[None] | None) -> None:
+        """Wait for this end, whoever cancels: it is short from now on."""
+        while end is not None:
+            await _finished([end])
+            self._begin_end_again(end)
+            end = self._end if end.cancelled() else None
+
+    async def _end_is_over(self) -> None:
+        """Wait for the end that is under way, if there is one; can be cancelled."""
+        while (end := self._end) is not None:
+            self._begin_end_again(end)
+            if self._end is end:
+                await asyncio.wait([end])
+
+    async def _wind_up(self, timeout: float) -> None:
+        """The end itself: every step is done, whatever becomes of the one before."""
+        try:
+            self._owner.is_ending()
+        except BaseException:
+            logger.exception("pool %r: what waited for company could not be sent", self._owner.label)
+        try:
+            if self._start is not None:
+                self._start.task.cancel()
+                await _finished([self._start.task], REAP_S)
+                self._start = None
+            if self.engine is not None:
+                await self._drain(self.engine, timeout)
+                await _finished([self.engine.closed], REAP_S)
+                await self._release(self.engine)
+        except BaseException:  # nobody waits for the outcome, and the pool must not be stuck here
+            logger.exception("pool %r: its end went wrong", self._owner.label)
+        finally:
+            self._has_ended()
+
+    async def _drain(self, engine: Engine, timeout: float) -> None:
+        """Wait until everything is done, the time is over, or this is cancelled."""
+        log = DrainLog(self._owner.label, engine, timeout)
+        engine.request_drain(timeout)
+        with contextlib.suppress(asyncio.CancelledError):
+            while not engine.closed.done():
+                log.waits()
+                await asyncio.wait([engine.closed], timeout=REPORT_S)
+        engine.request_close()
+        log.ended()
+
+    async def _release(self, engine: Engine) -> None:
+        """Have the backend release everything. It may be closed twice: also when the event loop cancels all tasks."""
+        loop = engine.loop
+        until = loop.time() + RELEASE_S
+        closing = _task(engine.release())
+        while (left := until - loop.time()) > 0:
+            await _finished([closing], left)
+            if not closing.cancelled():
+                break
+            closing = _task(engine.release())
+        if not closing.done():
+            closing.cancel()
+            logger.error("pool %r: its backend did not close within %g s", self._owner.label, RELEASE_S)
+        elif not closing.cancelled() and (error := closing.exception()) is not None:
+            logger.error("pool %r: its backend could not be closed", self._owner.label, exc_info=error)
+
+    def _has_ended(self) -> None:
+        self._start = self._end = None
+        self._move(Phase.CLOSED)
+        try:
+            self._owner.has_ended()
+        except BaseException:
+            logger.exception("pool %r: cleaning up after its end went wrong", self._owner.label)
+
+    # -- inside ---------------------------------------------------------------------------------------------------
+
+    def _move(self, phase: Phase) -> None:
+        self.phase = moved(PHASES, self.phase, phase, "the pool's life")
+
+    def _must_be_here(self) -> None:
+        """Refuse another event loop than the one the pool lives on; if that was closed, that life has ended."""
+        loop = self._loop
+        if not self.is_alive or loop is None or asyncio.get_running_loop() is loop:
+            return
+        if not loop.is_closed():
+            raise RuntimeError(ELSEWHERE)
+        if self.engine is not None:
+            try:
+                self.engine.abandon()
+            except Exception:
+                logger.exception("pool %r: its backend could not be released", self._owner.label)
+        if self.phase is not Phase.ENDING:
+            self._move(Phase.ENDING)
+        self._has_ended()
+
+
+def _task(coroutine: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+    """A task that begins in the next turn of the loop, also if the loop's own factory would begin it at once."""
+    task = asyncio.Task(coroutine, loop=asyncio.get_running_loop())
+    task.add_done_callback(lambda task: task.cancelled() or task.exception())  # also if nobody waits any more
+    return task
+
+
+async def _finished(futures: Sequence[asyncio.Future[None]], timeout: float | None = None) -> None:
+    """Wait until all are done, or for so long. What is waited for here must be finished: this can't be cancelled."""
+    loop = asyncio.get_running_loop()
+    until = None if timeout is None else loop.time() + timeout
+    while open_ones := [future for future in futures if not future.done()]:
+        left = None if until is None else until - loop.time()
+        if left is not None and left <= 0:
+            return
+        with contextlib.suppress(asyncio.CancelledError):
+            await asyncio.wait(open_ones, timeout=left)
+
+
+def _closed_meanwhile() -> PoolClosed:
+    return PoolClosed("the pool was closed while it started")
