@@ -24,7 +24,7 @@ import lifepool
 from lifepool.backends.local.mainscript import main_script
 from lifepool.backends.local.wire.messages import receive_message, send_message
 from lifepool.backends.local.wire.preparation import preparation, search_path
-from lifepool.backends.local.wire.surroundings import Surroundings, surroundings
+from lifepool.backends.local.wire.surroundings import Surroundings, current_folder, surroundings
 from lifepool.backends.local.worker.template import MAIN, Instructions
 
 logger = logging.getLogger("lifepool")
@@ -288,6 +288,8 @@ def _interpreter_flags() -> list[str]:
     for name, value in vars(sys)["_xoptions"].items():
         if name not in passed:
             flags += ["-X", name if value is True else f"{name}={value}"]
+    if current_folder() is None:
+        flags.append("-P")  # or Python 3.13.0 looks into the folder that was deleted, and fails
     return flags
 
 
