@@ -13,8 +13,9 @@ Theory of operation
     With a delay, SIGTERM is *held*: readiness is red, the server does not know yet and goes on serving, and after the
     delay the signal is passed on. A signal that insists passes it on at once.
 
-    Which second signal insists? Ctrl-C always does. A SIGTERM within a second of the first signal does not: service
-    managers signal all processes of a service, and a supervisor that got the signal, too, passes it on as SIGTERM.
+    Which second signal insists? Ctrl-C always does. A SIGTERM within a second of the first signal (five, in a process
+    of ``uvicorn --workers``) does not: service managers signal all processes of a service, and a supervisor that got
+    the signal, too, passes it on as SIGTERM.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ import asyncio
 import contextlib
 import logging
 import signal
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -41,6 +43,8 @@ _EVENT_LOOPS = ("asyncio.", "uvloop.")
 #: Seconds after the first signal in which a SIGTERM is taken for the same request, come by another way. uvicorn's
 #: supervisor passes signals on every half second.
 ECHO_S = 1.0
+#: The same in a process that has a supervisor: on a busy machine that may take its time.
+SUPERVISED_ECHO_S = 5.0
 
 
 class TerminationWatch:
@@ -166,7 +170,8 @@ class _Process:
         is_first = self._first_at is None
         if self._first_at is None:
             self._first_at = time.monotonic()
-        insists = not is_first and (handler.number == signal.SIGINT or time.monotonic() - self._first_at > ECHO_S)
+        elapsed = time.monotonic() - self._first_at
+        insists = not is_first and (handler.number == signal.SIGINT or elapsed > _echo_s())
         for watch in list(self._watches):
             watch.hear(insists=insists and self._held is None)
         if self._held is not None:
@@ -203,6 +208,12 @@ class _Process:
             handler.pass_on(frame)
         finally:
             self.is_passing_on = False
+
+
+def _echo_s() -> float:
+    multiprocessing: Any = sys.modules.get("multiprocessing.process")  # who was started by it has loaded it
+    has_supervisor = multiprocessing is not None and multiprocessing.parent_process() is not None
+    return SUPERVISED_ECHO_S if has_supervisor else ECHO_S
 
 
 _process = _Process()

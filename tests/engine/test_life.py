@@ -336,3 +336,24 @@ def test_many_names_are_cut() -> None:
     assert named(Counter({f"f{n}": 10 - n for n in range(7)})) == (
         "f0 (10 times), f1 (9 times), f2 (8 times), f3 (7 times), f4 (6 times), and 9 more"
     )
+
+
+def test_a_ctrl_c_that_comes_in_the_middle_of_the_end_hurries_it_and_skips_nothing(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Python raises it wherever the main thread is, so also in the task that ends the pool."""
+    pool, backend, ends = scripted()
+    handles: list[Any] = []
+
+    def interrupted(log: object) -> None:
+        raise KeyboardInterrupt
+
+    async def use() -> None:
+        async with pool:
+            handles.append(pool.submit(tasks.double, 1))
+            monkeypatch.setattr("lifepool._engine.drainlog.DrainLog.waits", interrupted)
+
+    with pytest.raises(KeyboardInterrupt):
+        asyncio.run(use())
+    assert (backend.is_open, pool.state.value, ends.told) == (False, "closed", ["started", "closed"])
+    assert isinstance(handles[0].exception(), PoolClosed)

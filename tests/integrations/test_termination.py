@@ -191,6 +191,21 @@ async def test_a_sigterm_that_a_supervisor_passes_on_is_no_second_one(
     assert signals == [first, TERM, TERM], "the server hears of all of them"
 
 
+async def test_a_supervisor_may_take_its_time(
+    signals: list[int], clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("multiprocessing.process.parent_process", lambda: "the supervisor")
+    pool = Pool(backend=ScriptedBackend(), drain_timeout=1000.0)
+    living = await draining(pool, signals, INT)
+    clock.now += termination.SUPERVISED_ECHO_S
+    signal.raise_signal(TERM)
+    for _ in range(5):
+        await asyncio.sleep(0)
+    assert pool.state.value == "draining"
+    signal.raise_signal(INT)
+    await asyncio.wait_for(living, PATIENCE_S)
+
+
 # --- the delay ------------------------------------------------------------------------------------------------------
 
 

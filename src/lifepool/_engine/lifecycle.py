@@ -19,6 +19,7 @@ import contextlib
 import enum
 import logging
 import time
+from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from lifepool._core.states import PoolState, moved
@@ -282,37 +283,61 @@ class Lifecycle:
 
     async def _wind_up(self, timeout: float) -> None:
         """The end itself: every step is done, whatever becomes of the one before."""
-        try:
-            self._owner.is_ending()
-        except BaseException:
-            logger.exception("pool %r: what waited for company could not be sent", self._owner.label)
-        try:
-            if self._start is not None:
-                self._start.task.cancel()
-                await _finished([self._start.task], REAP_S)
-                self._start = None
-            if self.engine is not None:
-                await self._drain(self.engine, timeout)
-                await _finished([self.engine.closed], REAP_S)
-                await self._release(self.engine)
-        except BaseException:  # nobody waits for the outcome, and the pool must not be stuck here
-            logger.exception("pool %r: its end went wrong", self._owner.label)
-        finally:
-            self._has_ended()
+        interrupt: BaseException | None = None
+        for step in (
+            self._send_the_rest,
+            self._stop_starting,
+            partial(self._drain, timeout),
+            self._reap,
+            self._release,
+        ):
+            try:
+                await step()
+            except (KeyboardInterrupt, SystemExit) as error:  # it came just here: a reason to hurry, not to leave
+                interrupt = error
+                self.hurry()
+            except BaseException:  # nobody waits for the outcome, and the pool must not be stuck here
+                logger.exception("pool %r: a step of its end went wrong", self._owner.label)
+        self._has_ended()
+        if interrupt is not None:
+            raise interrupt
 
-    async def _drain(self, engine: Engine, timeout: float) -> None:
+    async def _send_the_rest(self) -> None:
+        self._owner.is_ending()
+
+    async def _stop_starting(self) -> None:
+        if self._start is not None:
+            self._start.task.cancel()
+            await _finished([self._start.task], REAP_S)
+            self._start = None
+
+    async def _reap(self) -> None:
+        if self.engine is not None:
+            self.engine.request_close()
+            await _finished([self.engine.closed], REAP_S)
+
+    async def _drain(self, timeout: float) -> None:
         """Wait until everything is done, the time is over, or this is cancelled."""
+        engine = self.engine
+        if engine is None:
+            return
         log = DrainLog(self._owner.label, engine, timeout)
         engine.request_drain(timeout)
-        with contextlib.suppress(asyncio.CancelledError):
+        try:
             while not engine.closed.done():
                 log.waits()
                 await asyncio.wait([engine.closed], timeout=REPORT_S)
-        engine.request_close()
-        log.ended()
+        except asyncio.CancelledError:
+            return
+        finally:
+            engine.request_close()
+            log.ended()
 
-    async def _release(self, engine: Engine) -> None:
+    async def _release(self) -> None:
         """Have the backend release everything. It may be closed twice: also when the event loop cancels all tasks."""
+        engine = self.engine
+        if engine is None:
+            return
         loop = engine.loop
         until = loop.time() + RELEASE_S
         closing = _task(engine.release())
