@@ -89,7 +89,7 @@ def connected() -> Iterator[Peer]:
 
 
 def call(arguments: bytes = b"arguments", function: bytes = b"function") -> Call:
-    return Call("name", function, arguments)
+    return Call(function, arguments)
 
 
 @pytest.mark.all_loops
