@@ -11,6 +11,7 @@ from examples.domains.problems import Problem
 
 ENDING_GRACE = 5.0  # seconds for bodies that still come when the server is told to stop
 LOOK = 0.5  # seconds between two looks at whether it was, while a body stalls
+TRY_AGAIN = "Try again after Retry-After seconds."
 RETRY_AFTER = 2  # seconds, for a client that came when too much was held
 
 
@@ -23,7 +24,7 @@ class BodyLimit:
 
     A body may pause for `read_timeout` seconds, and must have come at `min_rate` bytes a second on
     average from then on. What is held in memory until it is whole counts against `max_held` until
-    its request is answered.
+    its request is answered; of streamed ones there may be `max_uploads` at a time.
 
     Args:
         app: The application to guard.
@@ -46,7 +47,7 @@ class BodyLimit:
         self.hint = hint
         self.limits = limits
         self.is_ending = is_ending
-        self.held = 0
+        self.held = self.streams = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass the request on with a `receive` that looks at what comes."""
@@ -55,11 +56,14 @@ class BodyLimit:
             return
         limits = self.limits()
         most, hint = self.streamed.get(route_path(scope), (limits.max_body, self.hint))
-        body = _Body(self, limits, Headers(scope=scope), most, hint, is_held=route_path(scope) not in self.streamed)
+        is_held = route_path(scope) not in self.streamed
+        body = _Body(self, limits, Headers(scope=scope), most, hint, is_held=is_held)
+        self.streams += not is_held
         try:
             await self.app(scope, lambda: body.receive(receive), send)
         finally:
             self.held -= body.held
+            self.streams -= not is_held
 
 
 def route_path(scope: Scope) -> str:
@@ -96,6 +100,8 @@ class _Body:
                 too much already or is about to end.
         """
         self._check_size(self._expected)
+        if not self._is_held and not self._received and self._guard.streams > self._limits.max_uploads:
+            raise _come_again("There are as many uploads as can be taken now.", TRY_AGAIN, RETRY_AFTER)
         message = await receive() if self._is_whole else await self._within_time(receive)
         size = len(message.get("body", b""))
         self._received += size
@@ -116,7 +122,7 @@ class _Body:
         self.held += size
         if guard.held > self._limits.max_held and guard.held > self.held:  # one alone is always taken
             detail = "The service holds as many texts as it can now."
-            raise _come_again(detail, "Try again after Retry-After seconds.", RETRY_AFTER)
+            raise _come_again(detail, TRY_AGAIN, RETRY_AFTER)
 
     async def _within_time(self, receive: Receive) -> Message:
         limits = self._limits

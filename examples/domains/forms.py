@@ -12,6 +12,7 @@ from examples.domains.problems import Problem
 HINT = "Send your files in the field `file`: curl -F file=@log.txt.gz http://127.0.0.1:8000/upload"
 
 MAX_FILES = 1000  # each one costs some work beside that for its bytes
+MAX_PARTS = 10_000  # and each other field a little
 
 Headers = dict[bytes, bytes]
 
@@ -30,7 +31,7 @@ class Form:
     def __init__(self, boundary: bytes, open_file: Callable[[bytes, bytes], Reader]) -> None:
         self._open_file = open_file
         self._file: Reader | None = None
-        self._files = 0
+        self._files = self._parts = 0
         self._complete = False
         self._name, self._value = bytearray(), bytearray()
         self._headers: Headers = {}
@@ -66,6 +67,9 @@ class Form:
 
     def _handle(self, what: Headers | bytearray | None) -> Iterator[list[str]]:
         if isinstance(what, dict):
+            self._parts += 1
+            if self._parts > MAX_PARTS:
+                raise Problem(413, f"The form has more than {MAX_PARTS:,} parts.", HINT)
             self._file = self._open(what)
         elif self._file is None:
             return

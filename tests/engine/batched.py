@@ -90,3 +90,9 @@ def random_outcomes(items: list[tuple[int, str]]) -> list[Any]:
         number = next(number for number, what in items if what == "raise")
         raise ValueError(number)
     return [LookupError(number) if what == "error" else number * 10 for number, what in items]
+
+
+class Nested:
+    @staticmethod
+    def double(items: list[int]) -> list[int]:
+        return [2 * item for item in items]

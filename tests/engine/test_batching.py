@@ -379,6 +379,7 @@ async def test_only_so_many_calls_wait(gate: Gate) -> None:
         with pytest.raises(QueueFull, match="3 calls of double wait already") as caught:
             await batch(4)
         assert caught.value.retry_after > 0
+        assert pool.statistics().refused == 1
         visitor.let_through()
         batch.flush()
         assert await asyncio.gather(*calls) == [2, 4, 6]
@@ -397,16 +398,17 @@ async def test_a_full_queue_refuses_calls_at_the_door(gate: Gate) -> None:
 
 
 async def test_a_queue_that_filled_meanwhile_refuses_the_batch_to_each_of_its_callers(gate: Gate) -> None:
-    pool = Pool(max_workers=1, max_queue=1)
+    pool = Pool(max_workers=1, max_queue=3)
     batch: Any = pool.batch(max_wait=60)(batched.double.function)
     async with busy(pool, gate) as visitor:
-        (call,) = together(batch, 1)
-        await until(lambda: batch.waiting == 1)
-        waiting = pool.submit(tasks.double, 1)
+        calls = together(batch, 1, 2, 3)
+        await until(lambda: batch.waiting == 3)
+        waiting = asyncio.gather(*(pool.submit(tasks.double, n) for n in range(3)))
         batch.flush()
-        assert isinstance(await outcome(call), QueueFull)
+        assert [type(await outcome(call)) for call in calls] == [QueueFull] * 3
+        assert pool.statistics().refused == 3  # callers, not batches
         visitor.let_through()
-        assert await waiting == 2
+        assert await waiting == [0, 2, 4]
 
 
 async def test_a_pool_that_drains_sends_what_waits_and_finishes_it(gate: Gate) -> None:
@@ -433,3 +435,11 @@ async def test_a_pool_that_is_closed_at_once_leaves_no_caller_waiting(gate: Gate
 async def test_a_pool_that_does_not_run_says_so() -> None:
     with pytest.raises(PoolClosed):
         await Pool().batch(batched.double.function)(1)
+
+
+async def test_the_door_knows_a_batch_by_the_name_that_its_run_time_is_learned_under() -> None:
+    pool = Pool(max_workers=1)
+    batch: Any = pool.batch(batched.Nested.double)
+    async with pool:
+        assert await batch(2) == 4
+        assert pool._running_engine()._scheduler.run_times.mean(batch._plan().name) is not None

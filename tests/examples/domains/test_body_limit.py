@@ -158,6 +158,23 @@ async def test_all_bodies_together_are_bounded_and_one_alone_is_always_taken() -
         assert (await http.post("/other", content=b"x" * 90)).json() == 90
 
 
+async def test_uploads_at_a_time_are_bounded() -> None:
+    go_on, streams = asyncio.Event(), asyncio.Event()
+
+    async def first() -> AsyncIterator[bytes]:
+        yield b"x"
+        streams.set()
+        await go_on.wait()
+
+    async with guarded(Limits(max_uploads=1)) as http:
+        asking = asyncio.ensure_future(http.post("/streamed", content=first()))
+        await asyncio.wait_for(streams.wait(), PATIENCE_S)
+        assert_problem(await http.post("/streamed", content=b"x"), 503, "as many uploads")
+        go_on.set()
+        assert (await asyncio.wait_for(asking, PATIENCE_S)).json() == 1
+        assert (await http.post("/streamed", content=b"xx")).json() == 2
+
+
 # ---- packed bodies, HEAD ----
 
 

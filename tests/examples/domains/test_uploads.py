@@ -145,6 +145,7 @@ async def test_charsets_that_texts_come_in_are_taken(charset: str) -> None:
         (413, {**FORM, "Content-Encoding": "gzip"}, gzip.compress(FORM_OF_BOMB), "bomb"),
         (413, FORM, FORM_WITH_BOMB, "bomb"),
         (413, FORM, FORM_OF_MANY, "more than 1,000 files"),
+        (413, FORM, part(b"x", b"") * 10_001, "more than 10,000 parts"),
         (422, {"Content-Type": "text/plain; charset=utf-16"}, TEXT, "cannot be decoded"),
         (422, {"Content-Encoding": "gzip"}, TEXT, "damaged"),
         (422, {"Content-Encoding": "gzip"}, b"", "damaged"),
