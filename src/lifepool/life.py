@@ -91,7 +91,9 @@ class PoolLife:
         began = time.perf_counter()
         backend = make_backend(self._worker_config())
         carrier = Carrier(self.config.carry_context) if self.config.carry_context else None
-        self._engine = engine = Engine(backend, self._limits(backend), carrier=carrier, observation=self._observation)
+        self._engine = engine = Engine(
+            backend, self._limits(backend), carrier=carrier, observation=self._observation, name=self.config.name
+        )
         await engine.start()
         self._log_started(time.perf_counter() - began)
         if self._observation is not None:

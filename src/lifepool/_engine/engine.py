@@ -22,6 +22,7 @@ from lifepool._core.scheduler import Scheduler
 from lifepool._core.states import TASK_COMPLETED, PoolState, TaskState
 from lifepool._core.supervisor import why_gone
 from lifepool._engine.handle import TaskHandle
+from lifepool._engine.mishaps import Mishaps
 from lifepool._engine.snapshot import Traffic, look_at, snapshot
 from lifepool.backends.base import require_views
 from lifepool.errors import BackendUnsupported, InternalError, PoolClosed, PoolError, QueueFull, WorkerStartError
@@ -56,6 +57,7 @@ class Engine:
         random: Luck in [0, 1), for jitter.
         carrier: Packs the context variables that go along with tasks.
         observation: Tells the hooks what happens; None while there are none.
+        name: What the pool is called in the log.
     """
 
     def __init__(
@@ -67,10 +69,12 @@ class Engine:
         random: Callable[[], float] = default_random,
         carrier: Carrier | None = None,
         observation: Observation | None = None,
+        name: str = "lifepool",
     ) -> None:
         self.observation = observation
         self._carrier = carrier
         self.loop = asyncio.get_running_loop()
+        self._mishaps = Mishaps(name, self.loop)
         self.thread = get_ident()
         self._backend = backend
         self._scheduler = Scheduler(limits, random=random)
@@ -97,7 +101,7 @@ class Engine:
             do.StopWorker: lambda c: backend.stop_worker(c.worker),
             do.KillWorker: lambda c: backend.kill_worker(c.worker),
             do.SetTimer: self._set_timer,
-            do.ReportStarted: self._report_started,
+            do.ReportStarted: lambda c: _resolve(self._started, c.error),
             do.ReportClosed: self._report_closed,
             do.ReportRecycled: self._report_recycled,
         }
@@ -181,13 +185,15 @@ class Engine:
             PayloadTooLarge: If it is too large.
         """
         watch = self.observation
-        if watch is None or not watch.of_tasks:
-            return self._submit(fn, args, options, None, lent=lent)
-        record = TaskRecord(task_name(fn, args), self._clock(), options.timeout, options.priority, options.fair_key)
+        record: TaskRecord | None = None
+        if watch is not None and watch.of_tasks:
+            record = TaskRecord(task_name(fn, args), self._clock(), options.timeout, options.priority, options.fair_key)
         try:
             return self._submit(fn, args, options, record, lent=lent)
         except PoolError as error:
-            watch.refused(record, error)
+            if record is not None and watch is not None:
+                watch.refused(record, error)
+            self._mishaps.not_sent(task_name(fn, args), error)
             raise
 
     def _submit(
@@ -295,13 +301,10 @@ class Engine:
                 capability="kill",
                 hint='use backend="local", or close the pool and start it again',
             )
-        if self._recycled is None:
-            self._recycled = self.loop.create_future()
-            self._recycled.add_done_callback(lambda done: done.exception())  # also if nobody waits any more
-            recycled = self._recycled
+        recycled = self._recycled
+        if recycled is None:
+            recycled = self._recycled = self.loop.create_future()
             self.feed(on.RecycleRequested())
-        else:
-            recycled = self._recycled
         await asyncio.shield(recycled)
 
     async def drain(self, timeout: float) -> None:
@@ -325,6 +328,7 @@ class Engine:
                 await asyncio.wait_for(asyncio.shield(self._closed), REAP_S)
         if self._timer is not None:
             self._timer.cancel()
+        self._mishaps.flush()
         async with self._ending:  # two may end it at once, and both may go on when it has ended
             await self._backend.close()
 
@@ -415,9 +419,7 @@ class Engine:
         for handle in list(self._handles.values()):
             self._finish(handle, TaskState.LOST, self._broken)
         for future in (self._started, self._closed, self._recycled):
-            if future is not None and not future.done():
-                future.set_exception(self._broken)
-                future.exception()  # mark as retrieved: whoever awaits it still gets it
+            _resolve(future, self._broken)
 
     # -- performing ------------------------------------------------------------------------------------------------
 
@@ -441,7 +443,10 @@ class Engine:
         self.feed(on.TasksRetracted(command.worker, self._backend.retract(command.worker)))
 
     def _settle(self, command: do.Settle) -> None:
-        self._finish(self._handles[command.task], command.outcome, command.error)
+        handle = self._handles[command.task]
+        if command.books is not None:
+            self._mishaps.settled(command.books, command.outcome, command.error or handle._error, self._now)
+        self._finish(handle, command.outcome, command.error)
 
     def _finish(self, handle: TaskHandle[Any], outcome: TaskState, error: PoolError | None) -> None:
         del self._handles[handle._task]
@@ -474,27 +479,21 @@ class Engine:
         self._timer = None
         self.feed(on.TimerFired())
 
-    def _report_started(self, command: do.ReportStarted) -> None:
-        if self._started.done():
-            return
-        if command.error is None:
-            self._started.set_result(None)
-        else:
-            self._started.set_exception(command.error)
-            self._started.exception()
-
     def _report_recycled(self, command: do.ReportRecycled) -> None:
         recycled, self._recycled = self._recycled, None
-        if recycled is None:
-            return
-        if command.error is None:
-            recycled.set_result(None)
-        else:
-            recycled.set_exception(command.error)
+        _resolve(recycled, command.error)
 
     def _report_closed(self, _: do.ReportClosed) -> None:
-        if not self._closed.done():
-            self._closed.set_result(None)
-        if not self._started.done():
-            self._started.set_exception(PoolClosed("the pool was closed while it started"))
-            self._started.exception()
+        _resolve(self._closed, None)
+        _resolve(self._started, PoolClosed("the pool was closed while it started"))
+
+
+def _resolve(future: asyncio.Future[None] | None, error: BaseException | None) -> None:
+    """Let those who wait go on; a second time, or if nobody waits, this does nothing."""
+    if future is None or future.done():
+        return
+    if error is None:
+        future.set_result(None)
+    else:
+        future.set_exception(error)
+        future.exception()  # mark as retrieved: whoever awaits it still gets it
