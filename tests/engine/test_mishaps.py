@@ -26,6 +26,7 @@ from lifepool._core.task import Task
 from lifepool._engine.mishaps import BURST, Mishaps, cause_of
 from lifepool.errors import InternalError, PayloadTooLarge
 from tests import tasks
+from tests.engine import batched
 from tests.engine.gates import until
 
 if TYPE_CHECKING:
@@ -86,7 +87,7 @@ async def test_arguments_that_cannot_be_sent_are_one_warning_without_their_keys(
         with pytest.raises(TaskNotPicklable):
             await pool.run(tasks.echo, [bytes(size), {SECRET: threading.Lock()}])
     [line] = warnings(caplog)
-    assert "(echo)" in line
+    assert "echo" in line
     assert "can't be pickled: cannot pickle '_thread.lock' object" in line
     assert SECRET not in line
 
@@ -107,7 +108,7 @@ async def test_what_is_too_large_is_one_warning(caplog: pytest.LogCaptureFixture
         with pytest.raises(PayloadTooLarge):
             await pool.run(tasks.zeros, 2000)
     sent, returned = warnings(caplog)
-    assert "a task (echo) was not sent" in sent
+    assert "a call of echo failed: the pickled arguments" in sent
     assert "2,0" in sent
     assert "(zeros) failed on worker 1" in returned
 
@@ -131,6 +132,17 @@ async def test_a_task_that_the_end_of_the_pool_cancels_is_one_warning(
     assert "drain_timeout" in second
 
 
+async def test_a_call_of_a_batch_that_passes_its_timeout_is_one_warning(
+    gate: Gate, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with batched.pool:
+        with pytest.raises(TaskTimeout):
+            await batched.held_with_timeout(gate.address)
+    [line] = warnings(caplog)
+    assert "held_with_timeout" in line
+    assert "timeout of 0.2 s" in line
+
+
 async def test_what_is_no_mishap_is_not_logged(gate: Gate, caplog: pytest.LogCaptureFixture) -> None:
     async with Pool(max_workers=1, max_queue=1) as pool:
         assert await pool.run(tasks.double, 2) == 4
@@ -141,7 +153,7 @@ async def test_what_is_no_mishap_is_not_logged(gate: Gate, caplog: pytest.LogCap
         waiting = [pool.submit(tasks.nothing)]
         with pytest.raises(QueueFull):
             for _ in range(10):
-                waiting.append(pool.submit(tasks.nothing))
+                waiting += [pool.submit(tasks.nothing)]
         waiting[-1].cancel()
         visitor.let_through()
         await asyncio.wait([held, *waiting])
@@ -156,7 +168,7 @@ async def test_a_flood_of_mishaps_is_few_lines_and_all_are_counted(caplog: pytes
         with pytest.raises(WorkerLost):
             await pool.run(tasks.exit_hard, 3)
     lines = warnings(caplog)
-    assert len([line for line in lines if "was not sent" in line]) == BURST
+    assert len([line for line in lines if "can't be pickled" in line]) == BURST
     assert len([line for line in lines if "exit_hard" in line]) == 1, "another cause has its own lines"
     counted = [line for line in lines if "more tasks with TaskNotPicklable, the last one echo" in line]
     assert sum(int(line.split(": ")[1].split()[0]) for line in counted) == 50 - BURST
@@ -169,15 +181,15 @@ async def test_a_flood_that_goes_on_is_told_once_a_period(
     mishaps = Mishaps("texts", asyncio.get_running_loop())
     error = PayloadTooLarge("arguments", 2, 1)
     for _ in range(BURST + 3):
-        mishaps.not_sent("f", error)
+        mishaps.call_failed("f", error)
     await until(lambda: len(warnings(caplog)) == BURST + 1)
     assert warnings(caplog)[-1] == "pool 'texts': 3 more tasks with PayloadTooLarge, the last one f"
-    mishaps.not_sent("f", error)
+    mishaps.call_failed("f", error)
     await until(lambda: len(warnings(caplog)) == BURST + 2)
     assert warnings(caplog)[-1].startswith("pool 'texts': 1 more")
     await until(lambda: mishaps._timer is None)
-    mishaps.not_sent("f", error)
-    assert warnings(caplog)[-1].startswith("pool 'texts': a task (f) was not sent"), "quiet again: it is told in full"
+    mishaps.call_failed("f", error)
+    assert warnings(caplog)[-1].startswith("pool 'texts': a call of f failed"), "quiet again: it is told in full"
     mishaps.flush()
 
 

@@ -74,7 +74,7 @@ class Engine:
         self.observation = observation
         self._carrier = carrier
         self.loop = asyncio.get_running_loop()
-        self._mishaps = Mishaps(name, self.loop)
+        self.mishaps = Mishaps(name, self.loop)
         self.thread = get_ident()
         self._backend = backend
         self._scheduler = Scheduler(limits, random=random)
@@ -193,7 +193,7 @@ class Engine:
         except PoolError as error:
             if record is not None and watch is not None:
                 watch.refused(record, error)
-            self._mishaps.not_sent(task_name(fn, args), error)
+            self.mishaps.call_failed(task_name(fn, args), error)
             raise
 
     def _submit(
@@ -328,7 +328,7 @@ class Engine:
                 await asyncio.wait_for(asyncio.shield(self._closed), REAP_S)
         if self._timer is not None:
             self._timer.cancel()
-        self._mishaps.flush()
+        self.mishaps.flush()
         async with self._ending:  # two may end it at once, and both may go on when it has ended
             await self._backend.close()
 
@@ -445,7 +445,7 @@ class Engine:
     def _settle(self, command: do.Settle) -> None:
         handle = self._handles[command.task]
         if command.books is not None:
-            self._mishaps.settled(command.books, command.outcome, command.error or handle._error, self._now)
+            self.mishaps.settled(command.books, command.outcome, command.error or handle._error, self._now)
         self._finish(handle, command.outcome, command.error)
 
     def _finish(self, handle: TaskHandle[Any], outcome: TaskState, error: PoolError | None) -> None:

@@ -58,18 +58,19 @@ class Mishaps:
         """
         if not isinstance(error, PoolError) or isinstance(error, InternalError):
             return  # the user's own; or cancelled by its caller; or logged as critical
-        kind = type(error).__name__
-        if self._is_too_much(kind, task.name):
-            return
-        where = "" if task.worker is None else f" on worker {task.worker.id}"
-        seconds = f"{now - task.submitted:.3g} s after it was submitted"
-        state = outcome.value.replace("_", " ")
-        self._say(f"task {task.id} ({task.name}) {state}{where}, {seconds}: {cause_of(error)}", error.hint)
+        if self._may_say(error, task.name):
+            where = "" if task.worker is None else f" on worker {task.worker.id}"
+            seconds = f"{now - task.submitted:.3g} s after it was submitted"
+            state = outcome.value.replace("_", " ")
+            self._say(f"task {task.id} ({task.name}) {state}{where}, {seconds}: {cause_of(error)}", error.hint)
 
-    def not_sent(self, name: str, error: PoolError) -> None:
-        """A call can't be pickled, or is too large. What the door refuses is not logged: it comes by the thousand."""
-        if isinstance(error, TaskError) and not self._is_too_much(type(error).__name__, name):
-            self._say(f"a task ({name}) was not sent: {cause_of(error)}", error.hint)
+    def call_failed(self, name: str, error: PoolError) -> None:
+        """A call could not be sent, or one call of a batch passed its timeout.
+
+        What the door refuses is not logged: it comes by the thousand, and is counted in the statistics.
+        """
+        if isinstance(error, TaskError) and self._may_say(error, name):
+            self._say(f"a call of {name} failed: {cause_of(error)}", error.hint)
 
     def flush(self) -> None:
         """Tell how many were left out, now."""
@@ -80,15 +81,18 @@ class Mishaps:
         for kind, (count, name) in left_out.items():
             logger.warning("pool %r: %d more tasks with %s, the last one %s", self._pool, count, kind, name)
 
-    def _is_too_much(self, kind: str, name: str) -> bool:
+    def _may_say(self, error: PoolError, name: str) -> bool:
+        """Whether there is room for a line; if not, it is counted."""
+        error._logged = True
+        kind = type(error).__name__
         if self._timer is None:
             self._timer = self._loop.call_later(PERIOD_S, self._period_over)
         said = self._said.get(kind, 0)
         if said >= BURST:
             self._left_out[kind] = (self._left_out.get(kind, (0, ""))[0] + 1, name)
-            return True
+            return False
         self._said[kind] = said + 1
-        return False
+        return True
 
     def _period_over(self) -> None:
         flooded = set(self._left_out)
