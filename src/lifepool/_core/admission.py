@@ -14,7 +14,8 @@ if TYPE_CHECKING:
     from lifepool._core.supervisor import Supervisor
 
 NOT_STARTED_HINT = (
-    "start it with FastAPI(lifespan=pool.lifespan), or 'async with pool:'; in tests use TestClient as a context manager"
+    "start it with install(app, pool), FastAPI(lifespan=pool.lifespan), or 'async with pool:'; "
+    "in tests use TestClient as a context manager"
 )
 
 #: The least advice to a refused client, in seconds: sooner it would only knock again.

@@ -35,7 +35,7 @@ class WatchClients:
     """ASGI middleware: tasks that a request submits are aborted when its client goes away.
 
     ``install(app, pool)`` adds it, so that it does not matter how a handler gets at the pool. It reads no body and
-    waits for nothing by itself; a request that submits no task pays two microseconds.
+    waits for nothing by itself; a request that submits no task pays some four microseconds.
 
     Args:
         app: The app inside.
@@ -52,7 +52,7 @@ class WatchClients:
         request = scope[_KEY] = RequestScope(scope, receive)
 
         async def send_on(message: Message) -> None:
-            if not request.closed and message["type"] == "http.response.start":
+            if message["type"] == "http.response.start" and request.is_to_close():
                 await request.close()
             await send(message)
 
@@ -61,7 +61,8 @@ class WatchClients:
             await self._app(scope, request.receive, send_on)
         finally:
             current_scope.reset(token)
-            await request.close()
+            if request.is_to_close():
+                await request.close()
             scope.pop(_KEY, None)  # each knows the other
 
 
@@ -118,6 +119,11 @@ class RequestScope(TaskScope):
         if self._arrived[0]["type"] == "http.disconnect":
             return self._arrived[0]  # servers, too, say it as often as they are asked
         return self._arrived.popleft()
+
+    def is_to_close(self) -> bool:
+        """Enter no more tasks; whether there is more to do than that, which is rare and costs a coroutine."""
+        self.closed = True
+        return self._watch is not None
 
     async def close(self) -> None:
         """The handler is done: watch no more. Tasks that it left behind live on."""
