@@ -6,7 +6,7 @@ from collections import OrderedDict, deque
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from lifepool.dashboard.text import MAX_NAME, message_of, traceback_of
+from lifepool.dashboard.text import message_of, shown_name, traceback_of
 
 if TYPE_CHECKING:
     from lifepool.hooks import TaskRecord
@@ -65,8 +65,8 @@ class Failures:
 
     def add(self, task: TaskRecord, outcome: str, error: BaseException | None, now: float) -> Failure:
         """Count a failure, and take its text if there is room for more in this second."""
-        name, error_name = task.name[:MAX_NAME], type(error).__name__ if error is not None else outcome
-        key = (name, outcome, error_name[:MAX_NAME])
+        error_name = type(error).__name__ if error is not None else outcome
+        key = (shown_name(task.name), outcome, shown_name(error_name))
         found = self._kinds.get(key)
         if found is None:
             found = self._new(key, now)
