@@ -88,11 +88,19 @@ def test_texts_are_taken_only_so_often_a_second() -> None:
     failures = Failures()
     for number in range(1, 1001):
         failures.add(failed(number, ValueError(str(number))), "failed", ValueError(str(number)), 1.0)
-    assert failures.recent()[0]["message"] == str(TEXTS_PER_SECOND)
+    assert failures.recent()[0]["message"] == str(TEXTS_PER_SECOND + 1)
     failures.refill()
     failures.add(failed(1001, ValueError("later")), "failed", ValueError("later"), 2.0)
     assert failures.recent()[0]["message"] == "later"
     assert failures.recent()[0]["count"] == 1001
+
+
+def test_a_flood_of_one_kind_does_not_take_the_texts_of_the_others() -> None:
+    failures = Failures()
+    for number in range(1000):
+        failures.add(failed(number, ValueError("flood")), "refused", ValueError("flood"), 1.0)
+    failures.add(failed(1000, KeyError("rare"), name="other"), "failed", KeyError("rare"), 1.0)
+    assert failures.recent()[0]["message"] == "'rare'"
 
 
 def test_kinds_without_end_push_out_the_oldest() -> None:
