@@ -16,11 +16,11 @@ WELL: dict[str, Any] = {
     "window": {"utilisation": 0.5, "loop_lag": 0.001},
     "start_error": None,
 }
-CRASHED = "Traceback (most recent call last):\n  File \"app.py\", line 3\nRuntimeError: no model\n"
+CRASHED = 'Traceback (most recent call last):\n  File "app.py", line 3\nRuntimeError: no model\n'
 
 
 def said(**changes: Any) -> tuple[str, str]:
-    facts = {
+    facts: dict[str, Any] = {
         name: {**value, **changes[name]} if isinstance(value, dict) and name in changes else changes.get(name, value)
         for name, value in WELL.items()
     }

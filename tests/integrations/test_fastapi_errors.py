@@ -226,7 +226,9 @@ def test_what_strangers_are_not_told_is_in_the_log_once_a_second_for_each_kind(
     raises.error = PoolClosed()
     client.get("/included/router")
     full, closed = [record.getMessage() for record in caplog.records]
-    assert full.startswith("GET /handler was answered 503, QueueFull: the queue is full (3 tasks wait) (try again after")
+    assert full.startswith(
+        "GET /handler was answered 503, QueueFull: the queue is full (3 tasks wait) (try again after"
+    )
     assert closed.endswith("/router was answered 503, PoolClosed: the pool is closed")
 
 
@@ -333,7 +335,11 @@ def test_an_open_websocket_is_closed_with_a_code_and_a_reason(
 def test_the_reason_of_a_closed_websocket_fits_into_its_frame() -> None:
     raises = Raises(hints=True)
     raises.error = TaskError("ä" * 200)
-    with TestClient(raises.app) as client, client.websocket_connect("/websocket") as websocket, pytest.raises(WebSocketDisconnect) as caught:
+    with (
+        TestClient(raises.app) as client,
+        client.websocket_connect("/websocket") as websocket,
+        pytest.raises(WebSocketDisconnect) as caught,
+    ):
         websocket.receive_text()
     assert caught.value.reason == "ä" * 61
 

@@ -1,10 +1,10 @@
 """A client that goes away takes its tasks with it.
 
 Servers don't cancel a handler whose client is gone, and ``request.is_disconnected()`` never turns true behind a
-``BaseHTTPMiddleware``. Awaiting ``receive()`` works in both cases. So from the first task on, until the response begins,
-somebody awaits it, and when the client goes, the tasks are aborted: queued ones are dropped, running ones interrupted,
-and whoever awaits one gets ``ClientDisconnected``. The handler itself is not cancelled: it may have a transaction to
-roll back.
+``BaseHTTPMiddleware``. Awaiting ``receive()`` works in both cases. So from the first task on, until the response
+begins, somebody awaits it, and when the client goes, the tasks are aborted: queued ones are dropped, running ones
+interrupted, and whoever awaits one gets ``ClientDisconnected``. The handler itself is not cancelled: it may have a
+transaction to roll back.
 """
 
 from __future__ import annotations
@@ -134,7 +134,7 @@ class RequestScope(TaskScope):
             await asyncio.wait([watch])
 
     def _look_out(self) -> None:
-        self._watch = asyncio.ensure_future(self._receive())  # type: ignore[arg-type]  # servers have coroutines
+        self._watch = asyncio.ensure_future(self._receive())
         self._watch.add_done_callback(self._came)
 
     def _came(self, watch: asyncio.Task[Message]) -> None:

@@ -55,8 +55,9 @@ _MAX_REASON = 123
 async def get_pool(
     connection: HTTPConnection, _watched: Annotated[None, Depends(watch_client, scope="function")] = None
 ) -> Pool:
-    """The app's pool, the first if it has several: from ``request.state.pool``, where the lifespan puts it, else from
-    ``app.state.pool``.
+    """The app's pool, the first if it has several.
+
+    It is looked for in ``request.state.pool``, where the lifespan puts it, then in ``app.state.pool``.
 
     Tasks that the handler submits are aborted when its client goes away: see ``watch_client``.
 
@@ -184,7 +185,7 @@ def _start_with(app: FastAPI, pool: Pool) -> None:
 def _answer_errors_in(app: FastAPI, installed: _Installed) -> None:
     async def answer(connection: Request | WebSocket, error: PoolError) -> JSONResponse | None:
         luck, hints = random(), app.debug if installed.hints is None else installed.hints  # noqa: S311 - no secret
-        route = getattr(connection.scope.get("route"), "path", connection.scope["path"])
+        route = str(getattr(connection.scope.get("route"), "path", connection.scope["path"]))
         installed.log.answered(connection.scope.get("method", "WebSocket"), route, error)
         headers = {"Retry-After": str(retry_after(error, luck))} if isinstance(error, QueueFull) else {}
         body = problem(error, hints=hints, luck=luck)
@@ -209,9 +210,7 @@ async def _end(websocket: WebSocket, error: PoolError, denial: JSONResponse, tol
     await websocket.close(_CLOSE_CODES.get(error.status_hint, 1011), reason)
 
 
-def _document_in(
-    app: FastAPI, installed: _Installed, is_documented: Callable[[str, str], bool] | None
-) -> None:
+def _document_in(app: FastAPI, installed: _Installed, is_documented: Callable[[str, str], bool] | None) -> None:
     original = app.openapi
     documented: dict[str, Any] | None = None
 

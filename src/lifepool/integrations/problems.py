@@ -1,8 +1,8 @@
-"""What a client is told of the pool's errors: ``application/problem+json`` (RFC 9457), and its documentation in OpenAPI.
+"""What a client is told of the pool's errors: ``application/problem+json`` (RFC 9457), documented in OpenAPI.
 
-Clients are strangers. They are told what concerns them, in sentences of this module; what a developer wants to know (the
-error's own message, and its hint) is in the log, and in the answer only if ``install(app, pool, hints=True)`` or the
-app's debug mode asks for it.
+Clients are strangers. They are told what concerns them, in sentences of this module; what a developer wants to know
+(the error's own message, and its hint) is in the log, and in the answer only if ``install(app, pool, hints=True)`` or
+the app's debug mode asks for it.
 """
 
 from __future__ import annotations
