@@ -410,7 +410,7 @@ def test_the_settings_describe_themselves_for_the_documentation() -> None:
     settings = {setting.name: setting for setting in describe_settings()}
     fields = {each.name for each in dataclasses.fields(PoolConfig)}
 
-    assert set(settings) == fields - {"max_workers_source", "sizing"}
+    assert set(settings) == fields - {"max_workers_source", "sizing", "min_workers_given"}
     assert settings["max_queue"].variable == "LIFEPOOL_MAX_QUEUE"
     for name, setting in settings.items():
         assert setting.expected

@@ -1,6 +1,6 @@
 """Find every domain name in a text, in parallel, without ever blocking the event loop.
 
-Read this file first. What lifepool takes is `pool = ...`, `lifespan=...`, and each `await pool...`.
+Read this file first. What lifepool takes is `pool = ...`, `install(...)`, and each `await pool...`.
 """
 
 import itertools
@@ -42,8 +42,8 @@ PAGE_HEADERS = {
 
 # One worker per CPU this container may use. Each loads the public suffix list once, at its start.
 pool = Pool(name="domains", preload=["examples.domains.counting"], initializer=warm_up, timeout=LIMITS.task_timeout)
-app = FastAPI(title="Domains", version="1", lifespan=pool.lifespan)
-install(app, pool)  # the pool's errors, and their documentation: 503 when it is full, 504, ...
+app = FastAPI(title="Domains", version="1")
+install(app, pool)  # its life, its errors and their documentation: 503 when it is full, 504, ...
 app.include_router(health_router(pool))  # /livez, /readyz, /metrics
 app.router.route_class = PastedRoute
 problems.install(app)  # the service's own: 413, 415, 422

@@ -210,7 +210,9 @@ class Batcher:
             call = next(iter(self._open))
             if call.deadline > now:
                 return
-            call.abort(TaskTimeout(self._plan.timeout, started=call.batch is not None))
+            error = TaskTimeout(self._plan.timeout, started=call.batch is not None)
+            self.engine.mishaps.call_failed(self._plan.name, error)
+            call.abort(error)
 
     def _set_timer(self) -> None:
         """One timer for all; one that is early costs a look, and nothing else."""
@@ -305,7 +307,9 @@ class Batcher:
     def _own(self, error: BaseException) -> BaseException:
         """The error for one caller: a copy, in words that fit one item."""
         if type(error) is TaskTimeout:
-            return TaskTimeout(self._plan.timeout, started=error.started)
+            late = TaskTimeout(self._plan.timeout, started=error.started)
+            late._logged = error._logged
+            return late
         own = _copy(error)
         if isinstance(own, TaskNotPicklable):
             for of_batch, of_item in (("args[0][0]", "item"), ("result[0][0]", "result")):

@@ -42,6 +42,7 @@ class PoolConfig:
     Attributes:
         max_workers_source: Where `max_workers` comes from, as a phrase for a log line.
         sizing: What the machine offers; None when `max_workers` was given.
+        min_workers_given: Whether somebody asked for `min_workers`.
     """
 
     max_workers: int
@@ -63,6 +64,7 @@ class PoolConfig:
     name: str = "pool"
     max_workers_source: str = "argument"
     sizing: CpuBudget | None = None
+    min_workers_given: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,6 +168,7 @@ def _workers(
         largest = max(sizing.workers, smallest or 1)
         raised = largest > sizing.workers
         source = f"min_workers, above the {sizing.describe()}" if raised else sizing.source
+    given = smallest is not None
     if smallest is None:
         smallest = largest
     if smallest > largest:
@@ -176,6 +179,7 @@ def _workers(
         "min_workers": smallest,
         "max_workers_source": source,
         "sizing": sizing,
+        "min_workers_given": given,
     }
 
 

@@ -38,6 +38,7 @@ class PoolError(Exception):
 
     status_hint: int = 500
     hint: str = ""
+    _logged: bool = False  # whether the log has it: it is to be there once
 
     def __init__(self, message: str, *, hint: str | None = None) -> None:
         super().__init__(message)

@@ -336,7 +336,9 @@ class PoolLife:
 
         backend = make_backend(self._worker_config(), modules_ahead(self._task_modules, (self, self._app)))
         carrier = Carrier(self.config.carry_context) if self.config.carry_context else None
-        return Engine(backend, self._limits(backend), carrier=carrier, observation=self._observation)
+        return Engine(
+            backend, self._limits(backend), carrier=carrier, observation=self._observation, name=self.config.name
+        )
 
     def _has_started(self, seconds: float) -> None:
         self._log_started(seconds)

@@ -62,8 +62,8 @@ _UNSET: Any = _Unset()
 class Pool(PoolLife):
     """A process pool that lives as long as your app.
 
-    Nothing starts when it is made. It starts with ``async with pool:`` or with the app's lifespan
-    (``FastAPI(lifespan=pool.lifespan)``), belongs to that event loop, and ends with it; after that it can be started
+    Nothing starts when it is made. It starts with the app (``install(app, pool)``, ``FastAPI(lifespan=pool.lifespan)``)
+    or with ``async with pool:``, belongs to that event loop, and ends with it; after that it can be started
     again. Every argument can also be given as ``LIFEPOOL_<NAME>`` in the environment; an explicit argument wins.
 
     Args:

@@ -226,6 +226,50 @@ def test_a_pool_is_found_and_a_worker_of_it_started(write: Callable[[str], Path]
     assert found["start"].found == "a worker started with its preload and initializer and answered"
 
 
+TWO = """
+    from contextlib import asynccontextmanager
+    from fastapi import FastAPI
+    from lifepool import Pool
+    from lifepool.integrations.fastapi import install
+
+    fast, slow = Pool(name="fast", {sizes}), Pool(name="slow", {sizes})
+    installed = FastAPI()
+    install(installed, fast, slow)
+    one_by_one = FastAPI()
+    install(one_by_one, fast)
+    install(one_by_one, slow)
+
+    @asynccontextmanager
+    async def both(app):
+        async with fast, slow:
+            yield
+
+    by_hand = FastAPI(lifespan=both)
+"""
+
+
+@pytest.mark.parametrize("name", ["installed", "one_by_one", "by_hand"])
+def test_all_pools_of_an_app_are_seen(write: Callable[[str], Path], name: str) -> None:
+    found = examine_isolated(f"shop:{name}", 30.0, write(TWO.replace("{sizes}", "max_workers=1, timeout=2")))
+    assert [finding.found for finding in found if finding.topic == "start"] == [
+        "fast: a worker started and answered",
+        "slow: a worker started and answered",
+    ]
+    assert by_topic(found)["pools"].found.startswith("2 pools have 2 workers: 1 (fast) + 1 (slow); there are CPUs for ")
+
+
+def test_pools_that_have_more_workers_together_than_there_are_cpus_are_a_warning(write: Callable[[str], Path]) -> None:
+    folder = write(TWO.replace("{sizes}", "max_workers=500, min_workers=1"))
+    found = by_topic(examine_isolated("shop:installed", 30.0, folder))
+    assert found["pools"].status == "warn"
+    assert "give each its max_workers" in (found["pools"].fix or "")
+
+
+def test_pools_that_share_the_cpus_are_well(write: Callable[[str], Path]) -> None:
+    found = by_topic(examine_isolated("shop:installed", 30.0, write(TWO.replace("{sizes}", "timeout=2"))))
+    assert {finding.status for finding in found.values()} == {"ok"}
+
+
 @pytest.mark.parametrize(
     ("name", "told"),
     [
@@ -271,7 +315,7 @@ def test_a_module_that_never_ends_is_given_up(write: Callable[[str], Path], monk
 # --- the engine -------------------------------------------------------------------------------------------------------
 
 
-async def test_the_engine_does_here_what_it_promises() -> None:
+async def test_the_engine_does_here_what_it_promises(caplog: pytest.LogCaptureFixture) -> None:
     found = [finding async for finding in selftest.check_engine()]
     assert [(finding.topic, finding.status) for finding in found] == [
         ("start", "ok"),
@@ -281,6 +325,7 @@ async def test_the_engine_does_here_what_it_promises() -> None:
         ("hung task", found[-1].status),  # late on a busy machine, which is a warning
     ]
     assert found[-1].status != "fail"
+    assert caplog.records == [], "what is made to fail is not warned of"
 
 
 async def test_an_engine_that_does_not_start_is_told(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -226,6 +226,20 @@ def test_it_fits_the_terminal(workers: int, width: int, height: int) -> None:
         assert any(re.search(r"and \d+ more", line) for line in lines)
 
 
+def test_the_worst_is_said_first_and_short_tasks_are_no_invented_figures() -> None:
+    view, output = View(), io.StringIO()
+    now = state(2)
+    now["pool"] |= {"ready": True, "reasons": []}
+    now["verdict"] = {"level": "bad", "text": "Refusing 79 % of calls."}
+    now["window"] |= {"run": [50e-6, 1e-4, 1e-4], "shortest": 50e-6, "utilisation": 0.004}
+    view.take(now)
+    Console(file=output, width=120, height=40, force_terminal=False).print(view.draw(now, 120, 40))
+    lines = output.getvalue().splitlines()
+    assert lines[1].startswith("Refusing 79 % of calls.")
+    assert re.search(r"run p50 +< 50 µs +p95 100 µs", output.getvalue())
+    assert re.search(r"utilisation +< 1 % +2 of 2 workers have a task", output.getvalue())
+
+
 def test_nothing_that_a_terminal_would_obey_reaches_it() -> None:
     view, output = View(), io.StringIO()
     view.take(state(2))

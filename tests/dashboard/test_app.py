@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import socket
 from typing import TYPE_CHECKING, Any
 
 import httpx
@@ -176,6 +177,20 @@ async def settle_into_state(client: httpx.AsyncClient) -> None:
             await asyncio.sleep(0.02)
 
 
+async def test_the_state_has_a_verdict_and_the_number_of_server_processes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WEB_CONCURRENCY", "3")
+    pool = Pool(max_workers=1)
+    async with pool, browser(dashboard(pool)) as client:
+        state = (await client.get("/state.json")).json()
+        assert state["verdict"] == {"level": "good", "text": "All is well: 1 of 1 workers are up."}
+        assert state["server"]["processes"] == 3
+    async with pool, browser(dashboard(pool)) as client:
+        await pool.drain()
+        closed = (await client.get("/state.json")).json()
+    assert closed["verdict"]["level"] == "bad"
+    assert closed["verdict"]["text"].startswith("Closed: ")
+
+
 async def test_with_a_cursor_only_what_is_new_is_sent() -> None:
     pool = Pool(max_workers=1)
     async with pool, browser(dashboard(pool)) as client:
@@ -264,6 +279,57 @@ async def test_data_is_not_for_pages_of_other_sites() -> None:
     app = dashboard(Pool(max_workers=1))
     assert await statuses(app, ("GET", "/state.json"), **{"sec-fetch-site": "cross-site"}) == [403]
     assert await statuses(app, ("GET", "/state.json"), **{"sec-fetch-site": "same-origin"}) == [200]
+
+
+@pytest.mark.parametrize(
+    ("host", "allowed", "status"),
+    [
+        ("test", (), 200),  # what the server is bound to, as the transport of these tests says
+        ("test:8000", (), 200),
+        ("localhost:8000", (), 200),
+        ("LOCALHOST.", (), 200),
+        ("app.localhost", (), 200),
+        ("127.0.0.1:8000", (), 200),
+        ("10.1.2.3", (), 200),  # no name: nobody can let it lead elsewhere
+        ("[::1]:8000", (), 200),
+        ("[2001:db8::1]", (), 200),
+        (socket.gethostname(), (), 200),
+        ("evil.example", (), 421),
+        ("evil.example:8000", (), 421),
+        ("localhost.evil.example", (), 421),
+        ("127.0.0.1.evil.example", (), 421),
+        ("evil.example#localhost", (), 421),
+        ("", (), 421),
+        ("pool.example.com", ("pool.example.com",), 200),
+        ("Pool.Example.com:443", ("pool.example.com:8000",), 200),
+        ("a.b.example.com", ("*.example.com",), 200),
+        ("example.com", ("*.example.com",), 421),
+        ("evilexample.com", ("*.example.com",), 421),
+        ("anything.example", ("*",), 200),
+    ],
+)
+async def test_it_answers_only_under_names_that_it_is_served_under(
+    host: str, allowed: tuple[str, ...], status: int
+) -> None:
+    app = dashboard(Pool(max_workers=1), access=lambda scope: "act", allowed_hosts=allowed)
+    meant = {"x-lifepool-action": "cancel", "sec-fetch-site": "same-origin", "origin": f"http://{host}", "host": host}
+    requests = [("GET", "/"), ("GET", "/state.json"), ("GET", "/static/main.js"), ("POST", "/actions/cancel/7")]
+    assert await statuses(app, *requests, **meant) == ([200, 200, 200, 409] if status == 200 else [421] * 4)
+
+
+async def test_who_asks_under_another_name_is_told_which_setting_allows_it() -> None:
+    def refuse(scope: Any) -> Any:
+        raise AssertionError("nobody is asked who may see it")
+
+    async with browser(dashboard(Pool(max_workers=1), access=refuse), host="evil.example") as client:
+        answer = await client.get("/state.json")
+    assert answer.status_code == 421
+    assert "dashboard(pool, allowed_hosts=['evil.example'])" in answer.json()["detail"]
+
+
+def test_one_name_is_not_taken_for_several() -> None:
+    with pytest.raises(TypeError, match=r"expected several names, as in \['a.example'\]"):
+        dashboard(Pool(max_workers=1), allowed_hosts="a.example")
 
 
 FORGERIES: list[dict[str, str]] = [

@@ -108,6 +108,25 @@ def test_utilisation_counts_tasks_that_go_on(
     assert last(history)["utilisation"] == expected
 
 
+def test_workers_with_short_tasks_are_occupied_though_functions_hardly_run() -> None:
+    history = History()
+    for t in (1.0, 2.0, 3.0):
+        history.add(look(t, workers={"busy": 2}, run=HistogramSnapshot(BOUNDS, (0, 0, 0, 0), t / 1000)))
+    window = history.window()
+    assert window["occupied"] == 1.0
+    assert 0 < window["utilisation"] < 0.01  # type: ignore[operator]
+    assert window["shortest"] == BOUNDS[0]
+
+
+def test_the_verdicts_window_is_shorter() -> None:
+    history = History()
+    for t in range(1, 31):
+        history.add(look(float(t), refused=t if t < 10 else 10, submitted=10 * t))
+    assert history.window()["refused"] == 9 / 29
+    assert history.window(10)["refused"] == 0.0
+    assert history.window(10)["submitted"] == 10.0
+
+
 def test_a_pool_without_workers_is_not_utilised() -> None:
     history = History()
     history.add(look(1.0, workers={}))

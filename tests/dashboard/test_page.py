@@ -257,6 +257,81 @@ def test_it_fits_a_phone_and_can_be_read_on_it(page: Page, server: Server, schem
     assert page.evaluate(POOR_CONTRAST) == []
 
 
+def test_on_a_phone_what_is_wrong_comes_before_the_charts_and_a_cut_table_says_so(page: Page, server: Server) -> None:
+    ask(server, "/fail")
+    page.set_viewport_size({"width": PHONE[0], "height": PHONE[1]})
+    expect(page.locator("#failures > li")).not_to_have_count(0)
+    tops = {
+        name: page.evaluate(f"document.querySelector('{name}').getBoundingClientRect().top")
+        for name in ("#verdict", "#failures-panel", "#instruments", "#workers", "footer")
+    }
+    assert list(tops) == sorted(tops, key=lambda name: tops[name])
+    expect(page.locator(".scroll:has(#names)").locator("xpath=preceding-sibling::p[1]")).to_be_visible()
+    page.set_viewport_size({"width": DESKTOP[0], "height": DESKTOP[1]})
+    expect(page.locator(".swipe:visible")).to_have_count(0)
+
+
+def changed(page: Page, **changes: Any) -> None:
+    """Have the page be told something else than the server says, from the next answer on."""
+
+    def answer(route: Any) -> None:
+        state = route.fetch().json()
+        for part, change in changes.items():
+            state[part] = {**state[part], **change} if isinstance(change, dict) else change
+        route.fulfill(json=state)
+
+    page.route("**/state.json*", answer)
+
+
+def test_the_worst_is_said_first(page: Page) -> None:
+    changed(page, verdict={"level": "good", "text": "All is well: 2 of 2 workers are up."})
+    expect(page.locator("#verdict")).to_have_text("All is well: 2 of 2 workers are up.")
+    expect(page.locator("#state")).to_have_attribute("data-state", "ready")
+    changed(page, verdict={"level": "bad", "text": "Refusing 79 % of calls: more comes than the workers can do."})
+    expect(page.locator("#verdict")).to_have_text("Refusing 79 % of calls: more comes than the workers can do.")
+    expect(page.locator("#state")).to_have_text("running, ready")
+    expect(page.locator("#state")).to_have_attribute("data-state", "bad")
+    assert page.title().startswith("! ")
+    for scheme in ("light", "dark"):
+        page.emulate_media(color_scheme="dark" if scheme == "dark" else "light")
+        assert page.evaluate(POOR_CONTRAST) == []
+
+
+def test_of_several_server_processes_it_says_that_it_shows_and_reaches_one(page: Page) -> None:
+    expect(page.locator("#processes")).to_have_text("one server process")
+    changed(page, server={"processes": 3})
+    expect(page.locator("#processes")).to_contain_text("one of 3 server processes")
+    for button in ("#drain", "#recycle"):
+        page.click(button)
+        expect(page.locator("#confirm-text")).to_contain_text("This reaches one server process of 3")
+        page.click("#confirm-no")
+
+
+def test_short_tasks_are_not_shown_as_idle_workers_or_invented_figures(page: Page) -> None:
+    window = {"utilisation": 0.001, "occupied": 1.0, "shortest": 5e-5, "run": [5e-5, 5e-5, 1e-3]}
+    changed(page, window=window, counts={"workers": {"busy": 2}})
+    expect(page.locator("#utilisation-value")).to_have_text("< 1 %")
+    expect(page.locator("#utilisation-detail")).to_contain_text("2 of 2 have a task")
+    expect(page.locator("#utilisation-detail")).to_contain_text("short tasks")
+    expect(page.locator("#run-value")).to_have_text("< 50 µs")
+    expect(page.locator("#run-detail")).to_contain_text("p99 1.00 ms")
+
+
+def test_a_worker_that_could_not_start_shows_the_exceptions_own_line(page: Page) -> None:
+    error = "Traceback (most recent call last):\n  File x\nRuntimeError: no model"
+    gone = {"t": 1.0, "worker": 77, "reason": "failed to start", "exitcode": 1, "signal": None, "completed": 0}
+    changed(page, exits=[{**gone, "start_error": error}])
+    expect(page.locator("#exits summary .message")).to_have_text("RuntimeError: no model")
+
+
+def test_text_from_elsewhere_does_not_turn_around_what_stands_beside_it(page: Page, server: Server) -> None:
+    ask(server, "/fail")
+    name = page.locator("#failures .name").first
+    expect(name).to_be_visible()
+    assert name.evaluate("e => getComputedStyle(e).unicodeBidi") == "isolate"
+    assert page.locator("#failures .message").first.evaluate("e => getComputedStyle(e).unicodeBidi") == "isolate"
+
+
 FOCUSED = """(e => e.id || e.className.baseVal || e.dataset.sort || e.className || e.textContent)
     (document.activeElement)"""
 

@@ -6,13 +6,25 @@ import json
 import math
 import tracemalloc
 
+import pytest
+
 from lifepool.carrying import RemoteTraceback
 from lifepool.dashboard.document import document
 from lifepool.dashboard.failures import MAX_KINDS, TEXTS_PER_SECOND, Failures
 from lifepool.dashboard.names import MAX_NAMES, OTHERS, SHOWN, Names
 from lifepool.dashboard.recorder import BEATS_PER_LOOK, Recorder
-from lifepool.dashboard.stories import MAX_STORIES, Stories, story_of
-from lifepool.dashboard.text import MAX_ARGUMENTS, MAX_MESSAGE, MAX_TRACEBACK, arguments_of, message_of, traceback_of
+from lifepool.dashboard.stories import MAX_STORIES, Stories, story_of, under_way
+from lifepool.dashboard.text import (
+    MAX_ARGUMENTS,
+    MAX_MESSAGE,
+    MAX_TRACEBACK,
+    arguments_of,
+    message_of,
+    shown_name,
+    traceback_of,
+    visible,
+)
+from lifepool.errors import WorkerStartError
 from lifepool.pool import Pool
 from tests.dashboard.records import failed, settled
 
@@ -76,11 +88,19 @@ def test_texts_are_taken_only_so_often_a_second() -> None:
     failures = Failures()
     for number in range(1, 1001):
         failures.add(failed(number, ValueError(str(number))), "failed", ValueError(str(number)), 1.0)
-    assert failures.recent()[0]["message"] == str(TEXTS_PER_SECOND)
+    assert failures.recent()[0]["message"] == str(TEXTS_PER_SECOND + 1)
     failures.refill()
     failures.add(failed(1001, ValueError("later")), "failed", ValueError("later"), 2.0)
     assert failures.recent()[0]["message"] == "later"
     assert failures.recent()[0]["count"] == 1001
+
+
+def test_a_flood_of_one_kind_does_not_take_the_texts_of_the_others() -> None:
+    failures = Failures()
+    for number in range(1000):
+        failures.add(failed(number, ValueError("flood")), "refused", ValueError("flood"), 1.0)
+    failures.add(failed(1000, KeyError("rare"), name="other"), "failed", KeyError("rare"), 1.0)
+    assert failures.recent()[0]["message"] == "'rare'"
 
 
 def test_kinds_without_end_push_out_the_oldest() -> None:
@@ -212,3 +232,45 @@ def test_a_hundred_thousand_tasks_leave_what_ten_thousand_leave() -> None:
     assert len(answer) < 300_000
     later = json.dumps(document(pool, recorder, since=f"{recorder.instance}-{recorder.history.number - 1}"))
     assert len(later) < 60_000
+
+
+# --- text that would harm ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("plain", "plain"),
+        ("naïve 名前 😀", "naïve 名前 😀"),
+        ("evil\u202egnp.exe", "evil\\u202egnp.exe"),
+        ("\u2066isolated\u2069", "\\u2066isolated\\u2069"),
+        ("a\u200bb\ufeffc", "a\\u200bb\\ufeffc"),
+        ("bell\x07 \x1b[31m", "bell\\x07 \\x1b[31m"),
+        ("half \ud800", "half \\ud800"),
+        ("two\nlines\tand a tab", "two\nlines\tand a tab"),
+        ("a\u2028b", "a\\u2028b"),
+    ],
+)
+def test_what_cannot_be_seen_is_written_as_an_escape(text: str, expected: str) -> None:
+    assert visible(text) == expected
+    assert shown_name(text) == expected.replace("\n", "\\n").replace("\t", "\\t")
+    assert message_of(ValueError(text)) == expected
+
+
+def test_every_text_that_is_shown_is_made_visible() -> None:
+    name = "evil\u202egnp"
+    task = settled(1)
+    task.name = task.fair_key = name
+    failures, names = Failures(), Names()
+    failures.add(task, "failed", ValueError(name), 1.0)
+    names.settled([task])
+    told = [*failures.recent(), *names.slowest(), story_of(task, 1, private=False).as_dict(), under_way(task)]
+    assert "\u202e" not in json.dumps(told, ensure_ascii=False)
+    assert len(told) == 4
+
+
+def test_of_a_worker_that_could_not_start_the_exceptions_own_line_is_shown() -> None:
+    cause = "Traceback (most recent call last):\n" + "  File ...\n" * 500 + "RuntimeError: no model\n"
+    error = WorkerStartError(cause, hint="the initializer failed; see the traceback")
+    assert message_of(error) == "a worker could not start: RuntimeError: no model"
+    assert "RuntimeError: no model" in (traceback_of(error) or "")

@@ -12,7 +12,9 @@ from typing import TYPE_CHECKING
 
 import httpx
 import psutil
+import pytest
 
+from lifepool.instrumentation.leftovers import started_at
 from lifepool.instrumentation.metrics import METRICS
 from tests.engine.gates import PATIENCE_S
 from tests.instrumentation.scrapes import Scrape, check_metrics
@@ -21,9 +23,8 @@ from tests.integrations.serving import end, serving
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    import pytest
-
 ROOT = Path(__file__).parents[2]
+linux_only = pytest.mark.skipif(sys.platform != "linux", reason="needs /proc")
 SITE = "tests.instrumentation.site:app"
 
 
@@ -124,3 +125,126 @@ def test_pools_of_one_name_and_a_pool_started_again_share_their_values(tmp_path:
     assert seen.value("lifepool_task_wait_seconds_count", pool="a") == 4
     assert seen.total("lifepool_workers") == 2
     assert set(gauge_values(tmp_path).values()) == {0.0}
+
+
+# --- the folder is taken away -----------------------------------------------------------------------------------------
+
+TAKEN_AWAY = """
+import asyncio, os, shutil, sys
+from prometheus_client import Counter
+from lifepool import Pool
+from lifepool.instrumentation.prometheus import PrometheusHook, exposition
+from tests.tasks import double
+folder = os.environ["PROMETHEUS_MULTIPROC_DIR"]
+mine = Counter("mine", "The app's own.")
+async def main():
+    hook = PrometheusHook()
+    pool = Pool(max_workers=1, name="a")
+    pool.add_hook(hook)
+    async with pool:
+        await pool.run(double, 1)
+        mine.inc()
+        await asyncio.to_thread(exposition)
+        shutil.rmtree(folder)
+        if "again" in sys.argv:
+            os.mkdir(folder)
+        await pool.run(double, 1)
+        await pool.run(abs, -1)
+        hook._put_down_counts()
+        for _ in range(2):
+            text = (await asyncio.to_thread(exposition, "application/openmetrics-text"))[0].decode()
+        assert hook in pool.hooks
+    assert hook in pool.hooks
+    print(text)
+asyncio.run(main())
+"""
+
+
+@pytest.mark.parametrize("again", [[], ["again"]], ids=["gone", "made anew"])
+def test_without_its_folder_a_scrape_answers_what_this_process_knows_and_the_log_says_so(
+    tmp_path: Path, again: list[str]
+) -> None:
+    (tmp_path / "metrics").mkdir()
+    environment = {**os.environ, "PROMETHEUS_MULTIPROC_DIR": str(tmp_path / "metrics")}
+    ran = subprocess.run(
+        [sys.executable, "-c", TAKEN_AWAY, *again],
+        capture_output=True, text=True, cwd=ROOT, env=environment, timeout=PATIENCE_S, check=False,
+    )  # fmt: skip
+    assert not ran.returncode, ran.stderr
+    seen = Scrape(ran.stdout)
+    assert seen.value("lifepool_tasks_total", pool="a", task="double", outcome="completed") == 2
+    assert seen.value("lifepool_tasks_total", pool="a", task="abs", outcome="completed") == 1
+    assert seen.value("lifepool_task_run_seconds_count", pool="a") == 3
+    assert seen.total("lifepool_workers") == 1
+    assert seen.value("mine_total") == 1
+    assert ran.stderr.count("/metrics shows one server process of all") == 1
+    assert "restart the server" in ran.stderr
+
+
+# --- what earlier servers have left -----------------------------------------------------------------------------------
+
+SERVER = """
+import asyncio, os, sys
+from lifepool import Pool
+from lifepool.instrumentation.prometheus import PrometheusHook
+async def main():
+    pool = Pool(backend="inline", name="a")
+    pool.add_hook(PrometheusHook())
+    async with pool:
+        print(os.getpid(), flush=True)
+        sys.stdin.read()
+asyncio.run(main())
+"""
+
+
+@linux_only
+def test_a_server_that_starts_removes_what_ended_servers_have_left_and_nothing_of_those_that_live(
+    tmp_path: Path,
+) -> None:
+    def start() -> subprocess.Popen[str]:
+        return subprocess.Popen(
+            [sys.executable, "-c", SERVER],
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=ROOT, start_new_session=True,
+            env={**os.environ, "PROMETHEUS_MULTIPROC_DIR": str(tmp_path)},
+        )  # fmt: skip
+
+    def owners() -> set[int]:
+        return {int(path.stem.rpartition("_")[2]) for path in tmp_path.glob("*.db")}
+
+    with start() as living, start() as ended:
+        pids = []
+        for server in (living, ended):
+            assert server.stdout is not None
+            pids.append(int(server.stdout.readline()))
+        ended.communicate("", timeout=PATIENCE_S)
+        assert owners() == set(pids)
+        for path in tmp_path.glob("*.db"):
+            os.utime(path, (0, 0))  # as if all this had been long ago
+        recent = tmp_path / f"counter_{ended.pid}.db"
+        recent.touch()  # as a sibling that has died since this server began
+        (tmp_path / "notes.txt").touch()
+        os.utime(tmp_path / "notes.txt", (0, 0))
+        with start() as successor:
+            assert successor.stdout is not None
+            pids.append(int(successor.stdout.readline()))
+            assert owners() == set(pids)
+            assert list(tmp_path.glob(f"*_{ended.pid}.db")) == [recent]
+            assert (tmp_path / "notes.txt").exists()
+            successor.communicate("", timeout=PATIENCE_S)
+        living.communicate("", timeout=PATIENCE_S)
+
+
+@linux_only
+def test_when_a_process_has_started_is_known() -> None:
+    started = started_at(os.getpid())
+    assert started is not None
+    assert abs(started - psutil.Process().create_time()) < 2
+
+
+@pytest.mark.parametrize("stat", ["", "12 (a", "12 (name) with (brackets)) S 1 2"])
+def test_a_process_of_which_nothing_can_be_read_has_no_start(tmp_path: Path, stat: str) -> None:
+    assert started_at(12, tmp_path) is None
+    (tmp_path / "12").mkdir()
+    (tmp_path / "12" / "stat").write_text(stat)
+    (tmp_path / "stat").write_text("cpu 1\n")
+    assert started_at(12, tmp_path) is None

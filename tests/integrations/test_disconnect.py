@@ -13,6 +13,7 @@ import uvicorn
 from fastapi import BackgroundTasks, Body, Depends, FastAPI, Form, Request, WebSocket
 from starlette.middleware.base import BaseHTTPMiddleware
 from starlette.requests import ClientDisconnect
+from starlette.responses import StreamingResponse
 from websockets.asyncio.client import connect
 
 from lifepool import ClientDisconnected, Pool, PoolDep
@@ -84,20 +85,33 @@ async def pass_on(request: Request, call_next: Callable[[Request], Awaitable[Res
     return await call_next(request)
 
 
+def an_app(site: Site) -> FastAPI:
+    app = FastAPI()
+    install(app, site.pool)
+    return app
+
+
 def own_pool_of(site: Site) -> FastAPI:
     """Handlers that take the pool as a dependency, which is what `PoolDep` is short for."""
-    return with_handlers(FastAPI(), site, Depends(get_pool))
+    return with_handlers(an_app(site), site, Depends(get_pool))
 
 
 def global_pool_of(site: Site) -> FastAPI:
-    """Handlers that know the pool without `PoolDep`, and a dependency of the whole app that watches."""
-    app = FastAPI(dependencies=[Depends(watch_client, scope="function")])
+    """Handlers that know the pool by themselves, in an app that it was installed in."""
+    return with_handlers(an_app(site), site, Depends(lambda: site.pool))
+
+
+def pool_dep_without_install(site: Site) -> FastAPI:
+    return with_handlers(FastAPI(lifespan=site.pool.lifespan), site, Depends(get_pool))
+
+
+def global_pool_without_install(site: Site) -> FastAPI:
+    """A dependency of the whole app watches."""
+    app = FastAPI(lifespan=site.pool.lifespan, dependencies=[Depends(watch_client, scope="function")])
     return with_handlers(app, site, Depends(lambda: site.pool))
 
 
 def with_handlers(app: FastAPI, site: Site, the_pool: Any) -> FastAPI:
-    install(app, site.pool)
-
     async def held(pool: Pool) -> Any:
         try:
             return await pool.run(hold, site.gate.address, "finished")
@@ -148,6 +162,9 @@ async def a_site(gate: Gate, make: Callable[[Site], FastAPI] = own_pool_of, *wra
 
 
 EITHER_POOL = pytest.mark.parametrize("make", [own_pool_of, global_pool_of])
+EVERY_WAY = pytest.mark.parametrize(
+    "make", [own_pool_of, global_pool_of, pool_dep_without_install, global_pool_without_install]
+)
 WITH_AND_WITHOUT_MIDDLEWARE = pytest.mark.parametrize("wrappers", [(), (pass_on,), (pass_on, pass_on)], ids=len)
 REQUESTS = pytest.mark.parametrize(
     "request_line",
@@ -182,7 +199,7 @@ async def test_a_client_that_leaves_takes_its_running_task_along(
         assert (statistics.cancelled, statistics.lost, statistics.failed) == (1, 0, 0)
 
 
-@EITHER_POOL
+@EVERY_WAY
 @pytest.mark.parametrize("wrappers", [(), (pass_on,)], ids=len)
 async def test_a_client_that_leaves_takes_its_queued_task_along_and_nobody_elses(
     gate: Gate, make: Callable[[Site], FastAPI], wrappers: tuple[Any, ...]
@@ -457,12 +474,110 @@ async def test_a_request_that_is_answered_leaves_nothing_on_the_loop(gate: Gate,
         assert site.pool.statistics().cancelled == 0
 
 
+# --- in an app with install, without a dependency ---------------------------------------------------------------------
+
+
+async def test_a_middleware_of_the_users_own_may_be_inside_or_outside(gate: Gate) -> None:
+    def make(site: Site) -> FastAPI:
+        app = FastAPI()
+        app.add_middleware(BaseHTTPMiddleware, dispatch=pass_on)  # inside; `a_site` puts one outside
+        install(app, site.pool)
+        return with_handlers(app, site, Depends(lambda: site.pool))
+
+    async with a_site(gate, make, pass_on) as site:
+        client = await site.ask("POST", "/held", content_type="application/json", body=b"{}")
+        visitor = await gate.arrival()
+        await client.leave()
+        await visitor.gone()
+        await until(lambda: bool(site.seen))
+
+
+async def test_a_task_from_before_the_end_of_the_body_is_watched_from_then_on(gate: Gate) -> None:
+    def make(site: Site) -> FastAPI:
+        app = an_app(site)
+
+        @app.post("/stream")
+        async def stream(request: Request) -> None:
+            handle = site.pool.submit(hold, gate.address)
+            assert b"".join([piece async for piece in request.stream()]) == b"abc"
+            await handle
+
+        return app
+
+    async with a_site(gate, make) as site:
+        client = await site.ask("POST", "/stream", content_type="text/plain", body=b"abc")
+        visitor = await gate.arrival()
+        await client.leave()
+        await visitor.gone()
+        await until(lambda: site.pool.statistics().cancelled == 1)
+
+
+async def test_a_task_that_is_to_go_on_is_abandoned_not_interrupted(gate: Gate) -> None:
+    def make(site: Site) -> FastAPI:
+        app = an_app(site)
+
+        @app.get("/goes-on")
+        async def goes_on() -> None:
+            await site.pool.run(hold, gate.address, on_cancel="abandon")
+
+        return app
+
+    async with a_site(gate, make) as site:
+        client = await site.ask("GET", "/goes-on")
+        visitor = await gate.arrival()
+        await client.leave()
+        await until(lambda: site.pool.statistics().cancelled == 1)
+        visitor.let_through()
+        assert await site.is_well()
+        assert site.pool.statistics().restarts == {}
+
+
+async def test_a_response_that_streams_can_use_the_pool_and_ends_with_its_client(gate: Gate) -> None:
+    def make(site: Site) -> FastAPI:
+        app = an_app(site)
+
+        @app.get("/numbers")
+        async def numbers() -> StreamingResponse:
+            site.seen.append(await site.pool.run(double, 1))  # the client is watched, and not any more afterwards
+
+            async def pieces() -> AsyncIterator[bytes]:
+                yield b"%d" % await site.pool.run(double, 2)
+                try:
+                    await site.pool.run(hold, gate.address)
+                finally:
+                    site.seen.append("ended")
+
+            return StreamingResponse(pieces())
+
+        return app
+
+    async with a_site(gate, make) as site:
+        client = await site.ask("GET", "/numbers")
+        visitor = await gate.arrival()
+        await client.leave()
+        await visitor.gone()
+        await until(lambda: site.seen == [2, "ended"])
+
+
+async def test_a_mounted_app_with_the_same_pool_is_watched_once(gate: Gate) -> None:
+    def make(site: Site) -> FastAPI:
+        outer = an_app(site)
+        outer.mount("/inner", global_pool_of(site))
+        return outer
+
+    async with a_site(gate, make) as site:
+        client = await site.ask("GET", "/inner/held")
+        visitor = await gate.arrival()
+        await client.leave()
+        await visitor.gone()
+        await until(lambda: bool(site.seen))
+
+
 # --- servers that are not uvicorn -----------------------------------------------------------------------------------
 
 
-def a_request(receive: Any, *, http_version: str, method: str = "POST") -> Request:
-    scope = {"type": "http", "http_version": http_version, "method": method, "path": "/", "headers": []}
-    return Request(scope, receive)
+def an_http_scope(http_version: str = "1.1", method: str = "POST") -> Any:
+    return {"type": "http", "http_version": http_version, "method": method, "path": "/", "headers": []}
 
 
 @pytest.mark.parametrize(("method", "watched"), [("POST", False), ("GET", True)])
@@ -474,7 +589,7 @@ async def test_a_body_of_http2_that_was_not_announced_is_left_to_the_handler(met
         await asyncio.get_running_loop().create_future()
 
     async with Pool(backend="inline") as pool:
-        scope = RequestScope(a_request(receive, http_version="2", method=method))
+        scope = RequestScope(an_http_scope("2", method), receive)
         scope.add(pool.submit(double, 1))
         await asyncio.sleep(0)
         assert asked.is_set() is watched
@@ -486,8 +601,8 @@ async def test_a_server_whose_connection_breaks_is_no_error_of_the_handler(caplo
         raise RuntimeError("no more messages")
 
     async with Pool(backend="inline") as pool:
-        request = a_request(receive, http_version="1.1")
-        scope = RequestScope(request)
+        scope = RequestScope(an_http_scope(), receive)
+        request = Request(an_http_scope(), scope.receive)
         handle = pool.submit(double, 21)
         scope.add(handle)
         with pytest.raises(ClientDisconnect):
@@ -495,3 +610,38 @@ async def test_a_server_whose_connection_breaks_is_no_error_of_the_handler(caplo
         await scope.close()
         assert await handle == 42
     assert "no more messages" in caplog.text
+
+
+async def test_a_body_that_is_repeated_for_ever_is_asked_for_once(gate: Gate) -> None:
+    """Middleware that has read the body may hand it out to whoever asks; nothing comes of watching that."""
+    asked = []
+
+    async def receive() -> Any:
+        asked.append(1)
+        return {"type": "http.request", "body": b"abc", "more_body": False}
+
+    async with Pool(max_workers=1) as pool:
+        scope = RequestScope(an_http_scope(), receive)
+        assert (await scope.receive())["body"] == b"abc"
+        handle = pool.submit(hold, gate.address, "finished")
+        scope.add(handle)
+        visitor = await gate.arrival()
+        assert len(asked) == 2
+        visitor.let_through()
+        assert await handle == "finished"
+        await scope.close()
+
+
+async def test_a_handler_that_waits_for_a_message_when_the_response_begins_goes_on_waiting() -> None:
+    """As a streaming response does: it listens for the end beside what it sends."""
+    messages: asyncio.Queue[Any] = asyncio.Queue()
+
+    async with Pool(backend="inline") as pool:
+        scope = RequestScope(an_http_scope(method="GET"), messages.get)
+        scope.add(pool.submit(double, 1))
+        listening = asyncio.ensure_future(scope.receive())
+        await asyncio.sleep(0)
+        await scope.close()
+        messages.put_nowait({"type": "http.disconnect"})
+        assert (await listening)["type"] == "http.disconnect"
+        assert (await scope.receive())["type"] == "http.disconnect", "as often as it is asked"

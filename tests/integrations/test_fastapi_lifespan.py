@@ -215,13 +215,13 @@ def test_install_after_the_start_is_refused_since_it_would_change_nothing() -> N
 
 def test_without_the_lifespan_an_installed_pool_answers_503_and_names_the_line_to_add() -> None:
     app = FastAPI()
-    install(app, inline())
+    install(app, inline(), hints=True)
     add_routes(app)
     answer = TestClient(app).get("/double/2")
     assert answer.status_code == 503
     assert answer.headers["content-type"] == "application/problem+json"
     assert answer.json()["type"] == "urn:lifepool:pool-closed"
-    assert "FastAPI(lifespan=pool.lifespan)" in answer.json()["hint"]
+    assert "start it with install(app, pool)" in answer.json()["hint"]
     assert "TestClient as a context manager" in answer.json()["hint"]
 
 

@@ -147,6 +147,39 @@ async def test_a_pool_that_a_bug_has_broken_is_not_even_alive(caplog: pytest.Log
     assert reasons(ready.json()) == ["broken"]
 
 
+async def test_a_pool_that_was_drained_while_its_server_goes_on_is_to_be_restarted(gate: Gate) -> None:
+    drained, other = Pool(max_workers=1, name="drained"), Pool(backend="inline", name="other")
+    app = Starlette(routes=health_routes(drained, other, metrics=False))
+
+    async def live() -> tuple[int, Any]:
+        answer = await asked(app, "/livez")
+        return answer.status_code, answer.json()
+
+    assert await live() == (200, {"status": "ok"}), "not started yet: its start may take long"
+    async with drained, other:
+        held = drained.submit(tasks.hold, gate.address)
+        visitor = await gate.arrival()
+        draining = asyncio.create_task(drained.drain())
+        await until(lambda: drained.state.value == "draining")
+        assert await live() == (200, {"status": "ok"}), "what runs is to be finished"
+        visitor.let_through()
+        await asyncio.gather(held, draining)
+        assert await live() == (503, {"status": "closed", "pools": ["drained"]})
+        await drained.start()
+        assert await live() == (200, {"status": "ok"})
+
+
+async def test_at_the_end_of_the_server_a_closed_pool_is_no_reason_to_kill_it(signals: list[int]) -> None:
+    pool = Pool(backend="inline")
+    app = Starlette(routes=health_routes(pool, metrics=False))
+    async with pool.lifespan(app):
+        os.kill(os.getpid(), signal.SIGTERM)
+        await until(lambda: "terminating" in pool.readiness().reasons)
+        await pool.drain()
+        answer = await asked(app, "/livez")
+    assert (answer.status_code, answer.json()) == (200, {"status": "ok"})
+
+
 async def test_two_pools_are_ready_together_and_each_has_one_hook() -> None:
     one, other = Pool(backend="inline", name="one"), Pool(backend="inline", name="other")
     own = PrometheusHook()

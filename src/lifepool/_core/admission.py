@@ -15,7 +15,8 @@ if TYPE_CHECKING:
     from lifepool._core.supervisor import Supervisor
 
 NOT_STARTED_HINT = (
-    "start it with FastAPI(lifespan=pool.lifespan), or 'async with pool:'; in tests use TestClient as a context manager"
+    "start it with install(app, pool), FastAPI(lifespan=pool.lifespan), or 'async with pool:'; "
+    "in tests use TestClient as a context manager"
 )
 
 

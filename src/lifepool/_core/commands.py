@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from lifepool._core.states import TaskState
+    from lifepool._core.task import Task
     from lifepool.errors import PoolError
 
 
@@ -56,11 +57,15 @@ class InterruptTask:
 
 @dataclass(slots=True)
 class Settle:
-    """Give the caller the outcome. For COMPLETED and FAILED the engine holds the answer; else ``error`` is set."""
+    """Give the caller the outcome. For COMPLETED and FAILED the engine holds the answer; else ``error`` is set.
+
+    Of a task that was not completed ``books`` says more, for the log.
+    """
 
     task: int
     outcome: TaskState
     error: PoolError | None = None
+    books: Task | None = field(default=None, init=False, compare=False, repr=False)
 
 
 @dataclass(slots=True)

@@ -314,7 +314,9 @@ class Scheduler(SchedulerLife):
         if task.timeout is not None:
             desk.timers.cancel((Timer.TASK_DEADLINE, task.id))
         desk.tally.outcomes[outcome] += 1
-        desk.out.append(do.Settle(task.id, outcome, error))
+        desk.out.append(settle := do.Settle(task.id, outcome, error))
+        if outcome is not states.TASK_COMPLETED:
+            settle.books = task
 
     def _give_up_work(self, task: Task, *, abandon: bool = False) -> None:
         """The task was settled; see that the worker that holds it does not work for nobody."""

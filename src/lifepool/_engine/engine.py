@@ -22,6 +22,7 @@ from lifepool._core.supervisor import why_gone
 from lifepool._engine.alarm import Alarm
 from lifepool._engine.handle import TaskHandle
 from lifepool._engine.line import Line
+from lifepool._engine.mishaps import Mishaps
 from lifepool._engine.snapshot import Traffic
 from lifepool._engine.views import EngineViews
 from lifepool.backends.base import require_views
@@ -53,6 +54,7 @@ class Engine(EngineViews):
         random: Luck in [0, 1), for jitter.
         carrier: Packs the context variables that go along with tasks.
         observation: Tells the hooks what happens; None while there are none.
+        name: What the pool is called in the log.
 
     Attributes:
         started: Done when the first workers are ready, or can't start.
@@ -69,10 +71,12 @@ class Engine(EngineViews):
         random: Callable[[], float] = default_random,
         carrier: Carrier | None = None,
         observation: Observation | None = None,
+        name: str = "lifepool",
     ) -> None:
         self.observation = observation
         self._carrier = carrier
         self.loop = asyncio.get_running_loop()
+        self.mishaps = Mishaps(name, self.loop)
         self.thread = get_ident()
         self._backend = backend
         self._scheduler = Scheduler(limits, random=random)
@@ -100,7 +104,7 @@ class Engine(EngineViews):
             do.StopWorker: lambda c: backend.stop_worker(c.worker),
             do.KillWorker: lambda c: backend.kill_worker(c.worker),
             do.SetTimer: lambda c: self._alarm.set(c.when),
-            do.ReportStarted: self._report_started,
+            do.ReportStarted: lambda c: _resolve(self.started, c.error),
             do.ReportClosed: self._report_closed,
             do.ReportRecycled: self._report_recycled,
         }
@@ -150,14 +154,15 @@ class Engine(EngineViews):
             PayloadTooLarge: If it is too large.
         """
         watch = self.observation
-        names = names_of(fn)
-        if watch is None or not watch.of_tasks:
-            return self._submit(fn, args, options, names, None, lent=lent)
-        record = TaskRecord(names[0], self._clock(), options.timeout, options.priority, options.fair_key)
+        names, record = names_of(fn), None
+        if watch is not None and watch.of_tasks:
+            record = TaskRecord(names[0], self._clock(), options.timeout, options.priority, options.fair_key)
         try:
             return self._submit(fn, args, options, names, record, lent=lent)
         except PoolError as error:
-            watch.refused(record, error)
+            if record is not None and watch is not None:
+                watch.refused(record, error)
+            self.mishaps.call_failed(names[0], error)
             raise
 
     def _submit(
@@ -270,13 +275,10 @@ class Engine(EngineViews):
                 capability="kill",
                 hint='use backend="local", or close the pool and start it again',
             )
-        if self._recycled is None:
-            self._recycled = self.loop.create_future()
-            self._recycled.add_done_callback(lambda done: done.exception())  # also if nobody waits any more
-            recycled = self._recycled
+        recycled = self._recycled
+        if recycled is None:
+            recycled = self._recycled = self.loop.create_future()
             self.feed(on.RecycleRequested())
-        else:
-            recycled = self._recycled
         await asyncio.shield(recycled)
 
     def request_drain(self, timeout: float) -> None:
@@ -290,6 +292,7 @@ class Engine(EngineViews):
     async def release(self) -> None:
         """Have the backend end what is left and release everything."""
         self._alarm.cancel()
+        self.mishaps.flush()
         await self._backend.close()
 
     # -- Listener: what the backend says ---------------------------------------------------------------------------
@@ -381,9 +384,7 @@ class Engine(EngineViews):
         for handle in list(self._handles.values()):
             self._finish(handle, TaskState.LOST, self._broken)
         for future in (self.started, self.closed, self._recycled):
-            if future is not None and not future.done():
-                future.set_exception(self._broken)
-                future.exception()  # mark as retrieved: whoever awaits it still gets it
+            _resolve(future, self._broken)
 
     # -- performing ------------------------------------------------------------------------------------------------
 
@@ -407,7 +408,11 @@ class Engine(EngineViews):
         self.feed(on.TasksRetracted(command.worker, self._backend.retract(command.worker)))
 
     def _settle(self, command: do.Settle) -> None:
-        self._finish(self._handles[command.task], command.outcome, command.error)
+        handle = self._handles[command.task]
+        if command.books is not None:
+            error = command.error or handle._error
+            self.mishaps.settled(handle._name, command.books, command.outcome, error, self._now)
+        self._finish(handle, command.outcome, command.error)
 
     def _finish(self, handle: TaskHandle[Any], outcome: TaskState, error: PoolError | None) -> None:
         del self._handles[handle._task]
@@ -433,27 +438,21 @@ class Engine(EngineViews):
         else:
             handle.cancel()
 
-    def _report_started(self, command: do.ReportStarted) -> None:
-        if self.started.done():
-            return
-        if command.error is None:
-            self.started.set_result(None)
-        else:
-            self.started.set_exception(command.error)
-            self.started.exception()
-
     def _report_recycled(self, command: do.ReportRecycled) -> None:
         recycled, self._recycled = self._recycled, None
-        if recycled is None:
-            return
-        if command.error is None:
-            recycled.set_result(None)
-        else:
-            recycled.set_exception(command.error)
+        _resolve(recycled, command.error)
 
     def _report_closed(self, _: do.ReportClosed) -> None:
-        if not self.closed.done():
-            self.closed.set_result(None)
-        if not self.started.done():
-            self.started.set_exception(PoolClosed("the pool was closed while it started"))
-            self.started.exception()
+        _resolve(self.closed, None)
+        _resolve(self.started, PoolClosed("the pool was closed while it started"))
+
+
+def _resolve(future: asyncio.Future[None] | None, error: BaseException | None) -> None:
+    """Let those who wait go on; a second time, or if nobody waits, this does nothing."""
+    if future is None or future.done():
+        return
+    if error is None:
+        future.set_result(None)
+    else:
+        future.set_exception(error)
+        future.exception()  # mark as retrieved: whoever awaits it still gets it

@@ -6,12 +6,12 @@ All addresses in the page are relative, so it does not matter where it is mounte
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import Awaitable, Callable, Iterable, MutableMapping
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qs
 
 from lifepool.dashboard import answers
-from lifepool.dashboard.access import AccessCallback, access_of, foreign_reader, why_not_meant
+from lifepool.dashboard.access import AccessCallback, Hosts, access_of, foreign_reader, why_not_meant
 from lifepool.dashboard.actions import Actions
 from lifepool.dashboard.document import document, task_story
 from lifepool.dashboard.files import files
@@ -34,6 +34,7 @@ def dashboard(
     pool: Pool,
     *,
     access: AccessCallback | None = None,
+    allowed_hosts: Iterable[str] = (),
     show_arguments: bool = False,
     show_tracebacks: bool = True,
 ) -> ASGIApp:
@@ -48,6 +49,10 @@ def dashboard(
         access: Called with the request's ASGI scope, may be a coroutine function; returns ``"none"``, ``"read"`` or
             ``"act"``: cancel tasks, replace workers, drain the pool. What it raises, the request raises. None:
             everybody may read, nobody act.
+        allowed_hosts: Names under which the page may be asked for, besides ``localhost``, addresses in digits, what the
+            server is bound to and the machine's name: ``["pool.example.com"]`` behind a proxy; ``"*.example.com"`` for
+            all names below one, ``"*"`` for any. Others are answered 421, so that no other site can read the page
+            through a name of its own that it lets lead here.
         show_arguments: Show the arguments (shortened) and the ``fair_key`` of tasks in their stories.
         show_tracebacks: Show messages and tracebacks of errors. Both can hold what the task worked on.
 
@@ -57,7 +62,7 @@ def dashboard(
     kind = CuriousRecorder if show_arguments else Recorder
     recorder = kind(texts=show_tracebacks, private=not show_arguments)
     pool.add_hook(recorder)
-    return Dashboard(pool, recorder, access)
+    return Dashboard(pool, recorder, access, Hosts(allowed_hosts))
 
 
 class Dashboard:
@@ -67,9 +72,13 @@ class Dashboard:
         pool: What is shown.
         recorder: The hook that watches it.
         access: Who may do what.
+        hosts: Under which names it may be asked for.
     """
 
-    def __init__(self, pool: Pool, recorder: Recorder, access: AccessCallback | None = None) -> None:
+    def __init__(
+        self, pool: Pool, recorder: Recorder, access: AccessCallback | None = None, hosts: Hosts | None = None
+    ) -> None:
+        self._hosts = hosts or Hosts()
         self._pool = pool
         self._recorder = recorder
         self._access = access
@@ -86,10 +95,12 @@ class Dashboard:
             await answer.send(send, head=scope["method"] == "HEAD")
 
     async def _answer(self, scope: Scope) -> Answer:
+        headers = {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in scope["headers"]}
+        if (reason := self._hosts.why_not(scope, headers)) is not None:
+            return answers.of_problem(421, reason)
         allowed = await access_of(self._access, scope)
         if allowed == "none":
             return answers.of_problem(403, "you may not see this page")
-        headers = {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in scope["headers"]}
         path, method = route_path(scope), scope["method"]
         if path.startswith("/actions/"):
             return await self._act(path.removeprefix("/actions/"), method, headers, allowed)

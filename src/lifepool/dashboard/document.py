@@ -6,9 +6,10 @@ import time
 from typing import TYPE_CHECKING, Any
 
 import lifepool
-from lifepool.dashboard.history import COLUMNS, MAX_POINTS, WINDOW_POINTS
+from lifepool.dashboard.history import COLUMNS, LATELY_POINTS, MAX_POINTS, WINDOW_POINTS
 from lifepool.dashboard.stories import story_of
-from lifepool.dashboard.text import MAX_NAME
+from lifepool.dashboard.text import shown_name, visible
+from lifepool.dashboard.verdict import verdict
 from lifepool.instrumentation.loop import LoopWatch
 
 if TYPE_CHECKING:
@@ -38,6 +39,8 @@ def document(pool: PoolLife, recorder: Recorder, *, since: str = "", actions: tu
     statistics = pool.statistics() if recorder.look is None else recorder.look.statistics
     tick = recorder.history.number
     after, continued = _position(since, recorder)
+    about, counts, window = _pool(pool, statistics), _counts(statistics), recorder.history.window()
+    start_errors = (recorder.start_error(exit) for _, exit in reversed(recorder.exits))
     return {
         "lifepool": lifepool.__version__,
         "version": VERSION,
@@ -45,11 +48,24 @@ def document(pool: PoolLife, recorder: Recorder, *, since: str = "", actions: tu
         "continued": continued,
         "now": recorder.clock() if recorder.look is None else recorder.look.t,
         "time": time.time(),
-        "server": {"instance": recorder.instance, "pid": recorder.pid, "host": recorder.host},
+        "server": {
+            "instance": recorder.instance,
+            "pid": recorder.pid,
+            "host": visible(recorder.host),
+            "processes": recorder.server_processes,
+        },
         "actions": list(actions),
-        "pool": _pool(pool, statistics),
-        "counts": _counts(statistics),
-        "window": recorder.history.window(),
+        "verdict": verdict(
+            reasons=about["reasons"],
+            config=about,
+            counts=counts,
+            lately=recorder.history.window(LATELY_POINTS),
+            window=window,
+            start_error=next((error for error in start_errors if error), None),
+        ),
+        "pool": about,
+        "counts": counts,
+        "window": window,
         "history": {"columns": COLUMNS, "points": recorder.history.since(after), "kept": MAX_POINTS},
         "workers": [_worker(each) for each in recorder.workers],
         "exits": _exits(recorder),
@@ -87,7 +103,7 @@ def _position(cursor: str, recorder: Recorder) -> tuple[int, bool]:
 def _pool(pool: PoolLife, statistics: PoolStatistics) -> dict[str, Any]:
     config, readiness = pool.config, pool.readiness()
     return {
-        "name": config.name[:MAX_NAME],
+        "name": shown_name(config.name),
         "state": statistics.state if pool.state.value != "closed" else "closed",
         "ready": readiness.ready,
         "reasons": list(readiness.reasons),
@@ -112,7 +128,7 @@ def _counts(statistics: PoolStatistics) -> dict[str, Any]:
 def _worker(worker: WorkerSnapshot) -> dict[str, Any]:
     found = worker.as_dict()
     if worker.task_name is not None:
-        found["task_name"] = worker.task_name[:MAX_NAME]
+        found["task_name"] = shown_name(worker.task_name)
     return found
 
 
@@ -122,7 +138,7 @@ def _blocks(pool: PoolLife) -> list[dict[str, Any]] | None:
     if watch is None:
         return None
     return [
-        {"t": block.since, "seconds": block.seconds, "place": block.culprit.place[-MAX_PLACE:]}
+        {"t": block.since, "seconds": block.seconds, "place": visible(block.culprit.place[-MAX_PLACE:])}
         for block in list(watch.blocks)[: -MAX_BLOCKS - 1 : -1]
     ]
 

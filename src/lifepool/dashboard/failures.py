@@ -6,14 +6,15 @@ from collections import OrderedDict, deque
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from lifepool.dashboard.text import MAX_NAME, message_of, traceback_of
+from lifepool.dashboard.text import message_of, shown_name, traceback_of
 
 if TYPE_CHECKING:
     from lifepool.hooks import TaskRecord
 
 #: Kinds of failure kept; the one that has not happened for longest goes first.
 MAX_KINDS = 50
-#: Texts taken in a second. Building one costs some ten microseconds, and tasks may fail by the thousand.
+#: Texts taken in a second, and as many again of kinds that have none: a flood of one is not to hide the others.
+#: Building one costs some ten microseconds, and tasks may fail by the thousand.
 TEXTS_PER_SECOND = 20
 
 
@@ -54,19 +55,19 @@ class Failures:
         self._texts = texts
         self._kinds: OrderedDict[tuple[str, str, str], Failure] = OrderedDict()
         self._last_number = 0
-        self._quota = TEXTS_PER_SECOND
+        self.refill()
 
     def __len__(self) -> int:
         return len(self._kinds)
 
     def refill(self) -> None:
         """Another second: some more texts may be taken."""
-        self._quota = TEXTS_PER_SECOND
+        self._quota = self._first_quota = TEXTS_PER_SECOND
 
     def add(self, task: TaskRecord, outcome: str, error: BaseException | None, now: float) -> Failure:
         """Count a failure, and take its text if there is room for more in this second."""
-        name, error_name = task.name[:MAX_NAME], type(error).__name__ if error is not None else outcome
-        key = (name, outcome, error_name[:MAX_NAME])
+        error_name = type(error).__name__ if error is not None else outcome
+        key = (shown_name(task.name), outcome, shown_name(error_name))
         found = self._kinds.get(key)
         if found is None:
             found = self._new(key, now)
@@ -77,10 +78,16 @@ class Failures:
         found.worker = task.worker
         if task.id:
             found.tasks.append(task.id)
-        if self._texts and error is not None and self._quota > 0:
-            self._quota -= 1
+        if self._texts and error is not None and self._may_take(found):
             found.message, found.traceback = message_of(error), traceback_of(error)
         return found
+
+    def _may_take(self, failure: Failure) -> bool:
+        if not failure.message and self._first_quota > 0:
+            self._first_quota -= 1
+            return True
+        self._quota -= 1
+        return self._quota >= 0
 
     def _new(self, key: tuple[str, str, str], now: float) -> Failure:
         if len(self._kinds) >= MAX_KINDS:

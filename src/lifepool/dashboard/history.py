@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 MAX_POINTS = 300
 #: Looks kept to take differences from: the numbers on top of the page are those of the last minute.
 WINDOW_POINTS = 60
+#: Looks that the verdict is about: what was bad and is over should not be said for a minute.
+LATELY_POINTS = 10
 OUTCOMES = ("completed", "failed", "timed_out", "lost", "cancelled")
 PERCENTILES = (0.5, 0.95, 0.99)
 
@@ -74,19 +76,27 @@ class History:
         missing = min(max(0, self.number - number), len(self._points))
         return list(self._points)[len(self._points) - missing :]
 
-    def window(self) -> dict[str, object]:
-        """The last minute as one: rates per second, percentiles in seconds, the part of the time that workers ran."""
-        if len(self._looks) < 2:
+    def window(self, points: int = WINDOW_POINTS) -> dict[str, object]:
+        """The last minute, or fewer seconds, as one.
+
+        Rates per second, percentiles in seconds, the part of the time in which functions ran (``utilisation``) and in
+        which workers had a task at all (``occupied``), the worst lag of the event loop.
+        """
+        looks = list(self._looks)[-points - 1 :]
+        if len(looks) < 2:
             return {"seconds": 0.0}
-        first, last = self._looks[0], self._looks[-1]
+        first, last = looks[0], looks[-1]
         seconds = last.t - first.t
         return {
             "seconds": seconds,
             **dict(zip((*OUTCOMES, "refused"), _rates(first, last), strict=True)),
+            "submitted": (last.statistics.submitted - first.statistics.submitted) / max(1e-6, seconds),
             "wait": _percentiles(first.statistics.wait, last.statistics.wait),
             "run": _percentiles(first.statistics.run, last.statistics.run),
-            "utilisation": _mean_utilisation(list(self._looks)),
-            "loop_lag": max(look.loop_lag_s for look in list(self._looks)[1:]),
+            "shortest": last.statistics.run.bounds[0] if last.statistics.run.bounds else None,
+            "utilisation": _mean_utilisation(looks),
+            "occupied": _occupied(looks[1:]),
+            "loop_lag": max(look.loop_lag_s for look in looks[1:]),
         }
 
 
@@ -123,6 +133,12 @@ def _utilisation(before: Look, after: Look) -> float:
 def _mean_utilisation(looks: Sequence[Look]) -> float:
     each = [_utilisation(before, after) for before, after in pairwise(looks)]
     return sum(each) / len(each)
+
+
+def _occupied(looks: Sequence[Look]) -> float:
+    """The part of the workers that had a task, a sample a second: with short tasks much more than functions ran."""
+    workers = sum(sum(look.statistics.workers.values()) for look in looks)
+    return sum(look.statistics.workers.get("busy", 0) for look in looks) / workers if workers else 0.0
 
 
 def _percentiles(before: HistogramSnapshot, after: HistogramSnapshot) -> list[float | None]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from lifepool.dashboard.text import MAX_NAME
+from lifepool.dashboard.text import shown_name
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -47,7 +47,7 @@ class Entry:
     def as_dict(self) -> dict[str, object]:
         """Fit for JSON."""
         return {
-            "name": self.name[:MAX_NAME],
+            "name": shown_name(self.name),
             "count": self.count,
             "failures": self.failures,
             "run_sum": self.run_sum,

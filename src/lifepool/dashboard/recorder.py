@@ -20,6 +20,7 @@ from lifepool.dashboard.names import Names
 from lifepool.dashboard.stories import ARGUMENTS, Stories, story_of, under_way
 from lifepool.dashboard.text import MAX_TRACEBACK, arguments_of, clipped
 from lifepool.hooks import Hook
+from lifepool.sizing import cpu_budget
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -65,6 +66,7 @@ class Recorder(Hook):
         self.failures = Failures(texts=texts)
         self.stories = Stories()
         self.exits: deque[tuple[float, WorkerExit]] = deque(maxlen=MAX_EXITS)
+        self.server_processes = 1  # that each have such a pool, as far as can be seen
         self.workers: tuple[WorkerSnapshot, ...] = ()
         self.oldest: list[dict[str, Any]] = []
         self.look: Look | None = None
@@ -135,6 +137,7 @@ class Recorder(Hook):
         """Look at it from now on, once a second."""
         if self.pid != os.getpid():
             self._identify()  # the app was loaded before its server forked
+        self.server_processes = (pool.config.sizing or cpu_budget()).server_processes
         self.stories.clear()
         self.names.forget_stories()
         self.take(pool)

@@ -8,7 +8,7 @@ from collections import deque
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from lifepool.dashboard.text import MAX_NAME
+from lifepool.dashboard.text import shown_name
 
 if TYPE_CHECKING:
     from lifepool.hooks import TaskRecord
@@ -64,7 +64,7 @@ def story_of(task: TaskRecord, tick: int, *, private: bool, failure: int | None 
     return Story(
         tick=tick,
         id=task.id,
-        name=task.name[:MAX_NAME],
+        name=shown_name(task.name),
         outcome=task.outcome,
         submitted=task.submitted,
         sent=task.sent,
@@ -75,10 +75,10 @@ def story_of(task: TaskRecord, tick: int, *, private: bool, failure: int | None 
         attempts=task.attempts,
         timeout=finite(task.timeout),
         priority=task.priority,
-        fair_key=None if private or task.fair_key is None else task.fair_key[:MAX_NAME],
+        fair_key=None if private or task.fair_key is None else shown_name(task.fair_key),
         bytes_sent=task.bytes_sent,
         bytes_received=task.bytes_received,
-        error=None if task.error is None else type(task.error).__name__[:MAX_NAME],
+        error=None if task.error is None else shown_name(type(task.error).__name__),
         failure=failure,
         arguments=None if private else task.notes.get(ARGUMENTS),
     )
@@ -88,7 +88,7 @@ def under_way(task: TaskRecord) -> dict[str, object]:
     """A task without an outcome, as a line of a table."""
     return {
         "id": task.id,
-        "name": task.name[:MAX_NAME],
+        "name": shown_name(task.name),
         "submitted": task.submitted,
         "timeout": finite(task.timeout),
         "worker": None if task.sent is None else task.worker,

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import reprlib
 import traceback
+import unicodedata
 from typing import TYPE_CHECKING
 
 from lifepool.carrying import story_of
+from lifepool.dashboard.verdict import last_line
+from lifepool.errors import WorkerStartError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -21,17 +24,44 @@ _short.maxstring = _short.maxother = _short.maxlong = 60
 _short.maxlevel = 3
 
 
+#: What no text that is shown may do: control the terminal, turn the direction of what follows (U+202E), be no
+#: character at all, or begin a line where none should.
+_UNSEEN = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})
+
+
+def visible(text: str) -> str:
+    """The text with characters that can't be seen, or change how others are, written as escapes."""
+    if text.isprintable():
+        return text
+    return "".join(
+        letter if letter in "\n\t" or unicodedata.category(letter) not in _UNSEEN else _escaped(letter)
+        for letter in text
+    )
+
+
+def _escaped(letter: str) -> str:
+    return letter.encode("unicode_escape", "surrogatepass").decode("ascii")
+
+
+def shown_name(name: str) -> str:
+    """The name of something, on one line and of bounded length."""
+    name = name[:MAX_NAME]
+    return name if name.isprintable() else visible(name).replace("\n", "\\n").replace("\t", "\\t")[:MAX_NAME]
+
+
 def clipped(text: str, limit: int) -> str:
     """The text, or its beginning and end: what was called is at one, what was raised at the other."""
     if len(text) <= limit:
-        return text
+        return visible(text)
     head = limit // 3
-    return f"{text[:head]} … {len(text) - limit:,} characters left out … {text[-(limit - head) :]}"
+    return f"{visible(text[:head])} … {len(text) - limit:,} characters left out … {visible(text[-(limit - head) :])}"
 
 
 def message_of(error: BaseException) -> str:
-    """What the error says."""
+    """What the error says. Of a worker that could not start: what was raised there, not how its traceback begins."""
     try:
+        if isinstance(error, WorkerStartError):
+            return clipped(f"a worker could not start: {last_line(error.cause)}", MAX_MESSAGE)
         return clipped(str(error), MAX_MESSAGE)
     except Exception:
         return "<its str() raises>"
@@ -39,6 +69,8 @@ def message_of(error: BaseException) -> str:
 
 def traceback_of(error: BaseException) -> str | None:
     """The worker's traceback, which is the error's cause; where there was no other process, its own."""
+    if isinstance(error, WorkerStartError):
+        return clipped(error.cause.strip("\n"), MAX_TRACEBACK)
     try:
         found = story_of(error) or getattr(error.__cause__, "tb", None)  # lifepool's, concurrent.futures'
         if not isinstance(found, str) and error.__traceback__ is not None:

@@ -13,12 +13,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import glob
+import logging
 import os
 import threading
 import time
 import weakref
 from collections import Counter
+from itertools import chain
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -26,7 +27,7 @@ try:
     from prometheus_client import REGISTRY, CollectorRegistry, values
     from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
     from prometheus_client.exposition import choose_encoder
-    from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
+    from prometheus_client.multiprocess import MultiProcessCollector
     from prometheus_client.registry import Collector
     from prometheus_client.utils import floatToGoString
 except ImportError as error:  # pragma: no cover - needs an environment without it
@@ -34,8 +35,11 @@ except ImportError as error:  # pragma: no cover - needs an environment without 
         "lifepool.instrumentation.prometheus needs prometheus-client: pip install 'lifepool[prometheus]'"
     ) from error
 
+from lifepool import _inside
 from lifepool.hooks import Hook, TaskRecord
 from lifepool.instrumentation.lag import LagMeter
+from lifepool.instrumentation.leftovers import folder, forget_dead_processes, remove_files_of_earlier_servers
+from lifepool.instrumentation.limiter import Limiter
 from lifepool.instrumentation.metrics import METRICS, OTHER, Books, Gauges, Ledger, Totals, Window, gauges, together
 
 if TYPE_CHECKING:
@@ -46,6 +50,8 @@ if TYPE_CHECKING:
     from lifepool.instrumentation.metrics import Labels, Metric
     from lifepool.life import PoolLife
     from lifepool.statistics import HistogramSnapshot
+
+logger = logging.getLogger("lifepool")
 
 #: Seconds between two writes to the files of the multiprocess mode.
 WRITE_S = 1.0
@@ -98,9 +104,10 @@ class PrometheusHook(Hook):
         if self not in self._shelf.hooks:
             self._shelf.hooks.append(self)
         self._lag.start()
-        self.look()
         if isinstance(self._shelf, _Files):
+            self._shelf.clean_up()
             self._plan_write(self._shelf)
+        self.look()
 
     def tasks_settled(self, tasks: Sequence[TaskRecord]) -> None:
         """So many more of these names and outcomes."""
@@ -230,20 +237,25 @@ class _Registered(Collector):
 
     def collect(self) -> Iterator[Family]:
         """Bring every pool up to date and show it."""
-        hooks = list(self.hooks)
-        for hook in hooks:
-            hook.refresh()
-        shown = together(hook.gauges for hook in hooks)
-        for metric in METRICS:
-            family = _family(metric)
-            for labels, total in self._totals.counters(metric):
-                family.add_metric(labels, total)
-            for labels, observed in self._totals.histograms(metric):
-                family.add_metric(labels, _buckets(observed), observed.sum)
-            for (each, labels), value in shown.items():
-                if each is metric:
-                    family.add_metric(labels, value)
-            yield family
+        return _families(self.hooks, self._totals)
+
+
+def _families(hooks: Sequence[PrometheusHook], totals: Totals) -> Iterator[Family]:
+    """What one process knows."""
+    hooks = list(hooks)
+    for hook in hooks:
+        hook.refresh()
+    shown = together(hook.gauges for hook in hooks)
+    for metric in METRICS:
+        family = _family(metric)
+        for labels, total in totals.counters(metric):
+            family.add_metric(labels, total)
+        for labels, observed in totals.histograms(metric):
+            family.add_metric(labels, _buckets(observed), observed.sum)
+        for (each, labels), value in shown.items():
+            if each is metric:
+                family.add_metric(labels, value)
+        yield family
 
 
 def _family(metric: Metric) -> Any:
@@ -266,52 +278,105 @@ def _le(bound: float) -> str:
 
 
 class _Files:
-    """In the files of the multiprocess mode, one set for each process, added up by whoever is scraped."""
+    """In the files of the multiprocess mode, one set for each process, added up by whoever is scraped.
+
+    What this process has counted is kept in memory as well: the files may be taken away from a server that runs.
+    """
 
     def __init__(self) -> None:
         self.hooks: list[PrometheusHook] = []
         self.ledger: Ledger = self
+        self.totals = Totals()
         self._values: dict[tuple[str, Labels], Any] = {}
         self._shown: Gauges = {}
         self._lock = threading.Lock()  # a scrape may come from any thread
-        os.makedirs(os.environ["PROMETHEUS_MULTIPROC_DIR"], exist_ok=True)
+        self._is_clean = False
+        self._limiter = Limiter(60.0)
+        os.makedirs(folder(), exist_ok=True)
+
+    def clean_up(self) -> None:
+        """Remove what earlier servers have left; once, and not in workers, which have process groups of their own."""
+        if self._is_clean or _inside.is_worker:
+            return
+        self._is_clean = True
+        try:
+            if count := remove_files_of_earlier_servers():
+                logger.info("removed %d files of earlier servers from %s", count, folder())
+        except OSError as error:
+            logger.warning("could not remove the files of earlier servers from %s: %s", folder(), error)
 
     def add(self, metric: Metric, labels: Labels, amount: float) -> None:
         """Count."""
+        self.totals.add(metric, labels, amount)
         with self._lock:
-            self._value(metric, metric.name, metric.labels, labels).inc(amount)
+            self._change(metric, metric.name, metric.labels, labels, "inc", amount)
 
     def observe(self, metric: Metric, labels: Labels, new: HistogramSnapshot) -> None:
         """Add observations to a histogram; whoever is scraped makes running totals of them."""
+        self.totals.observe(metric, labels, new)
         names = (*metric.labels, "le")
         with self._lock:
-            self._value(metric, f"{metric.name}_sum", metric.labels, labels).inc(new.sum)
+            self._change(metric, f"{metric.name}_sum", metric.labels, labels, "inc", new.sum)
             for bound, count in zip((*new.bounds, float("inf")), new.counts, strict=True):
-                value = self._value(metric, f"{metric.name}_bucket", names, (*labels, _le(bound)))
-                if count:
-                    value.inc(count)
+                self._change(metric, f"{metric.name}_bucket", names, (*labels, _le(bound)), "inc", count)
 
     def show(self) -> None:
         """Write the gauges of all pools of this process; what is not there any more is nothing."""
         with self._lock:
             shown = together(hook.gauges for hook in list(self.hooks))
             for (metric, labels), value in {**dict.fromkeys(self._shown, 0.0), **shown}.items():
-                self._value(metric, metric.name, metric.labels, labels).set(value)
+                self._change(metric, metric.name, metric.labels, labels, "set", value)
             self._shown = shown
 
-    def _value(self, metric: Metric, sample: str, names: Labels, labels: Labels) -> Any:
-        value = self._values.get((sample, labels))
-        if value is None:
-            mode = ("livemax" if metric.highest else "livesum") if metric.kind == "gauge" else ""
-            make: Any = values.ValueClass
-            family = metric.name.removesuffix("_total")
-            value = make(metric.kind, family, sample, names, labels, metric.help, multiprocess_mode=mode)
-            self._values[sample, labels] = value
+    def are_whole(self) -> bool:
+        """Whether the folder, and in it this process's files, are still there."""
+        pid = os.getpid()
+        kinds = {"counter", "histogram"} if self._values else ()
+        return os.path.isdir(folder()) and all(
+            os.path.exists(os.path.join(folder(), f"{kind}_{pid}.db")) for kind in kinds
+        )
+
+    def warn(self, message: str, *args: object) -> None:
+        """Say it, at most once a minute."""
+        if self._limiter.may_say(message, time.monotonic()):
+            logger.warning(message, *args)
+
+    def _change(self, metric: Metric, sample: str, names: Labels, labels: Labels, how: str, amount: float) -> None:
+        try:
+            value = self._values.get((sample, labels)) or self._new(metric, sample, names, labels)
+        except OSError as error:  # memory has it; a hook that raised would be called no more
+            self.warn("could not write metrics to %s: %s", folder(), error)
+            return
+        if amount or how == "set":
+            getattr(value, how)(amount)
+
+    def _new(self, metric: Metric, sample: str, names: Labels, labels: Labels) -> Any:
+        mode = ("livemax" if metric.highest else "livesum") if metric.kind == "gauge" else ""
+        make: Any = values.ValueClass
+        family = metric.name.removesuffix("_total")
+        value = make(metric.kind, family, sample, names, labels, metric.help, multiprocess_mode=mode)
+        self._values[sample, labels] = value
         return value
+
+
+class _ThisProcess:
+    """What is shown while the files are gone: the client's own metrics, and lifepool's, of one process."""
+
+    def __init__(self, registry: CollectorRegistry, files: _Files | None) -> None:
+        self._registry = registry
+        self._files = files
+
+    def collect(self) -> Iterator[Family]:
+        """All of them."""
+        own = () if self._files is None else _families(self._files.hooks, self._files.totals)
+        return chain(self._registry.collect(), own)
 
 
 def exposition(accept: str = "", registry: CollectorRegistry = REGISTRY) -> tuple[bytes, str]:
     """What Prometheus reads: of this process or, in multiprocess mode, of all. May be called from any thread.
+
+    If the folder of the multiprocess mode was removed under a server that runs, it is of this process alone, and the
+    log says so: a scrape is answered in any case.
 
     Args:
         accept: The request's ``Accept`` header: Prometheus' text format, or OpenMetrics.
@@ -320,37 +385,22 @@ def exposition(accept: str = "", registry: CollectorRegistry = REGISTRY) -> tupl
     Returns:
         The text, and its content type.
     """
-    if is_multiprocess():
-        for hook in list(_files.hooks) if _files is not None else ():
-            hook.refresh()
-        if _files is not None:
-            _files.show()
-        forget_dead_processes()
-        registry = CollectorRegistry()
-        MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
     encode, content_type = choose_encoder(accept)
-    return encode(registry), content_type
-
-
-def forget_dead_processes() -> None:
-    """Remove the gauges of processes that are gone without having said so; what they counted stays.
-
-    A server that is told to stop sets its own to zero. One that is killed leaves them, and nobody calls
-    ``mark_process_dead`` for it: uvicorn has no hook for that, as gunicorn has.
-    """
-    folder = os.environ["PROMETHEUS_MULTIPROC_DIR"]
-    for path in glob.glob(os.path.join(glob.escape(folder), "gauge_live*_*.db")):
-        pid = path.removesuffix(".db").rpartition("_")[2]
-        if pid.isdigit() and not _is_alive(int(pid)):
-            with contextlib.suppress(FileNotFoundError):  # another process was quicker
-                mark_process_dead(pid)  # type: ignore[no-untyped-call]
-
-
-def _is_alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        pass
-    return True
+    if not is_multiprocess():
+        return encode(registry), content_type
+    for hook in list(_files.hooks) if _files is not None else ():
+        hook.refresh()
+    if _files is not None:
+        _files.show()
+    if not (_files.are_whole() if _files is not None else os.path.isdir(folder())):
+        warn = logger.warning if _files is None else _files.warn
+        warn(
+            "the files of PROMETHEUS_MULTIPROC_DIR=%s are gone: /metrics shows one server process of all; "
+            "restart the server, and let nobody clean up that folder while it runs",
+            folder(),
+        )
+        return encode(_ThisProcess(registry, _files)), content_type
+    forget_dead_processes()
+    together_registry = CollectorRegistry()
+    MultiProcessCollector(together_registry)  # type: ignore[no-untyped-call]
+    return encode(together_registry), content_type

@@ -1,6 +1,6 @@
 """Any ASGI app, also one whose framework knows no lifespans: ``app = with_pool(app, pool)``.
 
-FastAPI and Starlette users need none of this: ``FastAPI(lifespan=pool.lifespan)``.
+FastAPI and Starlette users need none of this: ``install(app, pool)``, ``Starlette(lifespan=pool.lifespan)``.
 """
 
 from __future__ import annotations

@@ -1,10 +1,10 @@
 """A client that goes away takes its tasks with it.
 
 Servers don't cancel a handler whose client is gone, and ``request.is_disconnected()`` never turns true behind a
-``BaseHTTPMiddleware``. Awaiting ``receive()`` works in both cases. So a watcher awaits it from the first task on until
-the handler returns, and when the client goes, the tasks are aborted: queued ones are dropped, running ones interrupted,
-and whoever awaits one gets ``ClientDisconnected``. The handler itself is not cancelled: it may have a transaction to
-roll back.
+``BaseHTTPMiddleware``. Awaiting ``receive()`` works in both cases. So from the first task on, until the response
+begins, somebody awaits it, and when the client goes, the tasks are aborted: queued ones are dropped, running ones
+interrupted, and whoever awaits one gets ``ClientDisconnected``. The handler itself is not cancelled: it may have a
+transaction to roll back.
 """
 
 from __future__ import annotations
@@ -12,11 +12,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+from collections import deque
 from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING
 
 from starlette.requests import HTTPConnection, Request
-from starlette.types import Message
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from lifepool.errors import ClientDisconnected
 from lifepool.scope import TaskScope, current_scope
@@ -26,78 +27,161 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("lifepool")
 
-_GONE: Message = {"type": "http.disconnect"}
+#: Where a request's ``RequestScope`` is found in its ASGI scope.
+_KEY = "lifepool.request"
+
+
+class WatchClients:
+    """ASGI middleware: tasks that a request submits are aborted when its client goes away.
+
+    ``install(app, pool)`` adds it, so that it does not matter how a handler gets at the pool. It reads no body and
+    waits for nothing by itself; a request that submits no task pays some four microseconds.
+
+    Args:
+        app: The app inside.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request."""
+        if scope["type"] != "http" or _KEY in scope:  # a WebSocket's handler hears of the end itself
+            await self._app(scope, receive, send)
+            return
+        request = scope[_KEY] = RequestScope(scope, receive)
+
+        async def send_on(message: Message) -> None:
+            if message["type"] == "http.response.start" and request.is_to_close():
+                await request.close()
+            await send(message)
+
+        token = current_scope.set(request)
+        try:
+            await self._app(scope, request.receive, send_on)
+        finally:
+            current_scope.reset(token)
+            if request.is_to_close():
+                await request.close()
+            scope.pop(_KEY, None)  # each knows the other
 
 
 class RequestScope(TaskScope):
-    """The tasks of one request. It starts to watch the client with the first task.
+    """The tasks of one request. It begins to watch the client when there is a task, and the body has been read.
+
+    While a handler still streams the body nothing is watched: the next message is the handler's. Where both wait for
+    messages, one waits, and the other is handed what came: side by side they would take them away from each other.
 
     Args:
-        request: The request; its body must have been read when the first task is submitted. While a handler still
-            streams the body, nothing is watched: the next message is the handler's.
+        scope: The request's ASGI scope.
+        receive: The server's.
+        body_was_read: Whether the body's end has been received already.
+
+    Attributes:
+        closed: Whether the handler is done: what comes then is not the client's any more.
     """
 
-    __slots__ = ("_closed", "_messages", "_receive", "_request", "_watcher")
+    __slots__ = ("_arrived", "_body_ended", "_receive", "_scope", "_waiting", "_watch", "closed")
 
-    def __init__(self, request: Request) -> None:
+    def __init__(self, scope: Scope, receive: Receive, *, body_was_read: bool = False) -> None:
         super().__init__()
-        self._request = request
-        self._receive = request.receive
-        self._messages: asyncio.Queue[Message] = asyncio.Queue()
-        self._watcher: asyncio.Task[None] | None = None
-        self._closed = False
+        self.closed = False
+        self._scope = scope
+        self._receive = receive
+        self._body_ended = body_was_read
+        self._arrived: deque[Message] | None = None  # received while the client was watched
+        self._watch: asyncio.Task[Message] | None = None  # waits for the next message
+        self._waiting = 0  # handlers that wait for it as well
 
     def add(self, handle: Endable) -> None:
         """Enter a task, unless the handler is done: what goes on in its context then is not the client's any more."""
-        if self._closed:
+        if self.closed:
             return
         super().add(handle)
-        if self._watcher is None and _body_was_read(self._request):
-            # An empty body has an end too, and the handler may ask for it later: what the watcher gets, it hands on.
-            # Two who wait for messages side by side would take them away from each other.
-            self._request._receive = self._next_message
-            self._watcher = asyncio.ensure_future(self._watch())
+        if self._watch is None and (self._body_ended or _has_no_body(self._scope)):
+            self._look_out()
+
+    async def receive(self) -> Message:
+        """The next message, for the handler."""
+        while not self._arrived:
+            watch = self._watch
+            if watch is None:
+                message = await self._receive()
+                self._heard(message)
+                return message
+            self._waiting += 1
+            try:
+                await asyncio.wait([watch])
+            finally:
+                self._waiting -= 1
+                if self.closed and not self._waiting:
+                    watch.cancel()
+        if self._arrived[0]["type"] == "http.disconnect":
+            return self._arrived[0]  # servers, too, say it as often as they are asked
+        return self._arrived.popleft()
+
+    def is_to_close(self) -> bool:
+        """Enter no more tasks; whether there is more to do than that, which is rare and costs a coroutine."""
+        self.closed = True
+        return self._watch is not None
 
     async def close(self) -> None:
-        """The handler is done: stop watching. Tasks that it left behind live on."""
-        self._closed = True
-        self._request._receive = self._receive
-        if (watcher := self._watcher) is None:
+        """The handler is done: watch no more. Tasks that it left behind live on."""
+        self.closed = True
+        watch = self._watch
+        if watch is not None and not self._waiting:
+            watch.cancel()
+            await asyncio.wait([watch])
+
+    def _look_out(self) -> None:
+        self._watch = asyncio.ensure_future(self._receive())
+        self._watch.add_done_callback(self._came)
+
+    def _came(self, watch: asyncio.Task[Message]) -> None:
+        """Keep what came for the handler, and go on waiting as long as it can only be the end."""
+        self._watch = None
+        if watch.cancelled():
             return
-        watcher.cancel()
-        await asyncio.wait([watcher])
-        if not watcher.cancelled() and (error := watcher.exception()) is not None:
+        self._arrived = self._arrived or deque()
+        if (error := watch.exception()) is not None:
             logger.warning("could not watch for the client to go away: %r", error)
+            self._arrived.append({"type": "http.disconnect"})  # nobody is to wait for a message for ever
+            return
+        message = watch.result()
+        self._arrived.append(message)
+        self._heard(message)
 
-    async def _watch(self) -> None:
-        message: Message = {}
-        try:
-            while message.get("type") != _GONE["type"]:
-                message = await self._receive()
-                self._messages.put_nowait(message)
-        except Exception:
-            self._messages.put_nowait(_GONE)  # a handler that waits for a message must not do so for ever
-            raise
-        self.end(ClientDisconnected())
-
-    async def _next_message(self) -> Message:
-        message = await self._messages.get()
-        if message["type"] == _GONE["type"]:
-            self._messages.put_nowait(message)  # servers, too, say it as often as they are asked
-        return message
+    def _heard(self, message: Message) -> None:
+        if message["type"] == "http.disconnect":
+            if not self.closed:
+                self.end(ClientDisconnected())
+            return
+        # Something between the server and us may repeat the body for ever: then there is nothing to watch.
+        repeats = self._body_ended
+        self._body_ended = not message.get("more_body", False)
+        if self._body_ended and not repeats and self._handles and not self.closed and self._watch is None:
+            self._look_out()
 
 
 async def watch_client(connection: HTTPConnection) -> AsyncIterator[None]:
-    """A dependency: tasks that this request's handler submits are aborted when its client goes away.
+    """A dependency that does what ``WatchClients`` does, for apps without ``install``; ``PoolDep`` includes it.
 
-    ``PoolDep`` includes it. For handlers that use a global pool: ``Depends(watch_client)``, on a route, a router or the
-    whole app, with ``scope="function"``: when the handler has returned, what it left to background tasks is not
-    the client's any more.
+    ``Depends(watch_client, scope="function")``, on a route, a router or the whole app: when the handler has returned,
+    what it left to background tasks is not the client's any more.
     """
     if not isinstance(connection, Request):  # a WebSocket's handler hears of the end itself
         yield
         return
-    scope = RequestScope(connection)
+    watched: RequestScope | None = connection.scope.get(_KEY)
+    if watched is not None:
+        try:
+            yield
+        finally:
+            await watched.close()
+        return
+    receive = connection.receive
+    scope = RequestScope(connection.scope, receive, body_was_read=_body_was_read(connection))
+    connection._receive = scope.receive
     token = current_scope.set(scope)
     try:
         yield
@@ -108,11 +192,14 @@ async def watch_client(connection: HTTPConnection) -> AsyncIterator[None]:
 
 
 def _body_was_read(request: Request) -> bool:
-    """Whether nothing is left of the body, so that what comes next can only be the end."""
-    if hasattr(request, "_body") or getattr(request, "_stream_consumed", False):
-        return True
-    if "content-length" in request.headers:
-        return request.headers["content-length"] == "0"
-    if request.scope.get("http_version", "1.1").startswith("1"):
-        return "transfer-encoding" not in request.headers
-    return request.method in ("GET", "HEAD")  # from HTTP/2 on a body needs no header
+    return hasattr(request, "_body") or getattr(request, "_stream_consumed", False)
+
+
+def _has_no_body(scope: Scope) -> bool:
+    """Whether there is none, so that what comes next can only be the end."""
+    headers: dict[bytes, bytes] = dict(scope["headers"])
+    if b"content-length" in headers:
+        return headers[b"content-length"] == b"0"
+    if scope.get("http_version", "1.1").startswith("1"):
+        return b"transfer-encoding" not in headers
+    return scope["method"] in ("GET", "HEAD")  # from HTTP/2 on a body needs no header

@@ -1,4 +1,4 @@
-"""FastAPI: the pool as a dependency, and its errors as ``application/problem+json`` (RFC 9457), documented in OpenAPI.
+"""FastAPI: the app starts and ends the pool, answers its errors, and a client that leaves takes its work along.
 
 ::
 
@@ -7,16 +7,17 @@
     install(app, pool)
 
     @app.post("/score")
-    async def score(text: str, pool: PoolDep) -> float:
+    async def score(text: str) -> float:
         return await pool.run(score_text, text, timeout=2.0)
+
+Handlers in other modules take the pool as ``pool: PoolDep``.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from http import HTTPStatus
+from random import random
 from typing import Annotated, Any
 
 try:
@@ -28,57 +29,35 @@ except ImportError as error:  # pragma: no cover - needs an environment without 
     raise ImportError("lifepool.integrations.fastapi needs FastAPI: pip install 'lifepool[fastapi]'") from error
 
 from lifepool._core.admission import NOT_STARTED_HINT
-from lifepool.errors import (
-    InternalError,
-    PayloadTooLarge,
-    PoolClosed,
-    PoolError,
-    QueueFull,
-    TaskTimeout,
-    WorkerLost,
-    WorkerStartError,
+from lifepool.errors import PoolClosed, PoolError, QueueFull
+from lifepool.integrations.disconnect import WatchClients, watch_client
+from lifepool.integrations.problems import (
+    MEDIA_TYPE,
+    PROBLEM_SCHEMA,
+    AnswerLog,
+    detail,
+    document,
+    pool_responses,
+    problem,
+    retry_after,
 )
-from lifepool.integrations.disconnect import watch_client
+from lifepool.integrations.sharing import share_cpus
 from lifepool.pool import Pool
 
-MEDIA_TYPE = "application/problem+json"
-
-#: What a route that uses the pool may answer besides its own answers, most likely first.
-_DOCUMENTED: tuple[tuple[type[PoolError], str], ...] = (
-    (QueueFull, "The pool is full, starting or shutting down; try again after Retry-After seconds."),
-    (TaskTimeout, "The task passed its timeout."),
-    (WorkerLost, "The task failed, or its worker died."),
-    (PayloadTooLarge, "The data is too large for a task."),
-)
+__all__ = ["MEDIA_TYPE", "PROBLEM_SCHEMA", "PoolDep", "get_pool", "install", "pool_named", "pool_responses", "problem"]
 
 #: From HTTP status to the close code of a WebSocket (RFC 6455 and the IANA registry); 1011, internal error, for others.
 _CLOSE_CODES = {503: 1013, 413: 1009}
 #: Bytes that fit into a close frame beside its code (RFC 6455, 5.5).
 _MAX_REASON = 123
 
-#: What is an operation in an OpenAPI path; beside them stand its summary, parameters and servers.
-_METHODS = frozenset({"get", "put", "post", "delete", "options", "head", "patch", "trace"})
-
-PROBLEM_SCHEMA: dict[str, Any] = {
-    "title": "Problem",
-    "description": "An error as described by RFC 9457.",
-    "type": "object",
-    "required": ["type", "title", "status", "detail"],
-    "properties": {
-        "type": {"type": "string", "examples": ["urn:lifepool:queue-full"]},
-        "title": {"type": "string"},
-        "status": {"type": "integer"},
-        "detail": {"type": "string"},
-        "hint": {"type": "string", "description": "What to do about it."},
-        "retry_after": {"type": "number", "description": "Seconds after which trying again makes sense."},
-    },
-}
-
 
 async def get_pool(
     connection: HTTPConnection, _watched: Annotated[None, Depends(watch_client, scope="function")] = None
 ) -> Pool:
-    """The app's pool: from ``request.state.pool``, where the lifespan puts it, else from ``app.state.pool``.
+    """The app's pool, the first if it has several.
+
+    It is looked for in ``request.state.pool``, where the lifespan puts it, then in ``app.state.pool``.
 
     Tasks that the handler submits are aborted when its client goes away: see ``watch_client``.
 
@@ -89,81 +68,106 @@ async def get_pool(
         PoolClosed: If there is none, because the app's lifespan did not run.
     """
     pool = getattr(connection.state, "pool", None) or getattr(connection.app.state, "pool", None)
-    if not isinstance(pool, Pool):
+    if isinstance(pool, Pool):
+        return pool
+    installed = _installed_in(connection.app)
+    if not installed.pools:
         raise PoolClosed("this app has no running pool", hint=NOT_STARTED_HINT)
-    return pool
+    return installed.pools[0]
 
 
 #: The pool as a parameter of a handler, for HTTP and WebSocket: ``async def handler(pool: PoolDep)``. It is the same
-#: pool as the global one; what it adds is that a client that goes away takes its tasks along.
+#: pool as the global one. Tests can replace it: ``app.dependency_overrides[get_pool]``.
 PoolDep = Annotated[Pool, Depends(get_pool)]
 
 
-def problem(error: PoolError) -> dict[str, Any]:
-    """The body of an error response.
+def pool_named(name: str) -> Callable[..., Awaitable[Pool]]:
+    """A dependency for one of an app's pools: ``SlowPool = Annotated[Pool, Depends(pool_named("slow"))]``.
 
     Args:
-        error: What the pool raised. An internal error's story and a worker's traceback stay in the log: the answer
-            goes to strangers.
+        name: The pool's, as in ``Pool(name="slow")``. Asking for one that is not installed raises ``PoolClosed``.
     """
-    name = type(error).__name__
-    body: dict[str, Any] = {
-        "type": f"urn:lifepool:{_dashed(name)}",
-        "title": _title(error.status_hint),
-        "status": error.status_hint,
-        "detail": _detail(error),
-    }
-    if error.hint:
-        body["hint"] = error.hint
-    if isinstance(error, QueueFull):
-        body["retry_after"] = round(error.retry_after, 3)
-    return body
+
+    async def get_named_pool(
+        connection: HTTPConnection, _watched: Annotated[None, Depends(watch_client, scope="function")] = None
+    ) -> Pool:
+        pools = _installed_in(connection.app).pools
+        found = [pool for pool in pools if pool.config.name == name]
+        if len(found) != 1:
+            names = ", ".join(repr(pool.config.name) for pool in pools) or "none"
+            hint = f"the installed pools are: {names}; see install(app, pool) and Pool(name=...)"
+            raise PoolClosed(f"this app has {len(found)} pools with the name {name!r}", hint=hint)
+        return found[0]
+
+    return get_named_pool
 
 
-def pool_responses() -> dict[int | str, dict[str, Any]]:
-    """OpenAPI responses of a route that uses the pool, for ``@app.post(..., responses=pool_responses())``.
+class _Installed:
+    """What ``install`` knows of an app."""
 
-    They refer to the schema ``Problem``, which ``install`` brings.
-    """
-    responses: dict[int | str, dict[str, Any]] = {}
-    for error, description in _DOCUMENTED:
-        responses[error.status_hint] = {
-            "description": description,
-            "content": {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}},
-        }
-    responses[QueueFull.status_hint]["headers"] = {
-        "Retry-After": {"description": "Seconds.", "schema": {"type": "integer"}}
-    }
-    return responses
+    def __init__(self) -> None:
+        self.pools: list[Pool] = []
+        self.hints: bool | None = None
+        self.log = AnswerLog()
 
 
-def install(app: FastAPI, pool: Pool, *, is_documented: Callable[[str, str], bool] | None = None) -> None:
-    """Give the app its pool: started and ended with it, found by ``PoolDep``, its errors answered and documented.
+def _installed_in(app: Any) -> _Installed:
+    found = getattr(app.state, "lifepool", None)
+    return found if isinstance(found, _Installed) else _Installed()
 
-    The pool starts before the app's own lifespan begins and ends after it. An app that has ``lifespan=pool.lifespan``
-    as well loses nothing: nested holders are counted. Routes may be added before or after.
 
-    A ``PoolError`` becomes problem+json wherever FastAPI handles exceptions: in handlers, dependencies and included
-    routers. A WebSocket is closed with 1013 (try again later), 1009 (too big) or 1011, or, before it was accepted,
-    refused with the problem as its response. Out of reach are middleware, background tasks and responses that have
-    started. A mounted app has exception handlers of its own: install the pool there too.
+def install(
+    app: FastAPI,
+    *pools: Pool,
+    hints: bool | None = None,
+    is_documented: Callable[[str, str], bool] | None = None,
+) -> None:
+    """Give the app its pool. This one line does all: nothing else starts the pool, ends it or watches clients.
+
+    - The pool starts before the app's own lifespan begins, and ends after it. An app that has
+      ``lifespan=pool.lifespan`` as well loses nothing: nested holders are counted.
+    - A ``PoolError`` becomes problem+json wherever FastAPI handles exceptions: in handlers, dependencies and included
+      routers. A WebSocket is closed with 1013 (try again later), 1009 (too big) or 1011, or, before it was accepted,
+      refused with the problem as its response. Out of reach are middleware, background tasks and responses that have
+      started. A mounted app has exception handlers of its own: install the pool there too.
+    - When a client goes away before the response begins, the tasks that its request has submitted are aborted, however
+      the handler got at the pool. A task that is to go on: ``on_cancel="abandon"``.
+    - Several pools, in one call or several, share the CPUs: see ``max_workers`` in the reference. ``PoolDep`` is the
+      first, ``pool_named`` any of them.
+
+    Routes may be added before or after.
 
     Args:
         app: The app; it has not started yet.
-        pool: Its pool.
+        *pools: Its pools, at least one.
+        hints: Whether answers say to clients what the pool's errors say to developers. None: if the app is in debug
+            mode (``FastAPI(debug=True)``). The log has it either way.
         is_documented: Called with the path, such as ``"/score/{id}"``, and the method, such as ``"POST"``, of every
             operation: whether the pool's responses belong into its documentation. None: into all. A response that a
             route documents itself, and a schema ``Problem`` of the app's own, are left alone.
 
     Raises:
         RuntimeError: If the app has started: its exception handlers are fixed from then on.
+        TypeError: If no pool is given.
     """
+    if not pools:
+        raise TypeError("install() needs at least one pool: install(app, pool)")
     if app.middleware_stack is not None:
         raise RuntimeError("the app has started already: call install(app, pool) where the app is made")
-    app.state.pool = pool
-    app.add_exception_handler(PoolError, _answer)  # type: ignore[arg-type]  # Starlette's type knows no WebSockets
-    _start_with(app, pool)
-    _document_in(app, is_documented)
+    installed = _installed_in(app)
+    first_time = not installed.pools
+    app.state.lifepool = installed
+    installed.hints = installed.hints if hints is None else hints
+    for pool in pools:
+        if pool not in installed.pools:
+            installed.pools.append(pool)
+            _start_with(app, pool)
+    share_cpus(installed.pools)
+    app.state.pool = installed.pools[0]
+    if first_time:
+        app.add_middleware(WatchClients)
+        _answer_errors_in(app, installed)
+    _document_in(app, installed, is_documented)
 
 
 def _start_with(app: FastAPI, pool: Pool) -> None:
@@ -178,18 +182,23 @@ def _start_with(app: FastAPI, pool: Pool) -> None:
     app.router.lifespan_context = both
 
 
-async def _answer(connection: Request | WebSocket, error: PoolError) -> JSONResponse | None:
-    headers = {}
-    if isinstance(error, QueueFull):
-        headers["Retry-After"] = str(max(1, math.ceil(error.retry_after)))
-    response = JSONResponse(problem(error), error.status_hint, headers, MEDIA_TYPE)
-    if not isinstance(connection, WebSocket):
-        return response
-    await _end(connection, error, response)
-    return None
+def _answer_errors_in(app: FastAPI, installed: _Installed) -> None:
+    async def answer(connection: Request | WebSocket, error: PoolError) -> JSONResponse | None:
+        luck, hints = random(), app.debug if installed.hints is None else installed.hints  # noqa: S311 - no secret
+        route = str(getattr(connection.scope.get("route"), "path", connection.scope["path"]))
+        installed.log.answered(connection.scope.get("method", "WebSocket"), route, error)
+        headers = {"Retry-After": str(retry_after(error, luck))} if isinstance(error, QueueFull) else {}
+        body = problem(error, hints=hints, luck=luck)
+        response = JSONResponse(body, error.status_hint, headers, MEDIA_TYPE)
+        if not isinstance(connection, WebSocket):
+            return response
+        await _end(connection, error, response, detail(error, hints=hints))
+        return None
+
+    app.add_exception_handler(PoolError, answer)  # type: ignore[arg-type]  # Starlette's type knows no WebSockets
 
 
-async def _end(websocket: WebSocket, error: PoolError, denial: JSONResponse) -> None:
+async def _end(websocket: WebSocket, error: PoolError, denial: JSONResponse, told: str) -> None:
     """Tell the other side of a WebSocket, if it is still there."""
     if WebSocketState.DISCONNECTED in (websocket.client_state, websocket.application_state):
         return
@@ -197,30 +206,11 @@ async def _end(websocket: WebSocket, error: PoolError, denial: JSONResponse) -> 
     if waits and "websocket.http.response" in websocket.scope.get("extensions", {}):
         await websocket.send_denial_response(denial)
         return
-    reason = _detail(error).encode()[:_MAX_REASON].decode(errors="ignore")
+    reason = told.encode()[:_MAX_REASON].decode(errors="ignore")
     await websocket.close(_CLOSE_CODES.get(error.status_hint, 1011), reason)
 
 
-def _title(status: int) -> str:
-    try:
-        return HTTPStatus(status).phrase
-    except ValueError:  # 499 is not registered
-        return "Client Closed Request" if status == 499 else "Error"
-
-
-def _detail(error: PoolError) -> str:
-    if isinstance(error, InternalError):
-        return "the pool has a bug; its log says more"
-    if isinstance(error, WorkerStartError):
-        return "no worker can be started; the log says why"
-    return str(error.args[0]) if error.args else type(error).__name__
-
-
-def _dashed(name: str) -> str:
-    return "".join(f"-{letter.lower()}" if letter.isupper() else letter for letter in name).lstrip("-")
-
-
-def _document_in(app: FastAPI, is_documented: Callable[[str, str], bool] | None) -> None:
+def _document_in(app: FastAPI, installed: _Installed, is_documented: Callable[[str, str], bool] | None) -> None:
     original = app.openapi
     documented: dict[str, Any] | None = None
 
@@ -228,18 +218,8 @@ def _document_in(app: FastAPI, is_documented: Callable[[str, str], bool] | None)
         nonlocal documented
         schema = original()
         if schema is not documented:  # FastAPI makes a new one whenever routes were added
-            _document(schema, is_documented)
+            document(schema, is_documented, hints=app.debug if installed.hints is None else installed.hints)
             documented = schema
         return schema
 
     app.openapi = openapi  # type: ignore[method-assign]  # FastAPI's documented way of extending the schema
-
-
-def _document(schema: dict[str, Any], is_documented: Callable[[str, str], bool] | None) -> None:
-    schema.setdefault("components", {}).setdefault("schemas", {}).setdefault("Problem", PROBLEM_SCHEMA)
-    for path, operations in schema.get("paths", {}).items():
-        for method, operation in operations.items():
-            if method not in _METHODS or (is_documented is not None and not is_documented(path, method.upper())):
-                continue
-            for status, response in pool_responses().items():
-                operation.setdefault("responses", {}).setdefault(str(status), response)

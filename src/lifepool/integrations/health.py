@@ -31,7 +31,8 @@ _HEADERS = {"Cache-Control": "no-store"}
 def health_router(*pools: Pool, metrics: bool = True) -> APIRouter:
     """The three routes as a router for ``app.include_router``; they stay out of the app's documentation.
 
-    ``/livez``: 200 as long as the event loop answers and no pool is broken by a bug, after which only a restart helps.
+    ``/livez``: 200 as long as the event loop answers, and no pool is broken by a bug or was drained for good while the
+    server goes on: after that only a restart helps.
 
     ``/readyz``: 200 if this server should be sent requests, else 503, each time with the reasons as JSON:
     ``{"ready": false, "reasons": [{"pool": "domains", "reason": "saturated", "detail": "..."}]}``.
@@ -67,11 +68,11 @@ def health_routes(*pools: Pool, metrics: bool = True) -> list[BaseRoute]:
         raise ValueError("health_router() needs at least one pool: health_router(pool)")
 
     async def livez(_: Request) -> Response:
-        broken = [pool.config.name for pool in pools if "broken" in pool.readiness().reasons]
-        status = "broken" if broken else "ok"
-        return JSONResponse(
-            {"status": status, "pools": broken} if broken else {"status": status}, _code(not broken), _HEADERS
-        )
+        beyond_help = {pool.config.name: why for pool in pools if (why := _why_to_restart(pool)) is not None}
+        if not beyond_help:
+            return JSONResponse({"status": "ok"}, 200, _HEADERS)
+        status = "broken" if "broken" in beyond_help.values() else "closed"
+        return JSONResponse({"status": status, "pools": list(beyond_help)}, 503, _HEADERS)
 
     async def readyz(_: Request) -> Response:
         reasons = [reason for pool in pools for reason in reasons_against(pool)]
@@ -82,6 +83,14 @@ def health_routes(*pools: Pool, metrics: bool = True) -> list[BaseRoute]:
         Route("/readyz", readyz, include_in_schema=False),
     ]
     return [*routes, _metrics_route(pools)] if metrics else routes
+
+
+def _why_to_restart(pool: Pool) -> str | None:
+    """Why this pool will never take a task again, though its server was not told to stop."""
+    reasons = pool.readiness().reasons
+    if "broken" in reasons:
+        return "broken"
+    return "closed" if "closed" in reasons and "terminating" not in reasons else None
 
 
 def _code(well: bool) -> int:

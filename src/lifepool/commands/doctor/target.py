@@ -21,7 +21,7 @@ from lifepool.pool import Pool
 from lifepool.sizing import CpuBudget, cpu_budget
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
 _TYPICAL_TASK_S = 0.02
 _DOOR = "name the pool itself, as in main:pool"
@@ -40,20 +40,34 @@ def examine(request: dict[str, Any]) -> dict[str, Any]:
 def _findings(target: str, deadline: float) -> Iterator[Finding]:
     try:
         found = import_target(target)
-        pool = find_pool(found, target)
+        pools = find_pools(found, target)
     except NotFound as error:
         yield fail("import", str(error), error.hint)
         return
-    yield ok("import", f"{target} is {pool!r}" if found is pool else f"{target} is an app around {pool!r}")
-    yield from check_config(pool.config, cpu_budget(), Machine())
-    yield asyncio.run(check_start(pool.config, max(1.0, deadline - time.monotonic())))
+    names = " and ".join(map(repr, pools))
+    yield ok("import", f"{target} is {names}" if found is pools[0] else f"{target} is an app around {names}")
+    budget = cpu_budget()
+    if len(pools) > 1:
+        yield check_together(pools, budget)
+    for number, pool in enumerate(pools):
+        findings = [*check_config(pool.config, budget, Machine())]
+        findings.append(asyncio.run(check_start(pool.config, max(1.0, deadline - time.monotonic()))))
+        for finding in findings:
+            told = finding.found if len(pools) == 1 else f"{_label(pools, number)}: {finding.found}"
+            yield dataclasses.replace(finding, found=told)
+
+
+def _label(pools: Sequence[Pool], number: int) -> str:
+    """The pool's name, with a number if others have the same."""
+    name = pools[number].config.name
+    return name if sum(pool.config.name == name for pool in pools) == 1 else f"{name} {number + 1}"
 
 
 # --- finding it ---------------------------------------------------------------------------------------------------
 
 
-def find_pool(found: object, target: str) -> Pool:
-    """The pool that an object is, or that an app's lifespan or state holds.
+def find_pools(found: object, target: str) -> list[Pool]:
+    """The pool that an object is, or those that an app's lifespan or state holds.
 
     The app is not started: only what can be seen from outside is looked at.
 
@@ -61,15 +75,16 @@ def find_pool(found: object, target: str) -> Pool:
         NotFound: If there is none.
     """
     if isinstance(found, Pool):
-        return found
+        return [found]
     state = getattr(getattr(found, "state", None), "_state", {})
     lifespan = getattr(getattr(found, "router", None), "lifespan_context", None)
     if lifespan is None:
         raise NotFound(f"{target} is a {type(found).__name__}, neither a Pool nor a FastAPI app", _DOOR)
-    pools = [value for value in state.values() if isinstance(value, Pool)] + list(_pools_in(lifespan, 0))
+    installed = getattr(state.get("lifepool"), "pools", [])
+    pools = [*installed, *(value for value in state.values() if isinstance(value, Pool)), *_pools_in(lifespan, 0)]
     if not pools:
         raise NotFound(f"no pool was found in the lifespan or the state of {target}", _DOOR)
-    return pools[0]
+    return list(dict.fromkeys(pools))
 
 
 def _pools_in(function: Any, depth: int) -> Iterator[Pool]:
@@ -107,6 +122,18 @@ def check_config(config: PoolConfig, budget: CpuBudget, machine: Machine) -> Ite
     yield _workers(config, budget)
     yield _waiting(config)
     yield _memory(config, machine)
+
+
+def check_together(pools: Sequence[Pool], budget: CpuBudget) -> Finding:
+    """Whether the pools of one app have more workers than there are CPUs, all together."""
+    claims = " + ".join(f"{pool.max_workers} ({pool.config.name})" for pool in pools)
+    total = sum(pool.max_workers for pool in pools)
+    seen = f"{len(pools)} pools have {total} workers: {claims}; there are CPUs for {budget.workers}"
+    # One worker each is the least there can be.
+    if total > max(budget.workers, len(pools)):
+        fix = "install(app, one, other) shares the CPUs among pools without max_workers; or give each its max_workers"
+        return warn("pools", seen, fix)
+    return ok("pools", seen)
 
 
 def _workers(config: PoolConfig, budget: CpuBudget) -> Finding:

@@ -13,8 +13,10 @@ def count(value: float | None) -> str:
 
 
 def percent(part: float | None) -> str:
-    """87 %."""
-    return NONE if part is None else f"{part * 100:.0f} %"
+    """87 %; what is little is not nothing."""
+    if part is None:
+        return NONE
+    return "< 1 %" if 0 < part < 0.01 else f"{part * 100:.0f} %"
 
 
 def rate(value: float | None) -> str:
@@ -31,6 +33,11 @@ def seconds(value: float | None, none: str = NONE) -> str:
     if value < 0.9995e-3:
         return f"{max(1.0, value * 1e6):.0f} µs"
     return f"{_digits(value * 1e3)} ms" if value < 0.9995 else f"{_digits(value)} s"
+
+
+def below(value: float | None, shortest: float | None) -> str:
+    """The same for a percentile: of what is in the shortest class no more is known than that."""
+    return f"< {seconds(shortest)}" if value is not None and shortest and value <= shortest else seconds(value)
 
 
 def age(value: float | None) -> str:

@@ -9,7 +9,7 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
-from lifepool.commands.top.units import age, clock, count, memory, percent, plain, rate, seconds
+from lifepool.commands.top.units import age, below, clock, count, memory, percent, plain, rate, seconds
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -66,7 +66,7 @@ class View:
         window, counts = state["window"], state["counts"]
         chart = max(8, min(40, width - 72))
         failing = ", ".join(f"{name.replace('_', ' ')} {rate(window[name])}" for name in FAILED if window.get(name))
-        busy = f"{counts['workers'].get('busy', 0)} of {sum(counts['workers'].values())} workers busy"
+        busy = f"{counts['workers'].get('busy', 0)} of {sum(counts['workers'].values())} workers have a task"
         queue = f"of {count(state['pool']['max_queue'])}, predicted wait {seconds(counts['predicted_wait_s'])}"
         throughput = sum(window.get(name) or 0.0 for name in ("completed", "failed", "timed_out", "lost", "cancelled"))
         table.add_row("throughput", rate(throughput), Text(failing, "red"), self._chart("completed", chart))
@@ -76,8 +76,9 @@ class View:
         table.add_row("queue", count(counts["queued"]), queue, self._chart("queued", chart))
         for name in ("wait", "run"):
             p50, p95, p99 = window.get(name) or (None, None, None)
-            spread = f"p95 {seconds(p95)}, p99 {seconds(p99)}"
-            table.add_row(f"{name} p50", seconds(p50), spread, self._chart(f"{name}_p50", chart))
+            shortest = window.get("shortest")
+            spread = f"p95 {below(p95, shortest)}, p99 {below(p99, shortest)}"
+            table.add_row(f"{name} p50", below(p50, shortest), spread, self._chart(f"{name}_p50", chart))
         table.add_row(
             "loop lag", seconds(window.get("loop_lag")), "at most, in a minute", self._chart("loop_lag", chart)
         )
@@ -106,18 +107,20 @@ def sparkline(values: Sequence[float | None], top: float | None = None) -> str:
 def _head(state: dict[str, Any], width: int, trouble: str) -> Text:
     pool, server = state["pool"], state["server"]
     reasons = ", ".join(reason for reason in pool["reasons"] if reason != pool["state"])
+    said = state.get("verdict", {})  # a server of an earlier version has none
+    style = {"bad": "red", "notable": "yellow"}.get(said.get("level"), "green")
     line = Text(no_wrap=True, overflow="ellipsis")
     line.append("lifepool ", "dim").append(f"{plain(pool['name'])}  ", "bold")
     line.append(
         f"{pool['state']}, ready" if pool["ready"] else f"{pool['state']}, not ready",
-        "green" if pool["ready"] else "red",
+        style if pool["ready"] else "red",
     )
     line.append(f" ({reasons})" if reasons else "", "red")
     if trouble:
         line.append(f"  {trouble}", "bold red")
     else:
         line.append(f"  process {server['pid']} on {server['host']}  {clock(state['time'])}", "dim")
-    line.append("\n")
+    line.append("\n").append(plain(said.get("text", "")), f"bold {style}")
     line.truncate(width * 2)
     return line
 

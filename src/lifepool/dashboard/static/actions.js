@@ -6,15 +6,16 @@ export class Actions {
   constructor(notify) {
     this.allowed = [];
     this.notify = notify;
-    byId("recycle").addEventListener("click", () => this.ask("recycle", "Replace all workers?", "One after the other; tasks that run are finished first. Nothing is lost.", "Replace workers"));
-    byId("drain").addEventListener("click", () => this.ask("drain", "Drain the pool?", "It takes no more tasks, finishes what is there and closes. Your app answers 503 from then on, until it is started again.", "Drain the pool"));
+    byId("recycle").addEventListener("click", () => this.ask("recycle", "Replace all workers?", `One after the other; tasks that run are finished first. Nothing is lost.${this.others}`, "Replace workers"));
+    byId("drain").addEventListener("click", () => this.ask("drain", "Drain the pool?", `It takes no more tasks, finishes what is there and closes. Your app answers 503 from then on, until it is started again.${this.others}`, "Drain the pool"));
     byId("confirm-no").addEventListener("click", () => byId("confirm").close());
     byId("confirm-yes").addEventListener("click", () => { byId("confirm").close(); this.post(this.asked); });
   }
 
   can(action) { return this.allowed.includes(action); }
 
-  update({ actions, pool }) {
+  update({ actions, pool, server }) {
+    this.others = server.processes > 1 ? ` This reaches one server process of ${server.processes}, the one with the PID ${server.pid}; the others go on as they are.` : "";
     this.allowed = pool.state === "closed" ? [] : actions;
     byId("actions").hidden = !this.allowed.length;
     for (const name of ["recycle", "drain"]) byId(name).hidden = !this.can(name);

@@ -1,7 +1,7 @@
 // Recent failures: one line a kind, which opens to the worker's traceback.
 
 import { byId, keyed, link, make, setData, setText } from "./dom.js";
-import { ago, count, OUTCOMES } from "./format.js";
+import { ago, OUTCOMES, short } from "./format.js";
 
 export class Failures {
   constructor(open) {
@@ -39,7 +39,7 @@ export class Failures {
   refresh(item, failure, now) {
     const { times, when, message, tasks } = item.parts;
     item.failure = failure;
-    setText(times, `${count(failure.count)} ×`);
+    setText(times, `${short(failure.count)} ×`);
     setText(when, ago(now - failure.last));
     setText(message, failure.message);
     setData(item, "fresh", String(now - failure.last < 10));

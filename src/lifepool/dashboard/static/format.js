@@ -11,7 +11,7 @@ export const count = (value) => (value == null ? NONE : plain.format(value));
 
 export const short = (value) => (value == null ? NONE : value < 10000 ? plain.format(value) : compact.format(value));
 
-export const percent = (part) => (part == null ? NONE : `${Math.round(part * 100)} %`);
+export const percent = (part) => (part == null ? NONE : part > 0 && part < 0.01 ? "< 1 %" : `${Math.round(part * 100)} %`);
 
 export function rate(value) {
   if (value == null) return NONE;
@@ -27,6 +27,9 @@ export function seconds(value) {
   if (value < 0.9995) return `${digits(value * 1e3)} ms`;
   return value < 99.95 ? `${digits(value)} s` : age(value);
 }
+
+/** The same for a percentile: of what is in the shortest class no more is known than that. */
+export const below = (value, shortest) => (value != null && shortest && value <= shortest ? `< ${seconds(shortest)}` : seconds(value));
 
 /** How long something lasts: 4.2 s, 3 min 20 s, 2 h 5 min, 3 d. */
 export function age(value) {

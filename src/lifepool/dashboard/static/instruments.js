@@ -2,7 +2,7 @@
 
 import { Chart } from "./chart.js";
 import { byId, keyed, make, setText } from "./dom.js";
-import { count, OUTCOMES, percent, rate, seconds, short, timeOfDay } from "./format.js";
+import { below, count, OUTCOMES, percent, rate, seconds, short, timeOfDay } from "./format.js";
 
 const SPAN = 300;
 const FAILED = ["failed", "timed_out", "lost"];
@@ -27,7 +27,7 @@ const PLANS = [
     id: "utilisation",
     title: "Utilisation", of: "last minute",
     chart: { series: [{ key: "utilisation", kind: "area", className: "level" }], top: 1, format: percent },
-    now: ({ window, counts }) => [percent(window.utilisation), ["", `${count(counts.workers.busy ?? 0)} of ${count(all(counts.workers))} workers busy`]],
+    now: ({ window, counts }) => [percent(window.utilisation), ["", `${count(counts.workers.busy ?? 0)} of ${count(all(counts.workers))} have a task`], ...(isShort(window) ? [["predicted", "short tasks: most of it is sending"]] : [])],
     then: (point) => [percent(point.utilisation), ["", `${count(point.workers)} workers`]],
   },
   {
@@ -41,15 +41,15 @@ const PLANS = [
     id: "wait",
     title: "Wait, median", of: "last minute",
     chart: { series: percentiles("wait"), scale: "log", floor: 1e-4, format: axisSeconds },
-    now: ({ window }) => spread(window.wait),
-    then: (point) => spread(["p50", "p95", "p99"].map((p) => point[`wait_${p}`])),
+    now: ({ window }) => spread(window.wait, window.shortest),
+    then: (point, { window }) => spread(["p50", "p95", "p99"].map((p) => point[`wait_${p}`]), window.shortest),
   },
   {
     id: "run",
     title: "Run, median", of: "last minute",
     chart: { series: percentiles("run"), scale: "log", floor: 1e-4, format: axisSeconds },
-    now: ({ window }) => spread(window.run),
-    then: (point) => spread(["p50", "p95", "p99"].map((p) => point[`run_${p}`])),
+    now: ({ window }) => spread(window.run, window.shortest),
+    then: (point, { window }) => spread(["p50", "p95", "p99"].map((p) => point[`run_${p}`]), window.shortest),
   },
   {
     id: "lag",
@@ -69,7 +69,8 @@ function axisSeconds(value) {
 const all = (workers) => Object.values(workers).reduce((sum, n) => sum + n, 0);
 const total = (rates) => (rates.completed == null ? null : ["completed", "cancelled", ...FAILED].reduce((sum, key) => sum + (rates[key] ?? 0), 0));
 const outcomes = (rates) => [...FAILED, "cancelled", "refused"].filter((key) => rates[key] > 0).map((key) => [key, `${OUTCOMES[key]} ${rate(rates[key])}`]);
-const spread = ([p50, p95, p99] = []) => [seconds(p50), ["p50", "p50"], ["p95", `p95 ${seconds(p95)}`], ["p99", `p99 ${seconds(p99)}`]];
+const spread = ([p50, p95, p99] = [], shortest) => [below(p50, shortest), ["p50", "p50"], ["p95", `p95 ${below(p95, shortest)}`], ["p99", `p99 ${below(p99, shortest)}`]];
+const isShort = ({ occupied, utilisation }) => occupied > 0.25 && utilisation < occupied / 4;
 
 export class Instruments {
   constructor() {
@@ -112,7 +113,7 @@ export class Instruments {
     if (!this.state) return;
     const point = this.index === null ? null : this.points[this.index];
     for (const { plan, chart, value, detail, when } of this.cells) {
-      const [number, ...details] = point ? plan.then(point) : plan.now(this.state);
+      const [number, ...details] = point ? plan.then(point, this.state) : plan.now(this.state);
       setText(value, number);
       keyed(detail, details, ([key]) => key, ([key]) => make("span", { class: key ? `key ${key}` : "" }), (part, [, text]) => setText(part, text));
       setText(when, point ? timeOfDay(this.state.time - this.state.now + point.t) : plan.of);

@@ -7,12 +7,12 @@ import { timeOfDay } from "./format.js";
 import { Instruments } from "./instruments.js";
 import { Link } from "./link.js";
 import { Stories } from "./story.js";
-import { blocks, exits, ledger, Names, Oldest } from "./tables.js";
+import { blocks, exits, hintAtWideTables, ledger, Names, Oldest } from "./tables.js";
 import { Workers } from "./workers.js";
 
 const FORMAT = 1;
 const REASONS = {
-  "terminating": "the server is ending", "crash-looping": "no worker comes up",
+  "broken": "a bug in lifepool has stopped the pool", "terminating": "the server is ending", "crash-looping": "no worker comes up",
   "no-worker": "no worker is up yet", "saturated": "the queue is full",
   "created": "not started yet", "starting": "starting", "draining": "draining: nothing new is taken", "closed": "closed",
 };
@@ -34,10 +34,13 @@ function notice(cause, text) {
 function show(state) {
   notice("version", state.version === FORMAT ? "" : "The server runs another version of lifepool now: reload this page.");
   const { pool } = state, reasons = pool.reasons.map((reason) => REASONS[reason] ?? reason);
-  document.title = `${pool.ready ? "" : "! "}${pool.name} · lifepool`;
+  document.title = `${pool.ready && state.verdict?.level !== "bad" ? "" : "! "}${pool.name} · lifepool`;
   setText(byId("name"), pool.name);
   setText(byId("state"), pool.ready ? `${pool.state}, ready` : pool.reasons.includes(pool.state) ? pool.state : `${pool.state}, not ready`);
-  setData(byId("state"), "state", pool.ready ? "ready" : pool.state);
+  const verdict = state.verdict ?? { level: pool.ready ? "good" : "bad", text: "" };
+  setData(byId("state"), "state", !pool.ready ? pool.state : verdict.level === "good" ? "ready" : verdict.level);
+  setText(byId("verdict"), verdict.text);
+  setData(byId("verdict"), "level", verdict.level);
   notice("ready", pool.ready ? "" : `Not ready: ${reasons.join(", ")}.`);
   setText(byId("version"), state.lifepool);
   setText(byId("as-of"), timeOfDay(state.time));
@@ -75,4 +78,5 @@ byId("theme").addEventListener("click", () => {
   setTheme(THEMES[(THEMES.indexOf(document.documentElement.dataset.theme ?? "auto") + 1) % THEMES.length]);
 });
 
+hintAtWideTables();
 link.wake();

@@ -85,6 +85,7 @@ function refreshOldest(row, task, now) {
 
 export function ledger({ counts, server }) {
   setText(byId("server"), `process ${server.pid} on ${server.host}`);
+  setText(byId("processes"), server.processes > 1 ? `one of ${server.processes} server processes (PID ${server.pid}); the others have pages of their own` : "one server process");
   const lines = [
     ["Submitted", count(counts.submitted)], ["Completed", count(counts.completed)], ["Failed", count(counts.failed), "failed"],
     ["Timed out", count(counts.timed_out), "timed_out"], ["Lost", count(counts.lost), "lost"], ["Cancelled", count(counts.cancelled), "cancelled"],
@@ -96,6 +97,17 @@ export function ledger({ counts, server }) {
     setText(line.lastChild, value);
     setData(line, "zero", String(value === "0"));
   });
+}
+
+/** Tables that are wider than their place say so: a cut looks like an end. */
+export function hintAtWideTables() {
+  for (const scroll of document.querySelectorAll(".scroll")) {
+    const hint = make("p", { class: "note swipe", hidden: "" }, "More columns to the right: swipe, or use the arrow keys.");
+    scroll.before(hint);
+    const look = () => { hint.hidden = scroll.scrollWidth <= scroll.clientWidth + 1; };
+    new ResizeObserver(look).observe(scroll);
+    new ResizeObserver(look).observe(scroll.firstElementChild);
+  }
 }
 
 /** Who made the event loop stand still; shown if a LoopWatch looks for them. */
@@ -115,8 +127,9 @@ export function exits({ exits: gone, now }) {
 }
 
 function makeExit({ worker, reason, exitcode, signal, completed, start_error: error }) {
+  const why = error?.trim().split("\n").at(-1);
   const how = signal !== null ? `signal ${signal}` : exitcode !== null ? `exit code ${exitcode}` : "";
   const line = [make("b", {}, `#${worker}`), ` ${reason}`, make("span", { class: "note" }, [how, `${count(completed)} done`].filter(Boolean).map((part) => ` · ${part}`).join("")), " ", make("span", { class: "ago note" })];
   if (!error) return make("li", {}, make("p", {}, ...line));
-  return make("li", {}, make("details", {}, make("summary", {}, ...line), make("pre", { tabindex: 0 }, error)));
+  return make("li", {}, make("details", {}, make("summary", {}, ...line, make("span", { class: "message" }, why)), make("pre", { tabindex: 0 }, error)));
 }

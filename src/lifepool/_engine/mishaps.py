@@ -1,0 +1,136 @@
+"""What went wrong with tasks, in the log, also if nobody added a hook and an app has made an HTTP answer of it.
+
+A task that was lost, passed its timeout, could not be sent there or back, or was cancelled by the end of the pool is
+one warning: which function, why, on which worker, after how long. Never what it was called with. What a function of the
+user's own raises is not logged here: it is raised where the task is awaited.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+from signal import Signals
+from typing import TYPE_CHECKING, TypeGuard
+
+from lifepool.errors import InternalError, PoolError, TaskError, TaskNotPicklable, WorkerLost, WorkerStartError
+
+if TYPE_CHECKING:
+    import asyncio
+
+    from lifepool._core.states import TaskState
+    from lifepool._core.task import Task
+
+logger = logging.getLogger("lifepool")
+
+#: Lines for one cause at first; what comes after them is counted, and told in one line a second.
+BURST = 5
+PERIOD_S = 1.0
+#: Characters of a line's middle part.
+MAX_CAUSE = 300
+
+_PLAIN_PATH = re.compile(r"(?:\.?\w+|\[\d+\])+")
+_KIND_OF_OBJECT = re.compile(r"cannot pickle '[\w.]+' object")
+
+
+class Mishaps:
+    """The warnings of one pool. A flood of them is a few lines a second, whatever its size.
+
+    Args:
+        pool: What it is called in the log.
+        loop: The pool's event loop.
+    """
+
+    def __init__(self, pool: str, loop: asyncio.AbstractEventLoop) -> None:
+        self._pool = pool
+        self._loop = loop
+        self._said: dict[str, int] = {}  # lines, by cause, since it was quiet
+        self._left_out: dict[str, tuple[int, str]] = {}  # how many, and the last one
+        self._timer: asyncio.TimerHandle | None = None
+
+    def settled(self, name: str, task: Task, outcome: TaskState, error: BaseException | None, now: float) -> None:
+        """A task was not completed.
+
+        Args:
+            name: The name of its function.
+            task: The scheduler's books of it.
+            outcome: What became of it.
+            error: What whoever awaits it is raised; None if that is nobody.
+            now: Monotonic seconds.
+        """
+        if not _is_ours(error) or isinstance(error, InternalError):
+            return  # the user's own; or cancelled by its caller; or logged as critical
+        if self._may_say(error, name):
+            where = "" if task.worker is None else f" on worker {task.worker.id}"
+            seconds = f"{now - task.submitted:.3g} s after it was submitted"
+            state = outcome.value.replace("_", " ")
+            self._say(f"task {task.id} ({name}) {state}{where}, {seconds}: {cause_of(error)}", error.hint)
+
+    def call_failed(self, name: str, error: PoolError) -> None:
+        """A call could not be sent, or one call of a batch passed its timeout.
+
+        What the door refuses is not logged: it comes by the thousand, and is counted in the statistics.
+        """
+        if isinstance(error, TaskError) and self._may_say(error, name):
+            self._say(f"a call of {name} failed: {cause_of(error)}", error.hint)
+
+    def flush(self) -> None:
+        """Tell how many were left out, now."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        left_out, self._left_out = self._left_out, {}
+        for kind, (count, name) in left_out.items():
+            logger.warning("pool %r: %d more tasks with %s, the last one %s", self._pool, count, kind, name)
+
+    def _may_say(self, error: PoolError, name: str) -> bool:
+        """Whether there is room for a line; if not, it is counted."""
+        error._logged = True
+        kind = type(error).__name__
+        if self._timer is None:
+            self._timer = self._loop.call_later(PERIOD_S, self._period_over)
+        said = self._said.get(kind, 0)
+        if said >= BURST:
+            self._left_out[kind] = (self._left_out.get(kind, (0, ""))[0] + 1, name)
+            return False
+        self._said[kind] = said + 1
+        return True
+
+    def _period_over(self) -> None:
+        flooded = set(self._left_out)
+        self.flush()
+        self._said = dict.fromkeys(flooded, BURST)  # the flood may go on; what has become quiet may speak again
+        if flooded:
+            self._timer = self._loop.call_later(PERIOD_S, self._period_over)
+
+    def _say(self, text: str, hint: str) -> None:
+        logger.warning("pool %r: %s%s", self._pool, text, f" ({hint})" if hint else "")
+
+
+def cause_of(error: PoolError) -> str:
+    """What the error says in one line, without what the task was called with."""
+    if isinstance(error, TaskNotPicklable):
+        # Keys of dicts are data, and so may be what pickle says; that it can't pickle a kind of object is not.
+        known = _PLAIN_PATH.match(error.path)
+        path = known[0] + "..." * (known.end() < len(error.path)) if known else error.side
+        reason = _KIND_OF_OBJECT.search(str(error.args[0]))
+        return f"{path} can't be pickled" + (f": {reason[0]}" if reason else "")
+    if isinstance(error, WorkerStartError):
+        lines = error.cause.strip().splitlines() or [""]
+        return f"no worker can be started: {lines[-1][:MAX_CAUSE]}"
+    text = str(error.args[0]) if error.args else type(error).__name__
+    if isinstance(error, WorkerLost) and error.signal is not None:
+        text = text.replace(f"signal {error.signal}", f"signal {error.signal} ({_signal_name(error.signal)})")
+    line = " ".join(text.split())
+    return line if len(line) <= MAX_CAUSE else f"{line[:MAX_CAUSE]}..."
+
+
+def _is_ours(error: BaseException | None) -> TypeGuard[PoolError]:
+    """Not ``isinstance``: an exception of the user's may have a ``__class__`` that raises."""
+    return issubclass(type(error), PoolError)
+
+
+def _signal_name(number: int) -> str:
+    try:
+        return Signals(number).name
+    except ValueError:
+        return "unknown"

@@ -1,0 +1,85 @@
+"""Files that ended processes have left in the folder of the multiprocess mode (``PROMETHEUS_MULTIPROC_DIR``).
+
+A server process that dies while its siblings go on leaves what it counted: without it the sums would go backwards. Its
+gauges are removed. When the whole server is started again all files of the one before are removed: else they would pile
+up, and each scrape would read them all.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import glob
+import os
+from pathlib import Path
+
+from prometheus_client.multiprocess import mark_process_dead
+
+#: Linux knows its own start to a second, and each process's start from there.
+_MARGIN_S = 2.0
+
+
+def folder() -> str:
+    """Where the files are."""
+    return os.environ["PROMETHEUS_MULTIPROC_DIR"]
+
+
+def forget_dead_processes() -> None:
+    """Remove the gauges of processes that are gone without having said so; what they counted stays.
+
+    A server that is told to stop sets its own to zero. One that is killed leaves them, and nobody calls
+    ``mark_process_dead`` for it: uvicorn has no hook for that, as gunicorn has.
+    """
+    for path, pid in _files("gauge_live*"):
+        if not is_alive(pid) and os.path.exists(path):
+            with contextlib.suppress(FileNotFoundError):  # another process was quicker
+                mark_process_dead(pid)  # type: ignore[no-untyped-call]
+
+
+def remove_files_of_earlier_servers() -> int:
+    """Remove all files of processes that are gone and were written before this server started; how many that were.
+
+    A server's processes are one process group, and the server is its leader. A file of a process that lives is never
+    removed, also if only the number is the same. Where it is not known when a process has started (elsewhere than on
+    Linux), or the leader is gone, nothing is removed.
+    """
+    started = started_at(os.getpgrp())
+    if started is None:
+        return 0
+    removed = 0
+    for path, pid in _files("*"):
+        with contextlib.suppress(FileNotFoundError):  # a sibling was quicker
+            if not is_alive(pid) and os.stat(path).st_mtime < started - _MARGIN_S:
+                os.remove(path)
+                removed += 1
+    return removed
+
+
+def is_alive(pid: int) -> bool:
+    """Whether there is a process with this number."""
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        pass
+    return True
+
+
+def started_at(pid: int, root: Path = Path("/proc")) -> float | None:
+    """When a process has started, in seconds since 1970; None if that is not known."""
+    try:
+        ticks = int((root / str(pid) / "stat").read_text().rpartition(")")[2].split()[19])
+        boot = next(line.split()[1] for line in (root / "stat").read_text().splitlines() if line.startswith("btime "))
+        return int(boot) + ticks / os.sysconf("SC_CLK_TCK")
+    except (OSError, ValueError, IndexError, StopIteration):
+        return None
+
+
+def _files(pattern: str) -> list[tuple[str, int]]:
+    """The client's files, ``<kind>_<pid>.db``, and whose they are."""
+    found = []
+    for path in glob.glob(os.path.join(glob.escape(folder()), f"{pattern}_*.db")):
+        pid = path.removesuffix(".db").rpartition("_")[2]
+        if pid.isascii() and pid.isdigit():
+            found.append((path, int(pid)))
+    return found
