@@ -54,6 +54,13 @@ def test_the_answer_comes_back_and_what_was_printed_does_not_mix_with_it(capfd: 
     assert capfd.readouterr().out == ""
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere there is no memory without a name")
+def test_no_temporary_folder_is_needed(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("TemporaryDirectory", "TemporaryFile", "mkdtemp", "mkstemp"):
+        monkeypatch.delattr("tempfile." + name)
+    assert run_isolated(echo, {"a": 1}, PATIENCE).answer == {"a": 1}
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="the kernel's death signal is Linux's")
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL, signal.SIGINT])
 def test_it_ends_with_whoever_asked(door: socket.socket, number: int) -> None:

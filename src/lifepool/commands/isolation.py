@@ -11,13 +11,13 @@ import sys
 import tempfile
 import threading
 from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
 
 from lifepool.commands.processes import kill_group, wait_until_gone
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
+    from pathlib import Path
 
 LEFT_OVER_BOUND = 3.0  # seconds after the end for its last processes to end by themselves
 KILL_BOUND = 5.0  # seconds for killed processes to be gone
@@ -55,20 +55,40 @@ def run_isolated(
         timeout: Seconds after which it is killed, with everything that it has started.
         cwd: The folder it runs in and imports from; None: the current one.
     """
-    with tempfile.TemporaryDirectory(prefix="lifepool-") as folder:
-        answer, output = Path(folder, "answer.json"), Path(folder, "output.txt")
+    with _nameless_file() as answer, _nameless_file() as output:
         where = f"{function.__module__}:{function.__qualname__}"
-        arguments = [str(os.getpid()), where, json.dumps(request), str(answer)]
+        arguments = [str(os.getpid()), where, json.dumps(request), str(answer.fileno())]
         command = [sys.executable, "-m", "lifepool.commands.isolated", *arguments]
-        with output.open("wb") as file, _sigterm_raises():
+        with _sigterm_raises():
             process = subprocess.Popen(
-                command, cwd=cwd, stdin=subprocess.DEVNULL, stdout=file, stderr=file, process_group=0
+                command,
+                cwd=cwd,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                process_group=0,
+                pass_fds=(answer.fileno(),),
             )
             left_over, timed_out = _end(process, timeout)
-        if answer.exists() and process.returncode == 0:
-            return Outcome(json.loads(answer.read_text(encoding="utf-8")), None, left_over, timed_out=False)
-        lines = output.read_text(encoding="utf-8", errors="replace").splitlines()
+        answered = _content(answer)
+        if answered and process.returncode == 0:
+            return Outcome(json.loads(answered), None, left_over, timed_out=False)
+        lines = _content(output).decode(errors="replace").splitlines()
         return Outcome({}, _explain(process.returncode, timeout, lines), left_over, timed_out)
+
+
+def _nameless_file() -> IO[bytes]:
+    """A file in memory where the system has such: there may be no temporary folder."""
+    if hasattr(os, "memfd_create"):
+        with contextlib.suppress(OSError):
+            return open(os.memfd_create("lifepool"), "w+b")
+    return tempfile.TemporaryFile()
+
+
+def _content(file: IO[bytes]) -> bytes:
+    """All that is in the file, whoever has written it."""
+    file.seek(0)
+    return file.read()
 
 
 @contextlib.contextmanager
