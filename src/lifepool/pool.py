@@ -6,6 +6,7 @@ import dataclasses
 import logging
 import weakref
 from contextlib import aclosing
+from types import FunctionType
 from typing import TYPE_CHECKING, Any, Literal, Never, ParamSpec, Protocol, TypeVar, overload
 
 from lifepool._core.states import PoolState
@@ -121,6 +122,8 @@ class Pool(PoolLife):
             key: value for key, value in locals().items() if key not in ("self", "__class__") and value is not _UNSET
         }
         super().__init__(resolve(given))
+        if callable(self.config.initializer):
+            check_function(self.config.initializer)
         self._resources: list[Resource[Any]] = []
         self._batches: list[weakref.ref[PoolBatch[Any, Any]]] = []
 
@@ -501,12 +504,11 @@ class Pool(PoolLife):
             fn = fn.function
         seconds = self.config.timeout if timeout is None else timeout
         options = task_options(seconds, retries, priority, retry_on, fair_key, on_cancel, copy)
-        code = getattr(fn, "__code__", None)
-        if code is None:
-            if not isinstance(fn, Reference):  # those are looked at when they are made
-                plain_function(fn)
-        elif code.co_flags & UNFINISHED:
-            check_function(fn)
+        if type(fn) is FunctionType:
+            if fn.__code__.co_flags & UNFINISHED:
+                check_function(fn)
+        elif not isinstance(fn, Reference):  # those are looked at when they are made
+            plain_function(fn)
         return self._start(engine, fn, args, options, lent=lent)
 
     def _start(
