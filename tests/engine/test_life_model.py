@@ -189,6 +189,4 @@ class LifeOfAPool(RuleBasedStateMachine):
 
 
 def test_the_life_of_a_pool() -> None:
-    run_state_machine_as_test(  # type: ignore[no-untyped-call]
-        LifeOfAPool, settings=settings(max_examples=100, stateful_step_count=30, deadline=None)
-    )
+    run_state_machine_as_test(LifeOfAPool, settings=settings(max_examples=100, stateful_step_count=30, deadline=None))

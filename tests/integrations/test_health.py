@@ -21,7 +21,6 @@ from lifepool.integrations.health import health_router, health_routes, reasons_a
 from tests import tasks
 from tests.engine.gates import PATIENCE_S, Gate, until
 from tests.instrumentation import site
-from tests.integrations.test_readiness import signals as signals
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
