@@ -11,13 +11,16 @@ from typing import TYPE_CHECKING, Annotated, Any
 import pytest
 import uvicorn
 from fastapi import BackgroundTasks, Body, Depends, FastAPI, Form, Request, WebSocket
+from starlette.applications import Starlette
+from starlette.middleware import Middleware
 from starlette.middleware.base import BaseHTTPMiddleware
 from starlette.requests import ClientDisconnect
-from starlette.responses import StreamingResponse
+from starlette.responses import JSONResponse, StreamingResponse
+from starlette.routing import Route
 from websockets.asyncio.client import connect
 
 from lifepool import ClientDisconnected, Pool, PoolDep
-from lifepool.integrations.disconnect import RequestScope, watch_client
+from lifepool.integrations.disconnect import RequestScope, WatchClients, watch_client
 from lifepool.integrations.fastapi import get_pool, install
 from tests.engine.gates import PATIENCE_S, Gate, until
 from tests.tasks import double, hold, hold_in_c, hold_one
@@ -557,6 +560,22 @@ async def test_a_response_that_streams_can_use_the_pool_and_ends_with_its_client
         await client.leave()
         await visitor.gone()
         await until(lambda: site.seen == [2, "ended"])
+
+
+async def test_the_middleware_works_in_an_app_of_starlettes(gate: Gate) -> None:
+    def make(site: Site) -> Any:
+        async def held(request: Request) -> JSONResponse:
+            return JSONResponse(await site.pool.run(hold, gate.address))
+
+        middleware = [Middleware(WatchClients)]
+        return Starlette(routes=[Route("/held", held)], middleware=middleware, lifespan=site.pool.lifespan)
+
+    async with a_site(gate, make) as site:
+        client = await site.ask("GET", "/held")
+        visitor = await gate.arrival()
+        await client.leave()
+        await visitor.gone()
+        await until(lambda: site.pool.statistics().cancelled == 1)
 
 
 async def test_a_mounted_app_with_the_same_pool_is_watched_once(gate: Gate) -> None:
