@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from contextvars import copy_context
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from lifepool.carrying import encode_error
+from lifepool.context import with_own_decimals
 from lifepool.errors import TaskError
 from lifepool.reference import Reference, resolve
 
@@ -57,11 +59,12 @@ def _find(module: str, qualname: str) -> BatchFunction:
 def run_batch(fn: Callable[[list[Any]], Any], items: Sequence[Any], split: bool) -> BatchResult:
     """Call ``fn`` with all items or, if that raises and ``split``, with one after the other."""
     try:
-        values = _results(fn, list(items))
+        values = copy_context().run(with_own_decimals(_results), fn, list(items))
     except Exception as error:
         if not split or len(items) == 1 or isinstance(error, _Unusable):
             return BatchResult([], {}, encode_error(error if not isinstance(error, _Unusable) else error.told()))
-        values = [_alone(fn, item) for item in items]
+        alone = with_own_decimals(_alone)
+        values = [copy_context().run(alone, fn, item) for item in items]
     errors = {index: encode_error(value) for index, value in enumerate(values) if isinstance(value, BaseException)}
     for index in errors:
         values[index] = None

@@ -35,10 +35,12 @@ import time
 import weakref
 from collections import deque
 from concurrent.futures import Executor, Future
+from contextvars import copy_context
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from lifepool import _inside
 from lifepool._core.states import TaskState
+from lifepool.context import with_own_decimals
 from lifepool.errors import PoolClosed
 from lifepool.pool import Pool
 
@@ -269,8 +271,9 @@ def _is_queued(handle: TaskHandle[Any]) -> bool:
 
 
 def _run_all(fn: Callable[..., T], arguments: list[tuple[Any, ...]]) -> list[T]:
-    """A chunk; runs in a worker."""
-    return [fn(*each) for each in arguments]
+    """A chunk; runs in a worker, each call in a copy of the context."""
+    alone = with_own_decimals(fn)
+    return [copy_context().run(alone, *each) for each in arguments]
 
 
 def _chunks(items: Iterator[Any], size: int) -> Iterator[list[Any]]:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from lifepool import _inside
 from lifepool._core.events import WorkerExited
 from lifepool.backends.base import Capabilities, Listener, PlainCall
-from lifepool.context import call
+from lifepool.context import call_apart
 from lifepool.errors import TaskError, TaskNotPicklable
 
 if TYPE_CHECKING:
@@ -89,7 +89,7 @@ class InlineBackend:
         )
         started = time.perf_counter()
         try:
-            value = call(payload.fn, payload.args)
+            value = call_apart(payload.fn, payload.args)
         except (StopIteration, StopAsyncIteration, SystemExit, KeyboardInterrupt) as raised:
             # In a coroutine these would mean something else than that a task has failed.
             error = TaskError(f"the task raised {raised!r}")

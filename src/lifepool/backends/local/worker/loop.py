@@ -23,6 +23,7 @@ import signal
 import struct
 import time
 from collections import deque
+from contextvars import copy_context
 from typing import TYPE_CHECKING
 
 from lifepool import _inside, constants
@@ -31,7 +32,7 @@ from lifepool.backends.local.wire.answers import encode_failure, encode_result, 
 from lifepool.backends.local.wire.calls import CallDecoder
 from lifepool.backends.local.wire.places import ON_WIRE, PLACE_BYTES, TICKET
 from lifepool.backends.local.worker.tickets import Tickets
-from lifepool.context import call
+from lifepool.context import call, with_own_decimals
 from lifepool.memory import resident_bytes
 
 if TYPE_CHECKING:
@@ -102,6 +103,7 @@ class Worker:
         self._decoder = CallDecoder(arguments, None if views is None else views.open)
         self._results = results
         self._current = _NO_TASK
+        self._perform_alone = self._perform
         self._pid = os.getpid()
         self._progress_at = 0.0
         self._reporting = False
@@ -124,6 +126,8 @@ class Worker:
             ConnectionError: If the server went away.
         """
         take, size, unpack, places = Tickets(self._tickets).take, TICKET.size, TICKET.unpack, self._places
+        # What the initializer and the imports have set in the context is there already, and nothing is added to it.
+        self._perform_alone = with_own_decimals(self._perform)
         while len(ticket := take()) == size:
             task, place, kind, function_length, length = unpack(ticket)
             if places is None or place == ON_WIRE:
@@ -150,7 +154,8 @@ class Worker:
             self._frames.extend(self._reader.received(count))
 
     def _run(self, task: int, kind: int, function_length: int, payload: memoryview) -> None:
-        answer, run_ns, body = self._perform(task, kind, function_length, payload)
+        # What belongs to the user runs in there: rebuilding the arguments, the function, pickling its result.
+        answer, run_ns, body = copy_context().run(self._perform_alone, task, kind, function_length, payload)
         if os.getpid() != self._pid:
             os._exit(0)  # the task forked and let the child return: only the parent may answer
         if kind == _TASK_VIEWED or self._keeps_views:
