@@ -93,6 +93,22 @@ class WorkerProcess(process.BaseProcess):
     def __init__(self, template: Template, target: Callable[..., object], args: tuple[Any, ...], name: str) -> None:
         super().__init__(target=target, args=args, name=name)
         self._template: Template | None = template
+        self._config: dict[str, Any]
+        self._config.pop("daemon", None)  # of a daemonic server; tasks could start no processes with it
+
+    def start(self) -> None:
+        """Start it; in a daemonic process too.
+
+        ``BaseProcess.start`` forbids those to have children, which would be left behind when their parent is
+        terminated. Workers end with their server, however that ends. The rest is as it is there.
+        """
+        self._check_closed()  # type: ignore[attr-defined]
+        assert self._popen is None, "cannot start a process twice"  # noqa: S101
+        vars(process)["_cleanup"]()
+        self._popen: _Popen | None = self._Popen(self)
+        self._sentinel = self._popen.sentinel
+        del self._target, self._args, self._kwargs  # type: ignore[attr-defined] # what was sent is of no more use
+        vars(process)["_children"].add(self)
 
     @staticmethod
     def _Popen(process_obj: WorkerProcess) -> _Popen:  # noqa: N802 - the name that BaseProcess calls

@@ -17,7 +17,7 @@ from lifepool._core.framing import Kind, header
 from lifepool.backends.local.wire.arena import Location, ResultWriter
 from lifepool.backends.local.wire.places import mapped
 from lifepool.backends.local.worker.lifeline import tie_to_server
-from lifepool.backends.local.worker.limits import limit_memory
+from lifepool.backends.local.worker.limits import die_before_server, limit_memory
 from lifepool.backends.local.worker.loop import Worker
 from lifepool.backends.local.worker.mainmodule import GuardMissing, import_main
 from lifepool.backends.local.worker.views import Views
@@ -50,6 +50,7 @@ def run_worker(
     """
     _inside.is_worker = True
     tie_to_server()
+    die_before_server()
     _calm_signals()
     wire = socket.socket(fileno=wire_fd)
     tickets = socket.socket(fileno=tickets_fd)
