@@ -1,4 +1,4 @@
-"""A server that is a daemonic process of multiprocessing: hypercorn's workers, a Celery worker, `Process(daemon=True)`."""
+"""A server that is a daemonic process of multiprocessing, as hypercorn's and Celery's workers are."""
 
 from __future__ import annotations
 

@@ -325,6 +325,7 @@ class LocalBackend:
     def _on_last_word(self, member: _Member, process: WorkerProcess) -> None:
         code = process.exitcode
         if code is None or code == UNKNOWN_EXIT:
+            process.kill()  # what it has left behind; the template, which sees to that else, is gone
             self._gone(member, exitcode=None, signal_number=None)
         elif code < 0:
             self._gone(member, exitcode=None, signal_number=-code)

@@ -15,12 +15,14 @@ import signal
 import sys
 import sysconfig
 import threading
+import weakref
 from multiprocessing import connection, forkserver, process, reduction, spawn, util
 from multiprocessing.context import set_spawning_popen
 from multiprocessing.popen_forkserver import Popen as ForkServerPopen
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from lifepool.backends.local.worker.descendants import end_family, keep_helper, status
 from lifepool.backends.local.worker.template import ENVIRONMENT
 
 if TYPE_CHECKING:
@@ -54,6 +56,14 @@ class Template:
         # Its attributes are private to multiprocessing, which has no public way to stop a fork server.
         self._server: Any = forkserver.ForkServer()
         self._server.set_forkserver_preload([_TEMPLATE_MODULE])
+        self.workers: weakref.WeakSet[WorkerProcess] = weakref.WeakSet()
+        keep_helper(self)
+
+    @property
+    def pid(self) -> int | None:
+        """Its process, once it was started."""
+        pid: int | None = self._server._forkserver_pid
+        return pid
 
     def fork(self, fds: list[int]) -> tuple[int, int]:
         """Ask for a child. Blocks for as long as the start of the template takes, if it has to be started.
@@ -71,8 +81,10 @@ class Template:
                 os.environ.pop(ENVIRONMENT, None)
 
     def kill(self) -> None:
-        """End the template and, with it, every worker. For one that hangs."""
-        pid = self._server._forkserver_pid
+        """End every worker and the template. For one that hangs, and could not end them itself."""
+        for worker in list(self.workers):
+            worker.kill()
+        pid = self.pid
         if pid is not None:
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.killpg(pid, signal.SIGKILL)
@@ -117,6 +129,18 @@ class WorkerProcess(process.BaseProcess):
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_template": None}  # it stays here when the rest goes to the child
 
+    def kill(self) -> None:
+        """End it, and all that its tasks have started; what is left of them, if it has ended and nobody saw it."""
+        popen = self._popen
+        if popen is None or popen.pid is None:
+            return
+        code = popen.poll()
+        if code is None or (code == UNKNOWN_EXIT and popen.started is not None):
+            end_family(popen.pid, popen.started)
+            if code == UNKNOWN_EXIT:
+                with contextlib.suppress(ChildProcessError):
+                    os.waitpid(popen.pid, os.WNOHANG)  # it has become our child if we are process 1
+
     @property
     def was_reaped(self) -> bool:
         """Whether the exit code is known."""
@@ -127,6 +151,7 @@ class _Popen(ForkServerPopen):
     """The stdlib's, but for whose fork server it asks, that ``__main__`` is left to the worker, and an unknown end."""
 
     returncode: int | None
+    started: int | None = None  # in clock ticks: it is this process, and no later one with its pid
 
     def poll(self, flag: int = os.WNOHANG) -> int | None:
         """The exit code, or None as long as the process lives; waits for its end if ``flag`` is 0."""
@@ -163,6 +188,9 @@ class _Popen(ForkServerPopen):
         with open(to_child, "wb") as stream:
             stream.write(instructions.getbuffer())
         self.pid = forkserver.read_signed(self.sentinel)
+        state = status(self.pid)
+        self.started = None if state is None else state.started
+        template.workers.add(process_obj)
 
 
 def _close_all(*fds: int) -> None:

@@ -31,6 +31,7 @@ from lifepool._core.framing import Frame, FrameReader, Kind, header
 from lifepool.backends.local.wire.answers import encode_failure, encode_result, encode_value
 from lifepool.backends.local.wire.calls import CallDecoder
 from lifepool.backends.local.wire.places import ON_WIRE, PLACE_BYTES, TICKET
+from lifepool.backends.local.worker.descendants import end_started_since
 from lifepool.backends.local.worker.tickets import Tickets
 from lifepool.context import call, with_own_decimals
 from lifepool.memory import resident_bytes
@@ -103,6 +104,7 @@ class Worker:
         self._decoder = CallDecoder(arguments, None if views is None else views.open)
         self._results = results
         self._current = _NO_TASK
+        self._was_interrupted = False
         self._perform_alone = self._perform
         self._pid = os.getpid()
         self._progress_at = 0.0
@@ -155,15 +157,23 @@ class Worker:
 
     def _run(self, task: int, kind: int, function_length: int, payload: memoryview) -> None:
         # What belongs to the user runs in there: rebuilding the arguments, the function, pickling its result.
-        answer, run_ns, body = copy_context().run(self._perform_alone, task, kind, function_length, payload)
+        perform = self._perform_alone
+        answer, began_ns, run_ns, body = copy_context().run(perform, task, kind, function_length, payload)
         if os.getpid() != self._pid:
             os._exit(0)  # the task forked and let the child return: only the parent may answer
+        if self._was_interrupted:
+            self._was_interrupted = False
+            end_started_since(began_ns)
         if kind == _TASK_VIEWED or self._keeps_views:
             self._tell_released()
         self._answer(answer, task, run_ns, body)
 
-    def _perform(self, task: int, kind: int, function_length: int, payload: memoryview) -> tuple[Kind, int, bytes]:
-        """Call the function; when this returns, nothing here holds its arguments any more."""
+    def _perform(self, task: int, kind: int, function_length: int, payload: memoryview) -> tuple[Kind, int, int, bytes]:
+        """Call the function; when this returns, nothing here holds its arguments any more.
+
+        Returns:
+            The kind of answer, when the function began, the nanoseconds that it ran, and the answer's content.
+        """
         started = time.perf_counter_ns()
         try:
             try:
@@ -181,7 +191,7 @@ class Worker:
         except TaskInterrupted as error:  # it struck while the answer was being made
             run_ns = time.perf_counter_ns() - started
             answer, body = Kind.ERROR, encode_failure(error, self._spec.max_payload)
-        return answer, run_ns, body
+        return answer, started, run_ns, body
 
     def _tell_released(self) -> None:
         """Say which views are not in use any more; what belongs to others is asked again after the next task."""
@@ -210,6 +220,7 @@ class Worker:
         current = self._current
         if current != _NO_TASK and any(task == current for (task,) in NUMBER.iter_unpack(meant)):
             self._current = _NO_TASK
+            self._was_interrupted = True
             raise TaskInterrupted
 
     def _report_progress(self, value: object) -> None:

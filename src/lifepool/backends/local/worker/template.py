@@ -3,10 +3,11 @@
 It is preloaded by ``multiprocessing``'s fork server, and so runs in the template only (a worker finds it imported).
 
 Guarantees
-    The template and its workers are one process group of their own: Ctrl-C in the terminal does not reach them, and
-    when the template ends, for whatever reason, it takes the group with it, also a worker in an endless loop in C, also
-    what tasks have started. It ends when its server is gone: the server holds the write end of a pipe, and nobody else
-    does (workers close theirs, see ``lifeline``).
+    The template leads a process group of its own, and so does each worker: Ctrl-C in the terminal does not reach them.
+    When the template ends it takes all of them with it, also a worker in an endless loop in C, also what tasks have
+    started (see ``descendants``); when it is killed itself, the kernel kills the workers (Linux). It ends when its
+    server is gone: the server holds the write end of a pipe, and nobody else does (workers close theirs, see
+    ``lifeline``).
 
 Why ``__main__`` is imported here
     Each worker needs it, and it may take a second to import. Forked from here it is there already. But a script may
@@ -28,6 +29,7 @@ from typing import Any
 
 from lifepool import _inside
 from lifepool.backends.local.worker.mainmodule import import_main
+from lifepool.backends.local.worker.reaping import Processes, manage_workers
 
 #: The server passes instructions in this variable, for the moment of the start only.
 ENVIRONMENT = "_LIFEPOOL_TEMPLATE"
@@ -35,10 +37,11 @@ ENVIRONMENT = "_LIFEPOOL_TEMPLATE"
 _template_pid = os.getpid()
 
 
-def _end_group() -> None:
+def _end_everything(processes: Processes) -> None:
     # A forked worker has inherited this exit handler; only the template may act on it.
     if os.getpid() == _template_pid and os.getpgrp() == _template_pid:
-        os.killpg(_template_pid, signal.SIGKILL)
+        processes.end_all()
+        os.killpg(_template_pid, signal.SIGKILL)  # what a preloaded module has started
 
 
 def _ignore(_signum: int, _frame: object) -> None:
@@ -82,7 +85,7 @@ def _become_template(instructions: str) -> None:
         os.setpgid(0, 0)
     # A service manager sends SIGTERM to every process at once; the server drains then, and needs its workers to.
     signal.signal(signal.SIGTERM, _ignore)
-    atexit.register(_end_group)
+    atexit.register(_end_everything, manage_workers())
     sys.path[:] = settings["sys_path"]
     for module in ("lifepool.backends.local.process", "lifepool.backends.local.worker.bootstrap"):
         importlib.import_module(module)  # so that workers have them
