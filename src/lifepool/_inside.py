@@ -31,11 +31,15 @@ progress_sink: Callable[[object], None] | None = None
 def report_progress(value: object) -> None:
     """Tell the caller how far the running task is; it sees it as ``handle.progress``.
 
-    Values that come faster than a hundred a second are thinned out. Outside of a task this does nothing, so that a
-    function can be called anywhere.
+    Of values that come faster than a hundred a second only the latest are sent; the last one of a task always is. A
+    thread that a task has started reports for that task, as long as it runs. Outside of a task this does nothing, so
+    that a function can be called anywhere.
 
     Args:
         value: Anything that can be pickled; by custom a fraction from 0 to 1.
+
+    Raises:
+        TaskNotPicklable: If it can't be sent. It may be raised as the task's error when the function has returned.
     """
     if progress_sink is not None:
         progress_sink(value)

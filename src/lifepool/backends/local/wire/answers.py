@@ -10,7 +10,7 @@ from lifepool.backends.local.wire.diagnosis import explain
 from lifepool.backends.local.wire.sink import TooLarge, dump
 from lifepool.backends.local.wire.text import stand_in
 from lifepool.carrying import encode_error
-from lifepool.errors import PayloadTooLarge, TaskNotPicklable
+from lifepool.errors import PayloadTooLarge, Side, TaskNotPicklable
 
 if TYPE_CHECKING:
     from lifepool.backends.local.wire.arena import ResultWriter
@@ -19,17 +19,24 @@ if TYPE_CHECKING:
 ENVELOPE_BYTES = 256 * 1024
 
 
-def encode_value(value: object, max_payload: int) -> bytes:
+def encode_value(value: object, max_payload: int, what: Side = "result") -> bytes:
     """Pickle a value.
+
+    Args:
+        value: Anything.
+        max_payload: Limit in bytes.
+        what: What it is, for errors.
 
     Raises:
         TaskNotPicklable: Naming the part that can't be pickled.
         PayloadTooLarge: If it is above the limit.
     """
-    return encode_result(value, max_payload, None)[1]
+    return encode_result(value, max_payload, None, what)[1]
 
 
-def encode_result(value: object, max_payload: int, shared: ResultWriter | None) -> tuple[Kind, bytes]:
+def encode_result(
+    value: object, max_payload: int, shared: ResultWriter | None, what: Side = "result"
+) -> tuple[Kind, bytes]:
     """Pickle what a function returned, into shared memory if it is big.
 
     Returns:
@@ -42,10 +49,10 @@ def encode_result(value: object, max_payload: int, shared: ResultWriter | None) 
     try:
         pickled = dump(stand_in(value), (value,), shared, max_payload)
     except TooLarge as error:
-        raise PayloadTooLarge("result", error.size, max_payload) from None
+        raise PayloadTooLarge(what, error.size, max_payload) from None
     except Exception as error:
-        path, reason = explain(value, "result", error)
-        raise TaskNotPicklable("result", path, reason) from None
+        path, reason = explain(value, what, error)
+        raise TaskNotPicklable(what, path, reason) from None
     if isinstance(pickled, bytes):
         return Kind.RESULT, pickled
     assert shared is not None  # noqa: S101 - or it would not be there

@@ -28,12 +28,14 @@ from typing import TYPE_CHECKING
 
 from lifepool import _inside, constants
 from lifepool._core.framing import Frame, FrameReader, Kind, header
-from lifepool.backends.local.wire.answers import encode_failure, encode_result, encode_value
+from lifepool.backends.local.wire.answers import encode_failure, encode_result
 from lifepool.backends.local.wire.calls import CallDecoder
 from lifepool.backends.local.wire.places import ON_WIRE, PLACE_BYTES, TICKET
 from lifepool.backends.local.worker.descendants import end_started_since
+from lifepool.backends.local.worker.reporting import NO_TASK, Reporter
 from lifepool.backends.local.worker.tickets import Tickets
 from lifepool.context import call, with_own_decimals
+from lifepool.errors import PayloadTooLarge, TaskNotPicklable
 from lifepool.memory import resident_bytes
 
 if TYPE_CHECKING:
@@ -47,12 +49,9 @@ if TYPE_CHECKING:
 INTERRUPT = signal.SIGUSR2
 #: In the control pipe: a task's number.
 NUMBER = struct.Struct("<Q")
-#: Progress reports closer together than this many seconds are dropped.
-PROGRESS_EVERY_S = 0.01
 #: Answers up to this size are joined with their header into one write; larger ones are not worth the copy.
 _JOIN_BYTES = 64 * 1024
 
-_NO_TASK = 0
 _TASK_VIEWED = int(Kind.TASK_VIEWED)
 
 
@@ -103,15 +102,14 @@ class Worker:
         self._keeps_views = False
         self._decoder = CallDecoder(arguments, None if views is None else views.open)
         self._results = results
-        self._current = _NO_TASK
+        self._current = NO_TASK
         self._was_interrupted = False
         self._perform_alone = self._perform
         self._pid = os.getpid()
-        self._progress_at = 0.0
-        self._reporting = False
         os.set_blocking(control, False)
-        _inside.progress_sink = self._report_progress
         _inside.current_task = lambda: self._current
+        self._reporter = Reporter(wire, spec.max_payload, _inside.current_task, self._look_for_interrupt)
+        _inside.progress_sink = self._reporter.report
 
     def prime(self, functions: tuple[bytes, ...]) -> None:
         """Import what will be called, before there is a task that would wait for it."""
@@ -130,6 +128,7 @@ class Worker:
         take, size, unpack, places = Tickets(self._tickets).take, TICKET.size, TICKET.unpack, self._places
         # What the initializer and the imports have set in the context is there already, and nothing is added to it.
         self._perform_alone = with_own_decimals(self._perform)
+        self._reporter.belongs_to_starter()
         while len(ticket := take()) == size:
             task, place, kind, function_length, length = unpack(ticket)
             if places is None or place == ON_WIRE:
@@ -181,57 +180,56 @@ class Worker:
                 started = time.perf_counter_ns()
                 self._current = task
                 value = fn(*args) if type(args) is tuple else call(fn, args)
-                self._current = _NO_TASK
+                self._current = NO_TASK
                 run_ns = time.perf_counter_ns() - started
+                if self._reporter.late is not None:
+                    self._reporter.send_late(task)
                 answer, body = encode_result(value, self._spec.max_payload, self._results)
             except BaseException as error:
-                self._current = _NO_TASK
+                self._current = NO_TASK
                 run_ns = time.perf_counter_ns() - started
+                self._send_late_progress(task, error)
                 answer, body = Kind.ERROR, encode_failure(error, self._spec.max_payload)
         except TaskInterrupted as error:  # it struck while the answer was being made
             run_ns = time.perf_counter_ns() - started
             answer, body = Kind.ERROR, encode_failure(error, self._spec.max_payload)
         return answer, started, run_ns, body
 
+    def _send_late_progress(self, task: int, error: BaseException) -> None:
+        """Before the answer of a task that has failed. That is what the caller must hear, whatever becomes of this."""
+        try:
+            self._reporter.send_late(task)
+        except (TaskNotPicklable, PayloadTooLarge) as failure:
+            error.add_note(f"its last progress could not be sent: {failure}")
+
     def _tell_released(self) -> None:
         """Say which views are not in use any more; what belongs to others is asked again after the next task."""
         assert self._views is not None  # noqa: S101 - there was a view
         released = self._views.released()
         self._keeps_views = bool(len(self._views))
-        self._wire.sendall(b"".join(header(Kind.RELEASED, 0, task) for task in released))
+        self._reporter.send(b"".join(header(Kind.RELEASED, 0, task) for task in released))
 
     def _answer(self, kind: Kind, task: int, run_ns: int, body: bytes) -> None:
         head = header(kind, len(body), task, run_ns)
         if self._spec.measure_memory:
             head = header(Kind.MEMORY, 0, task, resident_bytes() or 0) + head
         if len(body) <= _JOIN_BYTES:
-            self._wire.sendall(head + body)
+            self._reporter.send(head + body)
         else:
-            self._wire.sendall(head)
-            self._wire.sendall(body)
+            self._reporter.send(head)
+            self._reporter.send(body)
 
     def _on_interrupt(self, _signum: int, _frame: object) -> None:
-        if self._reporting:
-            return
+        if not self._reporter.is_writing:  # else it is looked for after that
+            self._look_for_interrupt()
+
+    def _look_for_interrupt(self) -> None:
         try:
             meant = os.read(self._control, 4096)
         except OSError:
             return
         current = self._current
-        if current != _NO_TASK and any(task == current for (task,) in NUMBER.iter_unpack(meant)):
-            self._current = _NO_TASK
+        if current != NO_TASK and any(task == current for (task,) in NUMBER.iter_unpack(meant)):
+            self._current = NO_TASK
             self._was_interrupted = True
             raise TaskInterrupted
-
-    def _report_progress(self, value: object) -> None:
-        now = time.monotonic()
-        if self._current == _NO_TASK or now - self._progress_at < PROGRESS_EVERY_S:
-            return
-        self._progress_at = now
-        body = encode_value(value, self._spec.max_payload)
-        self._reporting = True  # an interrupt must not tear a frame apart
-        try:
-            self._wire.sendall(header(Kind.PROGRESS, len(body), self._current) + body)
-        finally:
-            self._reporting = False
-        self._on_interrupt(INTERRUPT, None)  # one that came meanwhile was left in the pipe
