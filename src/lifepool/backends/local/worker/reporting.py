@@ -103,11 +103,11 @@ class Reporter:
         """From now on, have each thread belong to the task in which it is started."""
         start, task_of_starter = threading.Thread.start, self._task_of_caller
 
-        @functools.wraps(start)
         def started_by_task(thread: threading.Thread) -> None:
             setattr(thread, _OWNER, task_of_starter())
             start(thread)
 
+        functools.update_wrapper(started_by_task, start)
         threading.Thread.start = started_by_task  # type: ignore[method-assign]
 
     def _task_of_caller(self) -> int:
