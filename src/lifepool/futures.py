@@ -208,6 +208,7 @@ class _PoolThread:
                 await self._send_calls()
             while self._tasks:
                 await asyncio.wait(self._tasks)
+            await self.pool.aclose()  # workers exit by themselves: they may have a queue to flush, a resource to close
         finally:
             await self.pool.aclose(0)
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-import pickle
 import signal
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -27,12 +26,12 @@ from lifepool.backends.local.process import UNKNOWN_EXIT, Template, WorkerProces
 from lifepool.backends.local.wire.answers import ENVELOPE_BYTES, decode_value
 from lifepool.backends.local.wire.arena import Arguments, Lease, ResultReader
 from lifepool.backends.local.wire.arena_upkeep import Upkeep
-from lifepool.backends.local.wire.calls import Call, CallEncoder
+from lifepool.backends.local.wire.calls import Call
+from lifepool.backends.local.wire.initializer import Initializer
 from lifepool.backends.local.wire.startup import Descriptor, WorkerSpec, start_failure
 from lifepool.backends.local.worker.bootstrap import run_worker
 from lifepool.backends.local.worker.loop import INTERRUPT
 from lifepool.carrying import decode_error
-from lifepool.constants import plain
 from lifepool.errors import TaskNotPicklable
 
 if TYPE_CHECKING:
@@ -120,6 +119,7 @@ class LocalBackend:
     ) -> None:
         self._initializer = initializer
         self._initargs = initargs
+        self._to_initialize: Initializer | None = None
         self._preload = preload
         self._max_payload = max_payload
         self._max_worker_memory = max_worker_memory
@@ -140,7 +140,8 @@ class LocalBackend:
         """
         self._listener = listener
         self._loop = asyncio.get_running_loop()
-        self._pickled_initializer = self._pickle_initializer()
+        if self._initializer is not None:
+            self._to_initialize = Initializer(self._initializer, self._initargs, self._max_payload)
         self._main_name, self._main_path = main = main_to_import()
         self._template = Template(self._preload, main)
         # Asking for a fork blocks until it is done: milliseconds, or as long as the first preload takes. One thread,
@@ -185,13 +186,6 @@ class LocalBackend:
             self._forget(member)
         self._outbox.close()
 
-    def _pickle_initializer(self) -> bytes | None:
-        if self._initializer is None:
-            return None
-        call = CallEncoder(self._max_payload).encode(self._initializer, tuple(map(plain, self._initargs)))
-        function, arguments = pickle.loads(call.function), pickle.loads(call.arguments)
-        return pickle.dumps((function, arguments))
-
     def forward_logs(self, on_record: Callable[[dict[str, Any]], None], per_second: float, level: int | None) -> None:
         """Have workers that start from now on send what they log; call it after ``open``."""
         if self._logs is None:
@@ -228,7 +222,7 @@ class LocalBackend:
     def _spec(self, worker: int) -> WorkerSpec:
         return WorkerSpec(
             number=worker,
-            initializer=self._pickled_initializer,
+            initializer=self._to_initialize,
             preload=self._preload,
             main_name=self._main_name,
             main_path=self._main_path,
@@ -267,6 +261,8 @@ class LocalBackend:
         error = None if done.cancelled() else done.exception()
         if error is not None or done.cancelled():
             hint = "the template process, from which workers are forked, ended; look at the log of its start"
+            if isinstance(error, TaskNotPicklable):
+                hint = "what is in initargs must stay usable here as long as the pool runs: workers are started anew"
             if not member.doomed:
                 member.start_error, member.start_hint = f"forking a worker failed: {error!r}", hint
             self._gone(member, exitcode=None, signal_number=None)

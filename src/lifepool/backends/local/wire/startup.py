@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from lifepool._core.framing import FramingError
 
 if TYPE_CHECKING:
+    from lifepool.backends.local.wire.initializer import Initializer
     from lifepool.backends.local.wire.logs import LogSettings
 
 
@@ -19,8 +20,8 @@ class WorkerSpec:
 
     Attributes:
         number: The worker's number in its pool.
-        initializer: The pickled (function, arguments) to call before the first task, or None. Pickled apart, so that
-            a failure to import it is reported like a failure in it.
+        initializer: What to call before the first task, or None; in the worker its pickle. Pickled apart, so that a
+            failure to import it is reported like a failure in it.
         preload: Modules to have imported; the template has them already, unless they failed.
         main_name: The name under which to import ``__main__``, if it was run with ``python -m``.
         main_path: The file from which to import ``__main__``, if it is a script.
@@ -32,7 +33,7 @@ class WorkerSpec:
     """
 
     number: int
-    initializer: bytes | None
+    initializer: Initializer | bytes | None
     preload: tuple[str, ...]
     main_name: str | None
     main_path: str | None

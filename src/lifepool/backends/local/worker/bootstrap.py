@@ -112,7 +112,7 @@ def _prepare(spec: WorkerSpec, logs_fd: int) -> tuple[str, str | None] | None:
 
             forward_logs(logs_fd, spec.number, spec.logs)
         limit_memory(spec.memory_limit)
-        if spec.initializer is not None:
+        if isinstance(spec.initializer, bytes):
             initializer, initargs = pickle.loads(spec.initializer)
             initializer(*initargs)
     except BaseException:

@@ -108,7 +108,7 @@ class Reporter:
             start(thread)
 
         functools.update_wrapper(started_by_task, start)
-        threading.Thread.start = started_by_task  # type: ignore[method-assign]
+        threading.Thread.start = started_by_task  # type: ignore[assignment, method-assign]
 
     def _task_of_caller(self) -> int:
         if threading.current_thread() is threading.main_thread():
