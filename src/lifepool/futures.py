@@ -41,7 +41,6 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from lifepool import _inside
 from lifepool._core.states import TaskState
 from lifepool.context import with_own_decimals
-from lifepool.errors import PoolClosed
 from lifepool.pool import Pool
 
 if TYPE_CHECKING:
@@ -102,11 +101,8 @@ class ProcessPoolExecutor(Executor):
 
         Raises:
             RuntimeError: After ``shutdown``.
-            PoolClosed: In a worker: a script without the ``__main__`` guard got here.
+            PoolClosed: While a worker imports the module: a script without the ``__main__`` guard got here.
         """
-        if _inside.is_worker:
-            _inside.start_refused = True
-            raise PoolClosed("a pool can't be started inside a worker", hint=_inside.GUARD_HINT)
         future: Future[T] = Future()
         self._thread.put(future, functools.partial(fn, **kwargs) if kwargs else fn, args)
         return future
@@ -164,6 +160,7 @@ class _PoolThread:
             if self._ended:
                 raise RuntimeError("cannot schedule new futures after shutdown")
             if self._thread is None:
+                _inside.check_start()
                 self._start()
             self._calls.append((future, fn, args))
             self._loop.call_soon_threadsafe(self._wake.set)

@@ -71,14 +71,13 @@ class PoolLife:
 
         Raises:
             WorkerStartError: If one can't start; its own traceback is in the message.
-            PoolClosed: In a worker: a script without the ``__main__`` guard got here.
+            PoolClosed: While a worker imports the module: a script without the ``__main__`` guard got here. A task may
+                start a pool.
 
         Cancellation:
             Ends what was started.
         """
-        if _inside.is_worker:
-            _inside.start_refused = True
-            raise PoolClosed("a pool can't be started inside a worker", hint=_inside.GUARD_HINT)
+        _inside.check_start()
         if self._engine is not None and self._engine.loop.is_closed() and self.state is not PoolState.CLOSED:
             self._engine.abandon()  # nobody closed the pool before its event loop ended
             self._engine = None
@@ -300,7 +299,8 @@ class PoolLife:
     def _running_engine(self) -> Engine:
         engine = self._engine
         if engine is None:
-            raise PoolClosed("the pool was never started", hint=NOT_STARTED_HINT)
+            hint = _inside.UNSTARTED_HINT if _inside.is_worker else NOT_STARTED_HINT
+            raise PoolClosed("the pool was never started", hint=hint)
         # The cheap question first: asking asyncio for the running loop costs a system call on Python 3.11.
         if not (get_ident() == engine.thread and engine.loop.is_running()):
             _refuse_other_loops(engine)

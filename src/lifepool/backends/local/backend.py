@@ -11,6 +11,7 @@ from functools import partial
 from multiprocessing import util
 from typing import TYPE_CHECKING, Any
 
+from lifepool import _inside
 from lifepool._core.events import WorkerExited
 from lifepool._core.framing import Frame, FramingError, Kind
 from lifepool.backends.base import Capabilities, Listener
@@ -230,6 +231,7 @@ class LocalBackend:
             max_payload=self._max_payload,
             memory_limit=self._max_worker_memory and 2 * self._max_worker_memory,
             measure_memory=self._max_worker_memory is not None,
+            depth=_inside.depth + 1,
             logs=None if self._logs is None else self._logs.settings(),
         )
 

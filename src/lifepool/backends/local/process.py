@@ -22,7 +22,7 @@ from multiprocessing.popen_forkserver import Popen as ForkServerPopen
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lifepool.backends.local.worker.descendants import end_family, keep_helper, status
+from lifepool.backends.local.worker.descendants import end_family, leave_reaping_to, status
 from lifepool.backends.local.worker.template import ENVIRONMENT
 
 if TYPE_CHECKING:
@@ -57,7 +57,7 @@ class Template:
         self._server: Any = forkserver.ForkServer()
         self._server.set_forkserver_preload([_TEMPLATE_MODULE])
         self.workers: weakref.WeakSet[WorkerProcess] = weakref.WeakSet()
-        keep_helper(self)
+        leave_reaping_to(self)
 
     @property
     def pid(self) -> int | None:

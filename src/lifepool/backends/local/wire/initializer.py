@@ -78,7 +78,7 @@ class _Rehearsal:
 
 @contextmanager
 def _as_if_starting() -> Iterator[None]:
-    context.set_spawning_popen(_Rehearsal())
+    context.set_spawning_popen(_Rehearsal())  # type: ignore[arg-type]
     try:
         yield
     finally:

@@ -29,6 +29,7 @@ class WorkerSpec:
         max_payload: Results above this many bytes are refused.
         memory_limit: Bytes of address space beyond which allocations fail with MemoryError, or None.
         measure_memory: Whether to report the resident memory after each task.
+        depth: How many pools it is inside of, its own included.
         logs: How to log, if records are to be sent to the server.
     """
 
@@ -41,6 +42,7 @@ class WorkerSpec:
     max_payload: int
     memory_limit: int | None
     measure_memory: bool
+    depth: int = 1
     logs: LogSettings | None = None
 
 

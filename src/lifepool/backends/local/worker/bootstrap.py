@@ -6,6 +6,7 @@ import contextlib
 import faulthandler
 import importlib
 import mmap
+import os
 import pickle
 import signal
 import socket
@@ -48,7 +49,8 @@ def run_worker(
         results_fd: The file for big results; negative if there is none.
         logs_fd: The socket for log records; negative if they are not wanted.
     """
-    _inside.is_worker = True
+    _inside.is_worker, _inside.phase, _inside.depth = True, _inside.Phase.IMPORTING, spec.depth
+    os.register_at_fork(after_in_child=_become_ordinary)
     tie_to_server()
     die_before_server()
     _calm_signals()
@@ -64,6 +66,7 @@ def run_worker(
         return
     worker.prime(spec.functions)
     worker.install_interrupt()
+    _inside.phase = _inside.Phase.SERVING
     with contextlib.suppress(ConnectionError):  # the server is gone: so are we
         wire.sendall(header(Kind.READY, 0))
         worker.serve()
@@ -93,6 +96,14 @@ def _ignore(_signum: int, _frame: object) -> None:
     """Not ``SIG_IGN``, which programs started by a task would inherit."""
 
 
+def _become_ordinary() -> None:
+    """In a process that a task has forked: it must end when multiprocessing, which has started it, tells it to."""
+    _inside.become_ordinary()
+    for number, default in ((signal.SIGINT, signal.default_int_handler), (signal.SIGTERM, signal.SIG_DFL)):
+        if signal.getsignal(number) is _ignore:
+            signal.signal(number, default)
+
+
 def _prepare(spec: WorkerSpec, logs_fd: int) -> tuple[str, str | None] | None:
     """Everything of the user's that comes before the first task; returns (traceback, hint) if it fails."""
     try:
@@ -114,7 +125,9 @@ def _prepare(spec: WorkerSpec, logs_fd: int) -> tuple[str, str | None] | None:
         limit_memory(spec.memory_limit)
         if isinstance(spec.initializer, bytes):
             initializer, initargs = pickle.loads(spec.initializer)
+            _inside.phase = _inside.Phase.INITIALIZING
             initializer(*initargs)
+            _inside.phase = _inside.Phase.IMPORTING
     except BaseException:
         return traceback.format_exc(), "the initializer failed; see the traceback"
     return None

@@ -127,27 +127,27 @@ def adopt_orphans() -> None:
 # -- in a worker: what a task that was broken off has left ---------------------------------------------------------
 
 
-class Helper(Protocol):
-    """What has a process that outlives the task that happened to start it."""
+class Owner(Protocol):
+    """What has started a process, and notices by itself when that has ended."""
 
     @property
     def pid(self) -> int | None:
         """The process, if there is one now."""
 
 
-_helpers: weakref.WeakSet[Any] = weakref.WeakSet()
+_owners: weakref.WeakSet[Any] = weakref.WeakSet()
 
 
-def keep_helper(helper: Helper) -> None:
-    """Let the process of this object live when the task ends that has started it."""
-    _helpers.add(helper)
+def leave_reaping_to(owner: Owner) -> None:
+    """Let nobody else reap the process of this object."""
+    _owners.add(owner)
 
 
 def end_started_since(began_ns: int) -> None:
     """Kill what this worker has started since then, and reap it (Linux).
 
-    Not what was there before: a helper that the initializer has started goes on. Nor what belongs to nobody's task: the
-    processes by which ``multiprocessing`` and pools start others; those end when they are not needed any more.
+    Not what was there before: a helper that the initializer has started goes on. Nor the two helpers by which
+    ``multiprocessing`` starts processes and keeps books, which all tasks share; what the first has started ends.
 
     Args:
         began_ns: By ``time.perf_counter_ns``.
@@ -157,7 +157,7 @@ def end_started_since(began_ns: int) -> None:
     age_s = (time.perf_counter_ns() - began_ns) * 1e-9
     hertz = os.sysconf("SC_CLK_TCK")
     began = int((time.clock_gettime(time.CLOCK_BOOTTIME) - age_s) * hertz)
-    spared = {os.getpid(), *_helper_pids()}
+    spared = {os.getpid(), *_stdlib_helpers()}
     roots = [
         pid
         for pid in _own_children()
@@ -167,31 +167,26 @@ def end_started_since(began_ns: int) -> None:
         family = below(roots)
         for pid in family:
             _kill(pid)
-        _reap(set(roots))
+        _reap(set(roots) - {owner.pid for owner in _owners})
 
 
 def _own_children() -> Iterator[int]:
     """Children of this worker, and orphans of its group, which its parent has adopted."""
     me, parent = os.getpid(), os.getppid()
     yield from children(me)
-    if (fork_server := _stdlib_helper("forkserver", "_forkserver", "_forkserver_pid")) is not None:
-        yield from children(fork_server)
+    for pid in _stdlib_helpers():
+        yield from children(pid)
     for pid in children(parent):
         if (state := status(pid)) is not None and state.group == me:
             yield pid
 
 
-def _helper_pids() -> set[int]:
-    pids = [helper.pid for helper in _helpers]
-    pids.append(_stdlib_helper("forkserver", "_forkserver", "_forkserver_pid"))
-    pids.append(_stdlib_helper("resource_tracker", "_resource_tracker", "_pid"))
+def _stdlib_helpers() -> set[int]:
+    """The pids of ``multiprocessing``'s fork server and resource tracker; it has no public names for them."""
+    fork_server = getattr(sys.modules.get("multiprocessing.forkserver"), "_forkserver", None)
+    tracker = getattr(sys.modules.get("multiprocessing.resource_tracker"), "_resource_tracker", None)
+    pids = (getattr(fork_server, "_forkserver_pid", None), getattr(tracker, "_pid", None))
     return {pid for pid in pids if pid is not None}
-
-
-def _stdlib_helper(module: str, helper: str, pid: str) -> int | None:
-    """One of ``multiprocessing``'s two, which has no public name for it."""
-    found: int | None = getattr(vars(sys.modules.get(f"multiprocessing.{module}", sys)).get(helper), pid, None)
-    return found
 
 
 def _reap(pids: set[int]) -> None:

@@ -52,7 +52,7 @@ def _import_main(settings: dict[str, Any]) -> None:
     name, path = settings["main"]
     if name is None and path is None:
         return
-    _inside.is_worker = True  # a script without the guard must not start anything here
+    _inside.phase = _inside.Phase.IMPORTING  # a script without the guard must not start anything here
     try:
         import_main(name, path, tell_failure=False)  # the workers will
         is_clean = _threads() == 1
@@ -61,7 +61,7 @@ def _import_main(settings: dict[str, Any]) -> None:
     if not is_clean:
         os.environ[ENVIRONMENT] = json.dumps({**settings, "main": (None, None)})
         os.execv(sys.executable, sys.orig_argv)  # noqa: S606 - the same process anew: same pid, same descriptors
-    _inside.is_worker = False
+    _inside.phase = None
 
 
 def _threads() -> int:
