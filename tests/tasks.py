@@ -414,14 +414,6 @@ def is_imported(module: str) -> bool:
     return module in sys.modules
 
 
-def start_a_pool() -> None:
-    import asyncio
-
-    from lifepool import Pool
-
-    asyncio.run(Pool(max_workers=1).start())
-
-
 # --- hostile ones ---------------------------------------------------------------------------------
 
 

@@ -318,8 +318,8 @@ def test_max_workers_is_where_other_libraries_look_for_it() -> None:
     assert ProcessPoolExecutor(3)._max_workers == 3
 
 
-def test_it_refuses_to_run_inside_a_worker_and_names_the_guard(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_inside, "is_worker", True)
+def test_it_refuses_to_run_while_a_worker_imports_and_names_the_guard(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_inside, "phase", _inside.Phase.IMPORTING)
     monkeypatch.setattr(_inside, "start_refused", False)
     with pytest.raises(lifepool.PoolClosed, match="__main__"):
         ProcessPoolExecutor(1).submit(double, 1)

@@ -235,8 +235,10 @@ async def test_the_start_is_one_line_in_the_log(caplog: pytest.LogCaptureFixture
     assert "max_workers from argument" in caplog.text
 
 
-async def test_a_pool_in_a_worker_refuses_to_start_and_names_the_guard(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_inside, "is_worker", True)
+async def test_a_pool_refuses_to_start_while_a_worker_imports_and_names_the_guard(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(_inside, "phase", _inside.Phase.IMPORTING)
     monkeypatch.setattr(_inside, "start_refused", False)
     with pytest.raises(PoolClosed, match='if __name__ == "__main__"'):
         await inline().start()

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from contextvars import copy_context
 from types import CoroutineType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from lifepool.carrying import encode_error, is_of_runner
+from lifepool.context import with_own_decimals
 from lifepool.errors import TaskError
 from lifepool.reference import Reference, resolve
 
@@ -58,7 +60,7 @@ def _find(module: str, qualname: str) -> BatchFunction:
 def run_batch(fn: Callable[[list[Any]], Any], items: Sequence[Any], split: bool) -> BatchResult:
     """Call ``fn`` with all items or, if that raises and ``split``, with one after the other."""
     try:
-        values = _results(fn, list(items))
+        values = copy_context().run(with_own_decimals(_results), fn, list(items))
     except BaseException as error:
         if is_of_runner(error):
             raise
@@ -66,7 +68,8 @@ def run_batch(fn: Callable[[list[Any]], Any], items: Sequence[Any], split: bool)
             return BatchResult([], {}, encode_error(error.told()))
         if not split or len(items) == 1:
             return BatchResult([], {}, encode_error(error))
-        values = [_alone(fn, item) for item in items]
+        alone = with_own_decimals(_alone)
+        values = [copy_context().run(alone, fn, item) for item in items]
     errors = {
         index: encode_error(value) for index, value in enumerate(values) if issubclass(type(value), BaseException)
     }

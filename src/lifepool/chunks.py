@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import time
+from contextvars import copy_context
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from lifepool.carrying import encode_error, is_of_runner
+from lifepool.context import with_own_decimals
 from lifepool.naming import ManyCalls
 
 if TYPE_CHECKING:
@@ -43,7 +45,7 @@ class Chunk(ManyCalls):
 
 
 def run_chunk(fn: Callable[[Any], Any], items: Sequence[Any], go_on: bool) -> ChunkResult:
-    """Call ``fn`` with each item. Runs in a worker.
+    """Call ``fn`` with each item, each time in a copy of the context. Runs in a worker.
 
     Args:
         fn: The user's function.
@@ -53,12 +55,12 @@ def run_chunk(fn: Callable[[Any], Any], items: Sequence[Any], go_on: bool) -> Ch
     values: list[Any] = []
     errors: dict[int, bytes] = {}
     started = time.perf_counter()
-    add, rest = values.append, iter(items)
+    add, rest, alone = values.append, iter(items), with_own_decimals(fn)
     while len(values) < len(items):
         try:
             # Not values.extend(map(fn, rest)): a StopIteration of the function would end that without a word.
             for item in rest:
-                add(fn(item))
+                add(copy_context().run(alone, item))
         except BaseException as error:
             if is_of_runner(error):
                 raise

@@ -1,21 +1,28 @@
 """What goes along with a call into the worker: named context variables, and the luggage of hooks.
 
-A worker calls the function in a context of its own, so nothing has to be set back afterwards and nothing can be left
-behind, not even when the task is interrupted half-way.
+Every call of a user's function runs in a copy of the context that its process had before: nothing has to be set back
+afterwards and nothing can be left behind for the next call, not even when the task is interrupted half-way. What the
+initializer has set is in all of them.
 """
 
 from __future__ import annotations
 
 import contextvars
+import functools
 import importlib
 import operator
 import sys
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from lifepool.hooks import Luggage
+
+T = TypeVar("T")
+
+#: The name of the context variable in which ``decimal`` keeps its context.
+_DECIMAL = "decimal_context"
 
 
 class Accompanied(NamedTuple):
@@ -26,19 +33,38 @@ class Accompanied(NamedTuple):
 
 
 def call(fn: Callable[..., Any], arguments: tuple[Any, ...] | Accompanied) -> Any:
-    """Call a function in the worker, in the context that came along, if one did."""
+    """Call a function, in the context that came along, if one did; that is set in the present one."""
     if type(arguments) is Accompanied:
-        return contextvars.copy_context().run(_call_with, fn, arguments)
+        for item in arguments.luggage:
+            if type(item) is ContextValues:
+                item.unpack()
+            else:
+                _unpack(item)
+        return fn(*arguments.args)
     return fn(*arguments)
 
 
-def _call_with(fn: Callable[..., Any], accompanied: Accompanied) -> Any:
-    for item in accompanied.luggage:
-        if type(item) is ContextValues:
-            item.unpack()
-        else:
-            _unpack(item)
-    return fn(*accompanied.args)
+def call_apart(fn: Callable[..., Any], arguments: tuple[Any, ...] | Accompanied) -> Any:
+    """``call`` in a copy of the present context: what the function sets is gone when this returns."""
+    return contextvars.copy_context().run(with_own_decimals(call), fn, arguments)
+
+
+def with_own_decimals(fn: Callable[..., T]) -> Callable[..., T]:
+    """Wrap a function that is going to run in copies of the present context, if they would share what is in them.
+
+    A copy has the same objects. That matters for one of the standard library: ``decimal.getcontext().prec = 6`` changes
+    the object, which is there as soon as anybody has made a ``Decimal``. With this each copy gets its own.
+    """
+    if any(variable.name == _DECIMAL for variable in contextvars.copy_context()):
+        return functools.partial(_with_own_decimals, fn)
+    return fn
+
+
+def _with_own_decimals(fn: Callable[..., T], *args: Any) -> T:
+    import decimal
+
+    decimal.setcontext(decimal.getcontext().copy())
+    return fn(*args)
 
 
 def _unpack(item: Luggage) -> None:

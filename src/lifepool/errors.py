@@ -27,6 +27,9 @@ from __future__ import annotations
 
 from typing import Literal
 
+#: What was to be sent: a call's arguments, what it returned, or what it passed to ``report_progress``.
+Side = Literal["arguments", "result", "progress"]
+
 
 class PoolError(Exception):
     """Base of all errors that lifepool itself raises.
@@ -120,15 +123,13 @@ class TaskNotPicklable(TaskError, TypeError):
     """The function, an argument, or the result can't be sent between processes.
 
     Attributes:
-        side: ``"arguments"`` or ``"result"``.
+        side: ``"arguments"``, ``"result"``, or ``"progress"``, what was passed to ``report_progress``.
         path: The part that can't be pickled, such as ``args[0].session._lock``.
     """
 
     hint = "send plain data (text, numbers, bytes, dataclasses) and module-level functions"
 
-    def __init__(
-        self, side: Literal["arguments", "result"], path: str, reason: str, *, hint: str | None = None
-    ) -> None:
+    def __init__(self, side: Side, path: str, reason: str, *, hint: str | None = None) -> None:
         super().__init__(f"{path} can't be pickled: {reason}", hint=hint)
         self.side = side
         self.path = path
@@ -145,7 +146,7 @@ class PayloadTooLarge(TaskError):
     status_hint = 413
     hint = "send less, or raise max_payload"
 
-    def __init__(self, side: Literal["arguments", "result"], size: int, limit: int) -> None:
+    def __init__(self, side: Side, size: int, limit: int) -> None:
         super().__init__(f"the pickled {side} has {size:,} bytes, the limit is {limit:,}")
         self.side = side
         self.size = size

@@ -38,12 +38,14 @@ import time
 import weakref
 from collections import Counter, deque
 from concurrent.futures import Executor, Future
+from contextvars import copy_context
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from lifepool import _inside
 from lifepool._core.states import TaskState
 from lifepool._engine.drainlog import named
 from lifepool.carrying import as_raised
+from lifepool.context import with_own_decimals
 from lifepool.errors import PoolClosed
 from lifepool.naming import ManyCalls, name_of
 from lifepool.pool import Pool
@@ -110,11 +112,8 @@ class ProcessPoolExecutor(Executor):
 
         Raises:
             RuntimeError: After ``shutdown``.
-            PoolClosed: In a worker: a script without the ``__main__`` guard got here.
+            PoolClosed: While a worker imports the module: a script without the ``__main__`` guard got here.
         """
-        if _inside.is_worker:
-            _inside.start_refused = True
-            raise PoolClosed("a pool can't be started inside a worker", hint=_inside.GUARD_HINT)
         future: Future[T] = _Future(self._thread)
         self._thread.put(future, functools.partial(fn, **kwargs) if kwargs else fn, args)
         return future
@@ -197,6 +196,7 @@ class _PoolThread:
             if self._ended:
                 raise RuntimeError("cannot schedule new futures after shutdown")
             if self._thread is None:
+                _inside.check_start()
                 self._start()
             self._calls.append((future, fn, args))
             self._loop.call_soon_threadsafe(self._wake.set)
@@ -258,6 +258,7 @@ class _PoolThread:
                 await self._send_calls()
             while self._tasks:
                 await asyncio.wait(self._tasks)
+            await self.pool.aclose()  # workers exit by themselves: they may have a queue to flush, a resource to close
         finally:
             await self.pool.aclose(0)
 
@@ -331,13 +332,14 @@ def _is_queued(handle: TaskHandle[Any]) -> bool:
 
 
 class _RunAll(ManyCalls):
-    """A function to be called with each of many tuples of arguments."""
+    """A function to be called with each of many tuples of arguments, each time in a copy of the context."""
 
     __slots__ = ()
 
     def __call__(self, arguments: list[tuple[Any, ...]]) -> list[Any]:
         """Call it. Runs in a worker."""
-        return [self.function(*each) for each in arguments]
+        alone = with_own_decimals(self.function)
+        return [copy_context().run(alone, *each) for each in arguments]
 
 
 def _chunks(items: Iterator[Any], size: int) -> Iterator[list[Any]]:

@@ -75,15 +75,14 @@ class PoolLife:
 
         Raises:
             WorkerStartError: If one can't start; its own traceback is in the message.
-            PoolClosed: If it was closed meanwhile. In a worker: a script without the ``__main__`` guard got here.
+            PoolClosed: If it was closed meanwhile. While a worker imports the module: a script without the ``__main__``
+                guard got here. A task may start a pool.
             RuntimeError: If it lives on another event loop.
 
         Cancellation:
             Ends what was started, unless others wait for it too.
         """
-        if _inside.is_worker:
-            _inside.start_refused = True
-            raise PoolClosed("a pool can't be started inside a worker", hint=_inside.GUARD_HINT)
+        _inside.check_start()
         await self._life.start()
 
     async def recycle(self) -> None:
@@ -394,7 +393,8 @@ class PoolLife:
     def _not_up(self) -> PoolClosed:
         if self._life.phase is Phase.STARTING:
             return PoolClosed("the pool still starts", hint="send tasks when 'await pool.start()' has returned")
-        return PoolClosed("the pool was never started", hint=NOT_STARTED_HINT)
+        hint = _inside.UNSTARTED_HINT if _inside.is_worker else NOT_STARTED_HINT
+        return PoolClosed("the pool was never started", hint=hint)
 
     def _limits(self, backend: Backend) -> Limits:
         config, can = self.config, backend.capabilities

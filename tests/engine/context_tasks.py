@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import decimal
+import time
 from contextvars import ContextVar
 
 user: ContextVar[str] = ContextVar("user")
@@ -27,3 +29,54 @@ class Suitcase:
 
 
 not_a_variable = "en"
+
+
+def seen_and_set(value: str) -> str:
+    """What the call before has left, if anything."""
+    seen = user.get("nobody")
+    user.set(value)
+    return seen
+
+
+def seen_and_set_each(values: list[str]) -> list[str]:
+    if len(values) > 1:
+        user.set("the whole batch")
+        raise ValueError("try them one by one")
+    return [seen_and_set(value) for value in values]
+
+
+def set_both(name: str) -> None:
+    """An initializer."""
+    user.set(name)
+    decimal.getcontext().prec = 11
+
+
+def precision_seen_and_set(value: int) -> int:
+    seen = decimal.getcontext().prec
+    decimal.getcontext().prec = value
+    return seen
+
+
+class SetsWhenRebuilt:
+    """Changes the context while it is unpickled, and while it is pickled."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def __reduce__(self) -> tuple[object, ...]:
+        user.set(f"pickling {self.name}")
+        return rebuilt, (self.name,)
+
+
+def rebuilt(name: str) -> SetsWhenRebuilt:
+    user.set(f"rebuilding {name}")
+    return SetsWhenRebuilt(name)
+
+
+def same(value: object) -> object:
+    return value
+
+
+def swallow_the_interrupt(value: str) -> None:
+    user.set(value)
+    time.sleep(30)

@@ -172,9 +172,3 @@ async def test_cancelling_a_start_that_hangs_leaves_nothing() -> None:
     with pytest.raises(TimeoutError):
         await asyncio.wait_for(pool.start(), 0.3)
     assert pool.state.value == "closed"
-
-
-async def test_a_pool_in_a_worker_refuses_to_start() -> None:
-    async with Pool(max_workers=1) as pool:
-        with pytest.raises(RuntimeError, match="inside a worker"):
-            await pool.run(tasks.start_a_pool)

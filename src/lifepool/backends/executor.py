@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 from lifepool._core.events import WorkerExited
 from lifepool.backends.base import Capabilities, Listener, PlainCall
 from lifepool.carrying import bearable
-from lifepool.context import call
+from lifepool.context import call_apart
 from lifepool.errors import TaskNotPicklable
 from lifepool.wording import MAX_REASON_CHARS, cut, text_of
 
@@ -196,7 +196,7 @@ class ExecutorBackend:
 def _timed(fn: Callable[..., Any], args: tuple[Any, ...] | Accompanied) -> tuple[Any, float]:
     """Runs in the executor's worker."""
     started = time.perf_counter()
-    value = call(fn, args)
+    value = call_apart(fn, args)
     return value, time.perf_counter() - started
 
 

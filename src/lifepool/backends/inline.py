@@ -8,14 +8,16 @@ from __future__ import annotations
 
 import asyncio
 import pickle
+import threading
 import time
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from lifepool import _inside
 from lifepool._core.events import WorkerExited
 from lifepool.backends.base import Capabilities, Listener, PlainCall
 from lifepool.carrying import bearable
-from lifepool.context import call
+from lifepool.context import call_apart
 from lifepool.errors import TaskNotPicklable
 from lifepool.interrupts import is_from_signal, passed_on
 from lifepool.wording import reason_of
@@ -90,18 +92,17 @@ class InlineBackend:
         """Run it now."""
         value: object = None
         error: BaseException | None = None
-        sink, _inside.progress_sink = (
-            _inside.progress_sink,
-            lambda value: self._listener.progressed(worker, task, value),
-        )
+        reports = _Reports(partial(self._listener.progressed, worker, task))
+        sink, _inside.progress_sink = _inside.progress_sink, reports.report
         started = time.perf_counter()
         try:
-            value = call(payload.fn, payload.args)
+            value = call_apart(payload.fn, payload.args)
         except BaseException as raised:
             passed_on(raised, self._loop)
             error = bearable(raised)
         finally:
             _inside.progress_sink = sink
+            reports.end()
         self._listener.returned(worker, task, value, error, run_s=time.perf_counter() - started)
 
     def retract(self, worker: int) -> tuple[int, ...]:
@@ -119,6 +120,34 @@ class InlineBackend:
 
     async def close(self) -> None:
         """Nothing to release."""
+
+
+class _Reports:
+    """The progress of one task. Threads that it has started may report too, and the engine is told on its own thread.
+
+    Args:
+        tell: Tells the engine.
+    """
+
+    def __init__(self, tell: Callable[[object], None]) -> None:
+        self._tell = tell
+        self._loop_thread = threading.current_thread()
+        self._others = frozenset(threading.enumerate()) - {self._loop_thread}  # they belong to nobody or to other tasks
+        self._late: list[object] = []
+
+    def report(self, value: object) -> None:
+        """Pass it on, at once or at the end."""
+        thread = threading.current_thread()
+        if thread is self._loop_thread:
+            self._late.clear()
+            self._tell(value)
+        elif thread not in self._others:
+            self._late[:] = [value]
+
+    def end(self) -> None:
+        """Pass on what other threads reported last."""
+        for value in self._late:
+            self._tell(value)
 
 
 def _viewed(args: tuple[Any, ...]) -> Any:

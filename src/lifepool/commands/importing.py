@@ -26,7 +26,7 @@ def import_target(target: str) -> object:
     """
     module, _, path = target.partition(":")
     # As in a worker: a script without the guard must not get far, and is found out.
-    _inside.is_worker = True
+    _inside.phase = _inside.Phase.IMPORTING
     try:
         loaded = importlib.import_module(module)
     except SystemExit as error:
@@ -36,7 +36,7 @@ def import_target(target: str) -> object:
             raise NotFound(f"importing {module} starts a pool", _inside.GUARD_HINT) from None
         raise NotFound(_import_failure(module, error), _import_hint(module, error)) from None
     finally:
-        _inside.is_worker = False
+        _inside.phase = None
     if _inside.start_refused:
         raise NotFound(f"importing {module} starts a pool", _inside.GUARD_HINT)
     try:

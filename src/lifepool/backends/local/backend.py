@@ -5,13 +5,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-import pickle
 import signal
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from multiprocessing import util
 from typing import TYPE_CHECKING, Any
 
+from lifepool import _inside
 from lifepool._core.events import WorkerExited, WorkerLoaded, WorkerLoading
 from lifepool._core.framing import Frame, FramingError, Kind
 from lifepool.backends.base import Capabilities, Listener
@@ -28,11 +28,11 @@ from lifepool.backends.local.template import Template, hint_for
 from lifepool.backends.local.wire.answers import ENVELOPE_BYTES, decode_value
 from lifepool.backends.local.wire.arena import Arguments, Lease, ResultReader
 from lifepool.backends.local.wire.arena_upkeep import Upkeep
-from lifepool.backends.local.wire.calls import Call, CallEncoder
+from lifepool.backends.local.wire.calls import Call
+from lifepool.backends.local.wire.initializer import Initializer
 from lifepool.backends.local.wire.startup import Descriptor, WorkerSpec, start_failure
 from lifepool.backends.local.worker.bootstrap import run_worker
 from lifepool.backends.local.worker.signals import INTERRUPT
-from lifepool.constants import plain
 from lifepool.errors import TaskNotPicklable
 
 if TYPE_CHECKING:
@@ -49,6 +49,8 @@ TEMPLATE_GRACE_S = 5.0
 #: Room for one worker's big results, in payloads of the largest size: one that is being read, and one that is being
 #: written. What does not fit is sent through the socket. Files are sparse: this costs address space only.
 RESULTS_ROOM = 2
+
+INITARGS_HINT = "what is in initargs must stay usable here as long as the pool runs: workers are started anew"
 
 #: Nearly all frames are this; looking a member up in an enum costs more than comparing with it.
 _RESULT = int(Kind.RESULT)
@@ -121,6 +123,7 @@ class LocalBackend:
     ) -> None:
         self._initializer = initializer
         self._initargs = initargs
+        self._to_initialize: Initializer | None = None
         self._preload = preload
         self._modules = modules
         self._max_payload = max_payload
@@ -143,7 +146,9 @@ class LocalBackend:
         self._listener = listener
         self._loop = asyncio.get_running_loop()
         self._template = Template(self._preload, self._modules, name=self._name)
-        self._pickled_initializer = self._pickle_initializer()
+        has_main = self._template.main is not None
+        if self._initializer is not None:
+            self._to_initialize = Initializer(self._initializer, self._initargs, self._max_payload, has_main=has_main)
         # Asking for a fork blocks: milliseconds, or as long as the first preload takes. That is kept from the loop.
         self._starter = ThreadPoolExecutor(1, thread_name_prefix=f"lifepool-{self._name}-start")
         # Should the program end without closing the pool: end the template, and so the workers, before multiprocessing
@@ -152,7 +157,7 @@ class LocalBackend:
         self._upkeep = Upkeep(self._loop, self._trim)
         self._oom.follow(self._loop)
         self._aside = Aside(self._loop, self._name)
-        self._outbox = Outbox(self._loop, self._aside, self._max_payload, has_main=self._template.main is not None)
+        self._outbox = Outbox(self._loop, self._aside, self._max_payload, has_main=has_main)
 
     async def close(self) -> None:
         """End every worker that is left and the template."""
@@ -186,15 +191,6 @@ class LocalBackend:
         for member in list(self._members.values()):
             self._forget(member)
         self._outbox.close()
-
-    def _pickle_initializer(self) -> bytes | None:
-        if self._initializer is None:
-            return None
-        call = CallEncoder(self._max_payload, has_main=self._template.main is not None).encode(
-            self._initializer, tuple(map(plain, self._initargs))
-        )
-        function, arguments = pickle.loads(call.function), pickle.loads(call.arguments)
-        return pickle.dumps((function, arguments))
 
     def forward_logs(self, on_record: Callable[[dict[str, Any]], None], per_second: float, level: int | None) -> None:
         """Have workers that start from now on send what they log; call it after ``open``."""
@@ -232,7 +228,7 @@ class LocalBackend:
     def _spec(self, worker: int) -> WorkerSpec:
         return WorkerSpec(
             number=worker,
-            initializer=self._pickled_initializer,
+            initializer=self._to_initialize,
             preload=self._preload,
             main=self._template.main,
             modules=self._modules,
@@ -241,6 +237,7 @@ class LocalBackend:
             max_payload=self._max_payload,
             memory_limit=self._max_worker_memory and 2 * self._max_worker_memory,
             measure_memory=self._max_worker_memory is not None,
+            depth=_inside.depth + 1,
             logs=None if self._logs is None else self._logs.settings(),
         )
 
@@ -271,8 +268,9 @@ class LocalBackend:
             return
         error = None if done.cancelled() else done.exception()
         if error is not None or done.cancelled():
+            hint = INITARGS_HINT if isinstance(error, TaskNotPicklable) else hint_for(error)
             if not member.doomed:
-                member.start_error, member.start_hint = f"forking it failed: {error or repr(error)}", hint_for(error)
+                member.start_error, member.start_hint = f"forking it failed: {error or repr(error)}", hint
             self._gone(member, exitcode=None, signal_number=None)
             return
         process = member.process = done.result()
@@ -329,6 +327,7 @@ class LocalBackend:
     def _on_last_word(self, member: _Member, process: WorkerProcess) -> None:
         code = process.exitcode
         if code is None or code == UNKNOWN_EXIT:
+            process.kill()  # what it has left behind; the template, which sees to that else, is gone
             self._gone(member, exitcode=None, signal_number=None)
         elif code < 0:
             self._gone(member, exitcode=None, signal_number=-code)

@@ -12,6 +12,7 @@ from multiprocessing.popen_forkserver import Popen as ForkServerPopen
 from typing import TYPE_CHECKING, Any
 
 from lifepool.backends.local.wire.preparation import preparation
+from lifepool.backends.local.worker.descendants import end_family, status
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -35,6 +36,22 @@ class WorkerProcess(process.BaseProcess):
     def __init__(self, template: Template, target: Callable[..., object], args: tuple[Any, ...], name: str) -> None:
         super().__init__(target=target, args=args, name=name)
         self._template: Template | None = template
+        self._config: dict[str, Any]
+        self._config.pop("daemon", None)  # of a daemonic server; tasks could start no processes with it
+
+    def start(self) -> None:
+        """Start it; in a daemonic process too.
+
+        ``BaseProcess.start`` forbids those to have children, which would be left behind when their parent is
+        terminated. Workers end with their server, however that ends. The rest is as it is there.
+        """
+        self._check_closed()  # type: ignore[attr-defined]
+        assert self._popen is None, "cannot start a process twice"  # noqa: S101
+        vars(process)["_cleanup"]()
+        self._popen: _Popen | None = self._Popen(self)
+        self._sentinel = self._popen.sentinel
+        del self._target, self._args, self._kwargs  # type: ignore[attr-defined] # what was sent is of no more use
+        vars(process)["_children"].add(self)
 
     @staticmethod
     def _Popen(process_obj: WorkerProcess) -> _Popen:  # noqa: N802 - the name that BaseProcess calls
@@ -42,6 +59,18 @@ class WorkerProcess(process.BaseProcess):
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_template": None}  # it stays here when the rest goes to the child
+
+    def kill(self) -> None:
+        """End it, and all that its tasks have started; what is left of them, if it has ended and nobody saw it."""
+        popen = self._popen
+        if popen is None or popen.pid is None:
+            return
+        code = popen.poll()
+        if code is None or (code == UNKNOWN_EXIT and popen.started is not None):
+            end_family(popen.pid, popen.started)
+            if code == UNKNOWN_EXIT:
+                with contextlib.suppress(ChildProcessError):
+                    os.waitpid(popen.pid, os.WNOHANG)  # it has become our child if we are process 1
 
     @property
     def was_reaped(self) -> bool:
@@ -53,6 +82,7 @@ class _Popen(ForkServerPopen):
     """The stdlib's, but for whose fork server it asks, that ``__main__`` is left to the worker, and an unknown end."""
 
     returncode: int | None
+    started: int | None = None  # in clock ticks: it is this process, and no later one with its pid
 
     def poll(self, flag: int = os.WNOHANG) -> int | None:
         """The exit code, or None as long as the process lives; waits for its end if ``flag`` is 0."""
@@ -90,6 +120,9 @@ class _Popen(ForkServerPopen):
             raise template.why_silent() from None
         if self.pid < 0:  # the template could not: there are too many processes, or there is no memory
             raise OSError(-self.pid, f"forking failed: {os.strerror(-self.pid)}")
+        state = status(self.pid)
+        self.started = None if state is None else state.started
+        template.workers.add(process_obj)
 
 
 def _close_all(*fds: int) -> None:

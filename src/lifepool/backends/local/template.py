@@ -19,13 +19,18 @@ import sys
 import weakref
 from multiprocessing import reduction, resource_tracker, spawn, util
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import lifepool
 from lifepool.backends.local.mainscript import main_script
 from lifepool.backends.local.wire.messages import receive_message, send_message
 from lifepool.backends.local.wire.preparation import preparation, search_path
 from lifepool.backends.local.wire.surroundings import Surroundings, current_folder, surroundings
+from lifepool.backends.local.worker.descendants import leave_reaping_to
 from lifepool.backends.local.worker.template import MAIN, Instructions
+
+if TYPE_CHECKING:
+    from lifepool.backends.local.process import WorkerProcess
 
 logger = logging.getLogger("lifepool")
 
@@ -73,7 +78,9 @@ class Template:
         self._line: socket.socket | None = None
         self._importing = ""  # what it said last that it imports
         self._environment = dict(os.environ)
+        self.workers: weakref.WeakSet[WorkerProcess] = weakref.WeakSet()
         _templates.add(self)
+        leave_reaping_to(self)
 
     @property
     def pid(self) -> int | None:
@@ -125,7 +132,9 @@ class Template:
         )
 
     def kill(self) -> None:
-        """End the template and, with it, every worker. For one that hangs."""
+        """End every worker and the template. For one that hangs, and could not end them itself."""
+        for worker in list(self.workers):
+            worker.kill()
         if self.pid is not None:
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.killpg(self.pid, signal.SIGKILL)

@@ -13,7 +13,7 @@ from lifepool.backends.local.wire.sink import TooLarge, dump
 from lifepool.backends.local.wire.text import stand_in
 from lifepool.carrying import encode_error
 from lifepool.chunks import ChunkResult
-from lifepool.errors import PayloadTooLarge, TaskNotPicklable
+from lifepool.errors import PayloadTooLarge, Side, TaskNotPicklable
 from lifepool.wording import reason_of
 
 if TYPE_CHECKING:
@@ -23,17 +23,24 @@ if TYPE_CHECKING:
 ENVELOPE_BYTES = 256 * 1024
 
 
-def encode_value(value: object, max_payload: int) -> bytes:
+def encode_value(value: object, max_payload: int, what: Side = "result") -> bytes:
     """Pickle a value.
+
+    Args:
+        value: Anything.
+        max_payload: Limit in bytes.
+        what: What it is, for errors.
 
     Raises:
         TaskNotPicklable: Naming the part that can't be pickled.
         PayloadTooLarge: If it is above the limit.
     """
-    return encode_result(value, max_payload, None)[1]
+    return encode_result(value, max_payload, None, what)[1]
 
 
-def encode_result(value: object, max_payload: int, shared: ResultWriter | None) -> tuple[Kind, bytes]:
+def encode_result(
+    value: object, max_payload: int, shared: ResultWriter | None, what: Side = "result"
+) -> tuple[Kind, bytes]:
     """Pickle what a function returned, into shared memory if it is big.
 
     Returns:
@@ -46,29 +53,29 @@ def encode_result(value: object, max_payload: int, shared: ResultWriter | None) 
     try:
         pickled = dump(stand_in(value), (value,), shared, max_payload)
     except TooLarge as error:
-        raise PayloadTooLarge("result", error.size, max_payload) from None
+        raise PayloadTooLarge(what, error.size, max_payload) from None
     except TaskInterrupted:
         raise
     except BaseException as error:
-        raise _refusal(value, error) from None
+        raise _refusal(value, error, what) from None
     if isinstance(pickled, bytes):
         return Kind.RESULT, pickled
     assert shared is not None  # noqa: S101 - or it would not be there
     return Kind.RESULT_STORED, shared.hand_over(pickled)
 
 
-def _refusal(value: object, error: BaseException) -> TaskNotPicklable:
-    """Why a result can't be pickled. What is left of a call that nobody can make any more is closed."""
-    path, reason = explain(value, "result", error)
+def _refusal(value: object, error: BaseException, what: Side) -> TaskNotPicklable:
+    """Why a value can't be pickled. What is left of a call that nobody can make any more is closed."""
+    path, reason = explain(value, what, error)
     values = (value, *value.values) if type(value) is ChunkResult else (value,)
     unfinished = [each for each in values if type(each) in _UNFINISHED]
-    if not unfinished:
-        return TaskNotPicklable("result", path, reason)
+    if not unfinished or what != "result":
+        return TaskNotPicklable(what, path, reason)
     for each in unfinished:
         if type(each) is CoroutineType:
             each.close()  # else Python warns that it was never awaited
-    what, hint = _UNFINISHED[type(unfinished[0])]
-    return TaskNotPicklable("result", "result", f"the function returned {what}", hint=hint)
+    name, hint = _UNFINISHED[type(unfinished[0])]
+    return TaskNotPicklable("result", "result", f"the function returned {name}", hint=hint)
 
 
 _ASYNC_HINT = "async functions belong on the event loop: await it there, and give the pool a plain function"

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from lifepool._core.framing import FramingError
 
 if TYPE_CHECKING:
+    from lifepool.backends.local.wire.initializer import Initializer
     from lifepool.backends.local.wire.logs import LogSettings
     from lifepool.backends.local.wire.surroundings import Surroundings
 
@@ -35,8 +36,8 @@ class WorkerSpec:
 
     Attributes:
         number: The worker's number in its pool.
-        initializer: The pickled (function, arguments) to call before the first task, or None. Pickled apart, so that
-            a failure to import it is reported like a failure in it.
+        initializer: What to call before the first task, or None; in the worker its pickle. Pickled apart, so that a
+            failure to import it is reported like a failure in it.
         preload: Modules to have imported; the template has them already, unless they failed.
         main: Where ``__main__`` is, or None.
         modules: Modules that tasks are known to need. One that can't be imported is passed over: the first task that
@@ -46,11 +47,12 @@ class WorkerSpec:
         max_payload: Results above this many bytes are refused.
         memory_limit: Bytes of address space beyond which allocations fail with MemoryError, or None.
         measure_memory: Whether to report the resident memory after each task.
+        depth: How many pools it is inside of, its own included.
         logs: How to log, if records are to be sent to the server.
     """
 
     number: int
-    initializer: bytes | None
+    initializer: Initializer | bytes | None
     preload: tuple[str, ...]
     main: MainScript | None
     modules: tuple[str, ...]
@@ -59,6 +61,7 @@ class WorkerSpec:
     max_payload: int
     memory_limit: int | None
     measure_memory: bool
+    depth: int = 1
     logs: LogSettings | None = None
 
 

@@ -6,6 +6,7 @@ import contextlib
 import faulthandler
 import importlib
 import mmap
+import os
 import pickle
 import socket
 import sys
@@ -18,11 +19,11 @@ from lifepool.backends.local.wire.arena import Location, ResultWriter
 from lifepool.backends.local.wire.places import mapped
 from lifepool.backends.local.worker import template
 from lifepool.backends.local.worker.lifeline import tie_to_server
-from lifepool.backends.local.worker.limits import limit_memory
+from lifepool.backends.local.worker.limits import die_before_server, limit_memory
 from lifepool.backends.local.worker.loop import Worker
 from lifepool.backends.local.worker.mainmodule import GuardMissing, import_main
 from lifepool.backends.local.worker.randomness import reseed
-from lifepool.backends.local.worker.signals import calm_signals
+from lifepool.backends.local.worker.signals import calm_signals, give_signals_back
 from lifepool.backends.local.worker.views import Views
 
 if TYPE_CHECKING:
@@ -51,8 +52,10 @@ def run_worker(
         results_fd: The file for big results; negative if there is none.
         logs_fd: The socket for log records; negative if they are not wanted.
     """
-    _inside.is_worker = True
+    _inside.is_worker, _inside.phase, _inside.depth = True, _inside.Phase.IMPORTING, spec.depth
+    os.register_at_fork(after_in_child=_become_ordinary)
     tie_to_server()
+    die_before_server()
     calm_signals()
     _show_crashes()
     wire = socket.socket(fileno=wire_fd)
@@ -67,6 +70,7 @@ def run_worker(
         return
     worker.prime(spec.functions)
     worker.install_interrupt()
+    _inside.phase = _inside.Phase.SERVING
     with contextlib.suppress(ConnectionError):  # the server is gone: so are we
         wire.sendall(header(Kind.READY, 0))
         worker.serve()
@@ -89,6 +93,12 @@ def _show_crashes() -> None:
         faulthandler.enable()
 
 
+def _become_ordinary() -> None:
+    """In a process that a task has forked: it must end when multiprocessing, which has started it, tells it to."""
+    _inside.become_ordinary()
+    give_signals_back()
+
+
 def _prepare(spec: WorkerSpec, logs_fd: int) -> tuple[str, str | None] | None:
     """Everything of the user's that comes before the first task; returns (traceback, hint) if it fails."""
     reseed()
@@ -104,13 +114,19 @@ def _prepare(spec: WorkerSpec, logs_fd: int) -> tuple[str, str | None] | None:
 
             forward_logs(logs_fd, spec.number, spec.logs)
         limit_memory(spec.memory_limit)
-        if spec.initializer is not None:
+        if isinstance(spec.initializer, bytes):
             initializer, initargs = pickle.loads(spec.initializer)
+            _inside.phase = _inside.Phase.INITIALIZING
             initializer(*initargs)
+            _inside.phase = _inside.Phase.IMPORTING
     except BaseException:
         return traceback.format_exc(), "the initializer failed; see the traceback"
     calm_signals()  # whatever was imported or called may have set its own
     return None
+
+
+def _names_main(initializer: object) -> bool:
+    return isinstance(initializer, bytes) and b"__main__" in initializer
 
 
 def _import(spec: WorkerSpec) -> tuple[str, str | None] | None:
@@ -118,7 +134,7 @@ def _import(spec: WorkerSpec) -> tuple[str, str | None] | None:
     sys.path[:0] = [entry for entry in template.added_to_path if entry not in sys.path]
     try:
         # An initializer of the main script needs it, also where it would be left for later.
-        if spec.main is not None and (spec.main.ahead or b"__main__" in (spec.initializer or b"")):
+        if spec.main is not None and (spec.main.ahead or _names_main(spec.initializer)):
             import_main(spec.main)
     except GuardMissing as error:
         return f"importing the main script failed: {error}", _inside.GUARD_HINT

@@ -16,7 +16,7 @@ import signal
 import socket
 import sys
 from multiprocessing import forkserver, reduction, resource_tracker, spawn, util
-from typing import TYPE_CHECKING, Any, NoReturn, Protocol
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from lifepool.backends.local.worker.cleanliness import reopen
 from lifepool.backends.local.worker.signals import ignore, restore_handlers
@@ -24,18 +24,10 @@ from lifepool.backends.local.worker.signals import ignore, restore_handlers
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from lifepool.backends.local.worker.reaping import Processes
+
 #: Descriptors that a request may bring; Linux allows 253.
 MOST_DESCRIPTORS = 253
-
-
-class Processes(Protocol):
-    """What forks and reaps: the module ``os``, or what does more."""
-
-    def fork(self) -> int:
-        """As ``os.fork``."""
-
-    def waitpid(self, pid: int, options: int, /) -> tuple[int, int]:
-        """As ``os.waitpid``."""
 
 
 class Forker:
@@ -48,9 +40,7 @@ class Forker:
         processes: Forks and reaps.
     """
 
-    def __init__(
-        self, line: socket.socket, files: list[int], handlers: dict[int, Any], processes: Processes = os
-    ) -> None:
+    def __init__(self, line: socket.socket, files: list[int], handlers: dict[int, Any], processes: Processes) -> None:
         self._line = line
         self._processes = processes
         self._spare: list[int] = []

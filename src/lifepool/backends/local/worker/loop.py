@@ -23,19 +23,23 @@ import signal
 import struct
 import time
 from collections import deque
+from contextvars import copy_context
 from typing import TYPE_CHECKING
 
 from lifepool import _inside, constants
 from lifepool._core.framing import Frame, FrameReader, Kind, header
 from lifepool._inside import TaskInterrupted
-from lifepool.backends.local.wire.answers import encode_failure, encode_result, encode_value
+from lifepool.backends.local.wire.answers import encode_failure, encode_result
 from lifepool.backends.local.wire.calls import CallDecoder
 from lifepool.backends.local.wire.places import ON_WIRE, PLACE_BYTES, TICKET
+from lifepool.backends.local.worker.descendants import end_started_since
 from lifepool.backends.local.worker.imports import watch_imports
 from lifepool.backends.local.worker.mainmodule import seek_main
+from lifepool.backends.local.worker.reporting import NO_TASK, Reporter
 from lifepool.backends.local.worker.signals import INTERRUPT
 from lifepool.backends.local.worker.tickets import Tickets
-from lifepool.context import call
+from lifepool.context import call, with_own_decimals
+from lifepool.errors import PayloadTooLarge, TaskNotPicklable
 from lifepool.memory import resident_bytes
 
 if TYPE_CHECKING:
@@ -47,12 +51,9 @@ if TYPE_CHECKING:
 
 #: In the control pipe: a task's number.
 NUMBER = struct.Struct("<Q")
-#: Progress reports closer together than this many seconds are dropped.
-PROGRESS_EVERY_S = 0.01
 #: Answers up to this size are joined with their header into one write; larger ones are not worth the copy.
 _JOIN_BYTES = 64 * 1024
 
-_NO_TASK = 0
 _TASK_VIEWED = int(Kind.TASK_VIEWED)
 
 
@@ -96,15 +97,16 @@ class Worker:
         self._keeps_views = False
         self._decoder = CallDecoder(arguments, None if views is None else views.open, self._seek_main)
         self._results = results
-        self._current = _NO_TASK
-        self._taken = _NO_TASK  # the last one whose ticket was taken
+        self._current = NO_TASK
+        self._taken = NO_TASK  # the last one whose ticket was taken
         self._loading = False  # the server was told that modules are imported for it
+        self._was_interrupted = False
+        self._perform_alone = self._perform
         self._pid = os.getpid()
-        self._progress_at = 0.0
-        self._reporting = False
         os.set_blocking(control, False)
-        _inside.progress_sink = self._report_progress
         _inside.current_task = lambda: self._current
+        self._reporter = Reporter(wire, spec.max_payload, _inside.current_task, self._look_for_interrupt)
+        _inside.progress_sink = self._reporter.report
 
     def prime(self, functions: tuple[bytes, ...]) -> None:
         """Import what will be called, before there is a task that would wait for it."""
@@ -127,6 +129,9 @@ class Worker:
         """
         take, size, unpack, places = Tickets(self._tickets).take, TICKET.size, TICKET.unpack, self._places
         watch_imports(self._tell_loading)
+        # What the initializer and the imports have set in the context is there already, and nothing is added to it.
+        self._perform_alone = with_own_decimals(self._perform)
+        self._reporter.belongs_to_starter()
         while len(ticket := take()) == size:
             task, place, kind, function_length, length = unpack(ticket)
             if places is None or place == ON_WIRE:
@@ -153,15 +158,24 @@ class Worker:
             self._frames.extend(self._reader.received(count))
 
     def _run(self, task: int, kind: int, function_length: int, payload: memoryview) -> None:
-        answer, run_ns, body = self._perform(task, kind, function_length, payload)
+        # What belongs to the user runs in there: rebuilding the arguments, the function, pickling its result.
+        perform = self._perform_alone
+        answer, began_ns, run_ns, body = copy_context().run(perform, task, kind, function_length, payload)
         if os.getpid() != self._pid:
             os._exit(0)  # the task forked and let the child return: only the parent may answer
+        if self._was_interrupted:
+            self._was_interrupted = False
+            end_started_since(began_ns)
         if kind == _TASK_VIEWED or self._keeps_views:
             self._tell_released()
         self._answer(answer, task, run_ns, body)
 
-    def _perform(self, task: int, kind: int, function_length: int, payload: memoryview) -> tuple[Kind, int, bytes]:
-        """Call the function; when this returns, nothing here holds its arguments any more."""
+    def _perform(self, task: int, kind: int, function_length: int, payload: memoryview) -> tuple[Kind, int, int, bytes]:
+        """Call the function; when this returns, nothing here holds its arguments any more.
+
+        Returns:
+            The kind of answer, when the function began, the nanoseconds that it ran, and the answer's content.
+        """
         started = time.perf_counter_ns()
         self._taken = task
         try:
@@ -172,73 +186,72 @@ class Worker:
                 started = time.perf_counter_ns()
                 self._current = task
                 value = fn(*args) if type(args) is tuple else call(fn, args)
-                self._current = _NO_TASK
+                self._current = NO_TASK
                 run_ns = time.perf_counter_ns() - started
+                if self._reporter.late is not None:
+                    self._reporter.send_late(task)
                 answer, body = encode_result(value, self._spec.max_payload, self._results)
             except BaseException as error:
-                self._current = _NO_TASK
+                self._current = NO_TASK
                 run_ns = time.perf_counter_ns() - started
+                self._send_late_progress(task, error)
                 answer, body = Kind.ERROR, encode_failure(error, self._spec.max_payload)
         except TaskInterrupted as error:  # it struck while the answer was being made
             run_ns = time.perf_counter_ns() - started
             answer, body = Kind.ERROR, encode_failure(error, self._spec.max_payload)
-        return answer, run_ns, body
+        return answer, started, run_ns, body
+
+    def _send_late_progress(self, task: int, error: BaseException) -> None:
+        """Before the answer of a task that has failed. That is what the caller must hear, whatever becomes of this."""
+        try:
+            self._reporter.send_late(task)
+        except (TaskNotPicklable, PayloadTooLarge) as failure:
+            error.add_note(f"its last progress could not be sent: {failure}")
 
     def _tell_loading(self) -> None:
         """A module is about to be imported. If that is for a task which does not run yet, the server is to know."""
-        if self._current == _NO_TASK and self._taken != _NO_TASK and not self._loading:
+        if self._current == NO_TASK and self._taken != NO_TASK and not self._loading:
             self._loading = True
-            self._wire.sendall(header(Kind.LOADING, 0, self._taken))
+            self._reporter.send(header(Kind.LOADING, 0, self._taken))
 
     def _begin_loaded(self, task: int) -> None:
         """All is there: from here on the task can be interrupted, and the server may know that."""
-        self._reporting = True  # what comes before the task is current stays in the pipe
-        try:
-            self._wire.sendall(header(Kind.LOADING, 0, task, 1))
+
+        def begin() -> None:
+            self._reporter.send(header(Kind.LOADING, 0, task, 1))
             self._current = task
-        finally:
-            self._reporting = False
-        self._on_interrupt(INTERRUPT, None)
+
+        self._reporter.undisturbed(begin)  # an interrupt that comes before the task is current stays in the pipe
 
     def _tell_released(self) -> None:
         """Say which views are not in use any more; what belongs to others is asked again after the next task."""
         assert self._views is not None  # noqa: S101 - there was a view
         released = self._views.released()
         self._keeps_views = bool(len(self._views))
-        self._wire.sendall(b"".join(header(Kind.RELEASED, 0, task) for task in released))
+        self._reporter.send(b"".join(header(Kind.RELEASED, 0, task) for task in released))
 
     def _answer(self, kind: Kind, task: int, run_ns: int, body: bytes) -> None:
-        self._taken, self._loading = _NO_TASK, False
+        self._taken, self._loading = NO_TASK, False
         head = header(kind, len(body), task, run_ns)
         if self._spec.measure_memory:
             head = header(Kind.MEMORY, 0, task, resident_bytes() or 0) + head
         if len(body) <= _JOIN_BYTES:
-            self._wire.sendall(head + body)
+            self._reporter.send(head + body)
         else:
-            self._wire.sendall(head)
-            self._wire.sendall(body)
+            self._reporter.send(head)
+            self._reporter.send(body)
 
     def _on_interrupt(self, _signum: int, _frame: object) -> None:
-        if self._reporting:
-            return
+        if not self._reporter.is_writing:  # else it is looked for after that
+            self._look_for_interrupt()
+
+    def _look_for_interrupt(self) -> None:
         try:
             meant = os.read(self._control, 4096)
         except OSError:
             return
         current = self._current
-        if current != _NO_TASK and any(task == current for (task,) in NUMBER.iter_unpack(meant)):
-            self._current = _NO_TASK
+        if current != NO_TASK and any(task == current for (task,) in NUMBER.iter_unpack(meant)):
+            self._current = NO_TASK
+            self._was_interrupted = True
             raise TaskInterrupted
-
-    def _report_progress(self, value: object) -> None:
-        now = time.monotonic()
-        if self._current == _NO_TASK or now - self._progress_at < PROGRESS_EVERY_S:
-            return
-        self._progress_at = now
-        body = encode_value(value, self._spec.max_payload)
-        self._reporting = True  # an interrupt must not tear a frame apart
-        try:
-            self._wire.sendall(header(Kind.PROGRESS, len(body), self._current) + body)
-        finally:
-            self._reporting = False
-        self._on_interrupt(INTERRUPT, None)  # one that came meanwhile was left in the pipe

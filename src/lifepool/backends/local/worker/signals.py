@@ -56,3 +56,10 @@ def restore_handlers(handlers: _Handlers) -> None:
     for number, handler in handlers.items():
         with contextlib.suppress(ValueError, OSError):
             signal.signal(number, handler)
+
+
+def give_signals_back() -> None:
+    """Let what belongs to the server end this process again; for one that is no worker any more."""
+    for number in _OF_THE_SERVER:
+        if signal.getsignal(number) is ignore:
+            signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)

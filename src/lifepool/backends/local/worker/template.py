@@ -1,10 +1,10 @@
 """The template: the clean process that workers are forked from.
 
 Guarantees
-    The template and its workers are one process group of their own: Ctrl-C in the terminal does not reach them, and
-    when the template ends, for whatever reason, it takes the group with it, also a worker in an endless loop in C, also
-    what tasks have started. It ends when its server is gone: the server holds the other end of its socket, and nobody
-    else does.
+    The template leads a process group of its own, and so does each worker: Ctrl-C in the terminal does not reach them.
+    When the template ends it takes all of them with it, also a worker in an endless loop in C, also what tasks have
+    started (see ``descendants``); when it is killed itself, the kernel kills the workers (Linux). It ends when its
+    server is gone: the server holds the other end of its socket, and nobody else does.
 
 What is imported here
     ``__main__``, ``preload``, and the modules that tasks are known to need: each worker needs them, they may take a
@@ -36,8 +36,10 @@ from lifepool.backends.local.worker.cleanliness import (
     left_open,
     new_descriptors,
 )
+from lifepool.backends.local.worker.descendants import adopt_orphans
 from lifepool.backends.local.worker.forking import Forker
 from lifepool.backends.local.worker.mainmodule import import_main
+from lifepool.backends.local.worker.reaping import Processes
 from lifepool.backends.local.worker.signals import calm_signals, set_handlers_aside
 
 if TYPE_CHECKING:
@@ -89,7 +91,9 @@ def run_template(line_fd: int, tracker_fd: int) -> None:
         line_fd: The socket on which the server gives instructions and asks for workers.
         tracker_fd: The pipe to the server's resource tracker.
     """
+    processes = Processes()
     try:
+        adopt_orphans()
         calm_signals()
         if os.getpgrp() != os.getpid():
             os.setpgid(0, 0)
@@ -106,7 +110,7 @@ def run_template(line_fd: int, tracker_fd: int) -> None:
         # What was loaded lives for ever: keep the collector from touching, and so from copying, those pages.
         gc.collect()
         gc.freeze()
-        Forker(line, files_to_reopen(begun.held), handlers).serve()
+        Forker(line, files_to_reopen(begun.held), handlers, processes).serve()
     except (EOFError, ConnectionError):
         return  # the server is gone
     except Exception:
@@ -114,7 +118,8 @@ def run_template(line_fd: int, tracker_fd: int) -> None:
     finally:
         # Before anything that an imported module wants done at exit: that was for the program, not for its template.
         if os.getpgrp() == os.getpid():
-            os.killpg(os.getpid(), signal.SIGKILL)
+            processes.end_all()
+            os.killpg(os.getpid(), signal.SIGKILL)  # what an imported module has started
 
 
 def _prepare(instructions: Instructions, line: socket.socket) -> None:
@@ -162,7 +167,7 @@ def _wanted(instructions: Instructions) -> list[str]:
 
 def _import(name: str, main: MainScript | None) -> str | None:
     """Import a module, as a worker would; returns what went wrong."""
-    _inside.is_worker = True  # a module without the guard must not start anything here
+    _inside.phase = _inside.Phase.IMPORTING  # a module without the guard must not start anything here
     _inside.start_refused = False
     current: Any = process.current_process()
     current._inheriting = True  # nor may it start processes: multiprocessing refuses while this is set
@@ -177,7 +182,7 @@ def _import(name: str, main: MainScript | None) -> str | None:
     finally:
         if hasattr(current, "_inheriting"):
             del current._inheriting
-        _inside.is_worker = False
+        _inside.phase = None
         _inside.start_refused = False
 
 

@@ -1,0 +1,68 @@
+"""How the template forks its workers, and what it does when one has ended: groups, and adopted orphans."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import sys
+import time
+
+from lifepool.backends.local.worker.descendants import end_family, lead_group, status
+
+#: Seconds in which the template, when it ends, waits for the ends of those that it has killed.
+REAP_S = 0.5
+_TICK_S = 0.001
+
+
+class Processes:
+    """Forks and reaps as the module ``os`` does, and keeps the rules of ``descendants``.
+
+    Attributes:
+        workers: When each worker that lives was started, by its pid.
+    """
+
+    def __init__(self) -> None:
+        self.workers: dict[int, int | None] = {}
+
+    def fork(self) -> int:
+        """Fork a worker, as the leader of a group of its own."""
+        pid = os.fork()
+        if pid == 0:
+            self.workers.clear()
+            lead_group()
+        else:
+            with contextlib.suppress(OSError):  # whoever of the two comes first
+                os.setpgid(pid, pid)
+            state = status(pid)
+            self.workers[pid] = None if state is None else state.started
+        return pid
+
+    def waitpid(self, which: int, options: int) -> tuple[int, int]:
+        """The next worker that has ended; what it has left behind ends with it, and orphans are reaped on the way.
+
+        Raises:
+            ChildProcessError: If there is no process to wait for.
+        """
+        while True:
+            pid, code = os.waitpid(which, options)
+            if pid in self.workers:
+                del self.workers[pid]
+                with contextlib.suppress(ProcessLookupError, PermissionError):
+                    os.killpg(pid, signal.SIGKILL)  # no other group has its number while there is one
+                return pid, code
+            if pid == 0:
+                return pid, code
+
+    def end_all(self) -> None:
+        """Kill every worker and what belongs to it, and reap them."""
+        killed = {pid for worker, started in self.workers.items() for pid in end_family(worker, started)}
+        end = time.monotonic() + REAP_S
+        with contextlib.suppress(ChildProcessError):  # there are none left
+            while killed and time.monotonic() < end:
+                while (pid := os.waitpid(-1, os.WNOHANG)[0]) != 0:
+                    killed.discard(pid)
+                # Who has a parent of his own is reaped by that, or will be adopted. A daemon is not waited for.
+                if sys.platform == "linux":
+                    killed = {pid for pid in killed if status(pid) is not None}
+                time.sleep(_TICK_S)

@@ -1,0 +1,129 @@
+"""Tasks that start processes of their own, and then hang, end or die."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import subprocess
+import time
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from tests.tasks import announce, hold_in_c
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+SLEEP = ["sleep", "1000"]
+GROUP = 'sleep 1000 & sh -c "sleep 1000 & echo there; wait"'
+
+
+def wait_for_child(address: str) -> None:
+    with subprocess.Popen(SLEEP) as child:
+        announce(address)
+        child.wait()
+
+
+def wait_for_forgotten_child(address: str) -> None:
+    """Nothing waits for it or kills it when the task is broken off."""
+    child = subprocess.Popen(SLEEP)
+    announce(address)
+    child.wait()
+
+
+def wait_for_shell(address: str) -> None:
+    """A grandchild, and one below that."""
+    shell = subprocess.Popen(["sh", "-c", GROUP], stdout=subprocess.PIPE)
+    assert shell.stdout is not None
+    shell.stdout.readline()
+    announce(address)
+    shell.wait()
+
+
+def wait_for_orphan(address: str) -> None:
+    """Its parent, a shell, has ended: it is nobody's child here."""
+    subprocess.run("sleep 1000 &", shell=True, check=True)
+    announce(address)
+    time.sleep(1000)
+
+
+def wait_for_session(address: str) -> None:
+    child = subprocess.Popen(SLEEP, start_new_session=True)
+    announce(address)
+    child.wait()
+
+
+def wait_for_process(address: str) -> None:
+    process = multiprocessing.get_context("fork").Process(target=time.sleep, args=(1000,))
+    process.start()
+    announce(address)
+    process.join()
+
+
+def wait_for_spawned_process(address: str) -> None:
+    process = multiprocessing.get_context("forkserver").Process(target=time.sleep, args=(1000,))
+    process.start()
+    announce(address)
+    process.join()
+
+
+def hang_in_system(address: str) -> None:
+    announce(address)
+    os.system("sleep 1000")
+
+
+def hang_in_c_with_shell(address: str) -> None:
+    shell = subprocess.Popen(["sh", "-c", GROUP], stdout=subprocess.PIPE)
+    assert shell.stdout is not None
+    shell.stdout.readline()
+    hold_in_c(address)
+
+
+def hang_in_c_with_session(address: str) -> None:
+    subprocess.Popen(SLEEP, start_new_session=True)
+    hold_in_c(address)
+
+
+def leave_one() -> int:
+    """A child that the task does not wait for; it is there to stay."""
+    return subprocess.Popen(SLEEP).pid
+
+
+def leave_a_daemon() -> int:
+    """A process that has left its parent, its group and its session."""
+    told = subprocess.run(
+        ["sh", "-c", "setsid sh -c 'echo $$; exec sleep 1000 >/dev/null 2>&1 </dev/null' &"],
+        stdout=subprocess.PIPE,
+        check=True,
+    )
+    return int(told.stdout)
+
+
+def die_with_one(how: Callable[[], Any], told: str) -> NoReturn:
+    with open(told, "w") as file:
+        file.write(str(leave_one()))
+    how()
+    raise AssertionError("it did not die")
+
+
+def sessions_and_spawn() -> int:
+    """Whether a process can be started in this worker, in each way."""
+    ended = 0
+    for method in ("fork", "forkserver", "spawn"):
+        context: Any = multiprocessing.get_context(method)
+        process = context.Process(target=int)
+        process.start()
+        process.join()
+        ended += process.exitcode == 0
+    return ended + (subprocess.run(["true"], check=True).returncode == 0)
+
+
+helper: list[int] = []
+
+
+def start_helper() -> None:
+    """An initializer."""
+    helper.append(leave_one())
+
+
+def helper_pid() -> int:
+    return helper[0]
