@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from lifepool import report_progress
+from lifepool.backends.local.worker import reporting
 from tests.tasks import hold
 
 
@@ -99,4 +100,5 @@ def report_zeros_after(values: list[Any], count: int) -> None:
 
 
 def report_unpicklable_and_fail() -> NoReturn:
+    reporting.PROGRESS_EVERY_S = 1000.0  # however slow the machine is, the second comes close to the first
     report_each_and_fail([0.1, threading.Lock()])
