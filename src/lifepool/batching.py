@@ -299,7 +299,7 @@ class Batcher:
 
     def _own(self, error: BaseException) -> BaseException:
         """The error for one caller: a copy, in words that fit one item."""
-        if issubclass(type(error), TaskTimeout):
+        if type(error) is TaskTimeout:
             return TaskTimeout(self._plan.timeout, started=error.started)
         own = _copy(error)
         if isinstance(own, TaskNotPicklable):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
-from types import BuiltinFunctionType, CoroutineType
+from types import BuiltinFunctionType, CoroutineType, FunctionType, MethodType
 from typing import TYPE_CHECKING, Any
 
 from lifepool.naming import name_of
@@ -24,11 +24,13 @@ def check_function(fn: Any) -> None:
     Raises:
         TypeError: Saying what it is, and what to do.
     """
-    if type(fn) is BuiltinFunctionType:
-        return
     inner = fn
     while isinstance(inner, (functools.partial, Reference)):
         inner = inner.func if isinstance(inner, functools.partial) else inner.__wrapped__
+    function = inner.__func__ if type(inner) is MethodType else inner
+    kind = type(function)
+    if kind is BuiltinFunctionType or (kind is FunctionType and not function.__code__.co_flags & UNFINISHED):
+        return  # nearly always; what follows takes some microseconds
     if type(inner) is CoroutineType:
         inner.close()  # else Python warns that it was never awaited
         raise TypeError(f"{inner.__qualname__} is async and was called: {_ON_LOOP}")

@@ -6,6 +6,7 @@ import dataclasses
 import functools
 import logging
 import weakref
+from types import FunctionType
 from typing import TYPE_CHECKING, Any, Literal, Never, ParamSpec, Protocol, TypeVar, overload
 
 from lifepool._core.states import PoolState
@@ -114,6 +115,8 @@ class Pool(PoolLife):
             key: value for key, value in locals().items() if key not in ("self", "__class__") and value is not _UNSET
         }
         super().__init__(resolve(given))
+        if callable(self.config.initializer):
+            check_function(self.config.initializer)
         self._resources: list[Resource[Any]] = []
         self._batches: weakref.WeakSet[PoolBatch[Any, Any]] = weakref.WeakSet()
 
@@ -442,12 +445,11 @@ class Pool(PoolLife):
             fn = fn.function
         seconds = self.config.timeout if timeout is None else timeout
         options = task_options(seconds, retries, priority, retry_on, fair_key, on_cancel, copy)
-        code = getattr(fn, "__code__", None)
-        if code is None:
-            if not isinstance(fn, Reference):  # those are looked at when they are made
-                plain_function(fn)
-        elif code.co_flags & UNFINISHED:
-            check_function(fn)
+        if type(fn) is FunctionType:
+            if fn.__code__.co_flags & UNFINISHED:
+                check_function(fn)
+        elif not isinstance(fn, Reference):  # those are looked at when they are made
+            plain_function(fn)
         handle = engine.submit(fn, args, options, lent=lent)
         scope = current_scope.get()
         if scope is not None:

@@ -10,6 +10,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from lifepool.wording import shown
+
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
 
@@ -44,8 +46,10 @@ def check_hook(hook: object) -> None:
     Raises:
         TypeError: If it is no plain function.
     """
-    if hook is not None and (not callable(hook) or inspect.iscoroutinefunction(hook)):
-        raise TypeError(f"on_progress={hook!r}: expected a plain function of one argument, a MapProgress")
+    if hook is None:
+        return
+    if not callable(hook) or any(map(inspect.iscoroutinefunction, (hook, type(hook).__call__))):
+        raise TypeError(f"on_progress={shown(hook)}: expected a plain function of one argument, a MapProgress")
 
 
 def tqdm_progress(description: str | None = None, **options: Any) -> ProgressHook:

@@ -79,6 +79,21 @@ def test_the_decorators_refuse_them_at_once(function: Any) -> None:
             pool.task(plainless.count)
 
 
+@pytest.mark.parametrize("initializer", [plainless.fetch, plainless.count, plainless.AsyncCall()])
+def test_an_initializer_is_a_plain_function_too(initializer: Any) -> None:
+    with pytest.raises(TypeError, match=r"is async|is a generator function"):
+        Pool(initializer=initializer)
+    with pytest.raises(TypeError, match=r"is async|is a generator function"):
+        ProcessPoolExecutor(1, initializer=initializer)
+
+
+async def test_so_is_a_progress_hook() -> None:
+    hook: Any = plainless.AsyncCall()
+    async with Pool(backend="inline") as pool:
+        with pytest.raises(TypeError, match="expected a plain function of one argument"):
+            await pool.gather(tasks.double, [1], on_progress=hook)
+
+
 async def test_a_coroutine_in_the_place_of_a_function_is_closed_and_named() -> None:
     async with Pool(backend="inline") as pool:
         with pytest.raises(TypeError, match="fetch is async and was called: it belongs on the event loop"):
@@ -122,7 +137,8 @@ async def test_a_class_is_a_plain_function_whatever_its_instances_can() -> None:
 
 async def test_a_batch_that_gives_a_coroutine_is_told_so() -> None:
     async with Pool(backend="inline") as pool:
-        batched: Any = pool.batch(plainless.give_coroutine)
+        untyped: Any = pool
+        batched = untyped.batch(plainless.give_coroutine)
         with pytest.raises(TaskError, match="give_coroutine returned a coroutine for a list of 1 items"):
             await batched(1)
 

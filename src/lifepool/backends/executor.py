@@ -166,7 +166,7 @@ class ExecutorBackend:
         if worker != self._worker:
             return
         error = CancelledError() if future.cancelled() else future.exception()
-        if issubclass(type(error), BrokenExecutor):
+        if isinstance(error, BrokenExecutor):
             self._broke(worker, error)
             return
         self._tasks.discard(task)

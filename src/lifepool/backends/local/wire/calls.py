@@ -44,8 +44,9 @@ _BY_REFERENCE = (FunctionType, BuiltinFunctionType, Reference, type)
 
 def _is_by_reference(fn: object) -> bool:
     """Whether only a name is pickled. A method written in C, such as ``[].copy``, takes its object along."""
-    bound_to = getattr(fn, "__self__", None)
-    return isinstance(fn, _BY_REFERENCE) and isinstance(bound_to, (ModuleType, NoneType))
+    if not issubclass(type(fn), _BY_REFERENCE):
+        return False
+    return isinstance(getattr(fn, "__self__", None), (ModuleType, NoneType))
 
 
 #: By whether the arguments are in shared memory, and whether buffers are apart from them.
@@ -193,7 +194,9 @@ class CallEncoder:
         """
         try:
             known = self._known.get(fn)
-        except Exception:  # not hashable
+        except BaseException as error:  # not hashable
+            if is_from_signal(error):
+                raise
             known = None
         if known is not None:
             return known
