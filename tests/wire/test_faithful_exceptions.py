@@ -202,12 +202,6 @@ class Nested(Exception):
         self.original = original
 
 
-class OwnQueueFull(QueueFull):
-    def __init__(self, tenant: str) -> None:
-        super().__init__(f"full for {tenant}", retry_after=2.5)
-        self.tenant = tenant
-
-
 def validation_error() -> Exception:
     class Model(pydantic.BaseModel):
         number: int
@@ -254,7 +248,6 @@ LIBRARY = [
     Request("no route", response="r", request="q"),
     OwnText(3),
     OwnReduce(1, 2),
-    OwnQueueFull("them"),
     QueueFull("full", retry_after=1.5),
     PoolClosed(),
     WorkerStartError("why", hint="do"),
