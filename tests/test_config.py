@@ -290,6 +290,7 @@ BAD_IN_ENVIRONMENT = [
     ("BACKEND", "a\nb", A_BACKEND),
     ("START_TIMEOUT", "0", SECONDS),
     ("DRAIN_TIMEOUT", "0", SECONDS),
+    ("SHUTDOWN_DELAY", "soon", "a number of seconds >= 0"),
     ("MAX_PAYLOAD", "0", PAYLOAD),
     ("CARRY_CONTEXT", "user", VARIABLES),
     ("NAME", "a\nb", LINE),
