@@ -8,7 +8,7 @@ import socket
 import termios
 from typing import TYPE_CHECKING, Any
 
-from lifepool._core.framing import FrameReader
+from lifepool._core.framing import FrameReader, Kind
 
 if TYPE_CHECKING:
     from lifepool import Pool
@@ -45,10 +45,11 @@ def tickets_taken(channel: Channel) -> bool:
 
 
 def answers_waiting(channel: Channel) -> int:
-    """Whole frames that the worker has written and the server has not read."""
+    """Whole frames that the worker has written and the server has not read, but for news of imports."""
     if not unread(channel._wire):
         return 0
-    return len(FrameReader().feed(channel._wire.recv(1 << 20, socket.MSG_PEEK)))
+    frames = FrameReader().feed(channel._wire.recv(1 << 20, socket.MSG_PEEK))
+    return sum(frame.kind != Kind.LOADING for frame in frames)
 
 
 class StingySocket:
