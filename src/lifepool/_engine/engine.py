@@ -21,10 +21,11 @@ from lifepool._core import events as on
 from lifepool._core.scheduler import Scheduler
 from lifepool._core.states import TASK_COMPLETED, PoolState, TaskState
 from lifepool._core.supervisor import why_gone
+from lifepool._engine.failing import end_anyway, forked_copy, given_up
 from lifepool._engine.handle import TaskHandle
 from lifepool._engine.snapshot import Traffic, look_at, snapshot
-from lifepool.backends.base import require_views
-from lifepool.errors import BackendUnsupported, InternalError, PoolClosed, PoolError, QueueFull, WorkerStartError
+from lifepool.backends.base import require_kill, require_views
+from lifepool.errors import InternalError, PoolClosed, PoolError, QueueFull, WorkerStartError
 from lifepool.hooks import TaskRecord
 from lifepool.naming import name_of, task_name
 
@@ -81,7 +82,7 @@ class Engine:
         self._last_task = 0
         self._pending: deque[on.Event] = deque()
         self._feeding = False
-        self._broken: InternalError | None = None
+        self._broken: PoolError | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._started: asyncio.Future[None] = self.loop.create_future()
         self._closed: asyncio.Future[None] = self.loop.create_future()
@@ -265,8 +266,7 @@ class Engine:
     def workers(self) -> tuple[WorkerSnapshot, ...]:
         """One look at every worker."""
         now, handles, pid_of = self._clock(), self._handles, self._backend.pid
-        fleet = self._scheduler.fleet
-        return tuple(look_at(worker, handles, pid_of(worker.id), now) for worker in fleet)
+        return tuple(look_at(each, handles, pid_of(each.id), now) for each in self._scheduler.fleet)
 
     def record_of(self, task: int) -> TaskRecord | None:
         """What hooks are told of a task that has no outcome yet; None if none watched when it came."""
@@ -275,8 +275,7 @@ class Engine:
 
     def oldest_records(self, most: int) -> list[TaskRecord]:
         """The records of tasks that have no outcome yet, in the order in which they were submitted."""
-        records = (handle._record for handle in self._handles.values())
-        return list(islice((record for record in records if record is not None), most))
+        return list(islice((h._record for h in self._handles.values() if h._record is not None), most))
 
     async def recycle(self) -> None:
         """Replace all workers, one after another, each successor first; return when the last one has taken over.
@@ -289,19 +288,11 @@ class Engine:
         Cancellation:
             The replacement goes on.
         """
-        if not self._backend.capabilities.kill:
-            raise BackendUnsupported(
-                "this backend can't replace its workers",
-                capability="kill",
-                hint='use backend="local", or close the pool and start it again',
-            )
-        if self._recycled is None:
-            self._recycled = self.loop.create_future()
-            self._recycled.add_done_callback(lambda done: done.exception())  # also if nobody waits any more
-            recycled = self._recycled
+        require_kill(self._backend.capabilities)
+        if (recycled := self._recycled) is None:
+            recycled = self._recycled = self.loop.create_future()
+            recycled.add_done_callback(lambda done: done.exception())  # also if nobody waits any more
             self.feed(on.RecycleRequested())
-        else:
-            recycled = self._recycled
         await asyncio.shield(recycled)
 
     async def drain(self, timeout: float) -> None:
@@ -382,6 +373,11 @@ class Engine:
             self.feed(event)
             self.observation.worker_exited(event, reason, worker.completed)
 
+    def forked(self) -> None:
+        """This is a forked copy of the pool's process: refuse every call, and tell nobody of anything."""
+        self.observation, self._broken = None, forked_copy()
+        self._report_closed(do.ReportClosed())
+
     # -- the loop of decisions -------------------------------------------------------------------------------------
 
     def feed(self, event: on.Event) -> None:
@@ -397,7 +393,10 @@ class Engine:
             while True:
                 self._now = now = clock()
                 for command in handle(event, now):
-                    perform[type(command)](command)
+                    try:
+                        perform[type(command)](command)
+                    except Exception as error:
+                        self.exited(given_up(self._backend, command, error))
                 if not self._pending:
                     return
                 event = self._pending.popleft()
@@ -413,7 +412,10 @@ class Engine:
         self._broken.__cause__ = error
         self._pending.clear()
         for handle in list(self._handles.values()):
-            self._finish(handle, TaskState.LOST, self._broken)
+            try:
+                self._finish(handle, TaskState.LOST, self._broken)
+            except Exception as another:
+                end_anyway(handle, another)
         for future in (self._started, self._closed, self._recycled):
             if future is not None and not future.done():
                 future.set_exception(self._broken)
@@ -441,7 +443,11 @@ class Engine:
         self.feed(on.TasksRetracted(command.worker, self._backend.retract(command.worker)))
 
     def _settle(self, command: do.Settle) -> None:
-        self._finish(self._handles[command.task], command.outcome, command.error)
+        handle = self._handles[command.task]
+        try:
+            self._finish(handle, command.outcome, command.error)
+        except Exception as error:
+            end_anyway(handle, error)
 
     def _finish(self, handle: TaskHandle[Any], outcome: TaskState, error: PoolError | None) -> None:
         del self._handles[handle._task]
@@ -475,22 +481,16 @@ class Engine:
         self.feed(on.TimerFired())
 
     def _report_started(self, command: do.ReportStarted) -> None:
-        if self._started.done():
-            return
-        if command.error is None:
+        if command.error is None and not self._started.done():
             self._started.set_result(None)
-        else:
+        elif command.error is not None and not self._started.done():
             self._started.set_exception(command.error)
             self._started.exception()
 
     def _report_recycled(self, command: do.ReportRecycled) -> None:
         recycled, self._recycled = self._recycled, None
-        if recycled is None:
-            return
-        if command.error is None:
-            recycled.set_result(None)
-        else:
-            recycled.set_exception(command.error)
+        if recycled is not None:
+            recycled.set_exception(command.error) if command.error else recycled.set_result(None)
 
     def _report_closed(self, _: do.ReportClosed) -> None:
         if not self._closed.done():

@@ -12,15 +12,17 @@ import io
 import json
 import os
 import signal
+import socket
 import sys
 import sysconfig
 import threading
-from multiprocessing import connection, forkserver, process, reduction, spawn, util
+from multiprocessing import connection, forkserver, process, reduction, resource_tracker, spawn, util
 from multiprocessing.context import set_spawning_popen
 from multiprocessing.popen_forkserver import Popen as ForkServerPopen
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from lifepool.backends.local import forked
 from lifepool.backends.local.worker.template import ENVIRONMENT
 
 if TYPE_CHECKING:
@@ -54,6 +56,8 @@ class Template:
         # Its attributes are private to multiprocessing, which has no public way to stop a fork server.
         self._server: Any = forkserver.ForkServer()
         self._server.set_forkserver_preload([_TEMPLATE_MODULE])
+        self._left: list[WorkerProcess] = []
+        forked.register(self)
 
     def fork(self, fds: list[int]) -> tuple[int, int]:
         """Ask for a child. Blocks for as long as the start of the template takes, if it has to be started.
@@ -65,10 +69,47 @@ class Template:
             sys_path = [entry or os.getcwd() for entry in sys.path]
             os.environ[ENVIRONMENT] = json.dumps({"preload": self._preload, "main": self._main, "sys_path": sys_path})
             try:
-                pair: tuple[int, int] = self._server.connect_to_new_process(fds)
-                return pair
+                try:
+                    self._server.ensure_running()
+                except ChildProcessError:  # it has ended, and somebody else has reaped it
+                    self._forget()
+                    self._server.ensure_running()
             finally:
                 os.environ.pop(ENVIRONMENT, None)
+        return self._ask(fds)
+
+    def _ask(self, fds: list[int]) -> tuple[int, int]:
+        """As the stdlib's ``connect_to_new_process``, but that nothing stays open if a descriptor can't be had."""
+        server = self._server
+        if getattr(server, "_forkserver_authkey", None) is not None:  # Python 3.14 shakes hands first
+            pair: tuple[int, int] = server.connect_to_new_process(fds)
+            return pair
+        with contextlib.ExitStack() as ours, contextlib.ExitStack() as childs:
+            sentinel, told = os.pipe()
+            ours.callback(os.close, sentinel)
+            childs.callback(os.close, told)
+            instructions, to_child = os.pipe()
+            ours.callback(os.close, to_child)
+            childs.callback(os.close, instructions)
+            with socket.socket(socket.AF_UNIX) as client:
+                client.connect(server._forkserver_address)
+                kept = [instructions, told, server._forkserver_alive_fd, resource_tracker.getfd()]
+                reduction.sendfds(client, [*kept, *fds])
+            ours.pop_all()
+        return sentinel, to_child
+
+    def let_go_in_child(self) -> None:
+        """This is a forked copy of the server: the template is none of its business."""
+        self._server._lock = threading.Lock()  # another thread of the parent may have held it
+        self._forget()
+
+    def _forget(self) -> None:
+        """Let go of a template that is gone, or not ours."""
+        server = self._server
+        alive, server._forkserver_alive_fd = server._forkserver_alive_fd, None
+        server._forkserver_pid = server._forkserver_address = None
+        if alive is not None:
+            os.close(alive)
 
     def kill(self) -> None:
         """End the template and, with it, every worker. For one that hangs."""
@@ -83,6 +124,13 @@ class Template:
         """Let it go, and reap it. It takes what is left of its workers with it."""
         with contextlib.suppress(ChildProcessError, FileNotFoundError):
             self._server._stop()
+        left, self._left = self._left, []
+        for each in left:
+            each.dispose()
+
+    def dispose_later(self, process: WorkerProcess) -> None:
+        """Let go of a process that may still live when the template ends, and it with it."""
+        self._left.append(process)
 
 
 class WorkerProcess(process.BaseProcess):
@@ -100,6 +148,14 @@ class WorkerProcess(process.BaseProcess):
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_template": None}  # it stays here when the rest goes to the child
+
+    def dispose(self) -> None:
+        """Let go of its descriptors: now, or if it is not known to have ended, when its template ends."""
+        self.join(0)
+        if self.was_reaped:
+            self.close()
+        elif self._template is not None:
+            self._template.dispose_later(self)
 
     @property
     def was_reaped(self) -> bool:
@@ -140,13 +196,47 @@ class _Popen(ForkServerPopen):
             set_spawning_popen(None)
         template = process_obj._template
         assert template is not None  # noqa: S101 - only the child's copy has none
-        self.sentinel, to_child = template.fork(self._fds)  # type: ignore[attr-defined]
-        # Kept open as long as we live: by its end the child's parent_process() knows that we are gone.
-        lifeline = os.dup(to_child)
-        self.finalizer = util.Finalize(self, _close_all, (lifeline, self.sentinel))
-        with open(to_child, "wb") as stream:
-            stream.write(instructions.getbuffer())
-        self.pid = forkserver.read_signed(self.sentinel)
+        with forked.making:
+            self.sentinel, to_child = template.fork(self._fds)  # type: ignore[attr-defined]
+            try:
+                # Kept open as long as we live: by its end the child's parent_process() knows that we are gone.
+                lifeline = os.dup(to_child)
+            except BaseException:
+                _close_all(self.sentinel, to_child)
+                raise
+            self.finalizer = util.Finalize(self, _close_all, (lifeline, self.sentinel))
+            self._kept = [lifeline, self.sentinel, to_child]
+            forked.register(self)
+        try:
+            self.pid = self._read_pid()
+            with open(to_child, "wb", closefd=False) as stream:
+                stream.write(instructions.getbuffer())
+        except BaseException:
+            self._kept[:] = [to_child]
+            self.finalizer()
+            raise
+        finally:
+            self._kept.remove(to_child)
+            os.close(to_child)
+
+    def _read_pid(self) -> int:
+        """The child's pid.
+
+        Raises:
+            OSError: What the template was refused when it forked.
+            EOFError: If it ended.
+        """
+        pid: int = forkserver.read_signed(self.sentinel)
+        if pid < 0:  # see worker/forking.py
+            raise OSError(-pid, os.strerror(-pid))
+        return pid
+
+    def let_go_in_child(self) -> None:
+        """This is a forked copy of the server: close what it has of the worker, and never ask about it."""
+        self.returncode = UNKNOWN_EXIT
+        if self.finalizer.still_active():
+            self.finalizer.cancel()
+            _close_all(*self._kept)
 
 
 def _close_all(*fds: int) -> None:

@@ -27,6 +27,7 @@ import threading
 from typing import Any
 
 from lifepool import _inside
+from lifepool.backends.local.worker.forking import survive_failing_forks
 from lifepool.backends.local.worker.mainmodule import import_main
 
 #: The server passes instructions in this variable, for the moment of the start only.
@@ -89,6 +90,7 @@ def _become_template(instructions: str) -> None:
 
     _import_main(settings)
     _preload(settings["preload"])
+    survive_failing_forks()
     # What was loaded lives for ever: keep the collector from touching, and so from copying, those pages.
     gc.collect()
     gc.freeze()
