@@ -157,6 +157,12 @@ def append_line(path: str, line: str) -> str:
     return line
 
 
+def read_line(path: str) -> str:
+    """Of a named pipe: once somebody writes one."""
+    with open(path) as lines:
+        return lines.readline()
+
+
 def die_unless_tried_before(path: str) -> str:
     """The first time this kills its worker, the second time it succeeds."""
     tried = Path(path)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import gc
 import multiprocessing
 import os
@@ -13,7 +14,7 @@ import sys
 import threading
 from concurrent.futures import CancelledError, Future, as_completed, wait
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, NoReturn, cast
 
 import pytest
 
@@ -327,6 +328,27 @@ def test_it_refuses_to_run_while_a_worker_imports_and_names_the_guard(monkeypatc
 
 
 # --- the end --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("where", "error"),
+    [
+        ("threading.Thread.start", RuntimeError("can't start new thread")),
+        ("asyncio.new_event_loop", OSError(errno.EMFILE, "Too many open files")),
+    ],
+)
+def test_a_call_for_which_the_system_has_nothing_left_is_refused_and_the_next_one_runs(
+    where: str, error: Exception, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> NoReturn:
+        raise error
+
+    with ProcessPoolExecutor(1) as executor:
+        with monkeypatch.context() as patch:
+            patch.setattr(where, refuse)
+            with pytest.raises(type(error), match=str(error.args[-1])):
+                executor.submit(double, 1)
+        assert executor.submit(double, 21).result(timeout=PATIENCE_S) == 42
 
 
 def test_after_shutdown_nothing_is_taken() -> None:

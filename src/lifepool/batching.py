@@ -18,13 +18,14 @@ from __future__ import annotations
 
 import asyncio
 import copy
+import logging
 from collections import OrderedDict, deque
 from contextvars import Context
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeVar
 
 from lifepool._core import events as on
 from lifepool.carrying import bearable, copy_cause, decode_error
-from lifepool.errors import PayloadTooLarge, PoolError, QueueFull, TaskNotPicklable, TaskTimeout
+from lifepool.errors import InternalError, PayloadTooLarge, PoolError, QueueFull, TaskNotPicklable, TaskTimeout
 from lifepool.interrupts import passed_on
 
 if TYPE_CHECKING:
@@ -33,6 +34,8 @@ if TYPE_CHECKING:
     from lifepool.batches import BatchResult
 
 T = TypeVar("T")
+
+logger = logging.getLogger("lifepool")
 
 #: Batches in the pool for each worker: one runs, one waits behind it so that the worker does not wait for us.
 BATCHES_PER_WORKER = 2
@@ -188,11 +191,16 @@ class Batcher:
     def _look(self) -> None:
         """Send what is to leave now; see to it that the next look comes in time."""
         self._look_planned = False
-        now = self.loop.time()
-        self._time_out(now)
-        while self._under_way < self._plan.window and self._is_due(now):
-            self._send(self._take())
-        self._set_timer()
+        try:
+            now = self.loop.time()
+            self._time_out(now)
+            while self._under_way < self._plan.window and self._is_due(now):
+                self._send(self._take())
+            self._set_timer()
+        except Exception as error:
+            self._end_anyway([*self._alone, *self._waiting], error)
+            self._alone.clear()
+            self._waiting.clear()
 
     def _is_due(self, now: float) -> bool:
         if self._alone:
@@ -262,14 +270,27 @@ class Batcher:
 
     def _returned(self, batch: _Batch, handle: asyncio.Future[BatchResult]) -> None:
         self._under_way -= 1
-        if handle.cancelled():
-            for call in batch.calls:
-                call.cancel()
-        elif (error := handle.exception()) is not None:
-            self._failed(batch.calls, error)
-        else:
-            self._hand_out(batch.calls, handle.result())
+        try:
+            if handle.cancelled():
+                for call in batch.calls:
+                    call.cancel()
+            elif (error := handle.exception()) is not None:
+                self._failed(batch.calls, error)
+            else:
+                self._hand_out(batch.calls, handle.result())
+        except Exception as failure:
+            self._end_anyway(batch.calls, failure)
         self._look()
+
+    def _end_anyway(self, calls: list[BatchedCall[Any]], error: Exception) -> None:
+        """Something of ours failed: nobody is to wait for ever."""
+        logger.error("the outcomes of a batch could not be given", exc_info=error)
+        for call in calls:
+            if not call.done():
+                self._done_with(call)
+                failure = InternalError(f"the outcome of a batched call could not be given: {error!r}")
+                failure.__cause__ = error
+                call.set_exception(failure)
 
     def _hand_out(self, calls: list[BatchedCall[Any]], result: BatchResult) -> None:
         for index, call in enumerate(calls):

@@ -204,9 +204,9 @@ def _how_it_ended(exitcode: int | None, signal: int | None) -> str:
 
 
 class WorkerStartError(PoolError):
-    """A worker could not start: the initializer, a preload, or the import of ``__main__`` failed.
+    """A worker could not start: the initializer, a preload, the import of ``__main__``, or the fork of it failed.
 
-    The message holds the worker's own traceback.
+    The message holds the worker's own traceback, or what the system had no more of.
     """
 
     status_hint = 503

@@ -111,7 +111,8 @@ class ProcessPoolExecutor(Executor):
             Its future; errors of the pool, such as arguments that can't be pickled, are raised by its ``result()``.
 
         Raises:
-            RuntimeError: After ``shutdown``.
+            RuntimeError: After ``shutdown``, or if the system has no thread for the pool.
+            OSError: If the system has no descriptors for it.
             PoolClosed: While a worker imports the module: a script without the ``__main__`` guard got here.
         """
         future: Future[T] = _Future(self._thread)
@@ -223,12 +224,22 @@ class _PoolThread:
         """Whether this is the thread."""
         return self._thread is threading.current_thread()
 
+    def forget(self) -> None:
+        """This is a forked copy: take nothing, and leave the loop alone, whose descriptors the parent uses."""
+        self._lock = threading.Lock()  # somebody may have held it
+        self._ended, self._thread = True, None
+
     def _start(self) -> None:
         self._loop = asyncio.new_event_loop()
         self._wake = asyncio.Event()
         # A daemon: at exit _end_all waits for it, says what for, and can be interrupted.
-        self._thread = threading.Thread(target=self._run, name=f"lifepool-{self.pool.config.name}", daemon=True)
-        self._thread.start()
+        thread = threading.Thread(target=self._run, name=f"lifepool-{self.pool.config.name}", daemon=True)
+        try:
+            thread.start()
+        except RuntimeError:  # there is no thread for it: this call is refused, and the next one tries again
+            self._loop.close()
+            raise
+        self._thread = thread
         _threads.add(self)
 
     def _tell(self, function: Callable[..., object], *args: Any) -> None:
@@ -395,8 +406,15 @@ def _cancel_all() -> None:
         thread.join(END_GRACE_S)
 
 
+def _forget_all() -> None:
+    """In a child that was forked from this process: the threads are not there, and their pools are the parent's."""
+    for thread in list(_threads):
+        thread.forget()
+    _threads.clear()
+
+
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_threads.clear)  # a forked child has none of these threads to wait for
+    os.register_at_fork(after_in_child=_forget_all)
 
 # Ordinary atexit functions run when concurrent.futures has forbidden threads to its executors, and the end of a pool
 # needs one. The standard library registers its executors in the same place.

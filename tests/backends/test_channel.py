@@ -32,7 +32,8 @@ class Peer:
     def __init__(self) -> None:
         self.frames: list[tuple[int, int, int, bytes]] = []
         self.ends: list[str] = []
-        self.channel = Channel(asyncio.get_running_loop(), self._on_frame, self.ends.append)
+        self.failures: list[Exception] = []
+        self.channel = Channel(asyncio.get_running_loop(), self._on_frame, self.ends.append, self.failures.append)
         self.wire = self.channel.worker_wire.dup()
         self.tickets = self.channel.worker_tickets.dup()
         self.control = os.dup(self.channel.worker_control)
@@ -73,6 +74,7 @@ class Peer:
 
     def close(self) -> None:
         self.channel.close()
+        assert self.failures == []
         self.places.release()
         self.wire.close()
         self.tickets.close()

@@ -20,14 +20,15 @@ from lifepool._core.scheduler import Scheduler
 from lifepool._core.states import TASK_COMPLETED, PoolState, TaskState
 from lifepool._core.supervisor import why_gone
 from lifepool._engine.alarm import Alarm
+from lifepool._engine.failing import end_anyway, forked_copy, given_up
 from lifepool._engine.handle import TaskHandle
 from lifepool._engine.line import Line
 from lifepool._engine.mishaps import Mishaps
 from lifepool._engine.snapshot import Traffic
 from lifepool._engine.views import EngineViews
-from lifepool.backends.base import require_views
+from lifepool.backends.base import require_kill, require_views
 from lifepool.chunks import Chunk
-from lifepool.errors import BackendUnsupported, InternalError, PoolClosed, PoolError, QueueFull
+from lifepool.errors import InternalError, PoolClosed, PoolError, QueueFull
 from lifepool.hooks import TaskRecord
 from lifepool.naming import names_of
 
@@ -88,7 +89,7 @@ class Engine(EngineViews):
         self._last_task = 0
         self._pending: deque[on.Event] = deque()
         self._feeding = False
-        self._broken: InternalError | None = None
+        self._broken: PoolError | None = None
         self._alarm = Alarm(self.loop, clock, lambda: self.feed(on.TimerFired()))
         self.started: asyncio.Future[None] = self.loop.create_future()
         self.closed: asyncio.Future[None] = self.loop.create_future()
@@ -269,14 +270,8 @@ class Engine(EngineViews):
         Cancellation:
             The replacement goes on.
         """
-        if not self._backend.capabilities.kill:
-            raise BackendUnsupported(
-                "this backend can't replace its workers",
-                capability="kill",
-                hint='use backend="local", or close the pool and start it again',
-            )
-        recycled = self._recycled
-        if recycled is None:
+        require_kill(self._backend.capabilities)
+        if (recycled := self._recycled) is None:
             recycled = self._recycled = self.loop.create_future()
             self.feed(on.RecycleRequested())
         await asyncio.shield(recycled)
@@ -348,6 +343,11 @@ class Engine(EngineViews):
         self.feed(event)
         watch.worker_exited(event, reason, worker.completed)
 
+    def forked(self) -> None:
+        """This is a forked copy of the pool's process: refuse every call, and tell nobody of anything."""
+        self.observation, self._broken = None, forked_copy()
+        self._report_closed(do.ReportClosed())
+
     # -- the loop of decisions -------------------------------------------------------------------------------------
 
     def feed(self, event: on.Event) -> None:
@@ -363,7 +363,10 @@ class Engine(EngineViews):
             while True:
                 self._now = now = clock()
                 for command in handle(event, now):
-                    perform[type(command)](command)
+                    try:
+                        perform[type(command)](command)
+                    except Exception as error:
+                        self.exited(given_up(self._backend, command, error))
                 if not self._pending:
                     if self.line.waiting:
                         self.line.serve()
@@ -382,7 +385,10 @@ class Engine(EngineViews):
         self._pending.clear()
         self.line.dismiss()
         for handle in list(self._handles.values()):
-            self._finish(handle, TaskState.LOST, self._broken)
+            try:
+                self._finish(handle, TaskState.LOST, self._broken)
+            except Exception as another:
+                end_anyway(handle, another)
         for future in (self.started, self.closed, self._recycled):
             _resolve(future, self._broken)
 
@@ -409,10 +415,13 @@ class Engine(EngineViews):
 
     def _settle(self, command: do.Settle) -> None:
         handle = self._handles[command.task]
-        if command.books is not None:
-            error = command.error or handle._error
-            self.mishaps.settled(handle._name, command.books, command.outcome, error, self._now)
-        self._finish(handle, command.outcome, command.error)
+        try:
+            if command.books is not None:
+                error = command.error or handle._error
+                self.mishaps.settled(handle._name, command.books, command.outcome, error, self._now)
+            self._finish(handle, command.outcome, command.error)
+        except Exception as failure:
+            end_anyway(handle, failure)
 
     def _finish(self, handle: TaskHandle[Any], outcome: TaskState, error: PoolError | None) -> None:
         del self._handles[handle._task]

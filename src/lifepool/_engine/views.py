@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from lifepool._engine.handle import TaskHandle
     from lifepool._engine.snapshot import Traffic
     from lifepool.backends.base import Backend
-    from lifepool.errors import InternalError, WorkerStartError
+    from lifepool.errors import PoolError, WorkerStartError
     from lifepool.hooks import TaskRecord
     from lifepool.statistics import PoolStatistics, WorkerSnapshot
 
@@ -26,7 +26,7 @@ class EngineViews:
     _scheduler: Scheduler
     _backend: Backend
     _handles: dict[int, TaskHandle[Any]]
-    _broken: InternalError | None
+    _broken: PoolError | None
     _traffic: Traffic
     _clock: Callable[[], float]
 

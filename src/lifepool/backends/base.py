@@ -48,6 +48,20 @@ class Capabilities:
     max_workers: int | None = None
 
 
+def require_kill(capabilities: Capabilities) -> None:
+    """Refuse to replace workers where there is no way to end them.
+
+    Raises:
+        BackendUnsupported: Where that is so.
+    """
+    if not capabilities.kill:
+        raise BackendUnsupported(
+            "this backend can't replace its workers",
+            capability="kill",
+            hint='use backend="local", or close the pool and start it again',
+        )
+
+
 def require_views(capabilities: Capabilities) -> None:
     """Refuse ``copy=False`` where there are no views.
 
@@ -134,6 +148,9 @@ class Listener(Protocol):
 
     def feed(self, event: WorkerLoading | WorkerLoaded) -> None:
         """The worker imports what the task needs that it runs next; or it has done so."""
+
+    def forked(self) -> None:
+        """This process is a forked copy of the one that the backend was opened in, and that it goes on in."""
 
 
 class Backend(Protocol):

@@ -4,23 +4,30 @@ With the standard library's ``ProcessPoolExecutor`` it is what ``Pool`` falls ba
 run. What an executor can't do is made up for as far as possible: a task that passed its timeout is answered at once,
 but its slot stays taken until the function returns. When the executor breaks (a process of a ``ProcessPoolExecutor``
 died), all it was running is lost, and a new one is made.
+
+An executor that the user made may be shut down by the user, and then runs nothing any more. What it had not started
+fails with ``BackendUnavailable``, as does what it is given then; what it runs, it finishes. After that the worker is
+gone, and none comes up: the pool says so, and refuses.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import logging
 import pickle
-import threading
 import time
-from concurrent.futures import BrokenExecutor, CancelledError, Executor, Future, ProcessPoolExecutor
+from concurrent.futures import BrokenExecutor, Executor, Future, ProcessPoolExecutor
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from lifepool._core.events import WorkerExited
 from lifepool.backends.base import Capabilities, Listener, PlainCall
+from lifepool.backends.guard import Guard
+from lifepool.backends.scarcity import why_not_started
 from lifepool.carrying import bearable
 from lifepool.context import call_apart
-from lifepool.errors import TaskNotPicklable
+from lifepool.errors import BackendUnavailable, TaskNotPicklable
 from lifepool.wording import MAX_REASON_CHARS, cut, text_of
 
 if TYPE_CHECKING:
@@ -28,6 +35,11 @@ if TYPE_CHECKING:
 
     from lifepool.context import Accompanied
     from lifepool.hooks import Luggage
+
+
+logger = logging.getLogger("lifepool")
+
+_GONE_HINT = "close the pool before you shut its executor down, or make a new executor and a new pool"
 
 
 class ExecutorBackend:
@@ -45,6 +57,8 @@ class ExecutorBackend:
         self._executor: Executor | None = None
         self._worker: int | None = None
         self._tasks: set[int] = set()
+        self._doubt: BaseException | None = None  # what it refused a task with
+        self._when_done = Guard(self._failed)(self._done)
         self._endings: list[asyncio.Future[None]] = []
         self.capabilities = Capabilities(
             kill=False,
@@ -94,11 +108,14 @@ class ExecutorBackend:
     def start_worker(self, worker: int) -> None:
         """Make the executor; whether its processes start is seen with the first task."""
         try:
-            self._executor = self._make_executor()
+            executor = self._make_executor()
+            if self._doubt is not None and not self._owned:
+                executor.submit(_nothing)  # it is the same one: does it take anything?
         except Exception as error:
-            self._listener.exited(WorkerExited(worker, start_error=repr(error)))
+            cause, hint = why_not_started(error, "the executor can't run tasks", _GONE_HINT)
+            self._listener.exited(WorkerExited(worker, start_error=cause, start_hint=hint))
             return
-        self._worker = worker
+        self._executor, self._worker, self._doubt = executor, worker, None
         self._listener.ready(worker)
 
     def stop_worker(self, worker: int) -> None:
@@ -126,8 +143,11 @@ class ExecutorBackend:
         assert self._executor is not None  # noqa: S101 - sent to a worker, so it was started
         try:
             future = self._executor.submit(_timed, payload.fn, payload.args)
-        except RuntimeError as error:  # broken, or the interpreter is shutting down
-            self._broke(worker, error)
+        except BrokenExecutor as error:
+            self._broke(worker, error, (task,))
+            return
+        except Exception as error:  # it was shut down, or there is no thread or process for it
+            self._refused(worker, task, error)
             return
         self._tasks.add(task)
         future.add_done_callback(partial(self._from_any_thread, worker, task))
@@ -155,27 +175,53 @@ class ExecutorBackend:
             await asyncio.wait(self._endings)
 
     def _from_any_thread(self, worker: int, task: int, future: Future[Any]) -> None:
-        if threading.current_thread() is threading.main_thread() and future.cancelled():
-            return
-        try:
-            self._loop.call_soon_threadsafe(self._done, worker, task, future)
-        except RuntimeError:
-            return  # the loop is closed: nobody waits any more
+        with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
+            self._loop.call_soon_threadsafe(self._when_done, worker, task, future)
+
+    def _failed(self, error: Exception) -> None:
+        """Something of ours failed about a task that is done: which has its outcome is not known any more."""
+        logger.error("lifepool failed in its dealings with the executor, which is let go", exc_info=error)
+        if self._worker is not None:
+            reason = f"lifepool failed in its dealings with the executor: {error!r}"
+            self._drop(self._worker, WorkerExited(self._worker, reason=reason))
 
     def _done(self, worker: int, task: int, future: Future[Any]) -> None:
-        if worker != self._worker:
+        if worker != self._worker or task not in self._tasks:
             return
-        error = CancelledError() if future.cancelled() else future.exception()
+        if future.cancelled():  # with cancel_futures=True
+            self._refused(worker, task, RuntimeError("it was shut down"))
+            return
+        try:
+            error = future.exception()
+            value, run_s = (None, 0.0) if error is not None else future.result()
+        except Exception as failure:  # it is not the future of our call
+            value, run_s, error = None, 0.0, failure
         if isinstance(error, BrokenExecutor):
             self._broke(worker, error)
             return
         self._tasks.discard(task)
-        value, run_s = (None, 0.0) if error is not None else future.result()
         self._listener.returned(worker, task, value, _faithful(error), run_s=run_s)
+        self._drop_if_useless(worker)
 
-    def _broke(self, worker: int, error: BaseException | None) -> None:
+    def _refused(self, worker: int, task: int, error: Exception) -> None:
+        """The task did not start, and will not."""
+        self._tasks.discard(task)
+        self._doubt = error
+        cause, hint = why_not_started(error, "the task did not start, for the executor refused it", _GONE_HINT)
+        told = BackendUnavailable(cause, hint=hint)
+        told.__cause__ = error
+        self._listener.returned(worker, task, None, told, run_s=0.0)
+        self._drop_if_useless(worker)
+
+    def _drop_if_useless(self, worker: int) -> None:
+        """Once it has finished what it had, an executor that refuses tasks is no worker any more."""
+        if self._doubt is not None and not self._tasks:
+            self._drop(worker, WorkerExited(worker, reason=f"the executor takes no tasks: {self._doubt}"))
+
+    def _broke(self, worker: int, error: BaseException, unstarted: tuple[int, ...] = ()) -> None:
         if worker == self._worker:
-            self._drop(worker, WorkerExited(worker, reason=f"the executor broke: {error}"))
+            self._doubt = error
+            self._drop(worker, WorkerExited(worker, unstarted, reason=f"the executor broke: {error}"))
 
     def _drop(self, worker: int, event: WorkerExited) -> None:
         if worker != self._worker:
@@ -187,10 +233,20 @@ class ExecutorBackend:
         elif self._tasks:
             executor.shutdown(wait=False, cancel_futures=True)  # what it runs may take for ever
         else:
-            shutdown = partial(executor.shutdown, cancel_futures=True)
-            self._endings.append(self._loop.run_in_executor(None, shutdown))
+            self._shut_down(executor)
         self._tasks.clear()
         self._listener.exited(event)
+
+    def _shut_down(self, executor: Executor) -> None:
+        shutdown = partial(executor.shutdown, cancel_futures=True)
+        try:
+            self._endings.append(self._loop.run_in_executor(None, shutdown))
+        except RuntimeError:  # no thread can be started to wait in
+            shutdown(wait=False)
+
+
+def _nothing() -> None:
+    """Runs in the executor's worker, if it still has one."""
 
 
 def _timed(fn: Callable[..., Any], args: tuple[Any, ...] | Accompanied) -> tuple[Any, float]:

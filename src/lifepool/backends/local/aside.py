@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-from concurrent.futures import Future, ThreadPoolExecutor
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -18,8 +20,45 @@ ASIDE_BYTES = 2 * 1024 * 1024
 _THREADS = 2
 
 
+class Piece:
+    """A piece of work, which is done or cancelled, once.
+
+    Args:
+        work: What to do.
+        then: Called with what it returned.
+        otherwise: What ``then`` is called with if it raised.
+    """
+
+    __slots__ = ("_otherwise", "_taken", "_then", "_work")
+
+    def __init__(self, work: Callable[[], Any], then: Callable[[Any], None], otherwise: Any) -> None:
+        self._work: Callable[[], Any] | None = work
+        self._then: Callable[[Any], None] | None = then
+        self._otherwise = otherwise
+        self._taken = threading.Lock()
+
+    def take(self) -> tuple[Callable[[], Any], Callable[[Any], None]] | None:
+        """Get the work and what comes then; None for all but the first caller, whatever its thread."""
+        if not self._taken.acquire(blocking=False):
+            return None
+        work, then = self._work, self._then
+        self._work = self._then = None  # who keeps the piece does not keep its payload
+        assert work is not None and then is not None  # noqa: S101, PT018 - nobody took them before
+        return partial(self._outcome, work), then
+
+    def cancel(self) -> None:
+        """Don't do it, unless it has begun."""
+        self.take()
+
+    def _outcome(self, work: Callable[[], Any]) -> Any:
+        try:
+            return work()
+        except BaseException:  # the loop finds out which, when it does the same
+            return self._otherwise
+
+
 class Aside:
-    """Runs pieces of work in threads, which are started with the first piece.
+    """Runs pieces of work in threads, which are started with the first piece. Without threads the loop does the work.
 
     Args:
         loop: The event loop, which is told when one is done.
@@ -36,18 +75,36 @@ class Aside:
         """Asked by the work now and then: False once it should end."""
         return self._is_open
 
-    def run(self, work: Callable[[], Any], then: Callable[[Any], None]) -> Future[None]:
-        """Do ``work`` in a thread, then call ``then`` with what it returned, on the loop. The work must not raise.
+    def run(self, work: Callable[[], Any], then: Callable[[Any], None], *, otherwise: Any = None) -> Piece:
+        """Do ``work`` in a thread, then call ``then`` with what it returned, on the loop.
+
+        Where the system has no thread for it, both are done here and now.
+
+        Args:
+            work: What to do.
+            then: What comes then.
+            otherwise: What ``then`` is called with if the work raised.
 
         Returns:
             May be cancelled as long as the work has not begun; then ``then`` is not called.
         """
-        if self._threads is None:
-            self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix=f"lifepool-{self._name}-copy")
-        return self._threads.submit(self._do, work, then)
+        piece = Piece(work, then, otherwise)
+        try:
+            if self._threads is None:
+                self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix=f"lifepool-{self._name}-copy")
+            self._threads.submit(self._do, piece)
+        except RuntimeError:
+            # No thread can be started. The executor has kept the piece: a later thread must find it taken.
+            if (taken := piece.take()) is not None:
+                do, then = taken
+                then(do())
+        return piece
 
-    def _do(self, work: Callable[[], Any], then: Callable[[Any], None]) -> None:
-        outcome = work()
+    def _do(self, piece: Piece) -> None:
+        if (taken := piece.take()) is None:
+            return
+        do, then = taken
+        outcome = do()
         with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
             self._loop.call_soon_threadsafe(then, outcome)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import os
 import signal
 from concurrent.futures import ThreadPoolExecutor
@@ -12,27 +13,29 @@ from multiprocessing import util
 from typing import TYPE_CHECKING, Any
 
 from lifepool import _inside
-from lifepool._core.events import WorkerExited, WorkerLoaded, WorkerLoading
+from lifepool._core.events import WorkerLoaded, WorkerLoading
 from lifepool._core.framing import Frame, FramingError, Kind
 from lifepool.backends.base import Capabilities, Listener
+from lifepool.backends.local import forked
 from lifepool.backends.local.aside import Aside
 from lifepool.backends.local.channel import Channel
 from lifepool.backends.local.delivered import Delivered
 from lifepool.backends.local.inbox import Inbox, decoded, decoded_error
-from lifepool.backends.local.leases import Leases
 from lifepool.backends.local.logs import LogReceiver
+from lifepool.backends.local.members import Member
 from lifepool.backends.local.oom import OomWatch
 from lifepool.backends.local.outbox import Outbox
 from lifepool.backends.local.process import UNKNOWN_EXIT, WorkerProcess
-from lifepool.backends.local.template import Template, hint_for
+from lifepool.backends.local.template import Template
 from lifepool.backends.local.wire.answers import ENVELOPE_BYTES, decode_value
-from lifepool.backends.local.wire.arena import Arguments, Lease, ResultReader
-from lifepool.backends.local.wire.arena_upkeep import Upkeep
+from lifepool.backends.local.wire.arena import NO_SHARED_MEMORY, Lease, ResultReader
+from lifepool.backends.local.wire.arena_upkeep import Upkeep, trim
 from lifepool.backends.local.wire.calls import Call
 from lifepool.backends.local.wire.initializer import Initializer
 from lifepool.backends.local.wire.startup import Descriptor, WorkerSpec, start_failure
 from lifepool.backends.local.worker.bootstrap import run_worker
 from lifepool.backends.local.worker.signals import INTERRUPT
+from lifepool.backends.scarcity import why_not_started
 from lifepool.errors import TaskNotPicklable
 
 if TYPE_CHECKING:
@@ -50,47 +53,10 @@ TEMPLATE_GRACE_S = 5.0
 #: written. What does not fit is sent through the socket. Files are sparse: this costs address space only.
 RESULTS_ROOM = 2
 
-INITARGS_HINT = "what is in initargs must stay usable here as long as the pool runs: workers are started anew"
+logger = logging.getLogger("lifepool")
 
 #: Nearly all frames are this; looking a member up in an enum costs more than comparing with it.
 _RESULT = int(Kind.RESULT)
-
-
-class _Member:
-    """One worker: its process, once it is launched, and its channel."""
-
-    __slots__ = (
-        "channel",
-        "delivered",
-        "doomed",
-        "has_exited",
-        "inbox",
-        "leases",
-        "memory",
-        "number",
-        "outstanding",
-        "process",
-        "reason",
-        "results",
-        "start_error",
-        "start_hint",
-    )
-
-    def __init__(self, number: int, leases: Leases) -> None:
-        self.number = number
-        self.channel: Channel | None = None
-        self.delivered: Delivered | None = None
-        self.process: WorkerProcess | None = None
-        self.doomed = False  # it was to be killed before it had a pid
-        self.has_exited = False  # what it said last may still have to be read
-        self.outstanding = 0  # tasks sent and not answered: none means that it is waiting for one
-        self.leases = leases  # what it may still read of the shared arguments
-        self.results: ResultReader | None = None
-        self.inbox: Inbox
-        self.memory: int | None = None
-        self.reason = ""
-        self.start_error: str | None = None
-        self.start_hint: str | None = None
 
 
 class LocalBackend:
@@ -100,7 +66,7 @@ class LocalBackend:
         initializer: Called once in each worker before its first task.
         initargs: Its arguments.
         preload: Modules imported in the template.
-        modules: Further modules that tasks are known to need; imported before a worker is ready, if they can be.
+        modules: Those that tasks are known to need; imported there too, but no start fails without them.
         max_payload: Limit of pickled calls and results in bytes.
         max_worker_memory: Bytes a worker may occupy; reported after each task, and limited hard above it.
         name: Used in the names of processes.
@@ -131,7 +97,7 @@ class LocalBackend:
         self._name = name
         self._outbox: Outbox
         self._never_to_free: list[Lease] = []
-        self._members: dict[int, _Member] = {}
+        self._members: dict[int, Member] = {}
         self._oom = OomWatch()
         self._logs: LogReceiver | None = None
 
@@ -154,10 +120,11 @@ class LocalBackend:
         # Should the program end without closing the pool: end the template, and so the workers, before multiprocessing
         # waits for its children (finalizers with a priority run before that).
         self._last_resort = util.Finalize(self, self._template.kill, exitpriority=100)
-        self._upkeep = Upkeep(self._loop, self._trim)
+        self._upkeep = Upkeep(self._loop, lambda: trim(self._outbox.shared, self._members.values()))
         self._oom.follow(self._loop)
         self._aside = Aside(self._loop, self._name)
         self._outbox = Outbox(self._loop, self._aside, self._max_payload, has_main=has_main)
+        forked.register(self)
 
     async def close(self) -> None:
         """End every worker that is left and the template."""
@@ -166,9 +133,14 @@ class LocalBackend:
         for member in list(self._members.values()):
             self.kill_worker(member.number)
         starter, template = self._starter, self._template
-        stopping = self._loop.run_in_executor(starter, template.stop)
-        while not (await asyncio.wait([stopping], timeout=STOP_GRACE_S))[0]:
-            template.kill()  # it hangs in a preload, perhaps only since the last look
+        try:
+            stopping = self._loop.run_in_executor(starter, template.stop)
+        except RuntimeError:  # no thread can be started
+            template.kill()
+            template.stop()
+        else:
+            while not (await asyncio.wait([stopping], timeout=STOP_GRACE_S))[0]:
+                template.kill()  # it hangs in a preload, perhaps only since the last look
         starter.shutdown(wait=True)
         self._last_resort.cancel()
         self._upkeep.stop()
@@ -176,14 +148,25 @@ class LocalBackend:
         self._close_logs()
         del self._starter
 
+    def let_go_in_child(self) -> None:
+        """This is a forked copy of the server: workers and shared memory belong to the parent."""
+        self._members.clear()
+        self._last_resort.cancel()
+        if hasattr(self, "_starter"):
+            del self._starter
+            self._listener.forked()
+
     def abandon(self) -> None:
         """The event loop was closed under us: end every worker without it."""
+        if not hasattr(self, "_starter"):
+            return
         self._template.kill()
         self._template.stop()
         self._starter.shutdown(wait=False)
         self._last_resort.cancel()
         self._release()
         self._close_logs()
+        del self._starter
 
     def _release(self) -> None:
         self._oom.stop()
@@ -195,7 +178,10 @@ class LocalBackend:
     def forward_logs(self, on_record: Callable[[dict[str, Any]], None], per_second: float, level: int | None) -> None:
         """Have workers that start from now on send what they log; call it after ``open``."""
         if self._logs is None:
-            self._logs = LogReceiver(self._loop, on_record, per_second, level)
+            try:
+                self._logs = LogReceiver(self._loop, on_record, per_second, level)
+            except OSError as error:
+                logger.warning("the logs of workers that start now are not forwarded: %r", error)
 
     def _close_logs(self) -> None:
         if self._logs is not None:
@@ -205,15 +191,24 @@ class LocalBackend:
     # -- workers --------------------------------------------------------------------------------------------------
 
     def start_worker(self, worker: int) -> None:
-        """Fork a worker from the template."""
-        member = self._members[worker] = _Member(worker, Leases(worker, self._max_payload))
+        """Fork a worker from the template. What fails on the way is a failed start of this worker."""
+        member = self._members[worker] = Member(worker, self._max_payload, self._failed)
+        try:
+            launch = self._begin_launch(member)
+        except Exception as error:
+            self._not_started(member, error)
+        else:
+            launch.add_done_callback(member.guard(partial(self._on_launched, member)))
+
+    def _begin_launch(self, member: Member) -> asyncio.Future[WorkerProcess]:
         channel = member.channel = Channel(
             self._loop,
             partial(self._on_frame, member),  # a lambda would cost a call more, for each frame
             partial(self._on_end, member),
+            member.guard.failed,
             limit=self._max_payload + ENVELOPE_BYTES,
         )
-        with contextlib.suppress(OSError, OverflowError):
+        with contextlib.suppress(*NO_SHARED_MEMORY):
             member.results = ResultReader(RESULTS_ROOM * self._max_payload)
         member.inbox = Inbox(
             member.results,
@@ -221,9 +216,9 @@ class LocalBackend:
             on_frame=lambda frame: self._take(member, frame),
             on_answer=lambda *answer: self._answered(member, *answer, shared=True),
             on_garbage=channel.reject,
+            guard=member.guard,
         )
-        launch = self._loop.run_in_executor(self._starter, self._launch, member, channel, self._spec(worker))
-        launch.add_done_callback(lambda done: self._on_launched(member, done))
+        return self._loop.run_in_executor(self._starter, self._launch, member, channel, self._spec(member.number))
 
     def _spec(self, worker: int) -> WorkerSpec:
         return WorkerSpec(
@@ -241,7 +236,7 @@ class LocalBackend:
             logs=None if self._logs is None else self._logs.settings(),
         )
 
-    def _launch(self, member: _Member, channel: Channel, spec: WorkerSpec) -> WorkerProcess:
+    def _launch(self, member: Member, channel: Channel, spec: WorkerSpec) -> WorkerProcess:
         """Runs in the starter thread."""
         if member.doomed:  # while it waited for its turn: a new template might hang like the one before
             raise ChildProcessError("it was given up before it was started")
@@ -263,22 +258,27 @@ class LocalBackend:
         process.start()
         return process
 
-    def _on_launched(self, member: _Member, done: asyncio.Future[WorkerProcess]) -> None:
+    def _on_launched(self, member: Member, done: asyncio.Future[WorkerProcess]) -> None:
         if member.number not in self._members:  # closed meanwhile; the template took it along
             return
-        error = None if done.cancelled() else done.exception()
-        if error is not None or done.cancelled():
-            hint = INITARGS_HINT if isinstance(error, TaskNotPicklable) else hint_for(error)
-            if not member.doomed:
-                member.start_error, member.start_hint = f"forking it failed: {error or repr(error)}", hint
-            self._gone(member, exitcode=None, signal_number=None)
+        error = ChildProcessError("its start was broken off") if done.cancelled() else done.exception()
+        if error is not None:
+            self._not_started(member, error)
             return
         process = member.process = done.result()
         assert member.channel is not None  # noqa: S101 - made by start_worker
         member.channel.open()
-        self._loop.add_reader(process.sentinel, self._on_exit, member)
+        self._loop.add_reader(process.sentinel, member.guard(self._on_exit), member)
+        member.is_watched = True
         if member.doomed:
             self.kill_worker(member.number)
+
+    def _not_started(self, member: Member, error: BaseException) -> None:
+        """There is no process, and there will be none."""
+        if not member.doomed:
+            member.start_error, member.start_hint = why_not_started(error)
+        member.doomed = True  # an executor that could not start a thread keeps the order, and may yet carry it out
+        self._gone(member)
 
     def stop_worker(self, worker: int) -> None:
         """Let it exit by itself."""
@@ -298,7 +298,7 @@ class LocalBackend:
             if all(other.process is None for other in self._members.values()):
                 self._template.kill()
             else:
-                self._loop.call_later(TEMPLATE_GRACE_S, self._give_up_template, member.number)
+                self._loop.call_later(TEMPLATE_GRACE_S, member.guard(self._give_up_template), member.number)
 
     def _give_up_template(self, worker: int) -> None:
         """If nothing was heard of this worker's end, the template hangs: without it nobody is replaced any more."""
@@ -306,66 +306,73 @@ class LocalBackend:
         if member is not None and not member.has_exited:
             self._template.kill()
 
-    def _on_end(self, member: _Member, reason: str) -> None:
+    def _on_end(self, member: Member, reason: str) -> None:
         """The worker closed its connection, or must be made to."""
         member.reason = member.reason or reason
         if reason:
             self.kill_worker(member.number)
         else:
-            self._loop.call_later(CLOSED_GRACE_S, self.kill_worker, member.number)
-        self._loop.call_later(CLOSED_GRACE_S + TEMPLATE_GRACE_S, self._give_up_template, member.number)
+            self._loop.call_later(CLOSED_GRACE_S, member.guard(self.kill_worker), member.number)
+        give_up = member.guard(self._give_up_template)
+        self._loop.call_later(CLOSED_GRACE_S + TEMPLATE_GRACE_S, give_up, member.number)
 
-    def _on_exit(self, member: _Member) -> None:
-        process = member.process
-        assert process is not None and member.channel is not None  # noqa: S101, PT018 - launched, or nobody called this
-        self._loop.remove_reader(process.sentinel)
+    def _on_exit(self, member: Member) -> None:
+        assert member.process is not None and member.channel is not None  # noqa: S101, PT018 - launched, or nobody calls
+        self._loop.remove_reader(member.process.sentinel)
         member.has_exited = True
+        if member.has_failed or member.inbox is None:
+            self._gone(member)
+            return
         # What it answered before it died is answered.
         member.channel.drain_in()
-        member.inbox.when_empty(lambda: self._on_last_word(member, process))
+        member.inbox.when_empty(lambda: self._gone(member))
 
-    def _on_last_word(self, member: _Member, process: WorkerProcess) -> None:
-        code = process.exitcode
-        if code is None or code == UNKNOWN_EXIT:
-            process.kill()  # what it has left behind; the template, which sees to that else, is gone
-            self._gone(member, exitcode=None, signal_number=None)
-        elif code < 0:
-            self._gone(member, exitcode=None, signal_number=-code)
-        else:
-            self._gone(member, exitcode=code, signal_number=None)
+    def _failed(self, member: Member, error: Exception) -> None:
+        """Something of ours failed that concerns one worker: that worker ends, and its tasks get their outcomes."""
+        member.complain(error)
+        if member.end_is_told:
+            return
+        is_first, member.has_failed = not member.has_failed, True
+        if is_first and not member.has_exited:
+            try:
+                if member.channel is not None:
+                    member.channel.stop()
+                kill = partial(self.kill_worker, member.number) if member.process is None else member.process.kill
+                kill()
+            except Exception as another:
+                member.complain(another)
+        if member.has_exited or (member.process is not None and not member.is_watched):
+            self._gone(member)
+        elif is_first:
+            self._loop.call_later(CLOSED_GRACE_S + TEMPLATE_GRACE_S, self._gone, member)
 
-    def _gone(self, member: _Member, *, exitcode: int | None, signal_number: int | None) -> None:
-        unstarted = self.retract(member.number)
-        if exitcode is None and signal_number is None:
+    def _gone(self, member: Member) -> None:
+        """Tell of a worker's end, once, whatever else fails."""
+        if member.end_is_told:
+            return
+        member.end_is_told = True
+        unstarted: tuple[int, ...] = ()
+        try:
+            unstarted = self.retract(member.number)
+            if member.process is not None and member.process.exitcode == UNKNOWN_EXIT:
+                member.process.kill()  # what it has left behind; the template, which sees to that else, is gone
+        except Exception as error:
+            member.complain(error)
+        end = member.end(unstarted)
+        end.oom_suspected = end.signal == signal.SIGKILL and not member.reason and self._oom.happened()
+        if end.exitcode is None and end.signal is None:
             # Its end is not proven: should it live a moment longer, it must not read what others have written.
             self._never_to_free += member.leases.all()
         self._forget(member)
-        self._listener.exited(
-            WorkerExited(
-                member.number,
-                unstarted,
-                exitcode=exitcode,
-                signal=signal_number,
-                oom_suspected=signal_number == signal.SIGKILL and not member.reason and self._oom.happened(),
-                reason=member.reason,
-                start_error=member.start_error,
-                start_hint=member.start_hint,
-            )
-        )
+        end.reason = member.reason
+        self._listener.exited(end)
 
-    def _forget(self, member: _Member) -> None:
+    def _forget(self, member: Member) -> None:
         self._members.pop(member.number, None)
-        member.leases.clear()
-        if member.channel is not None:
-            member.channel.close()
-        member.inbox.close()
-        if member.results is not None:
-            member.results.close()
-        if member.process is not None:
-            self._loop.remove_reader(member.process.sentinel)
-            member.process.join(0)
-            with contextlib.suppress(ValueError):  # not reaped: its finalizer does it later
-                member.process.close()
+        try:
+            member.close(self._loop)
+        except Exception as error:
+            member.complain(error)
 
     # -- tasks ----------------------------------------------------------------------------------------------------
 
@@ -423,28 +430,30 @@ class LocalBackend:
         member = self._members.get(worker)
         if member is None:
             return
-        if (answer := member.inbox.disown(task)) is not None:  # it is done, and only still being read
+        answer = None if member.inbox is None else member.inbox.disown(task)
+        if answer is not None:  # it is done, and only still being read
             self._answered(member, answer, None, None, 0)
         elif member.channel is not None and member.process is not None and not member.has_exited:
             member.channel.interrupt(task)
             with contextlib.suppress(ProcessLookupError, TypeError):
                 os.kill(member.process.pid, INTERRUPT)  # type: ignore[arg-type]
 
-    def _on_frame(self, member: _Member, frame: Frame) -> None:
+    def _on_frame(self, member: Member, frame: Frame) -> None:
         """One frame of a worker: at once, or when what it said before has been read."""
-        if member.inbox.is_reading:
-            member.inbox.keep(frame)
+        inbox = member.inbox
+        if inbox is not None and inbox.is_reading:
+            inbox.keep(frame)
         else:
             self._take(member, frame)
 
-    def _take(self, member: _Member, frame: Frame) -> None:
+    def _take(self, member: Member, frame: Frame) -> None:
         kind = frame.kind
         if kind == _RESULT:
             value, error = decoded(frame.payload)
             self._answered(member, frame, value, error, len(frame.payload))
         elif kind == Kind.ERROR:
             self._answered(member, frame, None, decoded_error(frame.payload), len(frame.payload))
-        elif kind == Kind.RESULT_STORED:
+        elif kind == Kind.RESULT_STORED and member.inbox is not None:
             self._upkeep.note_use()
             member.inbox.read(frame)
         elif kind == Kind.PROGRESS:
@@ -465,7 +474,7 @@ class LocalBackend:
 
     def _answered(
         self,
-        member: _Member,
+        member: Member,
         frame: Frame,
         value: object,
         error: BaseException | None,
@@ -487,16 +496,3 @@ class LocalBackend:
             memory=member.memory,
             retire=member.leases.answered(frame.task),
         )
-
-    def _trim(self) -> bool:
-        """Give shared memory back that nobody uses; whether some is left."""
-        shared = self._outbox.shared
-        files: list[Arguments | ResultReader] = [] if shared is None else [shared]
-        # A worker writes while it has a task, and only then.
-        resting = [m for m in self._members.values() if not m.outstanding and not m.inbox.is_reading]
-        files += [m.results for m in resting if m.results is not None]
-        for file in files:
-            if file.is_dirty:
-                file.trim()
-        busy = (m.results for m in self._members.values() if m not in resting and m.results is not None)
-        return any(file.is_dirty for file in (*files, *busy))

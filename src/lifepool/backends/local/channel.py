@@ -14,6 +14,8 @@ import socket
 from typing import TYPE_CHECKING
 
 from lifepool._core.framing import MAX_FRAME_BYTES, Frame, FrameReader, FramingError, Kind, header
+from lifepool.backends.local import forked
+from lifepool.backends.local.wire.arena import NO_SHARED_MEMORY
 from lifepool.backends.local.wire.places import ON_WIRE, TICKET, Places
 from lifepool.backends.local.worker.loop import NUMBER
 
@@ -37,7 +39,11 @@ class Channel:
         loop: The event loop that both sides of the callbacks run on.
         on_frame: Called with each frame. The payload is only valid during the call.
         on_end: Called once, when the worker's side is closed or talks nonsense; with the reason for the latter.
+        on_failure: Called with what a callback of the event loop raised, for which nothing else is prepared.
         limit: A worker that announces more bytes than this in one frame talks nonsense.
+
+    Raises:
+        OSError: If there are no descriptors left, for example. Nothing is left open then.
     """
 
     def __init__(
@@ -45,17 +51,21 @@ class Channel:
         loop: asyncio.AbstractEventLoop,
         on_frame: Callable[[Frame], None],
         on_end: Callable[[str], None],
+        on_failure: Callable[[Exception], None],
         *,
         limit: int = MAX_FRAME_BYTES,
     ) -> None:
         self._loop = loop
         self._on_frame = on_frame
         self._on_end = on_end
-        self._wire, self.worker_wire = socket.socketpair()
-        self._tickets, self.worker_tickets = socket.socketpair()
-        self.worker_control, self._control = os.pipe()
+        self._on_failure = on_failure
+        with contextlib.ExitStack() as made:  # closed if the next can't be made
+            self._wire, self.worker_wire = map(made.enter_context, socket.socketpair())
+            self._tickets, self.worker_tickets = map(made.enter_context, socket.socketpair())
+            self.worker_control, self._control = os.pipe()
+            made.pop_all()
         self.places: Places | None = None
-        with contextlib.suppress(OSError):  # without, all tasks go over the wire
+        with contextlib.suppress(*NO_SHARED_MEMORY):  # without, all tasks go over the wire
             self.places = Places()
         self._wire.setblocking(False)
         self._tickets.setblocking(False)
@@ -68,6 +78,7 @@ class Channel:
         self._writing = False  # the kernel's buffer is full, the loop tells us when there is room
         self._ended = False
         self._closed = False
+        forked.register(self)
 
     def open(self) -> None:
         """The worker has its ends: give up ours of them, and listen."""
@@ -143,17 +154,41 @@ class Channel:
         """A frame that was read before turned out to be nonsense."""
         self._end(f"it sent garbage: {reason}")
 
+    def stop(self) -> None:
+        """Neither listen to the worker any more nor tell it anything."""
+        if not self._closed:
+            self._stop_reading()
+            self._out.clear()
+            self._stop_writing()
+
+    def _stop_reading(self) -> None:
+        self._ended = True
+        self._loop.remove_reader(self._wire.fileno())
+
+    def _stop_writing(self) -> None:
+        if self._writing:
+            self._writing = False
+            self._loop.remove_writer(self._wire.fileno())
+
     def close(self) -> None:
         """Close all descriptors; may be called twice."""
         if self._closed:
             return
+        try:
+            self._stop_reading()
+            self._stop_writing()
+        finally:
+            self.let_go_in_child()
+
+    def let_go_in_child(self) -> None:
+        """Close all descriptors without a word to the event loop, which a forked child shares with its parent."""
+        if self._closed:
+            return
         self._closed = True
-        self._loop.remove_reader(self._wire.fileno())
-        if self._writing:
-            self._loop.remove_writer(self._wire.fileno())
         for end in (self._wire, self.worker_wire, self._tickets, self.worker_tickets):
             end.close()
         os.close(self._control)
+        self._control = -1
         self._close_worker_control()
         if self.places is not None:
             self.places.close()
@@ -171,6 +206,9 @@ class Channel:
             for _ in range(_READS_PER_TURN):
                 if not self._read_once():
                     break
+        except Exception as error:
+            self._on_failure(error)
+            return
         finally:
             self._holding = False
         if (self._tickets_out or self._out) and not self._closed:
@@ -198,8 +236,7 @@ class Channel:
 
     def _end(self, reason: str) -> None:
         if not self._ended:
-            self._ended = True
-            self._loop.remove_reader(self._wire.fileno())
+            self._stop_reading()
             self._on_end(reason)
 
     # -- out ------------------------------------------------------------------------------------------------------
@@ -208,14 +245,22 @@ class Channel:
         self._flush_planned = False
         if self._closed:
             return
-        if self._out and not self._writing:
+        try:
+            if self._out and not self._writing:
+                self._write()
+            if self._tickets_out:
+                # Sixteen bytes for each of a handful of tasks: they always fit. What can't be sent stays, and so is
+                # taken back as not started.
+                self._tickets.send(b"".join(self._tickets_out))
+                self._tickets_out.clear()
+        except Exception as error:
+            self._on_failure(error)
+
+    def _on_writable(self) -> None:
+        try:
             self._write()
-        if self._tickets_out:
-            tickets = b"".join(self._tickets_out)
-            self._tickets_out.clear()
-            # Sixteen bytes for each of a handful of tasks: they always fit, unless nobody reads any more.
-            with contextlib.suppress(OSError):
-                self._tickets.send(tickets)
+        except Exception as error:
+            self._on_failure(error)
 
     def _write(self) -> None:
         try:
@@ -231,13 +276,11 @@ class Channel:
         except (BlockingIOError, InterruptedError):
             if not self._writing:
                 self._writing = True
-                self._loop.add_writer(self._wire.fileno(), self._write)
+                self._loop.add_writer(self._wire.fileno(), self._on_writable)
             return
-        except OSError:
+        except ConnectionError:
             self._out.clear()  # the worker is gone; its exit tells the rest
-        if self._writing:
-            self._writing = False
-            self._loop.remove_writer(self._wire.fileno())
+        self._stop_writing()
 
     def _drop_sent(self, sent: int) -> None:
         out = self._out

@@ -23,6 +23,7 @@ from lifepool.interrupts import passed_on
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from lifepool.backends.guard import Guard
     from lifepool.backends.local.aside import Aside
     from lifepool.backends.local.wire.arena import ResultReader
 
@@ -42,6 +43,7 @@ class Inbox:
         on_frame: Called with each frame that had to wait.
         on_answer: Called with a frame, the value, the error and the size in bytes of each result in shared memory.
         on_garbage: Called with the reason if what waited turns out to be nonsense.
+        guard: Put around what the loop calls.
     """
 
     def __init__(
@@ -52,12 +54,14 @@ class Inbox:
         on_frame: Callable[[Frame], None],
         on_answer: Callable[[Frame, Any, BaseException | None, int], None],
         on_garbage: Callable[[str], None],
+        guard: Guard,
     ) -> None:
         self._results = results
         self._aside = aside
         self._on_frame = on_frame
         self._on_answer = on_answer
         self._on_garbage = on_garbage
+        self._when_read = guard(self._was_read)
         self._reading: tuple[Frame, memoryview] | None = None
         self._waiting: deque[Frame] = deque()
         self._unwanted: set[int] = set()
@@ -84,7 +88,7 @@ class Inbox:
         pickled = self._results.part(frame.payload)
         if len(pickled) >= ASIDE_BYTES and frame.task not in self._unwanted:
             self._reading = _lasting(frame), pickled
-            self._aside.run(partial(_read_aside, pickled, self._aside), self._was_read)
+            self._aside.run(partial(_read_aside, pickled, self._aside), self._when_read, otherwise=_Unreadable)
         else:
             self._finish(frame, pickled, _Unreadable)
 
@@ -168,11 +172,9 @@ def decoded_error(pickled: memoryview) -> BaseException:
 
 
 def _read_aside(pickled: memoryview, aside: Aside) -> Any:
-    try:
-        file: Any = PickleFile(pickled, aside=True, may_go_on=aside.may_go_on)
-        return PlainUnpickler(file).load()
-    except BaseException:  # not plain, or broken: the loop finds out which
-        return _Unreadable
+    """Runs in a thread. It raises if the value is not plain, or broken: the loop finds out which."""
+    file: Any = PickleFile(pickled, aside=True, may_go_on=aside.may_go_on)
+    return PlainUnpickler(file).load()
 
 
 def _lasting(frame: Frame) -> Frame:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import socket
 from typing import TYPE_CHECKING, Any
 
+from lifepool.backends.guard import logged
+from lifepool.backends.local import forked
 from lifepool.backends.local.wire.logs import LogSettings, decode
 
 if TYPE_CHECKING:
@@ -29,6 +32,9 @@ class LogReceiver:
         on_record: Told of each record.
         per_second: Records that a worker may send in a second.
         level: Below it workers send nothing; None: the root logger's.
+
+    Raises:
+        OSError: If there are no descriptors left, for example.
     """
 
     def __init__(
@@ -42,11 +48,15 @@ class LogReceiver:
         self._on_record = on_record
         self._per_second = per_second
         self._level = level
-        self._reading, self._writing = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
-        self._reading.setblocking(False)
-        self._writing.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _BUFFER_BYTES)
         self._complained = False
-        loop.add_reader(self._reading, self._read, _A_TURN)
+        with contextlib.ExitStack() as made:
+            pair = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
+            self._reading, self._writing = map(made.enter_context, pair)
+            self._reading.setblocking(False)
+            self._writing.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _BUFFER_BYTES)
+            loop.add_reader(self._reading, logged(self._read, "read what workers log"), _A_TURN)
+            made.pop_all()
+        forked.register(self)
 
     @property
     def writing_fd(self) -> int:
@@ -68,7 +78,11 @@ class LogReceiver:
         """Read what is left, and end."""
         if not self._loop.is_closed():
             self._loop.remove_reader(self._reading)
-        self._read(_AT_THE_END)
+        logged(self._read, "read what workers logged last")(_AT_THE_END)
+        self.let_go_in_child()
+
+    def let_go_in_child(self) -> None:
+        """Close the sockets without a word to the event loop, which a forked child shares with its parent."""
         self._reading.close()
         self._writing.close()
 

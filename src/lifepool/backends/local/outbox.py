@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from lifepool import constants
 from lifepool.backends.local.aside import ASIDE_BYTES
 from lifepool.backends.local.plain import plain_size
-from lifepool.backends.local.wire.arena import Arguments
+from lifepool.backends.local.wire.arena import NO_SHARED_MEMORY, Arguments
 from lifepool.backends.local.wire.calls import Call, CallEncoder
 from lifepool.backends.local.wire.sink import NoRoom, glance, pickle_into
 from lifepool.backends.local.wire.text import stand_ins
@@ -51,7 +51,7 @@ class Outbox:
         self._aside = aside
         self._max_payload = max_payload
         self.shared: Arguments | None = None
-        with contextlib.suppress(OSError, OverflowError):  # without shared memory, all goes through the sockets
+        with contextlib.suppress(*NO_SHARED_MEMORY):  # without shared memory, all goes through the sockets
             self.shared = Arguments(ARGUMENTS_ROOM * max_payload)
         self.encoder = CallEncoder(max_payload, self.shared, has_main=has_main)
 
@@ -120,12 +120,9 @@ class Outbox:
         prepared.add_done_callback(lambda _: work.cancel())
         return prepared
 
-    def _pickle(self, value: object, shared: Arguments, lease: Lease, limit: int, copy: bool) -> int | None:
-        """Runs in a thread. None: it did not work out, or it is too large; the loop finds out which."""
-        try:
-            return pickle_into(shared.patch(lease, self._aside.may_go_on), value, limit, apart=not copy)
-        except BaseException:
-            return None
+    def _pickle(self, value: object, shared: Arguments, lease: Lease, limit: int, copy: bool) -> int:
+        """Runs in a thread. It raises if it did not work out, or is too large; the loop finds out which."""
+        return pickle_into(shared.patch(lease, self._aside.may_go_on), value, limit, apart=not copy)
 
     def close(self) -> None:
         """Let go of the shared memory. The threads must have ended."""

@@ -11,6 +11,7 @@ from multiprocessing.context import set_spawning_popen
 from multiprocessing.popen_forkserver import Popen as ForkServerPopen
 from typing import TYPE_CHECKING, Any
 
+from lifepool.backends.local import forked
 from lifepool.backends.local.wire.preparation import preparation
 from lifepool.backends.local.worker.descendants import end_family, status
 
@@ -72,6 +73,14 @@ class WorkerProcess(process.BaseProcess):
                 with contextlib.suppress(ChildProcessError):
                     os.waitpid(popen.pid, os.WNOHANG)  # it has become our child if we are process 1
 
+    def dispose(self) -> None:
+        """Let go of its descriptors: now, or if it is not known to have ended, when its template ends."""
+        self.join(0)
+        if self.was_reaped:
+            self.close()
+        elif self._template is not None:
+            self._template.dispose_later(self)
+
     @property
     def was_reaped(self) -> bool:
         """Whether the exit code is known."""
@@ -108,21 +117,53 @@ class _Popen(ForkServerPopen):
             set_spawning_popen(None)
         template = process_obj._template
         assert template is not None  # noqa: S101 - only the child's copy has none
-        self.sentinel, to_child = template.fork(self._fds)  # type: ignore[attr-defined]
-        # Kept open as long as we live: by its end the child's parent_process() knows that we are gone.
-        lifeline = os.dup(to_child)
-        self.finalizer = util.Finalize(self, _close_all, (lifeline, self.sentinel))
-        with contextlib.suppress(BrokenPipeError), open(to_child, "wb") as stream:  # why, says what is read next
-            stream.write(instructions.getbuffer())
+        with forked.making:
+            self.sentinel, to_child = template.fork(self._fds)  # type: ignore[attr-defined]
+            try:
+                # Kept open as long as we live: by its end the child's parent_process() knows that we are gone.
+                lifeline = os.dup(to_child)
+            except BaseException:
+                _close_all(self.sentinel, to_child)
+                raise
+            self.finalizer = util.Finalize(self, _close_all, (lifeline, self.sentinel))
+            self._kept = [lifeline, self.sentinel, to_child]
+            forked.register(self)
         try:
-            self.pid = forkserver.read_signed(self.sentinel)
-        except EOFError:
-            raise template.why_silent() from None
-        if self.pid < 0:  # the template could not: there are too many processes, or there is no memory
-            raise OSError(-self.pid, f"forking failed: {os.strerror(-self.pid)}")
+            self.pid = self._read_pid(template)
+            with open(to_child, "wb", closefd=False) as stream:
+                stream.write(instructions.getbuffer())
+        except BaseException:
+            self._kept[:] = [to_child]
+            self.finalizer()
+            raise
+        finally:
+            self._kept.remove(to_child)
+            os.close(to_child)
         state = status(self.pid)
         self.started = None if state is None else state.started
         template.workers.add(process_obj)
+
+    def _read_pid(self, template: Template) -> int:
+        """The child's pid.
+
+        Raises:
+            OSError: What the template was refused when it forked.
+            TemplateEnded: If it ended.
+        """
+        try:
+            pid: int = forkserver.read_signed(self.sentinel)
+        except EOFError:
+            raise template.why_silent() from None
+        if pid < 0:  # see worker/forking.py
+            raise OSError(-pid, f"forking failed: {os.strerror(-pid)}")
+        return pid
+
+    def let_go_in_child(self) -> None:
+        """This is a forked copy of the server: close what it has of the worker, and never ask about it."""
+        self.returncode = UNKNOWN_EXIT
+        if self.finalizer.still_active():
+            self.finalizer.cancel()
+            _close_all(*self._kept)
 
 
 def _close_all(*fds: int) -> None:

@@ -9,7 +9,6 @@ must end with the pool. It is asked on a pair of connected sockets, which needs 
 from __future__ import annotations
 
 import contextlib
-import errno
 import logging
 import os
 import signal
@@ -22,12 +21,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import lifepool
+from lifepool.backends.local import forked
 from lifepool.backends.local.mainscript import main_script
 from lifepool.backends.local.wire.messages import receive_message, send_message
 from lifepool.backends.local.wire.preparation import preparation, search_path
 from lifepool.backends.local.wire.surroundings import Surroundings, current_folder, surroundings
 from lifepool.backends.local.worker.descendants import leave_reaping_to
 from lifepool.backends.local.worker.template import MAIN, Instructions
+from lifepool.backends.scarcity import what_to_do
 
 if TYPE_CHECKING:
     from lifepool.backends.local.process import WorkerProcess
@@ -36,6 +37,8 @@ logger = logging.getLogger("lifepool")
 
 #: Seconds that a template has to end when its end of the line is closed.
 CLOSED_S = 1.0
+
+_ENDED_HINT = "the process from which workers are forked ended, or was ended, while it was asked"
 
 #: What a template's command does: find this very lifepool, and be a template.
 _PROGRAM = (
@@ -79,8 +82,9 @@ class Template:
         self._importing = ""  # what it said last that it imports
         self._environment = dict(os.environ)
         self.workers: weakref.WeakSet[WorkerProcess] = weakref.WeakSet()
-        _templates.add(self)
+        self._left: list[WorkerProcess] = []
         leave_reaping_to(self)
+        forked.register(self)
 
     @property
     def pid(self) -> int | None:
@@ -146,6 +150,20 @@ class Template:
         self.close_line()
         if self._process is not None:
             self._process.wait()
+            self._process = None
+        left, self._left = self._left, []
+        for each in left:
+            each.dispose()
+
+    def dispose_later(self, process: WorkerProcess) -> None:
+        """Let go of a process that may still live when the template ends, and it with it."""
+        self._left.append(process)
+
+    def let_go_in_child(self) -> None:
+        """This is a forked copy of the server: the template is none of its business."""
+        self.close_line()
+        if self._process is not None:
+            self._process.returncode = 0  # it is not this process's child: do not ask, nor warn
             self._process = None
 
     def close_line(self) -> None:
@@ -242,7 +260,7 @@ class Template:
         doing = f" while it imported {_shown(self._importing)}" if self._importing else ""
         if isinstance(error, OSError) and error.errno is not None and not isinstance(error, ConnectionError):
             message = f"the template process, from which workers are forked, could not start: {error}"
-            hint = hint_for(error)
+            hint = what_to_do(error) or _ENDED_HINT
         else:
             assert template is not None  # noqa: S101 - it was started, or there were another error
             how = _how_it_ended(_exit_code(template) or 0)
@@ -254,26 +272,6 @@ class Template:
             )
         self._importing = ""
         return TemplateEnded(message, hint)
-
-
-def hint_for(error: BaseException | None) -> str:
-    """What to do about a worker that could not be forked."""
-    hint = getattr(error, "hint", None)
-    if isinstance(hint, str):
-        return hint
-    number = getattr(error, "errno", None)
-    return _HINTS.get(number, "the process from which workers are forked ended, or was ended, while it was asked")
-
-
-_HINTS: dict[int | None, str] = {
-    errno.EMFILE: "this program has no file descriptors left: raise its limit (ulimit -n), or look for what leaks them",
-    errno.ENFILE: "the machine has no file descriptors left",
-    errno.EAGAIN: "no more processes may be started: raise the limit of processes (ulimit -u, or the container's)",
-    errno.ENOMEM: "the machine has no memory left for another process",
-    errno.ENOENT: "the Python interpreter of this program is not where it was: is the environment still there?",
-    errno.EACCES: "this program may not run its own Python interpreter, or enter its own folder, again",
-    errno.E2BIG: "sys.path or the environment variables are too long to be given to another process",
-}
 
 
 def _exit_code(template: subprocess.Popen[bytes], *, kill: bool = True) -> int | None:
@@ -315,15 +313,3 @@ def _shown(name: str) -> str:
 def _close(*fds: int) -> None:
     for fd in fds:
         os.close(fd)
-
-
-#: All there are: a forked child must not keep them alive.
-_templates: weakref.WeakSet[Template] = weakref.WeakSet()
-
-
-def _let_go() -> None:
-    for template in list(_templates):
-        template.close_line()
-
-
-os.register_at_fork(after_in_child=_let_go)

@@ -55,6 +55,10 @@ LOCATION = struct.Struct("<QQ")
 
 GRAIN = mmap.PAGESIZE
 
+#: What making a file or a map raises where there is no memory, no descriptor, or no permission for it. Then payloads
+#: go through the sockets, which is slower and always works.
+NO_SHARED_MEMORY = (OSError, OverflowError, ValueError, MemoryError)
+
 # In the first page of a results file, as native 64-bit numbers. Written by the server, read by the worker.
 _CONSUMED = 0  # results read so far
 _TRIMMED = 1  # times that free memory was given back
@@ -106,15 +110,18 @@ def punch(memory: mmap.mmap, fd: int, holes: list[tuple[int, int]], *, everythin
 
     Where there is no way to do that for a part, it is done when ``everything`` between the holes is free as well.
     """
-    if _REMOVE is not None:
-        for start, end in nlargest(_HOLES_PUNCHED, holes, lambda hole: hole[1] - hole[0]):
-            memory.madvise(_REMOVE, start, end - start)
-        return True
-    if everything and holes:
-        size = len(memory)
-        os.ftruncate(fd, holes[0][0])
-        os.ftruncate(fd, size)
-    return everything
+    try:
+        if _REMOVE is not None:
+            for start, end in nlargest(_HOLES_PUNCHED, holes, lambda hole: hole[1] - hole[0]):
+                memory.madvise(_REMOVE, start, end - start)
+            return True
+        if everything and holes:
+            size = len(memory)
+            os.ftruncate(fd, holes[0][0])
+            os.ftruncate(fd, size)
+        return everything
+    except OSError:  # it stays with us, and is written to again
+        return False
 
 
 class Location:
@@ -454,10 +461,10 @@ class ResultReader:
         """Close the file; may be called twice."""
         if not self._is_closed:
             self._is_closed = True
+            os.close(self.writing_fd)
             self._counters.release()
             self._location.close()
             self._memory.close()
-            os.close(self.writing_fd)
 
 
 class ResultWriter:

@@ -28,6 +28,8 @@ _FORK_CONTEXT_HINT = (
     "3.14, can't be given to a process that is started cleanly"
 )
 
+_LATER_HINT = "what is in initargs must stay usable here as long as the pool runs: workers are started anew"
+
 
 class Initializer:
     """Called in each worker before its first task; arrives there as the pickle of (function, arguments).
@@ -70,7 +72,9 @@ class Initializer:
         try:
             return (bytes, (self._pickle(),))
         except Exception as error:  # what could be sent when the pool was started can't be any more
-            raise _refusal(*self._call, error) from error
+            refusal = _refusal(*self._call, error)
+            refusal.hint = _LATER_HINT
+            raise refusal from error
 
 
 class _Rehearsal:

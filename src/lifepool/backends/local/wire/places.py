@@ -77,8 +77,8 @@ class Places:
     def handed_over(self) -> None:
         """The worker has its own descriptor."""
         if self.reading_fd >= 0:
-            os.close(self.reading_fd)
-            self.reading_fd = -1
+            fd, self.reading_fd = self.reading_fd, -1
+            os.close(fd)
 
 
 def mapped(fd: int) -> memoryview:

@@ -145,7 +145,8 @@ def keep_memory(size: int) -> None:
     global _largest_kept
     if size > _largest_kept:
         _largest_kept = size
-        bytes(min(2 * size, _LARGEST_BLOCK_KEPT))  # twice: the pickle of a text needs a copy of it
+        with contextlib.suppress(MemoryError):  # then there is none to keep
+            bytes(min(2 * size, _LARGEST_BLOCK_KEPT))  # twice: the pickle of a text needs a copy of it
 
 
 def pickle_into(place: Place, value: object, limit: int, *, apart: bool = False) -> int:

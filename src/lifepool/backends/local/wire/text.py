@@ -51,8 +51,15 @@ class _Functions(NamedTuple):
     view: Callable[[int, int, int], memoryview]
 
 
-@cache
 def _functions() -> _Functions | None:
+    try:
+        return _load_functions()
+    except OSError:  # no descriptor is left to import ctypes with: another time
+        return None
+
+
+@cache
+def _load_functions() -> _Functions | None:
     try:
         import ctypes
 
@@ -93,10 +100,11 @@ class LargeText:
         try:
             # Memory that is there when it is written to: a BytesIO would be copied as it grows, a bytearray be zeroed.
             memory = mmap.mmap(-1, most * len(text), flags=mmap.MAP_PRIVATE)
-        except OSError:  # more than this process may have
+        except (OSError, MemoryError):  # more than this process may have
             return str, (text,)
         if HUGE_PAGES is not None:
-            memory.madvise(HUGE_PAGES)
+            with contextlib.suppress(OSError):  # a kernel without them
+                memory.madvise(HUGE_PAGES)
         size, width = 0, 1
         for piece in _pieces(text):
             encoded = piece.encode(_ENCODING, _ERRORS)
