@@ -81,7 +81,7 @@ def test_wrong_usage_ends_it_with_2(project: Path, arguments: list[str], message
 def test_explain_shows_both_examples(project: Path) -> None:
     done = lifepool("check", "--explain", "lp001", cwd=project)
     assert done.returncode == 0
-    for part in (RULES["LP001"].title, RULES["LP001"].why, RULES["LP001"].fix, "    app = FastAPI(lifespan=pool"):
+    for part in (RULES["LP001"].title, RULES["LP001"].why, RULES["LP001"].fix, "    install(app, pool)"):
         assert part in done.stdout
 
 

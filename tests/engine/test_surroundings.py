@@ -263,7 +263,7 @@ def test_a_fork_that_fails_fails_one_start_and_neither_template_nor_workers(tmp_
     done = run_script(path)
     assert done.out.splitlines()[-2:] == ["True", "True True"], done.text
     assert "Resource temporarily unavailable" in done.out
-    assert "no more processes may be started" in done.out
+    assert "no process or thread can be started" in done.out
 
 
 # --- signals ----------------------------------------------------------------------------------------------------------

@@ -47,7 +47,8 @@ def test_a_sync_endpoint_runs_tasks_and_its_errors_are_answers() -> None:
         answer = client.get("/crash")
         assert (answer.status_code, answer.json()["type"]) == (WorkerLost.status_hint, "urn:lifepool:worker-lost")
         assert client.get("/cancel/1").json() is False
-        assert client.get("/statistics").json() == {"completed": 1, "ready": True}
+        assert client.get("/double/4").json() == 8, "and the worker that took its place is up"
+        assert client.get("/statistics").json() == {"completed": 2, "ready": True}
 
 
 async def test_a_client_that_leaves_a_sync_endpoint_takes_its_task_along(gate: Gate) -> None:

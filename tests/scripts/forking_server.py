@@ -43,11 +43,17 @@ def helper(pool: Pool, executor: futures.ProcessPoolExecutor, deed: str) -> None
         except RuntimeError as error:
             say(f"executor: {error}")
         loop.run_until_complete(_close(pool))
+        say(f"own: {loop.run_until_complete(_of_its_own(pool))}")
         os._exit(7)
 
 
 async def _use(pool: Pool) -> None:
     await pool.run(tasks.double, 21)
+
+
+async def _of_its_own(pool: Pool) -> int:
+    async with pool:  # a life of its own, in this process
+        return await pool.run(tasks.double, 21)
 
 
 async def _close(pool: Pool) -> None:

@@ -18,6 +18,7 @@ import asyncio
 import contextlib
 import enum
 import logging
+import os
 import time
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -121,6 +122,7 @@ class Lifecycle:
         self._loop: asyncio.AbstractEventLoop | None = None  # of the present life, or of the last one
         self._start: _Start | None = None  # while the pool starts
         self._end: asyncio.Task[None] | None = None  # while it ends
+        self._pid = os.getpid()  # the process that it lives in
 
     @property
     def state(self) -> PoolState:
@@ -162,13 +164,15 @@ class Lifecycle:
         Cancellation:
             Ends what was started, unless others wait for it too.
         """
+        if self._is_forked():  # begin a life of its own here
+            self.phase, self._start, self._end, self._loop = Phase.CREATED, None, None, None
         self._must_be_here()
         await self._end_is_over()
         if self.phase is Phase.RUNNING:
             return
         if self._start is None:
             self._move(Phase.STARTING)
-            self._loop, self.engine = asyncio.get_running_loop(), None
+            self._loop, self.engine, self._pid = asyncio.get_running_loop(), None, os.getpid()
             self._start = start = _Start(_task(self._bring_up()))
             start.task.add_done_callback(self._never_began)
         await self._wait_for(self._start)
@@ -231,6 +235,8 @@ class Lifecycle:
         Cancellation:
             Ends at once: what is not finished is cancelled. Returns when everything is released.
         """
+        if self._is_forked():
+            return  # it is the parent's to end
         self._must_be_here()
         end = self._begin_end(timeout)
         if end is None:
@@ -364,6 +370,10 @@ class Lifecycle:
 
     def _move(self, phase: Phase) -> None:
         self.phase = moved(PHASES, self.phase, phase, "the pool's life")
+
+    def _is_forked(self) -> bool:
+        """Whether this process is a forked copy of the one that the pool lives in."""
+        return self._pid != os.getpid()
 
     def _must_be_here(self) -> None:
         """Refuse another event loop than the one the pool lives on; if that was closed, that life has ended."""

@@ -17,10 +17,13 @@ def is_of_main(fn: object) -> bool:
     """Whether a function is defined in ``__main__``, or bound to what is."""
     while isinstance(fn, partial):
         fn = fn.func
-    bound_to = getattr(fn, "__self__", None)
-    if bound_to is not None:
-        fn = bound_to if isinstance(bound_to, type) else type(bound_to)
-    return getattr(fn, "__module__", None) == "__main__"
+    try:
+        bound_to = getattr(fn, "__self__", None)
+        if bound_to is not None:
+            fn = bound_to if isinstance(bound_to, type) else type(bound_to)
+        return bool(getattr(fn, "__module__", None) == "__main__")
+    except Exception:  # an object of the user's that refuses to tell: the worker will find out
+        return False
 
 
 def misses_main(error: BaseException) -> bool:
