@@ -23,5 +23,6 @@ for version in 3.11 3.12 3.13; do
     # A make of its own: the jobs and variables of the make that called us are not meant for it.
     MAKEFLAGS='' make --no-print-directory ".venv-$version/.stamp" PYTHON="$python" >&2
     echo "matrix: Python $version"
-    ".venv-$version/bin/python" -m pytest -q -o "cache_dir=.venv-$version/pytest-cache" "$@"
+    ".venv-$version/bin/python" -m pytest -q -n 3 --dist worksteal \
+        -o "cache_dir=.venv-$version/pytest-cache" "$@"
 done
