@@ -13,6 +13,7 @@ from lifepool._core.framing import FrameReader, Kind
 if TYPE_CHECKING:
     from lifepool import Pool
     from lifepool.backends.local.channel import Channel
+    from lifepool.backends.local.process import WorkerProcess
 
 
 def backend_of(pool: Pool) -> Any:
@@ -25,6 +26,13 @@ def only_channel(pool: Pool) -> Channel:
     (member,) = backend_of(pool)._members.values()
     channel: Channel = member.channel
     return channel
+
+
+def only_process(pool: Pool) -> WorkerProcess:
+    """The process of the pool's only worker."""
+    (member,) = backend_of(pool)._members.values()
+    process: WorkerProcess = member.process
+    return process
 
 
 def template_pid(pool: Pool) -> int:

@@ -6,7 +6,6 @@ import contextlib
 import faulthandler
 import importlib
 import mmap
-import os
 import pickle
 import socket
 import sys

@@ -5,7 +5,9 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+import sys
 import threading
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -19,6 +21,24 @@ _OF_THE_SERVER = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _TIMERS = ("ITIMER_REAL", "ITIMER_VIRTUAL", "ITIMER_PROF")
 
 _Handlers = dict[int, Any]
+
+
+@cache
+def to_main_thread() -> Callable[[int, int], object]:
+    """What sends a signal to the main thread of another process: called with its pid and the signal.
+
+    The main thread is where Python handles signals, and the wait of a task there is to end. A signal for the whole
+    process may be taken by any thread, on Linux by one that just starts another: the task would wait on.
+    """
+    if sys.platform == "linux":
+        try:
+            import ctypes
+
+            tgkill: Callable[..., int] = ctypes.CDLL(None, use_errno=True).tgkill
+        except (ImportError, OSError, AttributeError):  # such as musl's
+            return os.kill
+        return lambda pid, number: tgkill(pid, pid, number)
+    return os.kill
 
 
 def ignore(_signum: int, _frame: object) -> None:
