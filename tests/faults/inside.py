@@ -8,6 +8,7 @@ import socket
 import termios
 from typing import TYPE_CHECKING, Any
 
+from lifepool._core.events import TimerFired
 from lifepool._core.framing import FrameReader, Kind
 
 if TYPE_CHECKING:
@@ -58,6 +59,14 @@ def answers_waiting(channel: Channel) -> int:
         return 0
     frames = FrameReader().feed(channel._wire.recv(1 << 20, socket.MSG_PEEK))
     return sum(frame.kind != Kind.LOADING for frame in frames)
+
+
+def let_time_pass(pool: Pool, seconds: float) -> None:
+    """Have the pool's clock jump, and what is due then happen now."""
+    engine: Any = pool._engine
+    clock = engine._clock
+    engine._clock = engine._alarm._clock = lambda: clock() + seconds
+    engine.feed(TimerFired())
 
 
 class StingySocket:
