@@ -10,26 +10,39 @@ import psutil
 import pytest
 
 from lifepool import Pool, TaskTimeout
+from lifepool._core import policy
 from lifepool._core.states import TaskState
 from tests import tasks
-from tests.engine.gates import Gate, until
+from tests.engine.gates import PATIENCE_S, Gate, until
+from tests.faults.inside import let_time_pass
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
 SHORT = 0.1  # seconds; what is timed out here would go on for ever
+LONG = 100.0  # seconds that pass on the pool's clock alone, when the task is known to run
 
 SOFT = [tasks.hold_in_python, tasks.hold_in_sleep, tasks.hold_in_regex]
 HARD = [tasks.hold_in_c, tasks.hold_stubbornly]
 
 
+def be_patient_with(function: Callable[[str], None], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Kill no worker that is only slow to give in."""
+    if function in SOFT:
+        monkeypatch.setattr(policy, "INTERRUPT_GRACE_S", PATIENCE_S)
+
+
 @pytest.mark.all_loops
 @pytest.mark.parametrize("function", [*SOFT, *HARD])
-async def test_a_timeout_ends_any_task(function: Callable[[str], None], gate: Gate) -> None:
+async def test_a_timeout_ends_any_task(
+    function: Callable[[str], None], gate: Gate, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    be_patient_with(function, monkeypatch)
     async with Pool(max_workers=1) as pool:
-        handle = pool.submit(function, gate.address, timeout=SHORT)
+        handle = pool.submit(function, gate.address, timeout=LONG)
         visitor = await gate.arrival()
+        let_time_pass(pool, LONG)
         with pytest.raises(TaskTimeout) as caught:
             await handle
         assert caught.value.started
@@ -44,7 +57,10 @@ async def test_a_timeout_ends_any_task(function: Callable[[str], None], gate: Ga
 
 @pytest.mark.all_loops
 @pytest.mark.parametrize("function", [*SOFT, *HARD])
-async def test_cancelling_the_awaiting_coroutine_ends_any_task(function: Callable[[str], None], gate: Gate) -> None:
+async def test_cancelling_the_awaiting_coroutine_ends_any_task(
+    function: Callable[[str], None], gate: Gate, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    be_patient_with(function, monkeypatch)
     async with Pool(max_workers=1) as pool:
         waiting = asyncio.ensure_future(pool.run(function, gate.address))
         visitor = await gate.arrival()

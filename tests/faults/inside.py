@@ -8,11 +8,13 @@ import socket
 import termios
 from typing import TYPE_CHECKING, Any
 
+from lifepool._core.events import TimerFired
 from lifepool._core.framing import FrameReader, Kind
 
 if TYPE_CHECKING:
     from lifepool import Pool
     from lifepool.backends.local.channel import Channel
+    from lifepool.backends.local.process import WorkerProcess
 
 
 def backend_of(pool: Pool) -> Any:
@@ -25,6 +27,13 @@ def only_channel(pool: Pool) -> Channel:
     (member,) = backend_of(pool)._members.values()
     channel: Channel = member.channel
     return channel
+
+
+def only_process(pool: Pool) -> WorkerProcess:
+    """The process of the pool's only worker."""
+    (member,) = backend_of(pool)._members.values()
+    process: WorkerProcess = member.process
+    return process
 
 
 def template_pid(pool: Pool) -> int:
@@ -50,6 +59,14 @@ def answers_waiting(channel: Channel) -> int:
         return 0
     frames = FrameReader().feed(channel._wire.recv(1 << 20, socket.MSG_PEEK))
     return sum(frame.kind != Kind.LOADING for frame in frames)
+
+
+def let_time_pass(pool: Pool, seconds: float) -> None:
+    """Have the pool's clock jump, and what is due then happen now."""
+    engine: Any = pool._engine
+    clock = engine._clock
+    engine._clock = engine._alarm._clock = lambda: clock() + seconds
+    engine.feed(TimerFired())
 
 
 class StingySocket:

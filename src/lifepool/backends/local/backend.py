@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import os
 import signal
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -34,7 +33,6 @@ from lifepool.backends.local.wire.calls import Call
 from lifepool.backends.local.wire.initializer import Initializer
 from lifepool.backends.local.wire.startup import Descriptor, WorkerSpec, start_failure
 from lifepool.backends.local.worker.bootstrap import run_worker
-from lifepool.backends.local.worker.signals import INTERRUPT
 from lifepool.backends.scarcity import why_not_started
 from lifepool.errors import TaskNotPicklable
 
@@ -435,8 +433,7 @@ class LocalBackend:
             self._answered(member, answer, None, None, 0)
         elif member.channel is not None and member.process is not None and not member.has_exited:
             member.channel.interrupt(task)
-            with contextlib.suppress(ProcessLookupError, TypeError):
-                os.kill(member.process.pid, INTERRUPT)  # type: ignore[arg-type]
+            member.process.interrupt()
 
     def _on_frame(self, member: Member, frame: Frame) -> None:
         """One frame of a worker: at once, or when what it said before has been read."""

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from lifepool.backends.local import forked
 from lifepool.backends.local.wire.preparation import preparation
 from lifepool.backends.local.worker.descendants import end_family, status
+from lifepool.backends.local.worker.signals import INTERRUPT, to_main_thread
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -60,6 +61,12 @@ class WorkerProcess(process.BaseProcess):
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_template": None}  # it stays here when the rest goes to the child
+
+    def interrupt(self) -> None:
+        """Have it look into its control pipe for a task that is to be broken off."""
+        if self.pid is not None:
+            with contextlib.suppress(ProcessLookupError):
+                to_main_thread()(self.pid, INTERRUPT)
 
     def kill(self) -> None:
         """End it, and all that its tasks have started; what is left of them, if it has ended and nobody saw it."""
@@ -142,6 +149,7 @@ class _Popen(ForkServerPopen):
         state = status(self.pid)
         self.started = None if state is None else state.started
         template.workers.add(process_obj)
+        to_main_thread()  # looked up here, beside the event loop
 
     def _read_pid(self, template: Template) -> int:
         """The child's pid.

@@ -6,7 +6,6 @@ import contextlib
 import faulthandler
 import importlib
 import mmap
-import os
 import pickle
 import socket
 import sys
@@ -23,7 +22,7 @@ from lifepool.backends.local.worker.limits import die_before_server, limit_memor
 from lifepool.backends.local.worker.loop import Worker
 from lifepool.backends.local.worker.mainmodule import GuardMissing, import_main
 from lifepool.backends.local.worker.randomness import reseed
-from lifepool.backends.local.worker.signals import calm_signals, give_signals_back
+from lifepool.backends.local.worker.signals import calm_signals, give_signals_back_in_forks
 from lifepool.backends.local.worker.views import Views
 
 if TYPE_CHECKING:
@@ -53,7 +52,7 @@ def run_worker(
         logs_fd: The socket for log records; negative if they are not wanted.
     """
     _inside.is_worker, _inside.phase, _inside.depth = True, _inside.Phase.IMPORTING, spec.depth
-    os.register_at_fork(after_in_child=_become_ordinary)
+    give_signals_back_in_forks(_inside.become_ordinary)
     tie_to_server()
     die_before_server()
     calm_signals()
@@ -91,12 +90,6 @@ def _views(arguments_fd: int, spec: WorkerSpec) -> Views | None:
 def _show_crashes() -> None:
     with contextlib.suppress(Exception):  # no stderr to write to
         faulthandler.enable()
-
-
-def _become_ordinary() -> None:
-    """In a process that a task has forked: it must end when multiprocessing, which has started it, tells it to."""
-    _inside.become_ordinary()
-    give_signals_back()
 
 
 def _prepare(spec: WorkerSpec, logs_fd: int) -> tuple[str, str | None] | None:

@@ -3,8 +3,15 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import signal
-from typing import Any
+import sys
+import threading
+from functools import cache
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 #: Sent to break off a task. Tasks may use any other signal.
 INTERRUPT = signal.SIGUSR2
@@ -14,6 +21,24 @@ _OF_THE_SERVER = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _TIMERS = ("ITIMER_REAL", "ITIMER_VIRTUAL", "ITIMER_PROF")
 
 _Handlers = dict[int, Any]
+
+
+@cache
+def to_main_thread() -> Callable[[int, int], object]:
+    """What sends a signal to the main thread of another process: called with its pid and the signal.
+
+    The main thread is where Python handles signals, and the wait of a task there is to end. A signal for the whole
+    process may be taken by any thread, on Linux by one that just starts another: the task would wait on.
+    """
+    if sys.platform == "linux":
+        try:
+            import ctypes
+
+            tgkill: Callable[..., int] = ctypes.CDLL(None, use_errno=True).tgkill
+        except (ImportError, OSError, AttributeError):  # such as musl's
+            return os.kill
+        return lambda pid, number: tgkill(pid, pid, number)
+    return os.kill
 
 
 def ignore(_signum: int, _frame: object) -> None:
@@ -58,8 +83,32 @@ def restore_handlers(handlers: _Handlers) -> None:
             signal.signal(number, handler)
 
 
-def give_signals_back() -> None:
-    """Let what belongs to the server end this process again; for one that is no worker any more."""
+def give_signals_back_in_forks(meanwhile: Callable[[], None]) -> None:
+    """Let what belongs to the server end the processes again that this one forks: those are no workers.
+
+    A signal may come right after the fork, such as the SIGTERM by which ``multiprocessing`` ends a process. It must not
+    be lost to the handler that was inherited, so it waits until that is gone.
+
+    Args:
+        meanwhile: Called in the forked process before such a signal gets through.
+    """
+    blocked = threading.local()  # of the thread that forks; ``before`` is what it had blocked
+
+    def before_fork() -> None:
+        blocked.before = signal.pthread_sigmask(signal.SIG_BLOCK, _OF_THE_SERVER)
+
+    def in_parent() -> None:
+        signal.pthread_sigmask(signal.SIG_SETMASK, blocked.before)
+
+    def in_child() -> None:
+        meanwhile()
+        _give_back()
+        signal.pthread_sigmask(signal.SIG_SETMASK, blocked.before)
+
+    os.register_at_fork(before=before_fork, after_in_parent=in_parent, after_in_child=in_child)
+
+
+def _give_back() -> None:
     for number in _OF_THE_SERVER:
         if signal.getsignal(number) is ignore:
             signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
