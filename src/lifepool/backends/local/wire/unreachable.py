@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from functools import partial
 
 #: Why workers do not have it, and what to do: for both sides.
@@ -12,6 +13,12 @@ GUARDED_HINT = (
     "'if __name__ == \"__main__\":'"
 )
 
+OTHER_MAIN_HINT = (
+    "the script was run inside of another program (cProfile, trace, exec), whose __main__ is another one: put the "
+    "function into a module"
+)
+REBUILT_HINT = "look at the worker's traceback, this error's cause: its world differs from the server's there"
+
 
 def is_of_main(fn: object) -> bool:
     """Whether a function is defined in ``__main__``, or bound to what is."""
@@ -21,6 +28,14 @@ def is_of_main(fn: object) -> bool:
     if bound_to is not None:
         fn = bound_to if isinstance(bound_to, type) else type(bound_to)
     return getattr(fn, "__module__", None) == "__main__"
+
+
+def is_of_other_main(fn: object) -> bool:
+    """Whether a function is defined in a ``__main__`` that is not this process's."""
+    while isinstance(fn, partial):
+        fn = fn.func
+    namespace = getattr(fn, "__globals__", None)
+    return is_of_main(fn) and namespace is not None and namespace is not vars(sys.modules["__main__"])
 
 
 def misses_main(error: BaseException) -> bool:
