@@ -184,7 +184,7 @@ def test_a_script_that_comes_as_standard_input_from_a_file_works(tmp_path: Path)
 
 
 def test_a_script_that_runs_inside_of_another_program_says_so(tmp_path: Path) -> None:
-    """As cProfile before Python 3.12, and trace, do."""
+    """As cProfile and trace do."""
     (tmp_path / "program.py").write_text(GUARDED)
     (tmp_path / "tool.py").write_text(
         "if __name__ == '__main__':\n    exec(open('program.py').read(), {'__name__': '__main__'})\n"
