@@ -127,10 +127,26 @@ def test_a_program_run_by_runpy_works(tmp_path: Path) -> None:
     assert (done.out, done.err) == (WORKS, "")
 
 
-@pytest.mark.parametrize("how", ["-c", "stdin", "interpreter", "notebook"])
+@pytest.mark.parametrize("how", ["-c", "stdin", "interpreter", "notebook", "pipe", "notebook in a script"])
 def test_what_was_typed_says_in_one_sentence_that_it_belongs_in_a_module(tmp_path: Path, how: str) -> None:
     if how == "-c":
         done = run_script("-c", GUARDED)
+        code, text = done.code, done.text
+    elif how == "pipe":  # python <(sed ... program.py)
+        env = environment()
+        command = f"{sys.executable} <(cat)"
+        run = subprocess.run(
+            ["bash", "-c", command], input=GUARDED, env=env, cwd=ROOT, capture_output=True, text=True, timeout=BOUND_S
+        )
+        assert nothing_left(env)
+        code, text = run.returncode, run.stdout + run.stderr
+    elif how == "notebook in a script":
+        (tmp_path / "kernel.py").write_text(
+            "import sys, types, lifepool.pool\n"
+            "main = sys.modules['__main__'] = types.ModuleType('__main__')\n"
+            f"exec({GUARDED!r}, main.__dict__)\n"
+        )
+        done = run_script("kernel.py", cwd=tmp_path)
         code, text = done.code, done.text
     elif how == "notebook":  # what ipykernel does: cells run in a module called __main__ that has no file
         (tmp_path / "kernel.py").write_text(
@@ -154,6 +170,52 @@ def test_what_was_typed_says_in_one_sentence_that_it_belongs_in_a_module(tmp_pat
     assert "typed into a notebook, an interpreter, `python -c` or standard input" in line
     assert "put it into a module" in line
     assert "send plain data" not in text
+
+
+def test_a_script_that_comes_as_standard_input_from_a_file_works(tmp_path: Path) -> None:
+    (tmp_path / "program.py").write_text(GUARDED)
+    env = environment()
+    with open(tmp_path / "program.py") as script:
+        run = subprocess.run(
+            [sys.executable, "/dev/stdin"], stdin=script, env=env, cwd=ROOT, capture_output=True, timeout=BOUND_S
+        )
+    assert (run.stdout.decode(), run.stderr.decode()) == (WORKS, "")
+    assert nothing_left(env)
+
+
+def test_a_script_that_runs_inside_of_another_program_says_so(tmp_path: Path) -> None:
+    """As cProfile and trace do."""
+    (tmp_path / "program.py").write_text(GUARDED)
+    (tmp_path / "tool.py").write_text(
+        "if __name__ == '__main__':\n    exec(open('program.py').read(), {'__name__': '__main__'})\n"
+    )
+    done = run_script("tool.py", cwd=tmp_path)
+    assert done.code == 1
+    assert "whose __main__ is another one: put the function into a module" in done.err.splitlines()[-1]
+    assert "send plain data" not in done.text
+
+
+def test_a_module_that_workers_cant_import_is_no_fault_of_the_data(tmp_path: Path) -> None:
+    (tmp_path / "once.py").write_text(
+        "import os\n"
+        "os.mkdir(os.environ.setdefault('ONCE', os.path.join(os.path.dirname(__file__), 'here')))\n"
+        "def double(x):\n    return 2 * x\n"
+    )
+    (tmp_path / "program.py").write_text(
+        GUARDED.replace("from lifepool", "import once\nfrom lifepool").replace("moved, Point(1)", "once.double, 1")
+        if False
+        else "import asyncio\nfrom lifepool import Pool\n"
+        "async def main():\n"
+        "    async with Pool(max_workers=1) as pool:\n"
+        "        import once\n"
+        "        await pool.run(once.double, 1)\n"
+        "if __name__ == '__main__':\n    asyncio.run(main())\n"
+    )
+    done = run_script("program.py", cwd=tmp_path)
+    told = done.err.splitlines()[-1]
+    assert "the worker could not rebuild it: FileExistsError" in told
+    assert "look at the worker's traceback" in told
+    assert "send plain data" not in done.text
 
 
 def test_a_class_that_was_typed_says_so_too() -> None:

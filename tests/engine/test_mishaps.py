@@ -210,6 +210,8 @@ CAUSES: list[tuple[PoolError, str]] = [
      "args[0]... can't be pickled"),
     (TaskNotPicklable("arguments", f"args[0] key '{SECRET}'", f"PicklingError: {SECRET}"),
      "args[0]... can't be pickled"),
+    (TaskNotPicklable("arguments", "the call", f"the worker could not rebuild it: ModuleNotFoundError: {SECRET}"),
+     "the call can't be pickled: the worker could not rebuild it: ModuleNotFoundError"),
     (TaskNotPicklable("result", f"<{SECRET}>", f"PicklingError: {SECRET}"), "result can't be pickled"),
     (WorkerStartError("Traceback ...\n  File ...\nImportError: no model\n"),
      "no worker can be started: ImportError: no model"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import signal
 import subprocess
@@ -100,6 +101,55 @@ def test_workers_have_the_folder_and_the_environment_of_the_moment_they_are_star
     )
     done = run_script(path)
     assert done.out.splitlines() == [f"/ before here {tmp_path}", f"{tmp_path} after None /added"]
+
+
+STARTING = """
+    import multiprocessing
+    if {top}: multiprocessing.set_start_method("fork")
+    def child(answers): answers.put(5)
+    def method():
+        answers = multiprocessing.Queue()
+        process = multiprocessing.Process(target=child, args=(answers,))
+        process.start()
+        assert answers.get(timeout=20) == 5
+        process.join()
+        return multiprocessing.get_start_method()
+"""
+
+
+@pytest.mark.parametrize(
+    ("top", "before", "expected"),
+    [
+        (False, "", multiprocessing.get_context().get_start_method()),
+        (False, "multiprocessing.set_start_method('spawn')", "spawn"),
+        (False, "multiprocessing.set_start_method('forkserver')", "forkserver"),
+        (True, "", "fork"),
+    ],
+)
+def test_tasks_start_processes_as_the_server_does(tmp_path: Path, *, top: bool, before: str, expected: str) -> None:
+    path = script(tmp_path, module_level=STARTING.format(top=top), before=before, body="print(await pool.run(method))")
+    done = run_script(path)
+    assert (done.out, done.err) == (f"{expected}\n", "")
+
+
+def test_a_module_that_sets_the_start_method_is_imported_by_workers_whenever_they_need_it(tmp_path: Path) -> None:
+    (tmp_path / "setting.py").write_text(
+        "import multiprocessing\n"
+        "multiprocessing.set_start_method('spawn')\n"
+        "def method(): return multiprocessing.get_start_method()\n"
+    )
+    path = script(
+        tmp_path,
+        body="""
+            await pool.run(abs, 1)
+            import setting
+            print(await pool.run(setting.method))
+            await pool.recycle()
+            print(await pool.run(setting.method))
+        """,
+    )
+    done = run_script(path)
+    assert (done.out, done.err) == ("spawn\nspawn\n", "")
 
 
 def test_where_a_preloaded_module_lets_others_be_found_workers_look_too(tmp_path: Path) -> None:

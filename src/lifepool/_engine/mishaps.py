@@ -28,8 +28,8 @@ PERIOD_S = 1.0
 #: Characters of a line's middle part.
 MAX_CAUSE = 300
 
-_PLAIN_PATH = re.compile(r"(?:\.?\w+|\[\d+\])+")
-_KIND_OF_OBJECT = re.compile(r"cannot pickle '[\w.]+' object")
+_PLAIN_PATH = re.compile(r"the (?:call|function)$|(?:\.?\w+|\[\d+\])+")
+_KIND_OF_OBJECT = re.compile(r"cannot pickle '[\w.]+' object|the (?:worker|server) could not rebuild it: \w+")
 
 
 class Mishaps:

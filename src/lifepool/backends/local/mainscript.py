@@ -21,7 +21,9 @@ def main_script() -> MainScript | None:
     """
     # multiprocessing did this when it was imported, perhaps before coverage or a debugger made another __main__.
     main = sys.modules["__mp_main__"] = sys.modules["__main__"]
-    spec, path = getattr(main, "__spec__", None), getattr(main, "__file__", None) or _inside.main_file
+    spec, path = getattr(main, "__spec__", None), getattr(main, "__file__", None)
+    if path is None and id(main) == _inside.main_id:
+        path = _inside.main_file
     if spec is not None and spec.name != "__main__":
         return MainScript(spec.name, None, ahead=not spec.name.endswith(".__main__"))
     if path is None:
@@ -30,7 +32,9 @@ def main_script() -> MainScript | None:
     full = os.path.normpath(os.path.join(origin or "", path))
     if spec is not None:  # ``python folder`` or ``python archive.zip``
         return MainScript(None, os.path.dirname(full), ahead=False)
-    if not os.path.exists(full):
+    if full.startswith(("/dev/", "/proc/")):  # such as /dev/stdin, which is another file in workers
+        full = os.path.realpath(full)
+    if not (os.path.isfile(full) or os.path.isdir(full)):  # such as a pipe, which can be read once
         return None
     return MainScript(None, full, ahead=not _is_tool(Path(full)))
 

@@ -33,7 +33,7 @@ _reading = threading.Lock()
 class WorkerProcess(process.BaseProcess):
     """A process forked from a template."""
 
-    _start_method = "forkserver"
+    _start_method = None  # what a task starts with multiprocessing, it starts as the server would: see surroundings
 
     def __init__(self, template: Template, target: Callable[..., object], args: tuple[Any, ...], name: str) -> None:
         super().__init__(target=target, args=args, name=name)

@@ -203,7 +203,8 @@ class CallEncoder:
         try:
             pickled = pickle.dumps(fn, PROTOCOL)
         except BaseException as error:
-            raise _refusal(error, (fn, "the function")) from error
+            hint = unreachable.OTHER_MAIN_HINT if unreachable.is_of_other_main(fn) else None
+            raise _refusal(error, (fn, "the function"), hint=hint) from error
         if not self._has_main and is_of_main(fn):
             raise TaskNotPicklable("arguments", name_of(fn), unreachable.TYPED, hint=unreachable.TYPED_HINT)
         if _is_by_reference(fn):
@@ -225,7 +226,7 @@ class _Pickled:
         return (pickle.loads, (self._data,))
 
 
-def _refusal(error: BaseException, *parts: tuple[object, str]) -> BaseException:
+def _refusal(error: BaseException, *parts: tuple[object, str], hint: str | None = None) -> BaseException:
     """The error for what could not be pickled: one of these parts, with their names.
 
     Whatever an object raises when it is pickled is that task's error. A Ctrl-C that struck just then is not.
@@ -234,7 +235,7 @@ def _refusal(error: BaseException, *parts: tuple[object, str]) -> BaseException:
         return error
     (value, path), *others = parts
     path, reason = explain(value, path, error, *others)
-    return TaskNotPicklable("arguments", path, reason)
+    return TaskNotPicklable("arguments", path, reason, hint=hint)
 
 
 class CallDecoder:
@@ -290,7 +291,7 @@ class CallDecoder:
                     self._known[pickled] = fn
             return fn, self._arguments(payload[function_length:], kind, task)
         except BaseException as error:
-            hint = None
+            hint: str | None = unreachable.REBUILT_HINT
             if self._seek_main is not None and misses_main(error):
                 hint = self._seek_main()
                 if hint is None:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import sys
-from multiprocessing import process, spawn, util
+from multiprocessing import process, util
 from typing import Any
 
 
 def preparation(name: str) -> dict[str, Any]:
-    """What ``multiprocessing`` tells a new process, but for ``__main__`` and the folder, which are ours to care for.
+    """What ``multiprocessing`` tells a new process, but for ``__main__``, folder and start method, which are ours.
 
     Args:
         name: The new process's.
@@ -23,7 +23,6 @@ def preparation(name: str) -> dict[str, Any]:
         "sys_path": search_path(),
         "sys_argv": list(sys.argv),
         "orig_dir": origin,
-        "start_method": spawn.get_start_method(),  # type: ignore[attr-defined]
     }
 
 

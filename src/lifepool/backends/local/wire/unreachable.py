@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from functools import partial
 
 #: Why workers do not have it, and what to do: for both sides.
@@ -11,6 +12,12 @@ GUARDED_HINT = (
     "workers import the main script as a module: define what tasks use at its top level, outside of "
     "'if __name__ == \"__main__\":'"
 )
+
+OTHER_MAIN_HINT = (
+    "the script was run inside of another program (cProfile, trace, exec), whose __main__ is another one: put the "
+    "function into a module"
+)
+REBUILT_HINT = "look at the worker's traceback, this error's cause: its world differs from the server's there"
 
 
 def is_of_main(fn: object) -> bool:
@@ -24,6 +31,14 @@ def is_of_main(fn: object) -> bool:
         return bool(getattr(fn, "__module__", None) == "__main__")
     except Exception:  # an object of the user's that refuses to tell: the worker will find out
         return False
+
+
+def is_of_other_main(fn: object) -> bool:
+    """Whether a function is defined in a ``__main__`` that is not this process's."""
+    while isinstance(fn, partial):
+        fn = fn.func
+    namespace = getattr(fn, "__globals__", None)
+    return is_of_main(fn) and namespace is not None and namespace is not vars(sys.modules["__main__"])
 
 
 def misses_main(error: BaseException) -> bool:
