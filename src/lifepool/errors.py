@@ -119,6 +119,13 @@ class TaskTimeout(TaskError, TimeoutError):
         self.started = started
 
 
+#: What to do about plain data that can't be sent, by what is in the reason.
+_PICKLING_HINTS = {
+    "RecursionError": "it is nested too deeply: send it flatter, or as text (JSON) that is parsed where it is used",
+    "MemoryError": "there is no memory for it: send less at once, or raise the limit of memory",
+}
+
+
 class TaskNotPicklable(TaskError, TypeError):
     """The function, an argument, or the result can't be sent between processes.
 
@@ -130,7 +137,8 @@ class TaskNotPicklable(TaskError, TypeError):
     hint = "send plain data (text, numbers, bytes, dataclasses) and module-level functions"
 
     def __init__(self, side: Side, path: str, reason: str, *, hint: str | None = None) -> None:
-        super().__init__(f"{path} can't be pickled: {reason}", hint=hint)
+        known = next((say for name, say in _PICKLING_HINTS.items() if name in reason), None)
+        super().__init__(f"{path} can't be pickled: {reason}", hint=hint or known)
         self.side = side
         self.path = path
 

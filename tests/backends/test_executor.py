@@ -12,10 +12,11 @@ from typing import Any, ClassVar, NoReturn
 
 import pytest
 
-from lifepool import BackendUnavailable, Pool, TaskTimeout, WorkerLost, WorkerStartError
+from lifepool import BackendUnavailable, Pool, TaskNotPicklable, TaskTimeout, WorkerLost, WorkerStartError
 from lifepool.backends.executor import ExecutorBackend
 from tests import tasks
 from tests.engine.gates import PATIENCE_S, Gate, until
+from tests.engine.leaving import HOW, LeavesElsewhere, LeavesWhenPickled, make_leaving, make_leaving_when_pickled
 from tests.faults.inside import backend_of
 
 
@@ -225,3 +226,55 @@ def test_it_says_what_it_can_not_do() -> None:
     assert (can.slots, can.max_workers) == (4, 1)
     missing = (can.kill, can.interrupt, can.retract, can.progress, can.crash_isolation)
     assert not any(missing)
+
+
+class NeedsTwo(Exception):
+    """Can't be rebuilt from its ``args``."""
+
+    def __init__(self, code: int, text: str) -> None:
+        super().__init__(f"{code}: {text}")
+        self.code = code
+
+
+def raise_needs_two() -> NoReturn:
+    raise NeedsTwo(7, "no")
+
+
+@pytest.mark.parametrize("whose", ["the pool's", "the user's"])
+async def test_objects_that_can_not_be_sent_between_processes_fail_their_task_alone(whose: str, gate: Gate) -> None:
+    """Pickled in the executor's own threads, they end or break it: every other task is lost, or waits for ever."""
+    users = ProcessPoolExecutor(2, mp_context=multiprocessing.get_context("spawn")) if whose == "the user's" else None
+    async with Pool(backend=users or "executor", max_workers=2) as pool, asyncio.timeout(PATIENCE_S):
+        held = pool.submit(tasks.hold, gate.address, "held")
+        visitor = await gate.arrival()
+        for how, raised in HOW.items():
+            for call in (
+                (tasks.echo, LeavesWhenPickled(how)),
+                (tasks.echo, LeavesElsewhere(how)),
+                (make_leaving, how, 0),
+                (make_leaving_when_pickled, how),
+            ):
+                with pytest.raises(TaskNotPicklable, match=type(raised).__name__):
+                    await pool.run(*call)
+        with pytest.raises(NeedsTwo) as caught:
+            await pool.run(raise_needs_two)
+        assert (str(caught.value), caught.value.code) == ("7: no", 7)
+        assert await pool.run(tasks.double, 21) == 42
+        visitor.let_through()
+        assert await held == "held"
+        assert pool.statistics().lost == 0
+    if users is not None:
+        users.shutdown()
+
+
+class Leaving(ThreadPoolExecutor):
+    """Raises what would end a program."""
+
+    def submit(self, *_: Any, **__: Any) -> NoReturn:
+        raise SystemExit(3)
+
+
+async def test_an_executor_that_leaves_instead_of_taking_a_task_refuses_it() -> None:
+    async with Pool(backend=Leaving(1), max_workers=1) as pool:
+        with pytest.raises(BackendUnavailable, match="did not start"):
+            await asyncio.wait_for(pool.run(tasks.double, 1), PATIENCE_S)

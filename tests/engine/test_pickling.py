@@ -91,9 +91,11 @@ async def test_what_is_nested_too_deeply_is_refused_in_a_short_message() -> None
         with pytest.raises(TaskNotPicklable, match=r"^args\[0\] can't be pickled: RecursionError") as caught:
             await pool.run(tasks.echo, tasks.nest(10_000))
         assert len(str(caught.value)) < 400
+        assert caught.value.hint.startswith("it is nested too deeply")
         with pytest.raises(TaskNotPicklable, match=r"^result can't be pickled: RecursionError") as caught:
             await pool.run(tasks.nest, 10_000)
         assert len(str(caught.value)) < 400
+        assert caught.value.hint.startswith("it is nested too deeply")
 
 
 async def test_arguments_that_the_worker_can_not_rebuild_fail_the_task_alone() -> None:

@@ -53,6 +53,12 @@ def test_a_pool_that_can_not_start_for_want_of_descriptors_says_so(leave: int) -
     assert (done.code, done.text, done.left_nothing) == (0, "ok\n", True)
 
 
+@pytest.mark.parametrize("leave", [0, 1], ids=lambda count: f"{count}_left")
+def test_so_does_one_in_a_program_that_has_not_loaded_it_all(leave: int) -> None:
+    done = run_script(str(SCRIPTS / "scarce.py"), "first", str(leave))
+    assert (done.code, done.text, done.left_nothing) == (0, "ok\n", True)
+
+
 def test_big_payloads_need_no_descriptor() -> None:
     done = run_script(str(SCRIPTS / "scarce.py"), "big")
     assert (done.code, done.text, done.left_nothing) == (0, "ok\n", True)
@@ -113,6 +119,16 @@ def test_a_failed_start_says_what_to_do(error: Exception, advice: str) -> None:
     cause, hint = why_not_started(error)
     assert (str(error) or repr(error)) in cause
     assert advice in hint
+
+
+async def test_a_template_that_is_killed_while_it_starts_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "killing_itself.py").write_text("import os, signal; os.kill(os.getpid(), signal.SIGKILL)")
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(WorkerStartError, match="killed by signal 9 while it imported 'killing_itself'") as caught:
+        await asyncio.wait_for(Pool(max_workers=1, preload=["killing_itself"]).start(), PATIENCE_S)
+    assert "the kernel for its memory" in caught.value.hint
 
 
 # -- threads ------------------------------------------------------------------------------------------------------

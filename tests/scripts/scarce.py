@@ -100,6 +100,20 @@ async def at_the_start(leave: int) -> None:
         assert await pool.run(tasks.double, 21) == 42
 
 
+async def at_the_first_start(leave: int) -> None:
+    """The same in a program that has not yet loaded what a pool needs."""
+    pool = Pool(max_workers=1)
+    taken = take_descriptors(leave)
+    try:
+        with pytest.raises(WorkerStartError, match="Too many open files") as caught:
+            await asyncio.wait_for(pool.start(), BOUND_S)
+    finally:
+        give_back(taken)
+    assert "limit of open files" in caught.value.hint
+    async with pool:
+        assert await pool.run(tasks.double, 21) == 42
+
+
 async def while_big_payloads_go_by(leave: int = 0) -> None:
     """Nothing that a task needs takes a descriptor."""
     big, text = bytes(range(256)) * 20_000, "ö" * 9_000_000
@@ -110,7 +124,12 @@ async def while_big_payloads_go_by(leave: int = 0) -> None:
         give_back(taken)
 
 
-MODES = {"grow": while_the_pool_grows, "start": at_the_start, "big": while_big_payloads_go_by}
+MODES = {
+    "grow": while_the_pool_grows,
+    "start": at_the_start,
+    "first": at_the_first_start,
+    "big": while_big_payloads_go_by,
+}
 
 if __name__ == "__main__":
     asyncio.run(MODES[sys.argv[1]](*map(int, sys.argv[2:])))

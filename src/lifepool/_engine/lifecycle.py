@@ -25,7 +25,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from lifepool._core.states import PoolState, moved
 from lifepool._engine.drainlog import DrainLog
-from lifepool.errors import PoolClosed
+from lifepool.backends.scarcity import is_scarce, why_not_started
+from lifepool.errors import PoolClosed, WorkerStartError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Sequence
@@ -209,6 +210,9 @@ class Lifecycle:
             self._start = None
             if self.phase is not Phase.ENDING:
                 await self._through(self._begin_end(0))
+                if is_scarce(error):  # before there was a worker to start: this process could not load what it needs
+                    cause, hint = why_not_started(error, "getting ready for it failed")
+                    raise WorkerStartError(cause, hint=hint) from error
                 if not isinstance(error, asyncio.CancelledError):
                     raise
         raise _closed_meanwhile()  # and whoever ends it waits for this

@@ -24,10 +24,12 @@ from typing import TYPE_CHECKING, Any
 from lifepool._core.events import WorkerExited
 from lifepool.backends.base import Capabilities, Listener, PlainCall
 from lifepool.backends.guard import Guard
+from lifepool.backends.parcels import Parcel, opened, run_parcel
 from lifepool.backends.scarcity import why_not_started
 from lifepool.carrying import bearable
 from lifepool.context import call_apart
 from lifepool.errors import BackendUnavailable, TaskNotPicklable
+from lifepool.interrupts import is_from_signal
 from lifepool.wording import MAX_REASON_CHARS, cut, text_of
 
 if TYPE_CHECKING:
@@ -49,10 +51,14 @@ class ExecutorBackend:
         make_executor: Makes an executor that is ready to use; called at the start and after one broke.
         slots: Tasks given to it at the same time; for a ``ProcessPoolExecutor`` its number of processes.
         owned: Whether the executor is shut down with the pool. One that the user made is the user's to shut down.
+        packs: Whether calls and answers go to other processes, and so are given to it as bytes.
     """
 
-    def __init__(self, make_executor: Callable[[], Executor], *, slots: int, owned: bool = True) -> None:
+    def __init__(
+        self, make_executor: Callable[[], Executor], *, slots: int, owned: bool = True, packs: bool = False
+    ) -> None:
         self._owned = owned
+        self._packs = packs
         self._make_executor = make_executor
         self._executor: Executor | None = None
         self._worker: int | None = None
@@ -98,7 +104,7 @@ class ExecutorBackend:
             initargs=initargs,
             max_tasks_per_child=max_tasks_per_child,
         )
-        return cls(make, slots=workers)
+        return cls(make, slots=workers, packs=True)
 
     async def open(self, listener: Listener) -> None:
         """Remember the loop to come back to."""
@@ -111,7 +117,9 @@ class ExecutorBackend:
             executor = self._make_executor()
             if self._doubt is not None and not self._owned:
                 executor.submit(_nothing)  # it is the same one: does it take anything?
-        except Exception as error:
+        except BaseException as error:
+            if is_from_signal(error):
+                raise
             cause, hint = why_not_started(error, "the executor can't run tasks", _GONE_HINT)
             self._listener.exited(WorkerExited(worker, start_error=cause, start_hint=hint))
             return
@@ -134,19 +142,29 @@ class ExecutorBackend:
         *,
         lent: bool = False,
         copy: bool = True,
-    ) -> PlainCall:
-        """Nothing to do: the executor pickles, if it has to."""
-        return PlainCall(fn, args, luggage)
+    ) -> PlainCall | Parcel:
+        """Pickle the call for an executor of processes; any other one pickles itself, if it has to.
 
-    def send(self, worker: int, task: int, payload: PlainCall) -> None:
+        Raises:
+            TaskNotPicklable: If it can't be pickled.
+        """
+        call = PlainCall(fn, args, luggage)
+        return Parcel(call) if self._packs else call
+
+    def send(self, worker: int, task: int, payload: PlainCall | Parcel) -> None:
         """Submit it."""
         assert self._executor is not None  # noqa: S101 - sent to a worker, so it was started
         try:
-            future = self._executor.submit(_timed, payload.fn, payload.args)
+            if isinstance(payload, Parcel):
+                future: Future[Any] = self._executor.submit(run_parcel, payload.pickled)
+            else:
+                future = self._executor.submit(_timed, payload.fn, payload.args)
         except BrokenExecutor as error:
             self._broke(worker, error, (task,))
             return
-        except Exception as error:  # it was shut down, or there is no thread or process for it
+        except BaseException as error:  # it was shut down, or there is no thread or process for it
+            if is_from_signal(error):
+                raise
             self._refused(worker, task, error)
             return
         self._tasks.add(task)
@@ -191,19 +209,24 @@ class ExecutorBackend:
         if future.cancelled():  # with cancel_futures=True
             self._refused(worker, task, RuntimeError("it was shut down"))
             return
-        try:
-            error = future.exception()
-            value, run_s = (None, 0.0) if error is not None else future.result()
-        except Exception as failure:  # it is not the future of our call
-            value, run_s, error = None, 0.0, failure
+        value, error, run_s = self._outcome(future)
         if isinstance(error, BrokenExecutor):
             self._broke(worker, error)
             return
         self._tasks.discard(task)
-        self._listener.returned(worker, task, value, _faithful(error), run_s=run_s)
+        self._listener.returned(worker, task, value, error, run_s=run_s)
         self._drop_if_useless(worker)
 
-    def _refused(self, worker: int, task: int, error: Exception) -> None:
+    def _outcome(self, future: Future[Any]) -> tuple[object, BaseException | None, float]:
+        try:
+            error = future.exception()
+            if error is None:
+                return opened(future.result()) if self._packs else _unwrapped(future.result())
+        except Exception as failure:  # it is not the future of our call
+            error = failure
+        return None, error if isinstance(error, BrokenExecutor) else _faithful(error), 0.0
+
+    def _refused(self, worker: int, task: int, error: BaseException) -> None:
         """The task did not start, and will not."""
         self._tasks.discard(task)
         self._doubt = error
@@ -256,10 +279,15 @@ def _timed(fn: Callable[..., Any], args: tuple[Any, ...] | Accompanied) -> tuple
     return value, time.perf_counter() - started
 
 
-def _faithful(error: BaseException | None) -> BaseException | None:
+def _unwrapped(answer: tuple[Any, float]) -> tuple[object, None, float]:
+    value, run_s = answer
+    return value, None, run_s
+
+
+def _faithful(error: BaseException) -> BaseException:
     """What a coroutine can raise without meaning something else by it."""
-    if error is None:
-        return None
+    if issubclass(type(error), TaskNotPicklable):
+        return error
     if issubclass(type(error), (pickle.PicklingError, AttributeError, TypeError)) and "pickle" in text_of(error):
         return TaskNotPicklable("arguments", "the call", cut(text_of(error), MAX_REASON_CHARS))
     return bearable(error)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 
 _FILES = (
     "no file descriptor is left: raise the limit of open files (ulimit -n, LimitNOFILE in systemd), "
@@ -28,6 +29,15 @@ _HINTS = {
 
 
 _GENERAL = "see the cause"
+
+_SCARCE = frozenset({errno.EMFILE, errno.ENFILE, errno.EAGAIN, errno.ENOMEM, errno.ENOBUFS})
+
+
+def is_scarce(error: BaseException) -> bool:
+    """Whether the system had no more of something; an import tells that of a compiled module in words only."""
+    if isinstance(error, ImportError):
+        return any(os.strerror(number) in str(error) for number in (errno.EMFILE, errno.ENFILE))
+    return isinstance(error, MemoryError) or (isinstance(error, OSError) and error.errno in _SCARCE)
 
 
 def why_not_started(
@@ -55,6 +65,8 @@ def what_to_do(error: BaseException) -> str | None:
         return _HINTS[error.errno]
     if isinstance(error, RuntimeError) and "new thread" in str(error):
         return _PROCESSES
+    if isinstance(error, ImportError) and is_scarce(error):
+        return _FILES
     if isinstance(error, MemoryError):
         return _MEMORY
     if isinstance(error, (EOFError, ConnectionError, ChildProcessError)):

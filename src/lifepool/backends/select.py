@@ -51,9 +51,12 @@ def make_backend(config: PoolConfig, modules: tuple[str, ...] = ()) -> Backend:
     """
     backend = config.backend
     if isinstance(backend, Executor):
+        from concurrent.futures import ProcessPoolExecutor
+
         from lifepool.backends.executor import ExecutorBackend
 
-        return ExecutorBackend(lambda: backend, slots=config.max_workers, owned=False)
+        packs = isinstance(backend, ProcessPoolExecutor)
+        return ExecutorBackend(lambda: backend, slots=config.max_workers, owned=False, packs=packs)
     if not isinstance(backend, str):
         return cast("Backend", backend)
     if backend == "inline":

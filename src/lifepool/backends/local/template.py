@@ -40,6 +40,8 @@ CLOSED_S = 1.0
 
 _ENDED_HINT = "the process from which workers are forked ended, or was ended, while it was asked"
 
+_KILLED_HINT = "look for who ended it: a kill, the kernel for its memory, or a signal that a task has sent"
+
 #: What a template's command does: find this very lifepool, and be a template.
 _PROGRAM = (
     "import sys; sys.path[:] = {path}; from lifepool.backends.local.worker.template import run_template; "
@@ -131,8 +133,7 @@ class Template:
         if code is None:
             return TemplateEnded("the template process did not say why", "see what it printed to the standard error")
         return TemplateEnded(
-            f"the template process, from which workers are forked, {_how_it_ended(code)}",
-            "look for who ended it: a kill, the kernel for its memory, or a signal that a task has sent",
+            f"the template process, from which workers are forked, {_how_it_ended(code)}", _KILLED_HINT
         )
 
     def kill(self) -> None:
@@ -263,12 +264,16 @@ class Template:
             hint = what_to_do(error) or _ENDED_HINT
         else:
             assert template is not None  # noqa: S101 - it was started, or there were another error
-            how = _how_it_ended(_exit_code(template) or 0)
-            message = f"the template process, from which workers are forked, {how}{doing}"
+            code = _exit_code(template) or 0
+            message = f"the template process, from which workers are forked, {_how_it_ended(code)}{doing}"
             hint = (
-                f"look at what importing {_shown(self._importing)} does: it ends the process"
-                if doing
-                else "look at what it printed to the standard error of this program"
+                _KILLED_HINT
+                if code in (-signal.SIGKILL, -signal.SIGTERM)
+                else (
+                    f"look at what importing {_shown(self._importing)} does: it ends the process"
+                    if doing
+                    else "look at what it printed to the standard error of this program"
+                )
             )
         self._importing = ""
         return TemplateEnded(message, hint)
