@@ -63,7 +63,7 @@ async def test_a_lost_task_is_one_warning_with_function_cause_worker_and_duratio
 
 
 async def test_first_tasks_that_are_refused_while_they_wait_are_no_mishaps(caplog: pytest.LogCaptureFixture) -> None:
-    """They are refusals that come a little later: counted, and neither cancelled by us nor cut off by the pool's end."""
+    """They are refusals that come a little later: counted, neither cancelled by us nor cut off by the end."""
     async with Pool(max_workers=1) as pool:
         burst = [pool.submit(time.sleep, 0.1, timeout=1.0) for _ in range(40)]
         outcomes = await asyncio.gather(*burst, return_exceptions=True)
