@@ -328,9 +328,7 @@ class Batcher:
     def _own(self, error: BaseException) -> BaseException:
         """The error for one caller: a copy, in words that fit one item."""
         if type(error) is TaskTimeout:
-            late = TaskTimeout(self._plan.timeout, started=error.started)
-            late._logged = error._logged
-            return late
+            return error._of(self._plan.timeout)
         own = _copy(error)
         if isinstance(own, TaskNotPicklable):
             for of_batch, of_item in (("args[0][0]", "item"), ("result[0][0]", "result")):

@@ -272,7 +272,7 @@ class _BulkCall:
     def _of_call(self, error: TaskError) -> TaskError:
         """A chunk was given the time that the call had left: tell of the time that the caller knows."""
         if self._plan.is_whole and self._plan.timeout is not None and isinstance(error, TaskTimeout):
-            return TaskTimeout(self._plan.timeout, started=error.started)
+            return error._of(self._plan.timeout)
         return error
 
     # -- into the pool --------------------------------------------------------------------------------------------

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import inspect
 from types import BuiltinFunctionType, CoroutineType, FunctionType, MethodType
@@ -38,10 +39,19 @@ def check_function(fn: Any) -> None:
         raise TypeError(f"{shown(fn)} can't be called: pass a function, then its arguments, as in run(f, x)")
     # Of an object that can be called, its class has the function; a class makes objects, whatever those are.
     called = (inner,) if isinstance(inner, type) else (inner, type(inner).__call__)
-    if any(inspect.iscoroutinefunction(each) or inspect.isasyncgenfunction(each) for each in called):
+    if _is_any(called, inspect.iscoroutinefunction, inspect.isasyncgenfunction):
         raise TypeError(f"{name_of(fn)} is async: {_ON_LOOP}")
-    if any(map(inspect.isgeneratorfunction, called)):
+    if _is_any(called, inspect.isgeneratorfunction):
         raise TypeError(f"{name_of(fn)} is a generator function: what it yields stays in the worker; return a list")
+
+
+def _is_any(called: Iterable[Any], *kinds: Callable[[Any], bool]) -> bool:
+    """Whether one of these is of one of these kinds. An object's attributes may be code that raises: then it is not."""
+    for each in called:
+        with contextlib.suppress(Exception):
+            if any(is_kind(each) for is_kind in kinds):
+                return True
+    return False
 
 
 _ON_LOOP = "it belongs on the event loop; pass a plain function"

@@ -117,6 +117,13 @@ class TaskTimeout(TaskError, TimeoutError):
         super().__init__(f"the task passed its timeout of {timeout:g} s {where}", hint=hint)
         self.timeout = timeout
         self.started = started
+        self._importing = importing
+
+    def _of(self, timeout: float) -> TaskTimeout:
+        """The same for a caller who set another timeout: that of many tasks together, or of one call in a batch."""
+        late = TaskTimeout(timeout, started=self.started, importing=self._importing)
+        late._logged = self._logged
+        return late
 
 
 #: What to do about plain data that can't be sent, by what is in the reason.

@@ -93,3 +93,13 @@ class CoroutineClass:
         yield
 
     async def __call__(self) -> None: ...
+
+
+class Guarded:
+    """An object that can be called, and whose attributes raise what nobody expects."""
+
+    def __getattr__(self, name: str) -> object:
+        raise RuntimeError(name)
+
+    def __call__(self, number: int) -> int:
+        return number + 1

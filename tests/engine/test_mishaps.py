@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import logging
 import threading
+import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -59,6 +60,15 @@ async def test_a_lost_task_is_one_warning_with_function_cause_worker_and_duratio
     assert "s after it was submitted: " in line
     assert "killed by signal 9 (SIGKILL)" in line
     assert "retries=1" in line, "the hint"
+
+
+async def test_first_tasks_that_are_refused_while_they_wait_are_no_mishaps(caplog: pytest.LogCaptureFixture) -> None:
+    """They are refusals that come a little later: counted, neither cancelled by us nor cut off by the end."""
+    async with Pool(max_workers=1) as pool:
+        burst = [pool.submit(time.sleep, 0.1, timeout=1.0) for _ in range(40)]
+        outcomes = await asyncio.gather(*burst, return_exceptions=True)
+    assert any(isinstance(outcome, QueueFull) for outcome in outcomes)
+    assert not [line for line in warnings(caplog) if "QueueFull" in line or "cancelled" in line]
 
 
 async def test_an_exit_code_is_told(caplog: pytest.LogCaptureFixture) -> None:

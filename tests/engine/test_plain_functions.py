@@ -135,6 +135,12 @@ async def test_a_class_is_a_plain_function_whatever_its_instances_can() -> None:
         assert (await pool.run(plainless.CoroutineClass, 3)).number == 3
 
 
+async def test_an_object_that_can_be_called_may_have_attributes_that_raise() -> None:
+    async with Pool(max_workers=1) as pool:
+        assert await pool.run(plainless.Guarded(), 1) == 2
+        assert await pool.gather(plainless.Guarded(), [1, 2]) == [2, 3]
+
+
 async def test_a_batch_that_gives_a_coroutine_is_told_so() -> None:
     async with Pool(backend="inline") as pool:
         untyped: Any = pool

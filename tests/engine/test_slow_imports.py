@@ -83,6 +83,16 @@ async def test_a_module_that_only_an_argument_needs_is_imported_in_peace_too(gat
         assert pids(pool) == before
 
 
+async def test_a_gather_says_so_too_and_is_in_the_log_once(gate: Gate, late: Any) -> None:
+    async with Pool(max_workers=1) as pool:
+        await pool.run(tasks.echo, 1)
+        module = late()
+        with pytest.raises(TaskTimeout, match=r"timeout of 0\.1 s while its worker was importing") as caught:
+            await pool.gather(tasks.echo, [module.Thing()], timeout=0.1)
+        assert caught.value._logged, "by the pool: whoever makes an answer of it need not log it again"
+        (await gate.arrival()).let_through()
+
+
 async def test_a_task_that_lost_its_caller_during_the_import_is_broken_off_after_it(gate: Gate, late: Any) -> None:
     async with Pool(max_workers=1) as pool:
         module, before = late(), pids(pool)

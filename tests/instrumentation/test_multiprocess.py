@@ -14,7 +14,7 @@ import httpx
 import psutil
 import pytest
 
-from lifepool.instrumentation.leftovers import started_at
+from lifepool.instrumentation.leftovers import first_process, started_at
 from lifepool.instrumentation.metrics import METRICS
 from tests.engine.gates import PATIENCE_S
 from tests.instrumentation.scrapes import Scrape, check_metrics
@@ -204,7 +204,7 @@ def test_a_server_that_starts_removes_what_ended_servers_have_left_and_nothing_o
     def start() -> subprocess.Popen[str]:
         return subprocess.Popen(
             [sys.executable, "-c", SERVER],
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=ROOT, start_new_session=True,
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=ROOT,
             env={**os.environ, "PROMETHEUS_MULTIPROC_DIR": str(tmp_path)},
         )  # fmt: skip
 
@@ -234,11 +234,53 @@ def test_a_server_that_starts_removes_what_ended_servers_have_left_and_nothing_o
         living.communicate("", timeout=PATIENCE_S)
 
 
+FIRST = """
+import multiprocessing, os
+from lifepool.instrumentation.leftovers import first_process
+def tell(found):
+    found.put(first_process())
+if __name__ == "__main__":
+    found = [first_process()]
+    for method in ("fork", "spawn"):
+        context = multiprocessing.get_context(method)
+        answers = context.SimpleQueue()
+        child = context.Process(target=tell, args=(answers,))
+        child.start()
+        found.append(answers.get())
+        child.join()
+    reading, writing = os.pipe()
+    if not os.fork():  # as gunicorn does, and its child again
+        if not os.fork():
+            os.write(writing, str(first_process()).encode())
+            os._exit(0)
+        os.wait()
+        os._exit(0)
+    found.append(int(os.read(reading, 20)))
+    os.wait()
+    print(*found, os.getpid())
+"""
+
+
+@linux_only
+def test_processes_that_a_server_has_made_are_of_it_and_what_started_it_is_not(tmp_path: Path) -> None:
+    (tmp_path / "server.py").write_text(FIRST)
+    run = subprocess.run(
+        [sys.executable, tmp_path / "server.py"], capture_output=True, text=True, check=True, timeout=PATIENCE_S
+    )
+    *found, server = run.stdout.split()
+    assert found == [server] * 4
+
+
+@linux_only
+def test_where_nothing_can_be_read_the_leader_of_the_group_is_the_server(tmp_path: Path) -> None:
+    assert first_process(tmp_path) == os.getpgrp()
+
+
 @linux_only
 def test_when_a_process_has_started_is_known() -> None:
     started = started_at(os.getpid())
     assert started is not None
-    assert abs(started - psutil.Process().create_time()) < 2
+    assert abs(started - psutil.Process().create_time()) < 2  # psutil counts from the second of the machine's start
 
 
 @pytest.mark.parametrize("stat", ["", "12 (a", "12 (name) with (brackets)) S 1 2"])
@@ -246,5 +288,4 @@ def test_a_process_of_which_nothing_can_be_read_has_no_start(tmp_path: Path, sta
     assert started_at(12, tmp_path) is None
     (tmp_path / "12").mkdir()
     (tmp_path / "12" / "stat").write_text(stat)
-    (tmp_path / "stat").write_text("cpu 1\n")
     assert started_at(12, tmp_path) is None

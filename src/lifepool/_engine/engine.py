@@ -439,7 +439,7 @@ class Engine(EngineViews):
         if outcome is TASK_COMPLETED:
             handle.set_result(value)
         elif error is not None:
-            if outcome is TaskState.CANCELLED:
+            if outcome is TaskState.CANCELLED and not isinstance(error, QueueFull):
                 self.cut_off[handle._name] += 1
             handle.set_exception(error)
         elif answer_error is not None:

@@ -12,7 +12,15 @@ import re
 from signal import Signals
 from typing import TYPE_CHECKING, TypeGuard
 
-from lifepool.errors import InternalError, PoolError, TaskError, TaskNotPicklable, WorkerLost, WorkerStartError
+from lifepool.errors import (
+    InternalError,
+    PoolError,
+    QueueFull,
+    TaskError,
+    TaskNotPicklable,
+    WorkerLost,
+    WorkerStartError,
+)
 
 if TYPE_CHECKING:
     import asyncio
@@ -57,8 +65,8 @@ class Mishaps:
             error: What whoever awaits it is raised; None if that is nobody.
             now: Monotonic seconds.
         """
-        if not _is_ours(error) or isinstance(error, InternalError):
-            return  # the user's own; or cancelled by its caller; or logged as critical
+        if not _is_ours(error) or isinstance(error, (InternalError, QueueFull)):
+            return  # the user's own; or cancelled by its caller; or logged as critical; or counted, as at the door
         if self._may_say(error, name):
             where = "" if task.worker is None else f" on worker {task.worker.id}"
             seconds = f"{now - task.submitted:.3g} s after it was submitted"

@@ -13,6 +13,8 @@ BAD_PART, NOTABLE_PART = 0.05, 0.005
 #: Seconds by which the event loop may be late before that is told.
 LATE_LOOP_S = 0.5
 FULL_UTILISATION = 0.95
+#: Reasons not to be ready of a pool that lives as it should; what else is said of workers and the queue tells them.
+OF_WORKERS = frozenset({"no-worker", "saturated"})
 
 Verdict = dict[str, str]
 Findings = Iterator[tuple[str, str]]  # level and sentence
@@ -42,7 +44,7 @@ def verdict(
     """
     checks = (
         _of_life(reasons, counts, start_error),
-        () if set(reasons) - {"saturated"} else _of_workers(counts, config),
+        () if set(reasons) - OF_WORKERS else _of_workers(counts, config),
         _of_refusals(lately, counts, config),
         _of_outcomes(lately),
         _of_load(counts, window),
@@ -71,6 +73,9 @@ def _of_life(reasons: Sequence[str], counts: Mapping[str, Any], start_error: str
     for reason, text in said.items():
         if reason in reasons and not (reason == "closed" and "terminating" in reasons):
             yield ("notable" if reason in ("starting", "created", "terminating") else "bad"), text
+    for reason in reasons:
+        if reason not in said and reason not in OF_WORKERS:
+            yield "bad", f"Not ready: {reason}."
 
 
 def _of_workers(counts: Mapping[str, Any], config: Mapping[str, Any]) -> Findings:

@@ -9,13 +9,15 @@ from __future__ import annotations
 
 import contextlib
 import glob
+import multiprocessing
 import os
+import time
 from pathlib import Path
 
 from prometheus_client.multiprocess import mark_process_dead
 
-#: Linux knows its own start to a second, and each process's start from there.
-_MARGIN_S = 2.0
+#: Linux counts the time of a process's start in hundredths of a second, and that of a change to a file more coarsely.
+_MARGIN_S = 0.05
 
 
 def folder() -> str:
@@ -38,11 +40,10 @@ def forget_dead_processes() -> None:
 def remove_files_of_earlier_servers() -> int:
     """Remove all files of processes that are gone and were written before this server started; how many that were.
 
-    A server's processes are one process group, and the server is its leader. A file of a process that lives is never
-    removed, also if only the number is the same. Where it is not known when a process has started (elsewhere than on
-    Linux), or the leader is gone, nothing is removed.
+    A file of a process that lives is never removed, also if only the number is the same. Where it is not known when a
+    process has started (elsewhere than on Linux), nothing is removed.
     """
-    started = started_at(os.getpgrp())
+    started = started_at(first_process())
     if started is None:
         return 0
     removed = 0
@@ -52,6 +53,27 @@ def remove_files_of_earlier_servers() -> int:
                 os.remove(path)
                 removed += 1
     return removed
+
+
+def first_process(root: Path = Path("/proc")) -> int:
+    """The process that this server began with: it has made its siblings, and makes new ones when they die.
+
+    Those are started by ``multiprocessing`` (uvicorn, hypercorn) or forked (gunicorn): a forked process has its
+    parent's auxiliary vector, addresses that are random for each program that is started. What has merely started this
+    server, a shell or a supervisor of many programs, is not of it.
+    """
+    parent = multiprocessing.parent_process()
+    pid = os.getpid() if parent is None or parent.pid is None else parent.pid
+    try:
+        vector = (root / str(pid) / "auxv").read_bytes()
+        while vector:
+            above = int((root / str(pid) / "stat").read_text().rpartition(")")[2].split()[1])
+            if not above or (root / str(above) / "auxv").read_bytes() != vector:
+                break
+            pid = above
+    except (OSError, ValueError, IndexError):
+        return os.getpgrp()  # it is not for us to look at: what leads the group has begun no later
+    return pid
 
 
 def is_alive(pid: int) -> bool:
@@ -69,9 +91,9 @@ def started_at(pid: int, root: Path = Path("/proc")) -> float | None:
     """When a process has started, in seconds since 1970; None if that is not known."""
     try:
         ticks = int((root / str(pid) / "stat").read_text().rpartition(")")[2].split()[19])
-        boot = next(line.split()[1] for line in (root / "stat").read_text().splitlines() if line.startswith("btime "))
-        return int(boot) + ticks / os.sysconf("SC_CLK_TCK")
-    except (OSError, ValueError, IndexError, StopIteration):
+        age = time.clock_gettime(time.CLOCK_BOOTTIME) - ticks / os.sysconf("SC_CLK_TCK")
+        return time.time() - age
+    except (OSError, ValueError, IndexError):
         return None
 
 

@@ -295,7 +295,7 @@ class _Files:
         os.makedirs(folder(), exist_ok=True)
 
     def clean_up(self) -> None:
-        """Remove what earlier servers have left; once, and not in workers, which have process groups of their own."""
+        """Remove what earlier servers have left; once, and not in workers."""
         if self._is_clean or _inside.is_worker:
             return
         self._is_clean = True
