@@ -549,6 +549,19 @@ def test_a_script_that_is_broken_off_does_not_wait_for_its_work(gate: Gate) -> N
     assert "has ended, its work has not" not in err
 
 
+def test_a_with_block_that_ctrl_c_ends_does_not_wait_for_its_work(gate: Gate) -> None:
+    with running_script(
+        "with ProcessPoolExecutor(1) as executor:\n"
+        f"    futures = [executor.submit(tasks.hold_in_c, {gate.address!r}) for _ in range(3)]\n"
+        "    futures[0].result()"
+    ) as process:
+        arrive(gate)
+        process.send_signal(signal.SIGINT)
+        _, err = process.communicate(timeout=PATIENCE_S)
+    assert process.returncode == -signal.SIGINT
+    assert "before these tasks were done, and cancels them: hold_in_c (3 times)" in err
+
+
 @lets_threads_start_at_exit
 def test_a_script_with_a_hung_task_ends_after_the_drain_timeout_if_that_is_set(gate: Gate) -> None:
     done = run_script(

@@ -17,8 +17,8 @@ What differs from the standard library's executor:
 - Workers start with the first ``submit``, all at once, and never as copies of this process (no ``fork``).
 - ``LIFEPOOL_<NAME>`` settings apply, such as ``LIFEPOOL_TIMEOUT``; the queue has no limit.
 - At interpreter exit, work that was not waited for is waited for, as in the standard library, and every 30 s a warning
-  says what is left. Ctrl-C cancels it, and so does a program that ends by Ctrl-C. ``LIFEPOOL_DRAIN_TIMEOUT``, if it is
-  set, limits that wait.
+  says what is left. Ctrl-C cancels it, and so does a program, or a ``with`` block, that is left by Ctrl-C.
+  ``LIFEPOOL_DRAIN_TIMEOUT``, if it is set, limits that wait.
 
 On an event loop, use ``lifepool.Pool`` itself: it does without the thread that this executor needs.
 """
@@ -53,6 +53,7 @@ from lifepool.pool import Pool
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
     from multiprocessing.context import BaseContext
+    from types import TracebackType
 
     from lifepool._engine.handle import TaskHandle
 
@@ -141,6 +142,14 @@ class ProcessPoolExecutor(Executor):
         chunks = _chunks(zip(*iterables, strict=False), chunksize)
         return itertools.chain.from_iterable(super().map(_RunAll(fn, chunksize), chunks, timeout=timeout))
 
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        """Shut down and wait, after Ctrl-C in the block as well; but then what is not done is cancelled first."""
+        if kind is not None and issubclass(kind, KeyboardInterrupt):
+            self._thread.break_off()
+        self.shutdown()
+
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
         """Take nothing new, finish what is there, and end the workers.
 
@@ -208,6 +217,12 @@ class _PoolThread:
             self._ended = True
             if self._thread is not None:
                 self._tell(self._end, cancel)
+
+    def break_off(self) -> None:
+        """End now: cancel what is not done, and say so."""
+        if unfinished := self.unfinished():
+            logger.warning("the program was broken off before these tasks were done, and cancels them: %s", named(unfinished))
+        self.end(cancel=_is_anything)
 
     def join(self, timeout: float | None = None) -> bool:
         """Wait for the end, but not in a callback on the thread itself. Return whether it has ended."""

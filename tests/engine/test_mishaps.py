@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import logging
 import threading
 from typing import TYPE_CHECKING, Any
@@ -59,6 +60,29 @@ async def test_a_lost_task_is_one_warning_with_function_cause_worker_and_duratio
     assert "s after it was submitted: " in line
     assert "killed by signal 9 (SIGKILL)" in line
     assert "retries=1" in line, "the hint"
+
+
+@pytest.mark.parametrize("function", [tasks.exit_hard, tasks.make_lambda], ids=["lost", "not picklable"])
+async def test_what_nobody_awaits_is_told_once(function: Any, caplog: pytest.LogCaptureFixture) -> None:
+    async with Pool(max_workers=1) as pool:
+        handle = pool.submit(function, *([3] if function is tasks.exit_hard else []))
+        await asyncio.wait([handle])
+    del handle
+    gc.collect()
+    assert len(warnings(caplog)) == 1
+    assert "never retrieved" not in caplog.text, "asyncio's own complaint"
+
+
+async def test_an_exception_of_the_tasks_own_that_nobody_awaits_is_told_by_asyncio(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async with Pool(max_workers=1) as pool:
+        handle = pool.submit(tasks.fail, "mine")
+        await asyncio.wait([handle])
+    del handle
+    gc.collect()
+    assert warnings(caplog) == []
+    assert "TaskHandle exception was never retrieved" in caplog.text
 
 
 async def test_an_exit_code_is_told(caplog: pytest.LogCaptureFixture) -> None:
@@ -210,6 +234,8 @@ CAUSES: list[tuple[PoolError, str]] = [
      "args[0]... can't be pickled"),
     (TaskNotPicklable("arguments", f"args[0] key '{SECRET}'", f"PicklingError: {SECRET}"),
      "args[0]... can't be pickled"),
+    (TaskNotPicklable("arguments", "the function", "PicklingError: not found"), "the function can't be pickled"),
+    (TaskNotPicklable("arguments", f"the {SECRET}", "PicklingError"), "the... can't be pickled"),
     (TaskNotPicklable("result", f"<{SECRET}>", f"PicklingError: {SECRET}"), "result can't be pickled"),
     (WorkerStartError("Traceback ...\n  File ...\nImportError: no model\n"),
      "no worker can be started: ImportError: no model"),
