@@ -34,7 +34,7 @@ class DrainLog:
         self._level = logging.INFO
 
     def waits(self) -> None:
-        """Say what is waited for now. The first time it is news; later somebody may wonder, also without a log set up."""
+        """Say what is waited for now: at first as news, later as a warning, which is seen without a log set up, too."""
         level, self._level = self._level, logging.WARNING
         running, queued = self._engine.running, self._engine.waiting
         if not running + queued or not logger.isEnabledFor(level):
