@@ -437,11 +437,6 @@ def test_a_forgotten_executor_finishes_its_work_and_ends() -> None:
 
 # --- interpreter exit -----------------------------------------------------------------------------------------------
 
-lets_threads_start_at_exit = pytest.mark.skipif(
-    sys.version_info[:3] in ((3, 12, 0), (3, 12, 1)),
-    reason="these two forbid new threads as soon as the script ends (gh-113964), so workers can't start then",
-)
-
 
 def run_script(body: str, **environ: str) -> subprocess.CompletedProcess[str]:
     script = f"import sys, os\nfrom lifepool.futures import ProcessPoolExecutor\nfrom tests import tasks\n{body}"
@@ -472,7 +467,6 @@ def running_script(body: str) -> Iterator[subprocess.Popen[str]]:
             process.kill()
 
 
-@lets_threads_start_at_exit
 def test_a_script_that_forgets_shutdown_ends_and_its_work_is_done(tmp_path: Path) -> None:
     trace = tmp_path / "trace"
     done = run_script(
@@ -483,7 +477,6 @@ def test_a_script_that_forgets_shutdown_ends_and_its_work_is_done(tmp_path: Path
     assert trace.read_text().split() == ["a", "b", "c"]
 
 
-@lets_threads_start_at_exit
 def test_work_that_is_submitted_in_the_last_lines_of_a_script_is_done(tmp_path: Path) -> None:
     script, trace = tmp_path / "script.py", tmp_path / "trace"
     script.write_text(
@@ -502,7 +495,6 @@ def test_work_that_is_submitted_in_the_last_lines_of_a_script_is_done(tmp_path: 
     assert sorted(trace.read_text()) == ["a", "b", "c"]
 
 
-@lets_threads_start_at_exit
 def test_a_script_waits_for_its_work_however_long_it_takes_and_says_what_for(gate: Gate) -> None:
     with running_script(
         "import lifepool.futures; lifepool.futures.REMIND_S = 0.05\n"
@@ -518,7 +510,6 @@ def test_a_script_waits_for_its_work_however_long_it_takes_and_says_what_for(gat
     assert (process.returncode, out) == (0, "None\n")
 
 
-@lets_threads_start_at_exit
 def test_ctrl_c_at_exit_cancels_what_is_left_and_says_so(gate: Gate) -> None:
     with running_script(
         "import lifepool.futures; lifepool.futures.REMIND_S = 0.05\n"
@@ -535,7 +526,6 @@ def test_ctrl_c_at_exit_cancels_what_is_left_and_says_so(gate: Gate) -> None:
     assert "before these tasks were done, and cancels them: hold_in_c (3 times)" in err
 
 
-@lets_threads_start_at_exit
 def test_a_script_that_is_broken_off_does_not_wait_for_its_work(gate: Gate) -> None:
     with running_script(
         f"executor = ProcessPoolExecutor(1)\nexecutor.submit(tasks.hold_in_c, {gate.address!r}).result()"
@@ -549,7 +539,19 @@ def test_a_script_that_is_broken_off_does_not_wait_for_its_work(gate: Gate) -> N
     assert "has ended, its work has not" not in err
 
 
-@lets_threads_start_at_exit
+def test_a_with_block_that_ctrl_c_ends_does_not_wait_for_its_work(gate: Gate) -> None:
+    with running_script(
+        "with ProcessPoolExecutor(1) as executor:\n"
+        f"    futures = [executor.submit(tasks.hold_in_c, {gate.address!r}) for _ in range(3)]\n"
+        "    futures[0].result()"
+    ) as process:
+        arrive(gate)
+        process.send_signal(signal.SIGINT)
+        _, err = process.communicate(timeout=PATIENCE_S)
+    assert process.returncode == -signal.SIGINT
+    assert "before these tasks were done, and cancels them: hold_in_c (3 times)" in err
+
+
 def test_a_script_with_a_hung_task_ends_after_the_drain_timeout_if_that_is_set(gate: Gate) -> None:
     done = run_script(
         f"executor = ProcessPoolExecutor(1)\n"
@@ -596,6 +598,16 @@ def test_if_its_thread_ends_by_an_error_nobody_waits_for_ever(
     assert raised == [MemoryError]
 
 
+def test_calls_that_fail_because_no_worker_can_start_are_in_the_log() -> None:
+    """Nobody looks at their futures."""
+    done = run_script(
+        "executor = ProcessPoolExecutor(1, initializer=tasks.fail, initargs=('no model',))\n"
+        "[executor.submit(tasks.double, number) for number in range(3)]"
+    )
+    assert "these calls fail: double (3 times): no worker can be started: ValueError: no model" in done.stderr
+    assert done.stderr.count("these calls fail") == 1
+
+
 def test_a_script_that_ends_with_an_error_still_ends() -> None:
     done = run_script(
         "executor = ProcessPoolExecutor(1)\nexecutor.submit(tasks.double, 1).result()\nraise SystemExit(7)"
@@ -603,7 +615,6 @@ def test_a_script_that_ends_with_an_error_still_ends() -> None:
     assert (done.returncode, done.stderr) == (7, "")
 
 
-@lets_threads_start_at_exit
 def test_a_callback_that_outlives_shutdown_without_waiting_is_called_before_the_end() -> None:
     done = run_script(
         "executor = ProcessPoolExecutor(1)\n"

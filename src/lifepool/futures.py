@@ -17,8 +17,8 @@ What differs from the standard library's executor:
 - Workers start with the first ``submit``, all at once, and never as copies of this process (no ``fork``).
 - ``LIFEPOOL_<NAME>`` settings apply, such as ``LIFEPOOL_TIMEOUT``; the queue has no limit.
 - At interpreter exit, work that was not waited for is waited for, as in the standard library, and every 30 s a warning
-  says what is left. Ctrl-C cancels it, and so does a program that ends by Ctrl-C. ``LIFEPOOL_DRAIN_TIMEOUT``, if it is
-  set, limits that wait.
+  says what is left. Ctrl-C cancels it, and so does a program, or a ``with`` block, that is left by Ctrl-C.
+  ``LIFEPOOL_DRAIN_TIMEOUT``, if it is set, limits that wait.
 
 On an event loop, use ``lifepool.Pool`` itself: it does without the thread that this executor needs.
 """
@@ -44,15 +44,17 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from lifepool import _inside
 from lifepool._core.states import TaskState
 from lifepool._engine.drainlog import named
+from lifepool._engine.mishaps import cause_of
 from lifepool.carrying import as_raised
 from lifepool.context import with_own_decimals
-from lifepool.errors import PoolClosed
+from lifepool.errors import PoolClosed, PoolError
 from lifepool.naming import ManyCalls, name_of
 from lifepool.pool import Pool
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
     from multiprocessing.context import BaseContext
+    from types import TracebackType
 
     from lifepool._engine.handle import TaskHandle
 
@@ -60,6 +62,8 @@ logger = logging.getLogger("lifepool")
 
 T = TypeVar("T")
 
+#: These two forbid new threads as soon as the script has ended (gh-113964): the pool's must be there before that.
+_NO_THREADS_AT_EXIT = sys.version_info[:3] in ((3, 12, 0), (3, 12, 1))
 #: Seconds between two warnings that the program has ended and its work has not.
 REMIND_S = 30.0
 #: Seconds for workers to be stopped once nothing is left to wait for. Killing and reaping takes milliseconds.
@@ -141,6 +145,14 @@ class ProcessPoolExecutor(Executor):
         chunks = _chunks(zip(*iterables, strict=False), chunksize)
         return itertools.chain.from_iterable(super().map(_RunAll(fn, chunksize), chunks, timeout=timeout))
 
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        """Shut down and wait, after Ctrl-C in the block as well; but then what is not done is cancelled first."""
+        if kind is not None and issubclass(kind, KeyboardInterrupt):
+            self._thread.break_off()
+        self.shutdown()
+
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
         """Take nothing new, finish what is there, and end the workers.
 
@@ -183,6 +195,7 @@ class _PoolThread:
         self._lock = threading.Lock()  # guards _ended, _thread, and that the loop outlives whoever wakes it
         self._ended = False
         self._thread: threading.Thread | None = None
+        self._is_up = threading.Event()  # the pool has started, or can't
         self._is_done = threading.Event()  # the thread is at its end
         self._calls: deque[tuple[Future[Any], Callable[..., Any], tuple[Any, ...]]] = deque()
         self._tasks: dict[TaskHandle[Any], Callable[..., Any]] = {}
@@ -191,6 +204,7 @@ class _PoolThread:
 
     def put(self, future: Future[Any], fn: Callable[..., Any], args: tuple[Any, ...]) -> None:
         """Queue a call."""
+        is_first = False
         with self._lock:
             if _is_exiting:
                 raise RuntimeError("cannot schedule new futures after interpreter shutdown")
@@ -199,8 +213,11 @@ class _PoolThread:
             if self._thread is None:
                 _inside.check_start()
                 self._start()
+                is_first = True
             self._calls.append((future, fn, args))
             self._loop.call_soon_threadsafe(self._wake.set)
+        if is_first and _NO_THREADS_AT_EXIT:
+            self._is_up.wait(self.pool.config.start_timeout)
 
     def end(self, cancel: Callable[[TaskHandle[Any]], bool] | None = None) -> None:
         """Take nothing new; end when everything is done. May be called again, to cancel after all."""
@@ -208,6 +225,12 @@ class _PoolThread:
             self._ended = True
             if self._thread is not None:
                 self._tell(self._end, cancel)
+
+    def break_off(self) -> None:
+        """End now: cancel what is not done, and say so."""
+        if unfinished := self.unfinished():
+            logger.warning("Ctrl-C came before these tasks were done, and cancels them: %s", named(unfinished))
+        self.end(cancel=_is_anything)
 
     def join(self, timeout: float | None = None) -> bool:
         """Wait for the end, but not in a callback on the thread itself. Return whether it has ended."""
@@ -259,6 +282,7 @@ class _PoolThread:
                 future, _, _ = self._calls.popleft()
                 if future.set_running_or_notify_cancel():
                     future.set_exception(PoolClosed("the executor's thread has ended", hint="the log says why"))
+            self._is_up.set()
             self._is_done.set()
 
     async def _serve(self) -> None:
@@ -281,8 +305,17 @@ class _PoolThread:
                 await self.pool.start()
         except Exception as failure:
             error = failure
+            self._say_lost(failure)
+        self._is_up.set()
         while self._calls:
             self._send(*self._calls.popleft(), error)
+
+    def _say_lost(self, error: Exception) -> None:
+        """The calls that wait fail: in the log, because nobody may look at their futures."""
+        names = Counter(name_of(fn) for future, fn, _ in self._calls if not future.cancelled())
+        if names:
+            cause = cause_of(error) if isinstance(error, PoolError) else repr(error)
+            logger.warning("pool %r: these calls fail: %s: %s", self.pool.config.name, named(names), cause)
 
     def _send(
         self, future: Future[Any], fn: Callable[..., Any], args: tuple[Any, ...], error: Exception | None

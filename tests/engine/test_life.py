@@ -318,8 +318,10 @@ async def test_the_log_says_what_a_drain_waits_for_and_what_was_cancelled(
             await draining
         with contextlib.suppress(PoolClosed):
             await asyncio.gather(*handles)
-    warnings = [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
-    (warning,) = [line for line in warnings if "ended after" in line]
+    news, *reminders = [record for record in caplog.records if waits in record.getMessage()]
+    assert news.levelno == logging.INFO
+    assert {record.levelno for record in reminders} == {logging.WARNING}, "seen also without a log set up"
+    [warning] = [text for record in caplog.records if "ended after" in (text := record.getMessage())]
     assert warning.endswith("before these tasks were done, and cancelled them: double (2 times), hold")
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import logging
 import threading
 import time
@@ -69,6 +70,29 @@ async def test_first_tasks_that_are_refused_while_they_wait_are_no_mishaps(caplo
         outcomes = await asyncio.gather(*burst, return_exceptions=True)
     assert any(isinstance(outcome, QueueFull) for outcome in outcomes)
     assert not [line for line in warnings(caplog) if "QueueFull" in line or "cancelled" in line]
+
+
+@pytest.mark.parametrize("function", [tasks.exit_hard, tasks.make_lambda], ids=["lost", "not picklable"])
+async def test_what_nobody_awaits_is_told_once(function: Any, caplog: pytest.LogCaptureFixture) -> None:
+    async with Pool(max_workers=1) as pool:
+        handle = pool.submit(function, *([3] if function is tasks.exit_hard else []))
+        await asyncio.wait([handle])
+    del handle
+    gc.collect()
+    assert len(warnings(caplog)) == 1
+    assert "never retrieved" not in caplog.text, "asyncio's own complaint"
+
+
+async def test_an_exception_of_the_tasks_own_that_nobody_awaits_is_told_by_asyncio(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async with Pool(max_workers=1) as pool:
+        handle = pool.submit(tasks.fail, "mine")
+        await asyncio.wait([handle])
+    del handle
+    gc.collect()
+    assert warnings(caplog) == []
+    assert "TaskHandle exception was never retrieved" in caplog.text
 
 
 async def test_an_exit_code_is_told(caplog: pytest.LogCaptureFixture) -> None:
@@ -222,6 +246,8 @@ CAUSES: list[tuple[PoolError, str]] = [
      "args[0]... can't be pickled"),
     (TaskNotPicklable("arguments", "the call", f"the worker could not rebuild it: ModuleNotFoundError: {SECRET}"),
      "the call can't be pickled: the worker could not rebuild it: ModuleNotFoundError"),
+    (TaskNotPicklable("arguments", "the function", "PicklingError: not found"), "the function can't be pickled"),
+    (TaskNotPicklable("arguments", f"the {SECRET}", "PicklingError"), "the... can't be pickled"),
     (TaskNotPicklable("result", f"<{SECRET}>", f"PicklingError: {SECRET}"), "result can't be pickled"),
     (WorkerStartError("Traceback ...\n  File ...\nImportError: no model\n"),
      "no worker can be started: ImportError: no model"),

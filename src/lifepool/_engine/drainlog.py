@@ -31,11 +31,13 @@ class DrainLog:
         self._engine = engine
         self._timeout = timeout
         self._began = time.monotonic()
+        self._level = logging.INFO
 
     def waits(self) -> None:
-        """Say what is waited for now."""
+        """Say what is waited for now: at first as news, later as a warning, which is seen without a log set up, too."""
+        level, self._level = self._level, logging.WARNING
         running, queued = self._engine.running, self._engine.waiting
-        if not running + queued or not logger.isEnabledFor(logging.INFO):
+        if not running + queued or not logger.isEnabledFor(level):
             return
         left = max(0.0, self._timeout - (time.monotonic() - self._began))
         longest = max(
@@ -44,7 +46,8 @@ class DrainLog:
             default=None,
         )
         what = "" if longest is None else f"; {longest.task_name} has run for {longest.running_s:.1f} s"
-        logger.info(
+        logger.log(
+            level,
             "pool %r drains: it waits for %d running and %d queued tasks, %.3g s at most%s",
             self._label, running, queued, left, what,
         )  # fmt: skip

@@ -416,10 +416,13 @@ class Engine(EngineViews):
     def _settle(self, command: do.Settle) -> None:
         handle = self._handles[command.task]
         try:
+            is_told = False
             if command.books is not None:
                 error = command.error or handle._error
-                self.mishaps.settled(handle._name, command.books, command.outcome, error, self._now)
+                is_told = self.mishaps.settled(handle._name, command.books, command.outcome, error, self._now)
             self._finish(handle, command.outcome, command.error)
+            if is_told and not handle.cancelled():
+                handle.exception()  # it is in the log: asyncio need not tell of it again if nobody awaits it
         except Exception as failure:
             end_anyway(handle, failure)
 

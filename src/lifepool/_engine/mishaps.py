@@ -36,7 +36,7 @@ PERIOD_S = 1.0
 #: Characters of a line's middle part.
 MAX_CAUSE = 300
 
-_PLAIN_PATH = re.compile(r"the (?:call|function)$|(?:\.?\w+|\[\d+\])+")
+_PLAIN_PATH = re.compile(r"the (?:call|function)\Z|(?:\.?\w+|\[\d+\])+")
 _KIND_OF_OBJECT = re.compile(r"cannot pickle '[\w.]+' object|the (?:worker|server) could not rebuild it: \w+")
 
 
@@ -55,7 +55,7 @@ class Mishaps:
         self._left_out: dict[str, tuple[int, str]] = {}  # how many, and the last one
         self._timer: asyncio.TimerHandle | None = None
 
-    def settled(self, name: str, task: Task, outcome: TaskState, error: BaseException | None, now: float) -> None:
+    def settled(self, name: str, task: Task, outcome: TaskState, error: BaseException | None, now: float) -> bool:
         """A task was not completed.
 
         Args:
@@ -64,14 +64,20 @@ class Mishaps:
             outcome: What became of it.
             error: What whoever awaits it is raised; None if that is nobody.
             now: Monotonic seconds.
+
+        Returns:
+            Whether it was logged, or counted for a line to come.
         """
         if not _is_ours(error) or isinstance(error, (InternalError, QueueFull)):
-            return  # the user's own; or cancelled by its caller; or logged as critical; or counted, as at the door
+            return (
+                False  # the user's own; or cancelled by its caller; or logged as critical; or counted, as at the door
+            )
         if self._may_say(error, name):
             where = "" if task.worker is None else f" on worker {task.worker.id}"
             seconds = f"{now - task.submitted:.3g} s after it was submitted"
             state = outcome.value.replace("_", " ")
             self._say(f"task {task.id} ({name}) {state}{where}, {seconds}: {cause_of(error)}", error.hint)
+        return True
 
     def call_failed(self, name: str, error: PoolError) -> None:
         """A call could not be sent, or one call of a batch passed its timeout.
