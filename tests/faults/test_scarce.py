@@ -115,6 +115,11 @@ def test_a_failed_start_says_what_to_do(error: Exception, advice: str) -> None:
     assert advice in hint
 
 
+@pytest.mark.parametrize("error", [EOFError(), ConnectionResetError(104, "reset by peer"), ValueError("no")])
+def test_of_an_executor_nothing_is_said_of_a_template(error: Exception) -> None:
+    assert why_not_started(error, "the executor can't run tasks", "look at the executor")[1] == "look at the executor"
+
+
 # -- threads ------------------------------------------------------------------------------------------------------
 
 
