@@ -120,7 +120,7 @@ def copy_cause(error: BaseException, twin: BaseException) -> None:
 
 
 def story_of(error: BaseException) -> str | None:
-    """The worker's traceback, if it came from one."""
+    """Return the worker's traceback, if it came from one."""
     cause = _cause.__get__(error)
     if type(error) is TaskError and cause is not None and _is_unbearable(cause):
         cause = _cause.__get__(cause)
@@ -131,7 +131,7 @@ def story_of(error: BaseException) -> str | None:
 
 
 def bearable(error: BaseException) -> BaseException:
-    """The error, as a coroutine can raise it; see decision 26.
+    """Make the error one that a coroutine can raise; see decision 26.
 
     ``SystemExit`` and ``KeyboardInterrupt`` would end the event loop, ``CancelledError`` and ``GeneratorExit`` would
     look as if the caller were cancelled or closed, and ``StopIteration`` can't be raised there at all: each becomes the
@@ -145,7 +145,7 @@ def bearable(error: BaseException) -> BaseException:
 
 
 def as_raised(error: BaseException) -> BaseException:
-    """What the task raised, where no event loop has to bear it: undoes ``bearable``."""
+    """Return what the task raised, where no event loop has to bear it: undoes ``bearable``."""
     cause = _cause.__get__(error)
     return cause if type(error) is TaskError and cause is not None and _is_unbearable(cause) else error
 
@@ -170,7 +170,7 @@ def _told(message: str) -> TaskError:
 
 
 def is_of_runner(error: BaseException) -> bool:
-    """Whether what came out of one of many calls is for who runs them all, rather than that call's own error."""
+    """Tell whether what came out of one of many calls is for who runs them all, rather than that call's own error."""
     return issubclass(type(error), (TaskInterrupted, KeyboardInterrupt)) or is_from_signal(error)
 
 

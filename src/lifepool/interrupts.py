@@ -20,7 +20,7 @@ _RAISE = opcode.opmap["RAISE_VARARGS"]
 
 
 def is_from_signal(error: BaseException) -> bool:
-    """Whether a signal handler raised it; never fails."""
+    """Tell whether a signal handler raised it; never fails."""
     if issubclass(type(error), Exception) or threading.current_thread() is not threading.main_thread():
         return False
     try:

@@ -113,7 +113,7 @@ class Engine(EngineViews):
     # -- for the pool ---------------------------------------------------------------------------------------------
 
     def is_here(self) -> bool:
-        """Whether this is the thread that runs the event loop; then it is remembered as that."""
+        """Tell whether this is the thread that runs the event loop; if so, remember it as that."""
         try:
             is_here = asyncio.get_running_loop() is self.loop
         except RuntimeError:
@@ -344,7 +344,7 @@ class Engine(EngineViews):
         watch.worker_exited(event, reason, worker.completed)
 
     def forked(self) -> None:
-        """This is a forked copy of the pool's process: refuse every call, and tell nobody of anything."""
+        """Refuse every call, and tell nobody of anything: this is a forked copy of the pool's process."""
         self.observation, self._broken = None, forked_copy()
         self._report_closed(do.ReportClosed())
 

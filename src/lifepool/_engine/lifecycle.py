@@ -140,7 +140,7 @@ class Lifecycle:
         return self.phase is not Phase.CREATED and self.phase is not Phase.CLOSED
 
     def is_elsewhere(self) -> bool:
-        """Whether the pool lives on an event loop that runs in another thread than the caller's."""
+        """Tell whether the pool lives on an event loop that runs in another thread than the caller's."""
         loop = self._loop
         if not self.is_alive or loop is None or not loop.is_running():
             return False

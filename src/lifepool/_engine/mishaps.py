@@ -48,7 +48,7 @@ class Mishaps:
         self._timer: asyncio.TimerHandle | None = None
 
     def settled(self, name: str, task: Task, outcome: TaskState, error: BaseException | None, now: float) -> None:
-        """A task was not completed.
+        """Say that a task was not completed.
 
         Args:
             name: The name of its function.
@@ -66,7 +66,7 @@ class Mishaps:
             self._say(f"task {task.id} ({name}) {state}{where}, {seconds}: {cause_of(error)}", error.hint)
 
     def call_failed(self, name: str, error: PoolError) -> None:
-        """A call could not be sent, or one call of a batch passed its timeout.
+        """Say that a call could not be sent, or that one call of a batch passed its timeout.
 
         What the door refuses is not logged: it comes by the thousand, and is counted in the statistics.
         """
@@ -107,7 +107,7 @@ class Mishaps:
 
 
 def cause_of(error: PoolError) -> str:
-    """What the error says in one line, without what the task was called with."""
+    """Say what the error says, in one line and without what the task was called with."""
     if isinstance(error, TaskNotPicklable):
         # Keys of dicts are data, and so may be what pickle says; that it can't pickle a kind of object is not.
         known = _PLAIN_PATH.match(error.path)

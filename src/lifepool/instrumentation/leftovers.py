@@ -19,7 +19,7 @@ _MARGIN_S = 2.0
 
 
 def folder() -> str:
-    """Where the files are."""
+    """Return where the files are."""
     return os.environ["PROMETHEUS_MULTIPROC_DIR"]
 
 
@@ -55,7 +55,7 @@ def remove_files_of_earlier_servers() -> int:
 
 
 def is_alive(pid: int) -> bool:
-    """Whether there is a process with this number."""
+    """Tell whether there is a process with this number."""
     try:
         os.kill(pid, 0)
     except ProcessLookupError:

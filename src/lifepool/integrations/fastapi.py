@@ -55,7 +55,7 @@ _MAX_REASON = 123
 async def get_pool(
     connection: HTTPConnection, _watched: Annotated[None, Depends(watch_client, scope="function")] = None
 ) -> Pool:
-    """The app's pool, the first if it has several.
+    """Return the app's pool, the first if it has several.
 
     It is looked for in ``request.state.pool``, where the lifespan puts it, then in ``app.state.pool``.
 
@@ -82,7 +82,7 @@ PoolDep = Annotated[Pool, Depends(get_pool)]
 
 
 def pool_named(name: str) -> Callable[..., Awaitable[Pool]]:
-    """A dependency for one of an app's pools: ``SlowPool = Annotated[Pool, Depends(pool_named("slow"))]``.
+    """Make a dependency for one of an app's pools: ``SlowPool = Annotated[Pool, Depends(pool_named("slow"))]``.
 
     Args:
         name: The pool's, as in ``Pool(name="slow")``. Asking for one that is not installed raises ``PoolClosed``.

@@ -75,7 +75,7 @@ _HINT_SCHEMA = {"type": "string", "description": "What a developer can do about 
 
 
 def problem(error: PoolError, *, hints: bool = False, luck: float = 0.0) -> dict[str, Any]:
-    """The body of an error response.
+    """Make the body of an error response.
 
     Args:
         error: What the pool raised.
@@ -97,7 +97,7 @@ def problem(error: PoolError, *, hints: bool = False, luck: float = 0.0) -> dict
 
 
 def detail(error: PoolError, *, hints: bool) -> str:
-    """What is told of an error, to developers or to strangers."""
+    """Say what is told of an error, to developers or to strangers."""
     if not hints:
         return next(_FOR_STRANGERS[cls] for cls in type(error).__mro__ if cls in _FOR_STRANGERS)
     if isinstance(error, InternalError):
@@ -108,7 +108,7 @@ def detail(error: PoolError, *, hints: bool) -> str:
 
 
 def retry_after(error: QueueFull, luck: float) -> int:
-    """The ``Retry-After`` header: whole seconds, never fewer than advised, up to half as many more.
+    """Make the ``Retry-After`` header: whole seconds, never fewer than advised, up to half as many more.
 
     All who are refused in the same moment would else come back in the same moment.
 
@@ -137,7 +137,7 @@ class AnswerLog:
         self._clock = clock
 
     def answered(self, method: str, route: str, error: PoolError) -> None:
-        """An error was made an answer.
+        """Say that an error was made an answer.
 
         Args:
             method: Of the request.

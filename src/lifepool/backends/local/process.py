@@ -159,7 +159,7 @@ class _Popen(ForkServerPopen):
         return pid
 
     def let_go_in_child(self) -> None:
-        """This is a forked copy of the server: close what it has of the worker, and never ask about it."""
+        """Close what a forked copy of the server has of the worker, and never ask about it."""
         self.returncode = UNKNOWN_EXIT
         if self.finalizer.still_active():
             self.finalizer.cancel()

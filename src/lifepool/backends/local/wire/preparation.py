@@ -8,7 +8,7 @@ from typing import Any
 
 
 def preparation(name: str) -> dict[str, Any]:
-    """What ``multiprocessing`` tells a new process, but for ``__main__`` and the folder, which are ours to care for.
+    """Make what ``multiprocessing`` tells a new process, but for ``__main__`` and the folder, which are our own.
 
     Args:
         name: The new process's.

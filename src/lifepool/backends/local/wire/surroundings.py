@@ -39,7 +39,7 @@ class Surroundings:
 
 
 def surroundings(since: dict[str, str]) -> Surroundings:
-    """This process's own, for another one.
+    """Describe this process's own, for another one.
 
     Args:
         since: The environment variables of the time that changes are counted from.
@@ -51,7 +51,7 @@ def surroundings(since: dict[str, str]) -> Surroundings:
 
 
 def current_folder() -> str | None:
-    """The current folder, or None if it was deleted."""
+    """Return the current folder, or None if it was deleted."""
     with contextlib.suppress(OSError):
         return os.getcwd()
     return None

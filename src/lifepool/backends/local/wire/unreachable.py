@@ -14,7 +14,7 @@ GUARDED_HINT = (
 
 
 def is_of_main(fn: object) -> bool:
-    """Whether a function is defined in ``__main__``, or bound to what is."""
+    """Tell whether a function is defined in ``__main__``, or bound to what is."""
     while isinstance(fn, partial):
         fn = fn.func
     bound_to = getattr(fn, "__self__", None)
@@ -24,5 +24,5 @@ def is_of_main(fn: object) -> bool:
 
 
 def misses_main(error: BaseException) -> bool:
-    """Whether unpickling failed because ``__main__`` does not have what was named."""
+    """Tell whether unpickling failed because ``__main__`` does not have what was named."""
     return isinstance(error, AttributeError) and ("<module '__main__'" in str(error) or "'__mp_main__'" in str(error))

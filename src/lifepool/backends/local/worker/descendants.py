@@ -48,7 +48,7 @@ class Status(NamedTuple):
 
 
 def status(pid: int) -> Status | None:
-    """The process's status; None if there is none, or the system has no ``/proc``."""
+    """Read a process's status; None if there is none, or the system has no ``/proc``."""
     try:
         with open(f"{_PROC}/{pid}/stat", "rb") as file:
             fields = file.read().rpartition(b")")[2].split()  # what precedes may hold anything
@@ -58,7 +58,7 @@ def status(pid: int) -> Status | None:
 
 
 def children(pid: int) -> list[int]:
-    """The children of a process; empty if it has ended, or the system does not tell."""
+    """List the children of a process; empty if it has ended, or the system does not tell."""
     found: list[int] = []
     try:
         for thread in os.listdir(f"{_PROC}/{pid}/task"):
