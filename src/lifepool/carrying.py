@@ -75,7 +75,7 @@ def encode_error(error: BaseException, limit: int = MAX_ERROR_BYTES) -> bytes:
         limit: Bytes that it may have, without its traceback, if that is less than ``MAX_ERROR_BYTES``.
     """
     story = _story(error)
-    summary = f"{class_name(error)}: {cut(text_of(error), MAX_SUMMARY_CHARS)}"
+    summary = _summary(error)
     how, pickled = _TOLD
     with contextlib.suppress(Exception):  # what is left that it may refuse
         budget = _Budget(min(limit, MAX_ERROR_BYTES))
@@ -139,7 +139,7 @@ def bearable(error: BaseException) -> BaseException:
     """
     if not _is_unbearable(error):
         return error
-    told = _told(f"the task raised {class_name(error)}: {cut(text_of(error), MAX_SUMMARY_CHARS)}")
+    told = _told(f"the task raised {_summary(error)}")
     told.__cause__ = error
     return told
 
@@ -163,6 +163,10 @@ def _cancelled_error() -> tuple[type[BaseException], ...]:
     """asyncio's, if this process has loaded it: workers do without."""
     module = sys.modules.get("asyncio.exceptions")
     return () if module is None else (module.CancelledError,)
+
+
+def _summary(error: BaseException) -> str:
+    return f"{class_name(error)}: {cut(text_of(error), MAX_SUMMARY_CHARS)}"
 
 
 def _told(message: str) -> TaskError:
@@ -262,8 +266,7 @@ def _part(value: object, budget: _Budget) -> bytes | _Carried | None:
 
 def _summary_of(error: BaseException) -> _Carried:
     """In a group, in the place of an exception that can't be carried."""
-    summary = TaskError(f"{class_name(error)}: {cut(text_of(error), MAX_SUMMARY_CHARS)}")
-    return "whole", pickle.dumps(summary, PROTOCOL)
+    return "whole", pickle.dumps(TaskError(_summary(error)), PROTOCOL)
 
 
 def _fields(error: BaseException) -> Iterator[tuple[int, str, Field, Any]]:

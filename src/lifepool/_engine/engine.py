@@ -416,9 +416,9 @@ class Engine(EngineViews):
     def _settle(self, command: do.Settle) -> None:
         handle = self._handles[command.task]
         try:
-            if command.books is not None:
+            if command.details is not None:
                 error = command.error or handle._error
-                self.mishaps.settled(handle._name, command.books, command.outcome, error, self._now)
+                self.mishaps.settled(handle._name, command.details, command.outcome, error, self._now)
             self._finish(handle, command.outcome, command.error)
         except Exception as failure:
             end_anyway(handle, failure)

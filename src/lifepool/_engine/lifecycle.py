@@ -131,7 +131,7 @@ class Lifecycle:
         if self.phase is Phase.STARTING and state not in (PoolState.STARTING, PoolState.RUNNING):
             return PoolState.STARTING  # its engine, or what is below that, is not there yet
         if self.phase is Phase.ENDING and not state.is_ending:
-            return PoolState.DRAINING  # it begins to; or it is broken, and its books do not move any more
+            return PoolState.DRAINING  # it begins to; or it is broken, and its state changes no more
         return state
 
     @property

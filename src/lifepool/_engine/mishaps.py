@@ -52,7 +52,7 @@ class Mishaps:
 
         Args:
             name: The name of its function.
-            task: The scheduler's books of it.
+            task: What the scheduler knows of it.
             outcome: What became of it.
             error: What whoever awaits it is raised; None if that is nobody.
             now: Monotonic seconds.

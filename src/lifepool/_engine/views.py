@@ -1,4 +1,4 @@
-"""What can be asked of an engine, from any thread, while its event loop goes on changing the books."""
+"""What can be asked of an engine, from any thread, while its event loop goes on changing it."""
 
 from __future__ import annotations
 

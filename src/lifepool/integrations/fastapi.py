@@ -184,11 +184,11 @@ def _start_with(app: FastAPI, pool: Pool) -> None:
 
 def _answer_errors_in(app: FastAPI, installed: _Installed) -> None:
     async def answer(connection: Request | WebSocket, error: PoolError) -> JSONResponse | None:
-        luck, hints = random(), app.debug if installed.hints is None else installed.hints  # noqa: S311 - no secret
+        jitter, hints = random(), app.debug if installed.hints is None else installed.hints  # noqa: S311 - no secret
         route = str(getattr(connection.scope.get("route"), "path", connection.scope["path"]))
         installed.log.answered(connection.scope.get("method", "WebSocket"), route, error)
-        headers = {"Retry-After": str(retry_after(error, luck))} if isinstance(error, QueueFull) else {}
-        body = problem(error, hints=hints, luck=luck)
+        headers = {"Retry-After": str(retry_after(error, jitter))} if isinstance(error, QueueFull) else {}
+        body = problem(error, hints=hints, jitter=jitter)
         response = JSONResponse(body, error.status_hint, headers, MEDIA_TYPE)
         if not isinstance(connection, WebSocket):
             return response
