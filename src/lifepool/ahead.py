@@ -17,7 +17,7 @@ MOST_MODULES = 32
 
 
 def modules_ahead(named: Iterable[str], held: Iterable[object]) -> tuple[str, ...]:
-    """The names of modules that tasks will probably need, each once.
+    """Name the modules that tasks will probably need, each once.
 
     Args:
         named: Those that decorated functions are defined in.

@@ -179,16 +179,16 @@ class _Clock:
         self._in_line_since: float | None = None
 
     def line_up(self) -> None:
-        """A chunk stands in line."""
+        """Note that a chunk stands in line."""
         if self._in_line_since is None:
             self._in_line_since = self._now()
 
     def next_chunk(self) -> None:
-        """It is the next one's turn."""
+        """Note that it is the next one's turn."""
         self._in_line_since = None
 
     def left(self) -> float | None:
-        """Seconds that the next chunk has; None for no limit."""
+        """Return the seconds that the next chunk has; None for no limit."""
         if self._timeout is None:
             return None
         if self._end is not None:
@@ -243,7 +243,7 @@ class _BulkCall:
         return done
 
     async def results(self, handle: asyncio.Future[ChunkResult]) -> tuple[list[Any], BaseException | None]:
-        """The results of a chunk, and the exception that came after them."""
+        """Return the results of a chunk, and the exception that came after them."""
         size, plan = self._sizes.pop(handle), self._plan
         try:
             chunk = await handle

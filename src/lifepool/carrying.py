@@ -75,7 +75,7 @@ def encode_error(error: BaseException, limit: int = MAX_ERROR_BYTES) -> bytes:
         limit: Bytes that it may have, without its traceback, if that is less than ``MAX_ERROR_BYTES``.
     """
     story = _story(error)
-    summary = f"{class_name(error)}: {cut(text_of(error), MAX_SUMMARY_CHARS)}"
+    summary = _summary(error)
     how, pickled = _TOLD
     with contextlib.suppress(Exception):  # what is left that it may refuse
         budget = _Budget(min(limit, MAX_ERROR_BYTES))
@@ -120,7 +120,7 @@ def copy_cause(error: BaseException, twin: BaseException) -> None:
 
 
 def story_of(error: BaseException) -> str | None:
-    """The worker's traceback, if it came from one."""
+    """Return the worker's traceback, if it came from one."""
     cause = _cause.__get__(error)
     if type(error) is TaskError and cause is not None and _is_unbearable(cause):
         cause = _cause.__get__(cause)
@@ -131,7 +131,7 @@ def story_of(error: BaseException) -> str | None:
 
 
 def bearable(error: BaseException) -> BaseException:
-    """The error, as a coroutine can raise it; see decision 26.
+    """Make the error one that a coroutine can raise; see decision 26.
 
     ``SystemExit`` and ``KeyboardInterrupt`` would end the event loop, ``CancelledError`` and ``GeneratorExit`` would
     look as if the caller were cancelled or closed, and ``StopIteration`` can't be raised there at all: each becomes the
@@ -139,13 +139,13 @@ def bearable(error: BaseException) -> BaseException:
     """
     if not _is_unbearable(error):
         return error
-    told = _told(f"the task raised {class_name(error)}: {cut(text_of(error), MAX_SUMMARY_CHARS)}")
+    told = _told(f"the task raised {_summary(error)}")
     told.__cause__ = error
     return told
 
 
 def as_raised(error: BaseException) -> BaseException:
-    """What the task raised, where no event loop has to bear it: undoes ``bearable``."""
+    """Return what the task raised, where no event loop has to bear it: undoes ``bearable``."""
     cause = _cause.__get__(error)
     return cause if type(error) is TaskError and cause is not None and _is_unbearable(cause) else error
 
@@ -165,12 +165,16 @@ def _cancelled_error() -> tuple[type[BaseException], ...]:
     return () if module is None else (module.CancelledError,)
 
 
+def _summary(error: BaseException) -> str:
+    return f"{class_name(error)}: {cut(text_of(error), MAX_SUMMARY_CHARS)}"
+
+
 def _told(message: str) -> TaskError:
     return TaskError(message, hint="the worker's traceback is the cause of this error")
 
 
 def is_of_runner(error: BaseException) -> bool:
-    """Whether what came out of one of many calls is for who runs them all, rather than that call's own error."""
+    """Tell whether what came out of one of many calls is for who runs them all, rather than that call's own error."""
     return issubclass(type(error), (TaskInterrupted, KeyboardInterrupt)) or is_from_signal(error)
 
 
@@ -262,8 +266,7 @@ def _part(value: object, budget: _Budget) -> bytes | _Carried | None:
 
 def _summary_of(error: BaseException) -> _Carried:
     """In a group, in the place of an exception that can't be carried."""
-    summary = TaskError(f"{class_name(error)}: {cut(text_of(error), MAX_SUMMARY_CHARS)}")
-    return "whole", pickle.dumps(summary, PROTOCOL)
+    return "whole", pickle.dumps(TaskError(_summary(error)), PROTOCOL)
 
 
 def _fields(error: BaseException) -> Iterator[tuple[int, str, Field, Any]]:

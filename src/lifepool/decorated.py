@@ -169,7 +169,7 @@ def _check_options(decorator: str, options: Mapping[str, Any], known: set[str] |
 
 
 def plain_function(fn: Any) -> Callable[..., Any]:
-    """What is to be called for it in a worker.
+    """Return what is to be called for it in a worker.
 
     Raises:
         TypeError: If that can't be called there.

@@ -236,7 +236,7 @@ class BackendError(PoolError):
 
 
 class BackendUnavailable(BackendError):
-    """The backend can't be reached now."""
+    """The backend takes no work now: an executor of yours that was shut down, for one."""
 
     status_hint = 503
 

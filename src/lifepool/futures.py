@@ -248,7 +248,7 @@ class _PoolThread:
         return self._thread is threading.current_thread()
 
     def forget(self) -> None:
-        """This is a forked copy: take nothing, and leave the loop alone, whose descriptors the parent uses."""
+        """Forget all in a forked copy: take nothing, and leave the loop alone, whose descriptors the parent uses."""
         self._lock = threading.Lock()  # somebody may have held it
         self._ended, self._thread = True, None
 
@@ -352,7 +352,7 @@ class _PoolThread:
             self._tell(handle.cancel)
 
     def unfinished(self) -> Counter[str]:
-        """The names of what has no outcome yet."""
+        """Count what has no outcome yet, by name."""
         return Counter(name_of(fn) for fn in [*(fn for _, fn, _ in list(self._calls)), *list(self._tasks.values())])
 
     def _end(self, cancel: Callable[[TaskHandle[Any]], bool] | None) -> None:

@@ -12,7 +12,7 @@ Field = MemberDescriptorType | GetSetDescriptorType
 
 
 def own_dict(value: object) -> dict[str, Any]:
-    """Its ``__dict__``; empty if it has none."""
+    """Return its ``__dict__``; empty if it has none."""
     try:
         if issubclass(type(value), BaseException):
             found = BaseException.__dict__["__dict__"].__get__(value)
@@ -24,13 +24,13 @@ def own_dict(value: object) -> dict[str, Any]:
 
 
 def mro_of(cls: type) -> tuple[type, ...]:
-    """The class and its bases, whatever its metaclass says."""
+    """Return the class and its bases, whatever its metaclass says."""
     found: tuple[type, ...] = type.__dict__["__mro__"].__get__(cls)
     return found
 
 
 def fields_of(cls: type) -> Iterator[tuple[str, Field]]:
-    """Where its classes keep values outside of the ``__dict__``: slots, and what built-in exceptions keep in C.
+    """Yield where its classes keep values outside of the ``__dict__``: slots, and what built-in exceptions keep in C.
 
     What all exceptions have (``args``, ``__cause__``, ...) is left out.
     """
@@ -44,7 +44,7 @@ def fields_of(cls: type) -> Iterator[tuple[str, Field]]:
 
 
 def held(value: object) -> Iterator[tuple[str, Any]]:
-    """The names and values of all that."""
+    """Yield the names and values of all that."""
     yield from list(own_dict(value).items())
     for name, field in fields_of(type(value)):
         try:

@@ -20,7 +20,7 @@ _RAISE = opcode.opmap["RAISE_VARARGS"]
 
 
 def is_from_signal(error: BaseException) -> bool:
-    """Whether a signal handler raised it; never fails."""
+    """Tell whether a signal handler raised it; never fails."""
     if issubclass(type(error), Exception) or threading.current_thread() is not threading.main_thread():
         return False
     try:
@@ -45,7 +45,7 @@ def is_from_signal(error: BaseException) -> bool:
 def passed_on(error: BaseException | None, loop: asyncio.AbstractEventLoop) -> bool:
     """Have the event loop raise what a signal handler raised, in a turn of its own; return whether it was one.
 
-    Our books are in the middle of a change when it strikes: they are finished first.
+    It may strike in the middle of a change of our state: that is finished first.
     """
     if error is None or not is_from_signal(error):
         return False

@@ -178,7 +178,7 @@ class PoolLife:
     # -- numbers --------------------------------------------------------------------------------------------------
 
     def statistics(self) -> PoolStatistics:
-        """One look at the pool: queue, workers, outcomes, times. Costs some ten microseconds. From any thread."""
+        """Look at the pool once: queue, workers, outcomes, times. Costs some ten microseconds. From any thread."""
         engine = self._life.engine
         if engine is not None:
             return engine.statistics(self.state)
@@ -190,7 +190,7 @@ class PoolLife:
         )  # fmt: skip
 
     def workers(self) -> tuple[WorkerSnapshot, ...]:
-        """One look at every worker: what it runs and for how long, its process and memory. From any thread."""
+        """Look at every worker once: what it runs and for how long, its process and memory. From any thread."""
         engine = self._life.engine
         return () if engine is None else engine.workers()
 

@@ -14,7 +14,7 @@ _HOW = "decorate 'async def lifespan(app): ... yield ...' with @asynccontextmana
 
 
 def own_lifespan(candidate: Any) -> Lifespan | None:
-    """The lifespan function that somebody put into ``pool.lifespan(...)``; None if it is an app.
+    """Return the lifespan function that somebody put into ``pool.lifespan(...)``; None if it is an app.
 
     A lifespan function can be called with the app alone: a function, a method, a ``functools.partial``, a callable
     object, a class of asynchronous context managers. As in Starlette, a bare generator function is taken for the

@@ -38,7 +38,7 @@ class ManyCalls:
 
 
 def name_of(fn: object) -> str:
-    """A function's qualified name; for a partial, that of the function inside; for an object, that of its class."""
+    """Return a function's qualified name; of a partial, that of the function inside; of an object, its class's."""
     if type(fn) is FunctionType:
         return fn.__qualname__
     while isinstance(fn, partial):
@@ -54,7 +54,7 @@ def name_of(fn: object) -> str:
 
 
 def names_of(fn: object) -> tuple[str, str]:
-    """What a task of this function is called, and under which name its run time is learned."""
+    """Return what a task of this function is called, and under which name its run time is learned."""
     if type(fn) is FunctionType:  # nearly always, and on the way of every task
         return fn.__qualname__, fn.__qualname__
     name = name_of(fn)

@@ -100,7 +100,7 @@ class TerminationWatch:
             handler.retire()
 
     def hear(self, *, insists: bool) -> None:
-        """The process was told to stop. Called in a signal handler."""
+        """Note that the process was told to stop. Called in a signal handler."""
         self.terminating = True
         self.insisted = self.insisted or insists
         if self._loop is not None:
@@ -154,19 +154,19 @@ class _Process:
         self._timer: asyncio.TimerHandle | None = None
 
     def join(self, watch: TerminationWatch) -> None:
-        """One more listens; the first one begins with nothing heard."""
+        """Have one more listen; the first one begins with nothing heard."""
         if not self._watches:
             self._first_at = None
         self._watches.append(watch)
 
     def leave(self, watch: TerminationWatch) -> None:
-        """One listens no more; what it still holds is passed on now."""
+        """Have one less listen; what it still holds is passed on now."""
         self._watches.remove(watch)
         if self._held is not None and self._held[0].watch is watch:
             self._pass_on_held()
 
     def heard(self, handler: _Handler, frame: FrameType | None) -> None:
-        """A signal came; this handler is the one on top. Runs in the signal handler."""
+        """Take a signal that came to this handler, the one on top. Runs in the signal handler."""
         is_first = self._first_at is None
         if self._first_at is None:
             self._first_at = time.monotonic()

@@ -51,7 +51,7 @@ def shown(value: object) -> str:
 
 
 def reason_of(error: BaseException) -> str:
-    """An exception's class and text, cut to a length that fits into a message; never fails."""
+    """Return an exception's class and text, cut to a length that fits into a message; never fails."""
     try:
         text = str(error)
     except BaseException:
@@ -60,7 +60,7 @@ def reason_of(error: BaseException) -> str:
 
 
 def class_name(value: object) -> str:
-    """The name of a value's class, whatever its metaclass says; never fails."""
+    """Return the name of a value's class, whatever its metaclass says; never fails."""
     try:
         return str(type.__dict__["__qualname__"].__get__(type(value)))
     except BaseException:
@@ -68,7 +68,7 @@ def class_name(value: object) -> str:
 
 
 def cut(text: str, most: int) -> str:
-    """The text; if it has more than ``most`` characters, its beginning and its end."""
+    """Return the text; if it has more than ``most`` characters, its beginning and its end."""
     if len(text) <= most:
         return text
     half = (most - 3) // 2

@@ -70,7 +70,10 @@ SAMPLES: tuple[errors.PoolError, ...] = (
     errors.WorkerLost(signal=9, oom_suspected=True),
     errors.WorkerStartError("Traceback ...", hint="the initializer failed; see the traceback"),
     errors.BackendError("(base class)"),
-    errors.BackendUnavailable("the backend can't be reached"),
+    errors.BackendUnavailable(
+        "the task did not start, for the executor refused it: it was shut down",
+        hint="close the pool before you shut its executor down, or make a new executor and a new pool",
+    ),
     errors.BackendUnsupported(
         "backend='ray' is not part of this version", capability="ray", hint="use backend='local'"
     ),

@@ -131,6 +131,11 @@ async def test_a_template_that_is_killed_while_it_starts_says_so(
     assert "the kernel for its memory" in caught.value.hint
 
 
+@pytest.mark.parametrize("error", [EOFError(), ConnectionResetError(104, "reset by peer"), ValueError("no")])
+def test_of_an_executor_nothing_is_said_of_a_template(error: Exception) -> None:
+    assert why_not_started(error, "the executor can't run tasks", "look at the executor")[1] == "look at the executor"
+
+
 # -- threads ------------------------------------------------------------------------------------------------------
 
 

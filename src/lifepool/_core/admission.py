@@ -69,7 +69,7 @@ class Door:
             self._set(policy.next_caution(self.caution, late=late))
 
     def joins_queue(self) -> None:
-        """A task found no place. If nobody waited before it, the time since somebody last had to was calm."""
+        """Note that a task found no place. If nobody waited before it, the time since somebody last had to was calm."""
         now = self._desk.now
         if self._excess and not self._queue.entries:
             calm = policy.left_after(now - self._last_wait, policy.CALM_HALF_LIFE_S)
@@ -82,7 +82,7 @@ class Door:
         self._changed = self._desk.now
 
     def predicts(self, name: str) -> bool:
-        """Whether somebody waits, and the prediction for a task of this name rests on no run time that is unknown."""
+        """Tell whether somebody waits, and all run times that a prediction for this name rests on are known."""
         mean, names = self._run_times.mean, self._queue.waiting_by_name
         return bool(names) and mean(name) is not None and all(mean(each) is not None for each in names)
 
@@ -134,7 +134,7 @@ class Door:
         return sum(count * self.expected_run_s(name) for name, count in names) / self.capacity
 
     def expected_run_s(self, name: str) -> float:
-        """Seconds that a task of this name probably takes: as others, if nothing is known of it; 0 if of none."""
+        """Return the seconds that a task of this name probably takes: as others, if nothing is known of it; else 0."""
         mean = self._run_times.mean(name)
         return mean if mean is not None else self._run_times.overall_s or 0.0
 

@@ -59,13 +59,13 @@ class InterruptTask:
 class Settle:
     """Give the caller the outcome. For COMPLETED and FAILED the engine holds the answer; else ``error`` is set.
 
-    Of a task that was not completed ``books`` says more, for the log.
+    Of a task that was not completed ``details`` says more, for the log.
     """
 
     task: int
     outcome: TaskState
     error: PoolError | None = None
-    books: Task | None = field(default=None, init=False, compare=False, repr=False)
+    details: Task | None = field(default=None, init=False, compare=False, repr=False)
 
 
 @dataclass(slots=True)

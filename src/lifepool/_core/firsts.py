@@ -54,7 +54,7 @@ class FirstTasks:
         self._interval = 0.0
 
     def note(self, task: Task, timeout: float) -> None:
-        """The task joins the queue, and nothing is known of its function."""
+        """Note that the task joins the queue, and that nothing is known of its function."""
         if len(self._queue.entries) < policy.FIRST_FEW * self._door.capacity:
             return
         interval = max(policy.LEAST_LOOK_S, timeout * policy.LOOK_SHARE)
@@ -64,13 +64,13 @@ class FirstTasks:
         self.waiting.setdefault(task.name, set()).add(task.id)
 
     def learn(self, name: str, seconds: float) -> None:
-        """A task of this name has run, and it was not its worker's first."""
+        """Note how long a task of this name has run; it was not its worker's first."""
         if name in self.waiting:
             count, total = self._runs.get(name, (0, 0.0))
             self._runs[name] = count + 1, total + seconds
 
     def hopeless(self) -> Iterator[tuple[Task, QueueFull]]:
-        """Who is to be refused now, and how; the caller takes them out of the queue meanwhile."""
+        """Yield who is to be refused now, and how; the caller takes them out of the queue meanwhile."""
         for name in list(self.waiting):
             self.waiting[name].intersection_update(self._queue.entries)
             if not self.waiting[name]:

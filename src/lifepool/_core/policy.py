@@ -122,7 +122,7 @@ def retry_delay(attempt: int, luck: float) -> float:
 
 
 def left_after(seconds: float, half_life: float) -> float:
-    """The share that is left of something after so many seconds."""
+    """Return the share that is left of something after so many seconds."""
     return float(0.5 ** (max(0.0, seconds) / half_life))
 
 

@@ -316,7 +316,7 @@ class Scheduler(SchedulerLife):
         desk.tally.outcomes[outcome] += 1
         desk.out.append(settle := do.Settle(task.id, outcome, error))
         if outcome is not states.TASK_COMPLETED:
-            settle.books = task
+            settle.details = task
 
     def _give_up_work(self, task: Task, *, abandon: bool = False) -> None:
         """The task was settled; see that the worker that holds it does not work for nobody."""

@@ -112,7 +112,7 @@ class Supervisor:
             self.start_worker()  # one is enough to see whether the cause is gone
 
     def overdue(self, number: int) -> None:
-        """The worker's start took too long, or the import of what a task needs."""
+        """Kill a worker whose start took too long, or whose import of what a task needs did."""
         worker, limit = self.fleet.workers[number], f"within start_timeout ({self._desk.limits.start_timeout:g} s)"
         what = "it was not ready" if worker.loading is None else "it had not imported what the task needs"
         self.kill(worker, f"{what} {limit}")
@@ -124,7 +124,7 @@ class Supervisor:
     # -- importing ------------------------------------------------------------------------------------------------
 
     def begins_import(self, worker: Worker, task: int) -> None:
-        """The worker imports a module for the first of its tasks."""
+        """Note that the worker imports a module for the first of its tasks."""
         desk = self._desk
         worker.loading = task
         if worker.interrupted is not None:  # by an order that was given before this was known
@@ -133,7 +133,7 @@ class Supervisor:
         desk.timers.set((Timer.START, worker.id), desk.now + desk.limits.start_timeout)
 
     def ends_import(self, worker: Worker) -> None:
-        """The import is done; the task runs from now on, unless nobody wants it any more."""
+        """Note that the import is done; the task runs from now on, unless nobody wants it any more."""
         unwanted = worker.unwanted
         self.forget_import(worker)
         worker.head_since = self._desk.now
@@ -141,7 +141,7 @@ class Supervisor:
             self.interrupt(worker, unwanted)
 
     def forget_import(self, worker: Worker) -> None:
-        """The import is done, or has failed and the task with it."""
+        """Forget the import: it is done, or has failed and the task with it."""
         worker.loading = worker.unwanted = None
         self._desk.timers.cancel((Timer.START, worker.id))
 

@@ -63,7 +63,7 @@ class DrainLog:
 
 
 def named(counts: Counter[str]) -> str:
-    """Names and how often, the most frequent first, no longer than fits a line."""
+    """List names and how often each occurs, the most frequent first, no longer than fits a line."""
     parts = [name if count == 1 else f"{name} ({count} times)" for name, count in counts.most_common(MOST_NAMES)]
     others = counts.total() - sum(count for _, count in counts.most_common(MOST_NAMES))
     return ", ".join([*parts, f"and {others} more"] if others else parts)

@@ -113,7 +113,7 @@ class Engine(EngineViews):
     # -- for the pool ---------------------------------------------------------------------------------------------
 
     def is_here(self) -> bool:
-        """Whether this is the thread that runs the event loop; then it is remembered as that."""
+        """Tell whether this is the thread that runs the event loop; if so, remember it as that."""
         try:
             is_here = asyncio.get_running_loop() is self.loop
         except RuntimeError:
@@ -344,7 +344,7 @@ class Engine(EngineViews):
         watch.worker_exited(event, reason, worker.completed)
 
     def forked(self) -> None:
-        """This is a forked copy of the pool's process: refuse every call, and tell nobody of anything."""
+        """Refuse every call, and tell nobody of anything: this is a forked copy of the pool's process."""
         self.observation, self._broken = None, forked_copy()
         self._report_closed(do.ReportClosed())
 
@@ -417,9 +417,9 @@ class Engine(EngineViews):
         handle = self._handles[command.task]
         try:
             is_told = False
-            if command.books is not None:
+            if command.details is not None:
                 error = command.error or handle._error
-                is_told = self.mishaps.settled(handle._name, command.books, command.outcome, error, self._now)
+                is_told = self.mishaps.settled(handle._name, command.details, command.outcome, error, self._now)
             self._finish(handle, command.outcome, command.error)
             if is_told and not handle.cancelled():
                 handle.exception()  # it is in the log: asyncio need not tell of it again if nobody awaits it

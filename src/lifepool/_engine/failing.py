@@ -55,7 +55,7 @@ def end_anyway(handle: TaskHandle[Any], error: Exception) -> None:
 
 
 def forked_copy() -> PoolClosed:
-    """What every call gets in a process that was forked from the pool's."""
+    """Make the error that every call gets in a process that was forked from the pool's."""
     return PoolClosed(
         "the pool belongs to the process that this one was forked from",
         hint="start a pool in this process, or have the parent run the task",

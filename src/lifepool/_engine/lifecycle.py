@@ -134,7 +134,7 @@ class Lifecycle:
         if self.phase is Phase.STARTING and state not in (PoolState.STARTING, PoolState.RUNNING):
             return PoolState.STARTING  # its engine, or what is below that, is not there yet
         if self.phase is Phase.ENDING and not state.is_ending:
-            return PoolState.DRAINING  # it begins to; or it is broken, and its books do not move any more
+            return PoolState.DRAINING  # it begins to; or it is broken, and its state changes no more
         return state
 
     @property
@@ -143,7 +143,7 @@ class Lifecycle:
         return self.phase is not Phase.CREATED and self.phase is not Phase.CLOSED
 
     def is_elsewhere(self) -> bool:
-        """Whether the pool lives on an event loop that runs in another thread than the caller's."""
+        """Tell whether the pool lives on an event loop that runs in another thread than the caller's."""
         loop = self._loop
         if not self.is_alive or loop is None or not loop.is_running():
             return False

@@ -43,7 +43,7 @@ class Line:
         self.waiting: dict[Place, None] = {}
 
     def is_needed(self, timeout: float | None, name: str) -> bool:
-        """Whether a task would be refused now, for want of room or time. Asking does not count as a refusal."""
+        """Tell whether a task would be refused now, for want of room or time. Asking does not count as a refusal."""
         return isinstance(self._scheduler.refusal(timeout, None, name), QueueFull)
 
     def join(self) -> Place:
@@ -82,7 +82,7 @@ class Line:
                 return
 
     def dismiss(self) -> None:
-        """The pool is broken: whoever waits finds out when they submit."""
+        """Call all who wait: the pool is broken, which they find out when they submit."""
         for place in self.waiting:
             if not place.done():
                 place.set_result(None)

@@ -56,11 +56,11 @@ class Mishaps:
         self._timer: asyncio.TimerHandle | None = None
 
     def settled(self, name: str, task: Task, outcome: TaskState, error: BaseException | None, now: float) -> bool:
-        """A task was not completed.
+        """Say that a task was not completed.
 
         Args:
             name: The name of its function.
-            task: The scheduler's books of it.
+            task: What the scheduler knows of it.
             outcome: What became of it.
             error: What whoever awaits it is raised; None if that is nobody.
             now: Monotonic seconds.
@@ -69,9 +69,7 @@ class Mishaps:
             Whether it was logged, or counted for a line to come.
         """
         if not _is_ours(error) or isinstance(error, (InternalError, QueueFull)):
-            return (
-                False  # the user's own; or cancelled by its caller; or logged as critical; or counted, as at the door
-            )
+            return False  # the user's own; or cancelled by its caller; or logged as critical; or counted
         if self._may_say(error, name):
             where = "" if task.worker is None else f" on worker {task.worker.id}"
             seconds = f"{now - task.submitted:.3g} s after it was submitted"
@@ -80,7 +78,7 @@ class Mishaps:
         return True
 
     def call_failed(self, name: str, error: PoolError) -> None:
-        """A call could not be sent, or one call of a batch passed its timeout.
+        """Say that a call could not be sent, or that one call of a batch passed its timeout.
 
         What the door refuses is not logged: it comes by the thousand, and is counted in the statistics.
         """
@@ -121,7 +119,7 @@ class Mishaps:
 
 
 def cause_of(error: PoolError) -> str:
-    """What the error says in one line, without what the task was called with."""
+    """Say what the error says, in one line and without what the task was called with."""
     if isinstance(error, TaskNotPicklable):
         # Keys of dicts are data, and so may be what pickle says; that it can't pickle a kind of object is not.
         known = _PLAIN_PATH.match(error.path)

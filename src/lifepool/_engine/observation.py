@@ -110,7 +110,7 @@ class Observation:
         return tuple((each, getattr(each.hook, method)) for each in self._watchers if _overrides(each.hook, method))
 
     def add(self, hook: Hook) -> bool:
-        """One more watches, from now on. Returns False if it did already.
+        """Have one more watch, from now on. Returns False if it did already.
 
         Raises:
             TypeError: If one of its methods is a coroutine function, which nobody would await.
@@ -124,7 +124,7 @@ class Observation:
         return True
 
     def remove(self, hook: Hook) -> bool:
-        """One less watches. It is told of what was settled while it did, and of its end. False if it did not."""
+        """Have one less watch. It is told of what was settled while it did, and of its end. False if it did not."""
         if not any(each.hook is hook for each in self._watchers):
             return False
         self.flush()
@@ -203,7 +203,7 @@ class Observation:
         return tuple(item for _, item in packed)
 
     def blame(self, luggage: tuple[Luggage, ...]) -> tuple[Luggage, ...]:
-        """The task that was packed last can't be pickled: disable the hooks whose luggage is why.
+        """Disable the hooks whose luggage is why the task that was packed last can't be pickled.
 
         Returns:
             The luggage without theirs.
@@ -293,7 +293,7 @@ class Observation:
         self.tell(self._logged, log)
 
     def pool_started(self, hook: Hook | None = None) -> None:
-        """The pool is up: tell all hooks, or one that came later. Each hears of it once."""
+        """Tell all hooks, or one that came later, that the pool is up. Each hears of it once."""
         for watcher in self._watchers:
             if watcher.is_active and not watcher.was_started and (hook is None or hook is watcher.hook):
                 watcher.was_started = True
@@ -303,7 +303,7 @@ class Observation:
                     self._disable(watcher, error)
 
     def pool_closed(self) -> None:
-        """The pool has ended: tell all hooks that heard of its start."""
+        """Tell all hooks that heard of its start that the pool has ended."""
         self.flush()
         for watcher in self._watchers:
             self._tell_end(watcher)

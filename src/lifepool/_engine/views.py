@@ -1,4 +1,4 @@
-"""What can be asked of an engine, from any thread, while its event loop goes on changing the books."""
+"""What can be asked of an engine, from any thread, while its event loop goes on changing it."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ class EngineViews:
         return self._scheduler.fleet.free_worker() is not None
 
     def task_state(self, task: int) -> TaskState | None:
-        """The state of a task without an outcome."""
+        """Return the state of a task without an outcome."""
         return self._scheduler.task_state(task)
 
     @property
@@ -65,23 +65,23 @@ class EngineViews:
         return self._scheduler.waiting
 
     def statistics(self, state: PoolState) -> PoolStatistics:
-        """One look at everything; ``state`` is the pool's."""
+        """Look at everything once; ``state`` is the pool's."""
         return settled_look(lambda: snapshot(self._scheduler, state, self._clock(), self._traffic))
 
     def workers(self, *, memory: bool = True) -> tuple[WorkerSnapshot, ...]:
-        """One look at every worker; without their memory it costs no system call."""
+        """Look at every worker once; without their memory it costs no system call."""
         handles, pid_of, fleet = self._handles, self._backend.pid, self._scheduler.fleet
         return settled_look(
             lambda: tuple(look_at(each, handles, pid_of(each.id), self._clock(), memory=memory) for each in fleet)
         )
 
     def record_of(self, task: int) -> TaskRecord | None:
-        """What hooks are told of a task that has no outcome yet; None if none watched when it came."""
+        """Return what hooks are told of a task that has no outcome yet; None if none watched when it came."""
         handle = self._handles.get(task)
         return None if handle is None else handle._record
 
     def oldest_records(self, most: int) -> list[TaskRecord]:
-        """The records of tasks that have no outcome yet, in the order in which they were submitted."""
+        """Return the records of tasks that have no outcome yet, in the order in which they were submitted."""
 
         def look() -> list[TaskRecord]:
             records = (handle._record for handle in self._handles.values())

@@ -147,10 +147,10 @@ class Listener(Protocol):
         """The worker is gone."""
 
     def feed(self, event: WorkerLoading | WorkerLoaded) -> None:
-        """The worker imports what the task needs that it runs next; or it has done so."""
+        """Hear that the worker imports what the task needs that it runs next; or that it has done so."""
 
     def forked(self) -> None:
-        """This process is a forked copy of the one that the backend was opened in, and that it goes on in."""
+        """Hear that this process is a forked copy of the one that the backend was opened in."""
 
 
 class Backend(Protocol):

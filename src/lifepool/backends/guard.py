@@ -31,7 +31,7 @@ class Guard:
         self.failed = on_failure
 
     def __call__(self, callback: Callable[P, object]) -> Callable[P, None]:
-        """The callback, with what it raises told to the worker's owner."""
+        """Wrap the callback: what it raises is told to the worker's owner."""
 
         def guarded(*args: P.args, **kwargs: P.kwargs) -> None:
             try:
@@ -43,7 +43,7 @@ class Guard:
 
 
 def logged(callback: Callable[P, object], what: str) -> Callable[P, None]:
-    """The callback, with what it raises logged.
+    """Wrap the callback: what it raises is logged.
 
     Args:
         callback: About no worker in particular.

@@ -41,23 +41,25 @@ def is_scarce(error: BaseException) -> bool:
 
 
 def why_not_started(
-    error: BaseException, what: str = "forking a worker failed", otherwise: str = _GENERAL
+    error: BaseException, what: str = "forking a worker failed", otherwise: str | None = None
 ) -> tuple[str, str]:
-    """What to report of a worker that could not be made, or of a task that could not be begun.
+    """Say what to report of a worker that could not be made, or of a task that could not be begun.
 
     Args:
         error: What was raised.
         what: What failed with it.
-        otherwise: What to do if nothing was scarce.
+        otherwise: What to do if nothing was scarce. None: of a worker that a template was to fork.
 
     Returns:
         What happened, and what to do.
     """
+    if otherwise is None:
+        otherwise = _TEMPLATE if isinstance(error, (EOFError, ConnectionError, ChildProcessError)) else _GENERAL
     return f"{what}: {str(error) or repr(error)}", what_to_do(error) or otherwise
 
 
 def what_to_do(error: BaseException) -> str | None:
-    """What to do about it: what the error says itself, or what the system was short of; None if neither."""
+    """Say what to do about it: what the error says itself, or what the system was short of; None if neither."""
     hint = getattr(error, "hint", None)
     if isinstance(hint, str) and hint:
         return hint
@@ -69,6 +71,4 @@ def what_to_do(error: BaseException) -> str | None:
         return _FILES
     if isinstance(error, MemoryError):
         return _MEMORY
-    if isinstance(error, (EOFError, ConnectionError, ChildProcessError)):
-        return _TEMPLATE
     return None

@@ -8,11 +8,11 @@ import os
 import signal
 import subprocess
 import sys
-import tempfile
 import threading
 from dataclasses import dataclass
 from typing import IO, TYPE_CHECKING, Any
 
+from lifepool.backends.local.wire.nameless import nameless_file
 from lifepool.commands.processes import kill_group, wait_until_gone
 
 if TYPE_CHECKING:
@@ -55,7 +55,7 @@ def run_isolated(
         timeout: Seconds after which it is killed, with everything that it has started.
         cwd: The folder it runs in and imports from; None: the current one.
     """
-    with _nameless_file() as answer, _nameless_file() as output:
+    with nameless_file() as answer, nameless_file() as output:
         where = f"{function.__module__}:{function.__qualname__}"
         arguments = [str(os.getpid()), where, json.dumps(request), str(answer.fileno())]
         command = [sys.executable, "-m", "lifepool.commands.isolated", *arguments]
@@ -75,14 +75,6 @@ def run_isolated(
             return Outcome(json.loads(answered), None, left_over, timed_out=False)
         lines = _content(output).decode(errors="replace").splitlines()
         return Outcome({}, _explain(process.returncode, timeout, lines), left_over, timed_out)
-
-
-def _nameless_file() -> IO[bytes]:
-    """A file in memory where the system has such: there may be no temporary folder."""
-    if hasattr(os, "memfd_create"):
-        with contextlib.suppress(OSError):
-            return open(os.memfd_create("lifepool"), "w+b")
-    return tempfile.TemporaryFile()
 
 
 def _content(file: IO[bytes]) -> bytes:

@@ -54,7 +54,7 @@ class Hosts:
 
 
 def name_of_host(host: str) -> str:
-    """The name in a ``Host`` header, without its port."""
+    """Return the name in a ``Host`` header, without its port."""
     host = host.strip().lower()
     if host.startswith("["):
         return host[1:].partition("]")[0]

@@ -77,7 +77,7 @@ class History:
         return list(self._points)[len(self._points) - missing :]
 
     def window(self, points: int = WINDOW_POINTS) -> dict[str, object]:
-        """The last minute, or fewer seconds, as one.
+        """Sum up the last minute, or fewer seconds, as one.
 
         Rates per second, percentiles in seconds, the part of the time in which functions ran (``utilisation``) and in
         which workers had a task at all (``occupied``), the worst lag of the event loop.

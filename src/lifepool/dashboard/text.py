@@ -30,7 +30,7 @@ _UNSEEN = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})
 
 
 def visible(text: str) -> str:
-    """The text with characters that can't be seen, or change how others are, written as escapes."""
+    """Write characters that can't be seen, or change how others are, as escapes."""
     if text.isprintable():
         return text
     return "".join(
@@ -44,7 +44,7 @@ def _escaped(letter: str) -> str:
 
 
 def shown_name(name: str) -> str:
-    """The name of something, on one line and of bounded length."""
+    """Return the name of something, on one line and of bounded length."""
     name = name[:MAX_NAME]
     return name if name.isprintable() else visible(name).replace("\n", "\\n").replace("\t", "\\t")[:MAX_NAME]
 
@@ -58,7 +58,7 @@ def clipped(text: str, limit: int) -> str:
 
 
 def message_of(error: BaseException) -> str:
-    """What the error says. Of a worker that could not start: what was raised there, not how its traceback begins."""
+    """Return what the error says: of a worker that could not start what was raised there, not the first line."""
     try:
         if isinstance(error, WorkerStartError):
             return clipped(f"a worker could not start: {last_line(error.cause)}", MAX_MESSAGE)

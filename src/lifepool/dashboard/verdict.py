@@ -29,7 +29,7 @@ def verdict(
     window: Mapping[str, Any],
     start_error: str | None,
 ) -> Verdict:
-    """The worst that can be said.
+    """Say the worst that can be said.
 
     Args:
         reasons: Why the pool is not ready, as ``pool.readiness()`` has them.
@@ -117,7 +117,7 @@ def _of_load(counts: Mapping[str, Any], window: Mapping[str, Any]) -> Findings:
 
 
 def last_line(text: str) -> str:
-    """What an error says of itself: the end of its traceback."""
+    """Return what an error says of itself: the end of its traceback."""
     return next((line.strip() for line in reversed(text.splitlines()) if line.strip()), "")
 
 

@@ -21,7 +21,7 @@ _MARGIN_S = 0.05
 
 
 def folder() -> str:
-    """Where the files are."""
+    """Return where the files are."""
     return os.environ["PROMETHEUS_MULTIPROC_DIR"]
 
 
@@ -77,7 +77,7 @@ def first_process(root: Path = Path("/proc")) -> int:
 
 
 def is_alive(pid: int) -> bool:
-    """Whether there is a process with this number."""
+    """Tell whether there is a process with this number."""
     try:
         os.kill(pid, 0)
     except ProcessLookupError:

@@ -329,7 +329,7 @@ class _Files:
             self._shown = shown
 
     def are_whole(self) -> bool:
-        """Whether the folder, and in it this process's files, are still there."""
+        """Tell whether the folder, and in it this process's files, are still there."""
         pid = os.getpid()
         kinds = {"counter", "histogram"} if self._values else ()
         return os.path.isdir(folder()) and all(
@@ -367,7 +367,7 @@ class _ThisProcess:
         self._files = files
 
     def collect(self) -> Iterator[Family]:
-        """All of them."""
+        """Collect all of them."""
         own = () if self._files is None else _families(self._files.hooks, self._files.totals)
         return chain(self._registry.collect(), own)
 

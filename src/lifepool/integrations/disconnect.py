@@ -102,7 +102,7 @@ class RequestScope(TaskScope):
             self._look_out()
 
     async def receive(self) -> Message:
-        """The next message, for the handler."""
+        """Return the next message, for the handler."""
         while not self._arrived:
             watch = self._watch
             if watch is None:
@@ -126,7 +126,7 @@ class RequestScope(TaskScope):
         return self._watch is not None
 
     async def close(self) -> None:
-        """The handler is done: watch no more. Tasks that it left behind live on."""
+        """Watch no more: the handler is done. Tasks that it left behind live on."""
         self.closed = True
         watch = self._watch
         if watch is not None and not self._waiting:
@@ -164,7 +164,7 @@ class RequestScope(TaskScope):
 
 
 async def watch_client(connection: HTTPConnection) -> AsyncIterator[None]:
-    """A dependency that does what ``WatchClients`` does, for apps without ``install``; ``PoolDep`` includes it.
+    """Do as a dependency what ``WatchClients`` does, for apps without ``install``; ``PoolDep`` includes it.
 
     ``Depends(watch_client, scope="function")``, on a route, a router or the whole app: when the handler has returned,
     what it left to background tasks is not the client's any more.

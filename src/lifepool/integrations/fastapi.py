@@ -55,7 +55,7 @@ _MAX_REASON = 123
 async def get_pool(
     connection: HTTPConnection, _watched: Annotated[None, Depends(watch_client, scope="function")] = None
 ) -> Pool:
-    """The app's pool, the first if it has several.
+    """Return the app's pool, the first if it has several.
 
     It is looked for in ``request.state.pool``, where the lifespan puts it, then in ``app.state.pool``.
 
@@ -82,7 +82,7 @@ PoolDep = Annotated[Pool, Depends(get_pool)]
 
 
 def pool_named(name: str) -> Callable[..., Awaitable[Pool]]:
-    """A dependency for one of an app's pools: ``SlowPool = Annotated[Pool, Depends(pool_named("slow"))]``.
+    """Make a dependency for one of an app's pools: ``SlowPool = Annotated[Pool, Depends(pool_named("slow"))]``.
 
     Args:
         name: The pool's, as in ``Pool(name="slow")``. Asking for one that is not installed raises ``PoolClosed``.
@@ -184,11 +184,11 @@ def _start_with(app: FastAPI, pool: Pool) -> None:
 
 def _answer_errors_in(app: FastAPI, installed: _Installed) -> None:
     async def answer(connection: Request | WebSocket, error: PoolError) -> JSONResponse | None:
-        luck, hints = random(), app.debug if installed.hints is None else installed.hints  # noqa: S311 - no secret
+        jitter, hints = random(), app.debug if installed.hints is None else installed.hints  # noqa: S311 - no secret
         route = str(getattr(connection.scope.get("route"), "path", connection.scope["path"]))
         installed.log.answered(connection.scope.get("method", "WebSocket"), route, error)
-        headers = {"Retry-After": str(retry_after(error, luck))} if isinstance(error, QueueFull) else {}
-        body = problem(error, hints=hints, luck=luck)
+        headers = {"Retry-After": str(retry_after(error, jitter))} if isinstance(error, QueueFull) else {}
+        body = problem(error, hints=hints, jitter=jitter)
         response = JSONResponse(body, error.status_hint, headers, MEDIA_TYPE)
         if not isinstance(connection, WebSocket):
             return response

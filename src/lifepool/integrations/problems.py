@@ -74,14 +74,14 @@ PROBLEM_SCHEMA: dict[str, Any] = {
 _HINT_SCHEMA = {"type": "string", "description": "What a developer can do about it; only in debug mode."}
 
 
-def problem(error: PoolError, *, hints: bool = False, luck: float = 0.0) -> dict[str, Any]:
-    """The body of an error response.
+def problem(error: PoolError, *, hints: bool = False, jitter: float = 0.0) -> dict[str, Any]:
+    """Make the body of an error response.
 
     Args:
         error: What the pool raised.
         hints: For developers: say what the error says, and its hint. An internal error's story and a worker's traceback
             stay in the log all the same.
-        luck: In [0, 1): see ``retry_after``.
+        jitter: In [0, 1): see ``retry_after``.
     """
     body: dict[str, Any] = {
         "type": f"urn:lifepool:{_dashed(type(error).__name__)}",
@@ -92,12 +92,12 @@ def problem(error: PoolError, *, hints: bool = False, luck: float = 0.0) -> dict
     if hints and error.hint:
         body["hint"] = error.hint
     if isinstance(error, QueueFull):
-        body["retry_after"] = round(_bounded(error.retry_after) * (1 + luck / 2), 3)
+        body["retry_after"] = round(_bounded(error.retry_after) * (1 + jitter / 2), 3)
     return body
 
 
 def detail(error: PoolError, *, hints: bool) -> str:
-    """What is told of an error, to developers or to strangers."""
+    """Say what is told of an error, to developers or to strangers."""
     if not hints:
         return next(_FOR_STRANGERS[cls] for cls in type(error).__mro__ if cls in _FOR_STRANGERS)
     if isinstance(error, InternalError):
@@ -107,17 +107,17 @@ def detail(error: PoolError, *, hints: bool) -> str:
     return str(error.args[0]) if error.args else type(error).__name__
 
 
-def retry_after(error: QueueFull, luck: float) -> int:
-    """The ``Retry-After`` header: whole seconds, never fewer than advised, up to half as many more.
+def retry_after(error: QueueFull, jitter: float) -> int:
+    """Make the ``Retry-After`` header: whole seconds, never fewer than advised, up to half as many more.
 
     All who are refused in the same moment would else come back in the same moment.
 
     Args:
         error: The refusal.
-        luck: In [0, 1).
+        jitter: In [0, 1): which part of the spread is added.
     """
     least = max(1, math.ceil(_bounded(error.retry_after)))
-    return least + int(luck * (max(1, least // 2) + 1))
+    return least + int(jitter * (max(1, least // 2) + 1))
 
 
 def _bounded(seconds: float) -> float:
@@ -137,7 +137,7 @@ class AnswerLog:
         self._clock = clock
 
     def answered(self, method: str, route: str, error: PoolError) -> None:
-        """An error was made an answer.
+        """Say that an error was made an answer.
 
         Args:
             method: Of the request.

@@ -147,7 +147,7 @@ class LocalBackend:
         del self._starter
 
     def let_go_in_child(self) -> None:
-        """This is a forked copy of the server: workers and shared memory belong to the parent."""
+        """Let go in a forked copy of the server: workers and shared memory belong to the parent."""
         self._members.clear()
         self._last_resort.cancel()
         if hasattr(self, "_starter"):

@@ -164,7 +164,7 @@ def decoded(pickled: memoryview) -> tuple[object, TaskNotPicklable | None]:
 
 
 def decoded_error(pickled: memoryview) -> BaseException:
-    """What a task raised."""
+    """Rebuild what a task raised."""
     error = decode_error(pickled)
     if type(error) is TaskError:  # it could not be rebuilt
         passed_on(error.__context__, asyncio.get_running_loop())

@@ -13,7 +13,7 @@ from lifepool.backends.local.wire.startup import MainScript
 
 
 def main_script() -> MainScript | None:
-    """Where ``__main__`` is, or None if workers can't have it: it was typed, or read from standard input.
+    """Find ``__main__``; None if workers can't have it: it was typed, or read from standard input.
 
     A script of the user's is imported ahead. The starting point of a command-line tool (a script in the environment's
     bin, ``__main__.py`` of a package, a folder or an archive) rarely defines a task, and importing it costs hundreds

@@ -86,7 +86,7 @@ class Member:
         logger.error(message, self.number, exc_info=error)
 
     def end(self, unstarted: tuple[int, ...]) -> WorkerExited:
-        """How it ended, as far as that is known.
+        """Say how it ended, as far as that is known.
 
         Args:
             unstarted: Tasks that it was sent and has provably not started.

@@ -56,7 +56,7 @@ class OomWatch:
         self._files.ignored.clear()  # nobody reads here what could not be read
 
     def happened(self) -> bool:
-        """Whether there is a victim of the last seconds that was not taken for another worker; take it for this one."""
+        """Tell whether there is a recent victim that was not taken for another worker; take it for this one."""
         if self._victims() <= self._explained:
             return False
         self._explained += 1

@@ -95,7 +95,7 @@ class WorkerProcess(process.BaseProcess):
 
 
 class _Popen(ForkServerPopen):
-    """The stdlib's, but for whose fork server it asks, that ``__main__`` is left to the worker, and an unknown end."""
+    """The stdlib's, but that it asks a template, leaves ``__main__`` to the worker, and knows an unknown end."""
 
     returncode: int | None
     started: int | None = None  # in clock ticks: it is this process, and no later one with its pid
@@ -163,11 +163,11 @@ class _Popen(ForkServerPopen):
         except EOFError:
             raise template.why_silent() from None
         if pid < 0:  # see worker/forking.py
-            raise OSError(-pid, f"forking failed: {os.strerror(-pid)}")
+            raise OSError(-pid, os.strerror(-pid))
         return pid
 
     def let_go_in_child(self) -> None:
-        """This is a forked copy of the server: close what it has of the worker, and never ask about it."""
+        """Close what a forked copy of the server has of the worker, and never ask about it."""
         self.returncode = UNKNOWN_EXIT
         if self.finalizer.still_active():
             self.finalizer.cancel()

@@ -94,7 +94,7 @@ class Template:
         return None if self._process is None else self._process.pid
 
     def surroundings(self) -> Surroundings:
-        """The server's folder, and what has changed in its environment since this template was made."""
+        """Return the server's folder, and what has changed in its environment since this template was made."""
         return surroundings(self._environment)
 
     def fork(self, fds: list[int]) -> tuple[int, int]:
@@ -127,7 +127,7 @@ class Template:
         return status, instructions
 
     def why_silent(self) -> TemplateEnded:
-        """What to say of a worker that was asked for, and of which nothing was heard."""
+        """Say why nothing was heard of a worker that was asked for."""
         template = self._process
         code = None if template is None else _exit_code(template, kill=False)
         if code is None:
@@ -161,7 +161,7 @@ class Template:
         self._left.append(process)
 
     def let_go_in_child(self) -> None:
-        """This is a forked copy of the server: the template is none of its business."""
+        """Let go in a forked copy of the server: the template is none of its business."""
         self.close_line()
         if self._process is not None:
             self._process.returncode = 0  # it is not this process's child: do not ask, nor warn

@@ -67,7 +67,7 @@ def _label(pools: Sequence[Pool], number: int) -> str:
 
 
 def find_pools(found: object, target: str) -> list[Pool]:
-    """The pool that an object is, or those that an app's lifespan or state holds.
+    """Find the pool that an object is, or those that an app's lifespan or state holds.
 
     The app is not started: only what can be seen from outside is looked at.
 
@@ -125,7 +125,7 @@ def check_config(config: PoolConfig, budget: CpuBudget, machine: Machine) -> Ite
 
 
 def check_together(pools: Sequence[Pool], budget: CpuBudget) -> Finding:
-    """Whether the pools of one app have more workers than there are CPUs, all together."""
+    """Tell whether the pools of one app have more workers than there are CPUs, all together."""
     claims = " + ".join(f"{pool.max_workers} ({pool.config.name})" for pool in pools)
     total = sum(pool.max_workers for pool in pools)
     seen = f"{len(pools)} pools have {total} workers: {claims}; there are CPUs for {budget.workers}"

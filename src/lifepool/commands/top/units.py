@@ -36,7 +36,7 @@ def seconds(value: float | None, none: str = NONE) -> str:
 
 
 def below(value: float | None, shortest: float | None) -> str:
-    """The same for a percentile: of what is in the shortest class no more is known than that."""
+    """Format a percentile: of what is in the shortest class no more is known than that."""
     return f"< {seconds(shortest)}" if value is not None and shortest and value <= shortest else seconds(value)
 
 

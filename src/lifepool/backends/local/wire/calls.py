@@ -187,7 +187,7 @@ class CallEncoder:
             raise _refusal(error, (luggage, "context")) from error
 
     def function(self, fn: Callable[..., Any]) -> bytes:
-        """A function, pickled.
+        """Pickle a function.
 
         Raises:
             TaskNotPicklable: If it can't be pickled.

@@ -8,7 +8,7 @@ from typing import Any
 
 
 def preparation(name: str) -> dict[str, Any]:
-    """What ``multiprocessing`` tells a new process, but for ``__main__``, folder and start method, which are ours.
+    """Make what ``multiprocessing`` tells a new process, but for ``__main__``, folder and start method, our own.
 
     Args:
         name: The new process's.

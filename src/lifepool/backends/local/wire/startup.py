@@ -45,7 +45,7 @@ class WorkerSpec:
         surroundings: The server's folder and environment.
         functions: Pickled functions that were called before: imported now, so that no task has to wait for that.
         max_payload: Results above this many bytes are refused.
-        memory_limit: Bytes of address space beyond which allocations fail with MemoryError, or None.
+        memory_limit: Bytes of data beyond which allocations fail with MemoryError, or None.
         measure_memory: Whether to report the resident memory after each task.
         depth: How many pools it is inside of, its own included.
         logs: How to log, if records are to be sent to the server.

@@ -46,7 +46,7 @@ class Surroundings:
 
 
 def surroundings(since: dict[str, str]) -> Surroundings:
-    """This process's own, for another one.
+    """Describe this process's own, for another one.
 
     Args:
         since: The environment variables of the time that changes are counted from.
@@ -65,7 +65,7 @@ def _make_default(start_method: str) -> None:
 
 
 def current_folder() -> str | None:
-    """The current folder, or None if it was deleted."""
+    """Return the current folder, or None if it was deleted."""
     with contextlib.suppress(OSError):
         return os.getcwd()
     return None

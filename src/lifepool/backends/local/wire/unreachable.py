@@ -21,7 +21,7 @@ REBUILT_HINT = "look at the worker's traceback, this error's cause: its world di
 
 
 def is_of_main(fn: object) -> bool:
-    """Whether a function is defined in ``__main__``, or bound to what is."""
+    """Tell whether a function is defined in ``__main__``, or bound to what is."""
     while isinstance(fn, partial):
         fn = fn.func
     try:
@@ -42,5 +42,5 @@ def is_of_other_main(fn: object) -> bool:
 
 
 def misses_main(error: BaseException) -> bool:
-    """Whether unpickling failed because ``__main__`` does not have what was named."""
+    """Tell whether unpickling failed because ``__main__`` does not have what was named."""
     return isinstance(error, AttributeError) and ("<module '__main__'" in str(error) or "'__mp_main__'" in str(error))

@@ -6,6 +6,7 @@ import contextlib
 import faulthandler
 import importlib
 import mmap
+import os
 import pickle
 import socket
 import sys
@@ -17,7 +18,7 @@ from lifepool._core.framing import Kind, header
 from lifepool.backends.local.wire.arena import Location, ResultWriter
 from lifepool.backends.local.wire.places import mapped
 from lifepool.backends.local.worker import template
-from lifepool.backends.local.worker.lifeline import tie_to_server
+from lifepool.backends.local.worker.deathsignal import die_with_parent
 from lifepool.backends.local.worker.limits import die_before_server, limit_memory
 from lifepool.backends.local.worker.loop import Worker
 from lifepool.backends.local.worker.mainmodule import GuardMissing, import_main
@@ -53,7 +54,7 @@ def run_worker(
     """
     _inside.is_worker, _inside.phase, _inside.depth = True, _inside.Phase.IMPORTING, spec.depth
     give_signals_back_in_forks(_inside.become_ordinary)
-    tie_to_server()
+    die_with_parent(os.getppid())  # the template, which dies with the server: also if its socket is never read again
     die_before_server()
     calm_signals()
     _show_crashes()

@@ -51,7 +51,7 @@ class Holdings:
 
 
 def holdings() -> Holdings:
-    """What this process holds now."""
+    """Find out what this process holds now."""
     found: dict[int, _Identity] = {}
     for name in os.listdir(_DESCRIPTORS):
         with contextlib.suppress(OSError):  # the one of this listing is closed already
@@ -61,7 +61,7 @@ def holdings() -> Holdings:
 
 
 def left_open(before: Holdings) -> list[str]:
-    """What is here, must not be forked, and was not here before, in words; empty if nothing is."""
+    """Say what is here, must not be forked, and was not here before; empty if nothing is."""
     now = holdings()
     kinds = Counter(_told(fd) for fd in _new(before, now) if not _is_harmless(fd))
     left = [kind if count == 1 else f"{kind} ({count} of them)" for kind, count in kinds.items()]
@@ -76,12 +76,12 @@ def left_open(before: Holdings) -> list[str]:
 
 
 def new_descriptors(before: Holdings) -> list[int]:
-    """Descriptors that were not here before."""
+    """Find the descriptors that were not here before."""
     return _new(before, holdings())
 
 
 def files_to_reopen(before: Holdings) -> list[int]:
-    """Descriptors, not here before, of files that a worker should open for itself."""
+    """Find the descriptors, not here before, of files that a worker should open for itself."""
     return [fd for fd in new_descriptors(before) if _is_read_only_file(fd)]
 
 

@@ -48,7 +48,7 @@ class Status(NamedTuple):
 
 
 def status(pid: int) -> Status | None:
-    """The process's status; None if there is none, or the system has no ``/proc``."""
+    """Read a process's status; None if there is none, or the system has no ``/proc``."""
     try:
         with open(f"{_PROC}/{pid}/stat", "rb") as file:
             fields = file.read().rpartition(b")")[2].split()  # what precedes may hold anything
@@ -58,7 +58,7 @@ def status(pid: int) -> Status | None:
 
 
 def children(pid: int) -> list[int]:
-    """The children of a process; empty if it has ended, or the system does not tell."""
+    """List the children of a process; empty if it has ended, or the system does not tell."""
     found: list[int] = []
     try:
         for thread in os.listdir(f"{_PROC}/{pid}/task"):
@@ -147,7 +147,7 @@ def end_started_since(began_ns: int) -> None:
     """Kill what this worker has started since then, and reap it (Linux).
 
     Not what was there before: a helper that the initializer has started goes on. Nor the two helpers by which
-    ``multiprocessing`` starts processes and keeps books, which all tasks share; what the first has started ends.
+    ``multiprocessing`` starts processes and tracks resources, which all tasks share; what the first has started ends.
 
     Args:
         began_ns: By ``time.perf_counter_ns``.
@@ -201,7 +201,7 @@ def _reap(pids: set[int]) -> None:
 
 
 def _left_to_owners() -> set[int]:
-    """Let those reap who keep books of their processes; returns what is not reaped yet and in such a book."""
+    """Let those reap who list their processes; return what is not reaped yet and in such a list."""
     subprocess, process = sys.modules.get("subprocess"), sys.modules.get("multiprocessing.process")
     if subprocess is not None:
         vars(subprocess)["_cleanup"]()

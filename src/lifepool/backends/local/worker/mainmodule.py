@@ -13,9 +13,10 @@ import runpy
 import sys
 from multiprocessing import process
 from types import ModuleType
-from typing import IO, TYPE_CHECKING
+from typing import TYPE_CHECKING
 
 from lifepool import _inside
+from lifepool.backends.local.wire.nameless import nameless_file
 from lifepool.backends.local.wire.unreachable import GUARDED_HINT, TYPED, TYPED_HINT
 from lifepool.backends.local.worker.signals import calm_signals
 
@@ -106,7 +107,7 @@ def _held_output() -> Iterator[Callable[[], None]]:
     """Keep what is written to stdout and stderr until the function that is yielded lets it out."""
     _flush()
     saved = (os.dup(1), os.dup(2))
-    with _nameless_file() as out, _nameless_file() as err:
+    with nameless_file() as out, nameless_file() as err:
         os.dup2(out.fileno(), 1)
         os.dup2(err.fileno(), 2)
         wanted = False
@@ -125,15 +126,6 @@ def _held_output() -> Iterator[Callable[[], None]]:
                 if wanted:
                     held.seek(0)
                     _write_all(target, held.read())
-
-
-def _nameless_file() -> IO[bytes]:
-    """A file in memory where the system has such: a temporary folder may be missing, or read-only."""
-    with contextlib.suppress(AttributeError, OSError):
-        return open(os.memfd_create("lifepool-output"), "w+b")
-    import tempfile  # only then: it costs some milliseconds
-
-    return tempfile.TemporaryFile()
 
 
 def _write_all(fd: int, data: bytes) -> None:

@@ -39,7 +39,7 @@ class Processes:
         return pid
 
     def waitpid(self, which: int, options: int) -> tuple[int, int]:
-        """The next worker that has ended; what it has left behind ends with it, and orphans are reaped on the way.
+        """Reap the next worker that has ended. What it has left behind ends with it; orphans are reaped on the way.
 
         Raises:
             ChildProcessError: If there is no process to wait for.

@@ -30,15 +30,15 @@ def to_main_thread() -> Callable[[int, int], object]:
     The main thread is where Python handles signals, and the wait of a task there is to end. A signal for the whole
     process may be taken by any thread, on Linux by one that just starts another: the task would wait on.
     """
-    if sys.platform == "linux":
-        try:
-            import ctypes
+    if sys.platform != "linux":
+        return os.kill
+    try:
+        import ctypes
 
-            tgkill: Callable[..., int] = ctypes.CDLL(None, use_errno=True).tgkill
-        except (ImportError, OSError, AttributeError):  # such as musl's
-            return os.kill
-        return lambda pid, number: tgkill(pid, pid, number)
-    return os.kill
+        tgkill: Callable[..., int] = ctypes.CDLL(None, use_errno=True).tgkill
+    except (ImportError, OSError, AttributeError):  # such as musl's
+        return os.kill
+    return lambda pid, number: tgkill(pid, pid, number)
 
 
 def ignore(_signum: int, _frame: object) -> None:

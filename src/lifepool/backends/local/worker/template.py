@@ -85,7 +85,7 @@ class Beginning:
 
 
 def run_template(line_fd: int, tracker_fd: int) -> None:
-    """The whole life of a template.
+    """Be a template, for the whole life of this process.
 
     Args:
         line_fd: The socket on which the server gives instructions and asks for workers.
