@@ -144,7 +144,7 @@ class _Popen(ForkServerPopen):
         template.workers.add(process_obj)
 
     def _read_pid(self, template: Template) -> int:
-        """The child's pid.
+        """Read the child's pid.
 
         Raises:
             OSError: What the template was refused when it forked.
