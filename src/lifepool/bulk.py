@@ -367,7 +367,7 @@ class _Source:
             self._sync = iter(items)
 
     async def take(self, size: int) -> list[Any]:
-        """Return up to ``size`` items; none when the source is exhausted, or has none ready: then one is ``pending``."""
+        """Return up to ``size`` items; none if the source is exhausted, or has none ready: then one is ``pending``."""
         if self.exhausted:
             return []
         if self._sync is not None:
