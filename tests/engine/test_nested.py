@@ -39,6 +39,11 @@ async def test_and_those_of_the_standard_library(method: str) -> None:
         assert await pool.run(nested_tasks.with_a_process_that_is_terminated, method) == -signal.SIGTERM
 
 
+async def test_a_forked_child_that_is_terminated_at_once_ends() -> None:
+    async with Pool(max_workers=1) as pool:
+        assert await pool.run(nested_tasks.terminate_at_once, 5) == [-signal.SIGTERM] * 5
+
+
 def test_so_may_a_task_of_the_executor() -> None:
     with ProcessPoolExecutor(max_workers=1) as executor:
         assert executor.submit(nested_tasks.with_pool, [1, 2]).result() == [2, 4]

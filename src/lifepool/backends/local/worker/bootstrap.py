@@ -23,7 +23,7 @@ from lifepool.backends.local.worker.limits import die_before_server, limit_memor
 from lifepool.backends.local.worker.loop import Worker
 from lifepool.backends.local.worker.mainmodule import GuardMissing, import_main
 from lifepool.backends.local.worker.randomness import reseed
-from lifepool.backends.local.worker.signals import calm_signals, give_signals_back
+from lifepool.backends.local.worker.signals import calm_signals, give_signals_back, hold_signals, release_signals
 from lifepool.backends.local.worker.views import Views
 
 if TYPE_CHECKING:
@@ -53,7 +53,7 @@ def run_worker(
         logs_fd: The socket for log records; negative if they are not wanted.
     """
     _inside.is_worker, _inside.phase, _inside.depth = True, _inside.Phase.IMPORTING, spec.depth
-    os.register_at_fork(after_in_child=_become_ordinary)
+    os.register_at_fork(before=hold_signals, after_in_parent=release_signals, after_in_child=_become_ordinary)
     die_with_parent(os.getppid())  # the template, which dies with the server: also if its socket is never read again
     die_before_server()
     calm_signals()
@@ -97,6 +97,7 @@ def _become_ordinary() -> None:
     """Prepare a process that a task has forked: multiprocessing, which has started it, must be able to end it."""
     _inside.become_ordinary()
     give_signals_back()
+    release_signals()
 
 
 def _prepare(spec: WorkerSpec, logs_fd: int) -> tuple[str, str | None] | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import signal
+import threading
 from typing import Any
 
 #: Sent to break off a task. Tasks may use any other signal.
@@ -14,6 +15,8 @@ _OF_THE_SERVER = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _TIMERS = ("ITIMER_REAL", "ITIMER_VIRTUAL", "ITIMER_PROF")
 
 _Handlers = dict[int, Any]
+
+_forking = threading.local()  # ``mask``: the signals that this thread had blocked before it forks
 
 
 def ignore(_signum: int, _frame: object) -> None:
@@ -56,6 +59,20 @@ def restore_handlers(handlers: _Handlers) -> None:
     for number, handler in handlers.items():
         with contextlib.suppress(ValueError, OSError):
             signal.signal(number, handler)
+
+
+def hold_signals() -> None:
+    """Block what belongs to the server while this process forks.
+
+    A child may be sent one before its handlers are those of an ordinary process: it would be ignored, and whoever has
+    terminated the child would wait for it for ever.
+    """
+    _forking.mask = signal.pthread_sigmask(signal.SIG_BLOCK, _OF_THE_SERVER)
+
+
+def release_signals() -> None:
+    """Let them through again, those that came meanwhile too."""
+    signal.pthread_sigmask(signal.SIG_SETMASK, _forking.mask)
 
 
 def give_signals_back() -> None:
