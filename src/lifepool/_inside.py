@@ -88,7 +88,7 @@ def check_start() -> None:
 
 
 def _is_between_tasks() -> bool:
-    """Whether the thread that runs tasks runs none: it is rebuilding the arguments of one, and imports for that."""
+    """Tell whether the thread that runs tasks runs none: it rebuilds the arguments of one, and imports for that."""
     return threading.current_thread() is threading.main_thread() and current_task() == 0
 
 

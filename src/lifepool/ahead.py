@@ -32,7 +32,7 @@ def modules_ahead(named: Iterable[str], held: Iterable[object]) -> tuple[str, ..
 
 
 def _can_be_imported(name: str) -> bool:
-    """Whether a worker can import it by this name; the main script it imports anyway, and lifepool it has."""
+    """Tell whether a worker can import it by this name; the main script it imports anyway, and lifepool it has."""
     if name in ("__main__", "__mp_main__") or name.partition(".")[0] == "lifepool":
         return False
     spec = getattr(sys.modules[name], "__spec__", None)

@@ -283,7 +283,7 @@ class Batcher:
         self._look()
 
     def _end_anyway(self, calls: list[BatchedCall[Any]], error: Exception) -> None:
-        """Something of ours failed: nobody is to wait for ever."""
+        """Give an outcome, though something of ours failed: nobody is to wait for ever."""
         logger.error("the outcomes of a batch could not be given", exc_info=error)
         for call in calls:
             if not call.done():

@@ -270,7 +270,7 @@ class _BulkCall:
         await self._source.aclose()
 
     def _of_call(self, error: TaskError) -> TaskError:
-        """A chunk was given the time that the call had left: tell of the time that the caller knows."""
+        """Name the time that the caller knows: a chunk was given what the call had left of it."""
         if self._plan.is_whole and self._plan.timeout is not None and isinstance(error, TaskTimeout):
             return error._of(self._plan.timeout)
         return error
@@ -367,7 +367,7 @@ class _Source:
             self._sync = iter(items)
 
     async def take(self, size: int) -> list[Any]:
-        """Up to ``size`` items. Empty when the source is exhausted, or has none ready: then one is ``pending``."""
+        """Return up to ``size`` items; none if the source is exhausted, or has none ready: then one is ``pending``."""
         if self.exhausted:
             return []
         if self._sync is not None:

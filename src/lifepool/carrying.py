@@ -110,12 +110,12 @@ def decode_error(payload: bytes | memoryview) -> BaseException:
 
 
 def set_cause(error: BaseException, cause: BaseException | None) -> None:
-    """``error.__cause__ = cause``, also if its class refuses to have attributes set, as frozen dataclasses do."""
+    """Set ``error.__cause__``, also if its class refuses to have attributes set, as frozen dataclasses do."""
     _cause.__set__(error, cause)
 
 
 def copy_cause(error: BaseException, twin: BaseException) -> None:
-    """``twin.__cause__ = error.__cause__``, likewise."""
+    """Set ``twin.__cause__`` to ``error.__cause__``, likewise."""
     _cause.__set__(twin, _cause.__get__(error))
 
 
@@ -160,7 +160,7 @@ _UNBEARABLE: tuple[type[BaseException], ...] = (
 
 
 def _cancelled_error() -> tuple[type[BaseException], ...]:
-    """asyncio's, if this process has loaded it: workers do without."""
+    """Return asyncio's, if this process has loaded it: workers do without."""
     module = sys.modules.get("asyncio.exceptions")
     return () if module is None else (module.CancelledError,)
 
@@ -192,7 +192,7 @@ class _Budget:
 
 
 def _carried(error: BaseException, budget: _Budget) -> _Carried:
-    """How it is carried: the first way of which the same comes out, else the best."""
+    """Carry it in the first way of which the same comes out, else in the best."""
     whole = _pickled(error, budget.room)
     copy = None if whole is None else _rebuilt_or_none("whole", whole)
     if whole is not None and copy is not None and _is_faithful(error, copy):
@@ -211,7 +211,7 @@ def _carried(error: BaseException, budget: _Budget) -> _Carried:
 
 
 def _in_parts(error: BaseException, budget: _Budget) -> bytes | None:
-    """Class, args, attributes, fields and, of a group, its exceptions; what can't be carried is left out."""
+    """Pickle class, args, attributes, fields and, of a group, its exceptions; leave out what can't be carried."""
     budget.path.append(id(error))
     group: tuple[str, list[Any]] | None = None
     inner: tuple[BaseException, ...] = ()
@@ -248,7 +248,7 @@ def _named_part(name: str, value: object, budget: _Budget) -> bytes | _Carried |
 
 
 def _part(value: object, budget: _Budget) -> bytes | _Carried | None:
-    """An exception is carried as such, anything else is pickled; None if it can't be, or there is no room for it."""
+    """Carry an exception as such, and pickle anything else; None if it can't be, or there is no room for it."""
     if issubclass(type(value), BaseException):
         if id(value) in budget.path or len(budget.path) >= MAX_DEPTH or not budget.within:
             return None
@@ -265,12 +265,12 @@ def _part(value: object, budget: _Budget) -> bytes | _Carried | None:
 
 
 def _summary_of(error: BaseException) -> _Carried:
-    """In a group, in the place of an exception that can't be carried."""
+    """Make what stands in a group in the place of an exception that can't be carried."""
     return "whole", pickle.dumps(TaskError(_summary(error)), PROTOCOL)
 
 
 def _fields(error: BaseException) -> Iterator[tuple[int, str, Field, Any]]:
-    """What it keeps outside of its ``__dict__``: a number that tells fields of one name apart, name, field, value."""
+    """Yield what it keeps outside of ``__dict__``: a number that tells fields of one name apart, name, field, value."""
     for number, (name, field) in enumerate(fields_of(type(error))):
         value = _read(field, error)
         if value is not _MISSING:
@@ -306,7 +306,7 @@ class _Limited:
 
 
 def _pickled(value: object, limit: int) -> bytes | None:
-    """The pickle; None if there is none, or it is too large."""
+    """Pickle it; None if that fails, or it is too large."""
     file = _Limited(limit)
     try:
         pickle.Pickler(file, PROTOCOL).dump(value)
@@ -318,7 +318,7 @@ def _pickled(value: object, limit: int) -> bytes | None:
 
 
 def _is_faithful(error: BaseException, copy: BaseException | None) -> bool:
-    """Whether the copy is what it was: type, args, text, attributes, and what its built-in base keeps."""
+    """Tell whether the copy is what it was: type, args, text, attributes, and what its built-in base keeps."""
     try:
         return _are_same(error, copy, set())
     except TaskInterrupted:
@@ -345,7 +345,7 @@ def _are_same(error: BaseException, copy: BaseException | None, seen: set[int]) 
 
 
 def _are_equal(value: Any, other: Any, seen: set[int]) -> bool:
-    """Whether they are equal, or as equal as can be: what can't be pickled could not be carried better."""
+    """Tell whether they are equal, or as equal as can be: what can't be pickled could not be carried better."""
     if value is other:
         return True
     if type(value) is type(other):
@@ -429,7 +429,7 @@ def _set(field: Field, error: BaseException, part: Any) -> None:
 
 
 def _made(cls: type[BaseException], arguments: tuple[Any, ...]) -> BaseException:
-    """A new exception of this class, of which only its built-in base knows."""
+    """Make an exception of this class, of which only its built-in base knows."""
     for each in mro_of(cls):
         new = vars(each).get("__new__")
         if type(new) is BuiltinFunctionType:

@@ -45,7 +45,7 @@ def call(fn: Callable[..., Any], arguments: tuple[Any, ...] | Accompanied) -> An
 
 
 def call_apart(fn: Callable[..., Any], arguments: tuple[Any, ...] | Accompanied) -> Any:
-    """``call`` in a copy of the present context: what the function sets is gone when this returns."""
+    """Call it in a copy of the present context: what the function sets is gone when this returns."""
     return contextvars.copy_context().run(with_own_decimals(call), fn, arguments)
 
 

@@ -110,7 +110,7 @@ class FromThread:
 
 
 def _begin(future: Future[T], function: Callable[..., Any], args: tuple[Any, ...], keywords: dict[str, Any]) -> None:
-    """Runs on the event loop."""
+    """Begin the call, on the event loop."""
     if future.cancelled():
         return
     task = asyncio.ensure_future(_outcome_of(function, args, keywords))
@@ -127,7 +127,7 @@ def _begin(future: Future[T], function: Callable[..., Any], args: tuple[Any, ...
 async def _outcome_of(
     function: Callable[..., Any], args: tuple[Any, ...], keywords: dict[str, Any]
 ) -> tuple[Any, BaseException | None]:
-    """What the function returns, or raises: also what would end the event loop if it were raised there."""
+    """Return what the function returns, or raises: also what would end the event loop if it were raised there."""
     try:
         result = function(*args, **keywords)
         return await result if inspect.isawaitable(result) else result, None

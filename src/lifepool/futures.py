@@ -398,7 +398,7 @@ _is_exiting = False
 
 
 def _end_all() -> None:
-    """At interpreter exit: let everybody finish, as the standard library does; cancel what a Ctrl-C interrupts."""
+    """Let everybody finish at interpreter exit, as the standard library does; cancel what a Ctrl-C interrupts."""
     global _is_exiting
     _is_exiting = True
     for thread in list(_threads):
@@ -411,7 +411,7 @@ def _end_all() -> None:
 
 
 def _limit_at_exit() -> float:
-    """Seconds that the wait may take: as many as somebody has asked for, or any number."""
+    """Return the seconds that the wait may take: as many as somebody has asked for, or any number."""
     asked = "LIFEPOOL_DRAIN_TIMEOUT" in os.environ
     return max((thread.pool.config.drain_timeout for thread in list(_threads)), default=0.0) if asked else float("inf")
 
@@ -440,7 +440,7 @@ def _cancel_all() -> None:
 
 
 def _forget_all() -> None:
-    """In a child that was forked from this process: the threads are not there, and their pools are the parent's."""
+    """Forget all in a child that was forked from this process: the pools are the parent's, the threads not there."""
     for thread in list(_threads):
         thread.forget()
     _threads.clear()

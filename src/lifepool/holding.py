@@ -54,7 +54,7 @@ def held(value: object) -> Iterator[tuple[str, Any]]:
 
 
 def add_note(error: BaseException, note: str) -> None:
-    """``error.add_note(note)``, also if its class refuses to have attributes set, as frozen dataclasses do."""
+    """Add a note to the error, also if its class refuses to have attributes set, as frozen dataclasses do."""
     notes = own_dict(error).setdefault("__notes__", [])
     if type(notes) is list:
         notes.append(note)

@@ -285,7 +285,7 @@ class PoolLife:
     # -- inside ---------------------------------------------------------------------------------------------------
 
     def _lacks_workers(self, now: PoolStatistics) -> bool:
-        """Whether a running pool has no worker that could do anything, though it should have."""
+        """Tell whether a running pool has no worker that could do anything, though it should have."""
         if now.state != PoolState.RUNNING.value or now.workers_up:
             return False
         return self.config.min_workers > 0 or now.queued > 0 or now.workers.get("starting", 0) > 0
@@ -295,7 +295,7 @@ class PoolLife:
         return self._life.engine
 
     async def _enter(self, *, under_a_server: bool = False) -> None:
-        """One more needs the pool; the first one starts it."""
+        """Count one more who needs the pool; the first one starts it."""
         self._holders += 1
         try:
             if self._holders == 1:
@@ -309,7 +309,7 @@ class PoolLife:
             raise
 
     async def _leave(self) -> None:
-        """One less needs it; the last one ends it."""
+        """Count one less who needs it; the last one ends it."""
         self._holders -= 1
         if self._holders:
             return
@@ -320,7 +320,7 @@ class PoolLife:
                 self._termination.uninstall()
 
     def _told_to_stop(self, insists: bool) -> None:
-        """SIGTERM or Ctrl-C came: a start is not needed any more, and the second one cuts a drain short."""
+        """Give up a start, which SIGTERM or Ctrl-C make needless; a second one cuts a drain short."""
         self._life.give_up_start()
         if insists:
             self._life.hurry()
@@ -372,7 +372,7 @@ class PoolLife:
         return engine
 
     def _loop_for_threads(self) -> asyncio.AbstractEventLoop:
-        """The event loop that a thread can wait for.
+        """Return the event loop that a thread can wait for.
 
         Raises:
             RuntimeError: If it is the caller's own.

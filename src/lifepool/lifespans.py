@@ -44,7 +44,7 @@ def own_lifespan(candidate: Any) -> Lifespan | None:
 
 
 def _is_app(candidate: Any) -> bool:
-    """Whether it is called as ASGI apps are.
+    """Tell whether it is called as ASGI apps are.
 
     What could be called either way is told apart by what it is: apps are coroutine functions, or objects of a
     framework; lifespans are plain functions that return a context manager.
@@ -62,7 +62,7 @@ def _is_app(candidate: Any) -> bool:
 
 
 def _takes(candidate: Any, count: int) -> bool:
-    """Whether it can be called with so many positional arguments; what can't be looked into takes three."""
+    """Tell whether it can be called with so many positional arguments; what can't be looked into takes three."""
     try:
         inspect.signature(candidate).bind(*[None] * count)
     except TypeError:
@@ -73,7 +73,7 @@ def _takes(candidate: Any, count: int) -> bool:
 
 
 def _code_of(candidate: Any) -> Any:
-    """The function that is called in the end: of a partial, of a callable object."""
+    """Return the function that is called in the end: of a partial, of a callable object."""
     while isinstance(candidate, functools.partial):
         candidate = candidate.func
     if inspect.isroutine(candidate) or inspect.isclass(candidate):
@@ -93,7 +93,7 @@ def _lifted(function: Callable[[Any], Any]) -> Lifespan:
 
 
 def _checked(named: Any, function: Callable[[Any], Any]) -> Lifespan:
-    """The lifespan function, whose mistakes are named."""
+    """Wrap the lifespan function, so that its mistakes are named."""
 
     @asynccontextmanager
     async def lifespan(app: Any) -> AsyncIterator[Mapping[str, Any] | None]:

@@ -467,7 +467,7 @@ class Pool(PoolLife):
     def _chunks(
         self, fn: Callable[[Any], Any], items: Iterable[Any] | AsyncIterable[Any], plan: BulkPlan
     ) -> AsyncGenerator[list[Any], None]:
-        """What ``map`` and ``gather`` have in common."""
+        """Do what ``map`` and ``gather`` have in common."""
         check_hook(plan.on_progress)
 
         def submit(chunk: Chunk, args: tuple[Any, ...], options: TaskOptions) -> TaskHandle[ChunkResult]:

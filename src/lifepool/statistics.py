@@ -62,7 +62,7 @@ class HistogramSnapshot:
         raise AssertionError("the rank is at most the count")  # pragma: no cover
 
     def _spread(self, bucket: int) -> tuple[float, float]:
-        """Between which durations the observations of a bucket are taken to lie."""
+        """Return the durations between which the observations of a bucket are taken to lie."""
         count, lows, highs = self.counts[bucket], (0.0, *self.bounds), (*self.bounds, inf)
         low, high = lows[bucket], highs[bucket]
         others = [(each, i) for i, each in enumerate(self.counts) if each and i != bucket]

@@ -135,7 +135,7 @@ class _Handler:
             signal.raise_signal(self.number)
 
     def retire(self) -> None:
-        """From now on only pass on; go, if nobody is on top."""
+        """Only pass on from now on; go, if nobody is on top."""
         self.watch = None
         on_top: object = signal.getsignal(self.number)
         if on_top is self:

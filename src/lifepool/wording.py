@@ -35,7 +35,7 @@ _repr = _Repr()
 
 
 def text_of(value: object) -> str:
-    """``str(value)``; never fails."""
+    """Return ``str(value)``; never fails."""
     try:
         return str(value)
     except BaseException:
@@ -43,7 +43,7 @@ def text_of(value: object) -> str:
 
 
 def shown(value: object) -> str:
-    """``repr(value)``, cut to some sixty characters, of large containers the beginning only; never fails."""
+    """Return ``repr(value)``, cut to some sixty characters, of large containers the beginning only; never fails."""
     try:
         return cut(_repr.repr(value), 60)
     except BaseException:

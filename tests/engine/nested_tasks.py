@@ -52,6 +52,21 @@ def with_a_process(method: str) -> int | None:
     return code
 
 
+def terminate_at_once(count: int) -> list[int | None]:
+    """Fork children and terminate each before it has come to anything."""
+    context: Any = multiprocessing.get_context("fork")
+    codes = []
+    for _ in range(count):
+        process = context.Process(target=_sleep)
+        process.start()
+        process.terminate()
+        process.join(5)
+        codes.append(process.exitcode)
+        process.kill()
+        process.join()
+    return codes
+
+
 def with_a_process_that_is_terminated(method: str) -> int | None:
     context: Any = multiprocessing.get_context(method)
     process = context.Process(target=multiprocessing.Event().wait if method == "fork" else _sleep)

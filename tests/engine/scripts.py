@@ -85,6 +85,26 @@ def run_script(*arguments: str, cwd: Path = ROOT, **more: str) -> Finished:
     return Finished(done.returncode, done.stdout, done.stderr, left_nothing)
 
 
+@contextmanager
+def talking_to(script: str, *arguments: str) -> Iterator[subprocess.Popen[str]]:
+    """Start a script with pipes to it and from it; at the end it is killed, and nothing of it may be left."""
+    env = environment()
+    with subprocess.Popen(
+        [sys.executable, str(SCRIPTS / script), *arguments],
+        cwd=ROOT,
+        env=env,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    ) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
+            assert nothing_left(env)
+
+
 @dataclass
 class Server:
     """A running `tests/scripts/server.py`.

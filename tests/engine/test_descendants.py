@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import subprocess
 import sys
 import time
 from functools import partial
@@ -17,7 +16,7 @@ from lifepool import Pool, TaskTimeout, WorkerLost
 from lifepool._core import policy
 from tests.engine import child_tasks
 from tests.engine.gates import PATIENCE_S, until
-from tests.engine.scripts import ROOT, SCRIPTS, environment, nothing_left
+from tests.engine.scripts import talking_to
 from tests.faults.inside import template_pid
 from tests.gone import still_there
 
@@ -149,37 +148,24 @@ async def test_a_killed_template_takes_along_what_tasks_have_started(gate: Gate)
 @pytest.mark.parametrize("ending", ["close", "kill"])
 def test_as_process_1_the_server_leaves_neither_processes_nor_zombies(ending: str) -> None:
     """The script stands where process 1 of a container does: orphans come to it, and it reaps none."""
-    env = environment()
-    with subprocess.Popen(
-        [sys.executable, str(SCRIPTS / "process_one.py")],
-        cwd=ROOT,
-        env=env,
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-    ) as script:
-        try:
-            assert script.stdin is not None
-            assert script.stdout is not None
-            assert script.stdout.readline() == "ready\n"
-            below = psutil.Process(script.pid).children(recursive=True)
-            assert [process for process in below if "sleep" in process.name()] != []  # one that a task has left
-            if ending == "kill":
-                script.kill()
-            else:
-                script.stdin.write("close\n")
-                script.stdin.flush()
-                assert script.stdout.readline() == "closed\n"
-                end = time.monotonic() + PATIENCE_S
-                while left := [p for p in psutil.Process(script.pid).children(recursive=True) if not is_helper(p)]:
-                    assert time.monotonic() < end, left
-                script.stdin.close()
-            script.wait(PATIENCE_S)
-            assert still_there(below, PATIENCE_S) == []
-        finally:
+    with talking_to("process_one.py") as script:
+        assert script.stdin is not None
+        assert script.stdout is not None
+        assert script.stdout.readline() == "ready\n"
+        below = psutil.Process(script.pid).children(recursive=True)
+        assert [process for process in below if "sleep" in process.name()] != []  # one that a task has left
+        if ending == "kill":
             script.kill()
-            assert nothing_left(env)
+        else:
+            script.stdin.write("close\n")
+            script.stdin.flush()
+            assert script.stdout.readline() == "closed\n"
+            end = time.monotonic() + PATIENCE_S
+            while left := [p for p in psutil.Process(script.pid).children(recursive=True) if not is_helper(p)]:
+                assert time.monotonic() < end, left
+            script.stdin.close()
+        script.wait(PATIENCE_S)
+        assert still_there(below, PATIENCE_S) == []
 
 
 def is_helper(process: psutil.Process) -> bool:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import subprocess
 import sys
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +15,7 @@ from lifepool._core import policy
 from lifepool.futures import ProcessPoolExecutor
 from tests.engine import nested_tasks
 from tests.engine.gates import PATIENCE_S
-from tests.engine.scripts import ROOT, SCRIPTS, environment, nothing_left, run_script
+from tests.engine.scripts import run_script, talking_to
 from tests.gone import still_there
 
 if TYPE_CHECKING:
@@ -38,6 +37,11 @@ async def test_and_those_of_the_standard_library(method: str) -> None:
             assert await pool.run(function, [1, 2, 3], method) == [2, 4, 6]
         assert await pool.run(nested_tasks.with_a_process, method) == 0
         assert await pool.run(nested_tasks.with_a_process_that_is_terminated, method) == -signal.SIGTERM
+
+
+async def test_a_forked_child_that_is_terminated_at_once_ends() -> None:
+    async with Pool(max_workers=1) as pool:
+        assert await pool.run(nested_tasks.terminate_at_once, 5) == [-signal.SIGTERM] * 5
 
 
 def test_so_may_a_task_of_the_executor() -> None:
@@ -84,27 +88,14 @@ def test_a_module_that_starts_one_at_its_import_is_refused_in_workers(code: str)
 
 @pytest.mark.parametrize("victim", ["server", "outer worker", "inner template"])
 def test_what_belongs_to_a_worker_dies_with_it(victim: str) -> None:
-    env = environment()
-    with subprocess.Popen(
-        [sys.executable, str(SCRIPTS / "nested.py")],
-        cwd=ROOT,
-        env=env,
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-    ) as script:
-        try:
-            assert script.stdout is not None
-            pids = list(map(int, script.stdout.readline().split()))
-            worker, template, inner = map(psutil.Process, pids)
-            killed: Any = {"server": script, "outer worker": worker, "inner template": template}[victim]
-            os.kill(killed.pid, signal.SIGKILL)
-            rest = [inner] if victim == "inner template" else [worker, template, inner]
-            assert still_there(rest, PATIENCE_S) == []
-        finally:
-            script.kill()
-            assert nothing_left(env)
+    with talking_to("nested.py") as script:
+        assert script.stdout is not None
+        pids = list(map(int, script.stdout.readline().split()))
+        worker, template, inner = map(psutil.Process, pids)
+        killed: Any = {"server": script, "outer worker": worker, "inner template": template}[victim]
+        os.kill(killed.pid, signal.SIGKILL)
+        rest = [inner] if victim == "inner template" else [worker, template, inner]
+        assert still_there(rest, PATIENCE_S) == []
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="needs /proc")

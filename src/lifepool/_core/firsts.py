@@ -98,7 +98,7 @@ class FirstTasks:
             work += takes
 
     def _estimate(self, name: str) -> float:
-        """Seconds that a task of this name takes, or more; 0 if nothing is known yet."""
+        """Return the seconds that a task of this name takes, or more; 0 if nothing is known yet."""
         count, total = self._runs.get(name, (0, 0.0))
         if count or self._desk.limits.slots > 1:  # of several at a time it is not known since when each runs
             return total / max(1, count)

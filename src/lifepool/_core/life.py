@@ -66,7 +66,7 @@ class SchedulerLife:
         self._finish_drain()
 
     def _finish_drain(self) -> None:
-        """Once nothing is left to do, let every worker go."""
+        """Let every worker go, once nothing is left to do."""
         if self._tasks:
             return
         for worker in list(self.fleet):

@@ -286,7 +286,7 @@ class Supervisor:
             self._desk.timers.cancel((timer, worker.id))
 
     def _count_early_end(self, worker: Worker) -> None:
-        """Workers that were there when one ended early may end of the same cause: only those after them count anew."""
+        """Count it, unless it was there when another ended early: the cause may be the same."""
         if worker.id <= self._last_of_generation:
             return
         was_replacement = worker.started_at - self._last_early_end <= policy.RESTART_LAST_S
@@ -322,14 +322,14 @@ def why_gone(worker: Worker, event: WorkerExited, *, now: float, ending: bool) -
 
 
 def _ended_early(worker: Worker, event: WorkerExited, now: float) -> bool:
-    """Whether the worker was ready and ended soon after, without having done anything."""
+    """Tell whether the worker was ready and ended soon after, without having done anything."""
     if worker.ready_at is None or now - worker.ready_at >= policy.PROBATION_S:
         return False
     return not (worker.completed or set(worker.tasks) - set(event.unstarted))
 
 
 def _was_killed(event: WorkerExited) -> bool:
-    """Whether somebody else ended the process: the user, the kernel for memory, or the end of the template."""
+    """Tell whether somebody else ended the process: the user, the kernel for memory, the end of the template."""
     is_unknown = event.signal is None and event.exitcode is None
     return not event.reason and (is_unknown or event.signal in _FROM_OUTSIDE)
 

@@ -83,7 +83,7 @@ class TaskHandle(asyncio.Future[T]):
         return self._progress
 
     def _is_retried_on(self, error: BaseException) -> bool:
-        """Whether ``retry_on`` names it: as an ``except`` clause decides it, without asking any class."""
+        """Tell whether ``retry_on`` names it: as an ``except`` clause decides it, without asking any class."""
         bases = mro_of(type(error))
         return any(each is base for each in self._retry_on for base in bases)
 

@@ -195,7 +195,7 @@ class Lifecycle:
         start.was_given = True
 
     async def _bring_up(self) -> None:
-        """The start itself."""
+        """Go through the start itself."""
         began = time.perf_counter()
         try:
             self.engine = engine = self._owner.make_engine()
@@ -218,13 +218,13 @@ class Lifecycle:
         raise _closed_meanwhile()  # and whoever ends it waits for this
 
     def _never_began(self, task: asyncio.Task[None]) -> None:
-        """A start that is cancelled before its first step (by the end of the event loop) fails like any other."""
+        """Fail a start that is cancelled before its first step (by the end of the event loop) like any other."""
         if task.cancelled() and self._start is not None and self._start.task is task:
             self._start = None
             self._begin_end(0)
 
     def give_up_start(self) -> None:
-        """Nobody needs the start that is under way any more: end it."""
+        """End the start that is under way: nobody needs it any more."""
         if self.phase is Phase.STARTING:
             self._begin_end(0)
 
@@ -273,7 +273,7 @@ class Lifecycle:
         self._end.add_done_callback(self._begin_end_again)
 
     def _begin_end_again(self, task: asyncio.Task[None]) -> None:
-        """An end that is cancelled before its first step (by the end of the event loop) is begun anew."""
+        """Begin an end anew that was cancelled before its first step (by the end of the event loop)."""
         if task.cancelled() and self._end is task:
             self._make_end(0)
 
@@ -292,7 +292,7 @@ class Lifecycle:
                 await asyncio.wait([end])
 
     async def _wind_up(self, timeout: float) -> None:
-        """The end itself: every step is done, whatever becomes of the one before."""
+        """Go through the end itself: every step is done, whatever becomes of the one before."""
         interrupt: BaseException | None = None
         for step in (
             self._send_the_rest,
@@ -397,7 +397,7 @@ class Lifecycle:
 
 
 def _task(coroutine: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
-    """A task that begins in the next turn of the loop, also if the loop's own factory would begin it at once."""
+    """Make a task that begins in the next turn of the loop, also if the loop's own factory would begin it at once."""
     task = asyncio.Task(coroutine, loop=asyncio.get_running_loop())
     task.add_done_callback(lambda task: task.cancelled() or task.exception())  # also if nobody waits any more
     return task

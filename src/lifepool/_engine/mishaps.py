@@ -95,7 +95,7 @@ class Mishaps:
             logger.warning("pool %r: %d more tasks with %s, the last one %s", self._pool, count, kind, name)
 
     def _may_say(self, error: PoolError, name: str) -> bool:
-        """Whether there is room for a line; if not, it is counted."""
+        """Tell whether there is room for a line; if not, it is counted."""
         error._logged = True
         kind = type(error).__name__
         if self._timer is None:
@@ -137,7 +137,7 @@ def cause_of(error: PoolError) -> str:
 
 
 def _is_ours(error: BaseException | None) -> TypeGuard[PoolError]:
-    """Not ``isinstance``: an exception of the user's may have a ``__class__`` that raises."""
+    """Tell whether it is lifepool's. Not by ``isinstance``: the user's own may have a ``__class__`` that raises."""
     return issubclass(type(error), PoolError)
 
 

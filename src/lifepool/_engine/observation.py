@@ -59,7 +59,7 @@ _Calls = tuple[tuple[_Watcher, "Callable[..., Any]"], ...]
 
 
 def _is_meant_for_all(error: BaseException) -> bool:
-    """Whether it is a Ctrl-C that struck while a hook ran; the event loop raises it then."""
+    """Tell whether it is a Ctrl-C that struck while a hook ran; the event loop raises it then."""
     try:
         return passed_on(error, asyncio.get_running_loop())
     except RuntimeError:  # no loop runs here
@@ -106,7 +106,7 @@ class Observation:
         self.of_tasks = any((*before, self.on_sent, self._settled, self._settled_together))
 
     def _listening(self, method: str) -> _Calls:
-        """The hooks that override this method, with it as a bound method."""
+        """List the hooks that override this method, with it as a bound method."""
         return tuple((each, getattr(each.hook, method)) for each in self._watchers if _overrides(each.hook, method))
 
     def add(self, hook: Hook) -> bool:

@@ -197,7 +197,7 @@ class ExecutorBackend:
             self._loop.call_soon_threadsafe(self._when_done, worker, task, future)
 
     def _failed(self, error: Exception) -> None:
-        """Something of ours failed about a task that is done: which has its outcome is not known any more."""
+        """Let the executor go: something of ours failed about a task that is done, and its outcome is not known."""
         logger.error("lifepool failed in its dealings with the executor, which is let go", exc_info=error)
         if self._worker is not None:
             reason = f"lifepool failed in its dealings with the executor: {error!r}"
@@ -227,7 +227,7 @@ class ExecutorBackend:
         return None, error if isinstance(error, BrokenExecutor) else _faithful(error), 0.0
 
     def _refused(self, worker: int, task: int, error: BaseException) -> None:
-        """The task did not start, and will not."""
+        """Answer for a task that did not start, and will not."""
         self._tasks.discard(task)
         self._doubt = error
         cause, hint = why_not_started(error, "the task did not start, for the executor refused it", _GONE_HINT)
@@ -237,7 +237,7 @@ class ExecutorBackend:
         self._drop_if_useless(worker)
 
     def _drop_if_useless(self, worker: int) -> None:
-        """Once it has finished what it had, an executor that refuses tasks is no worker any more."""
+        """Drop an executor that refuses tasks, once it has finished what it had."""
         if self._doubt is not None and not self._tasks:
             self._drop(worker, WorkerExited(worker, reason=f"the executor takes no tasks: {self._doubt}"))
 
@@ -269,7 +269,7 @@ class ExecutorBackend:
 
 
 def _nothing() -> None:
-    """Runs in the executor's worker, if it still has one."""
+    """Do nothing, in the executor's worker, if it still has one."""
 
 
 def _timed(fn: Callable[..., Any], args: tuple[Any, ...] | Accompanied) -> tuple[Any, float]:

@@ -78,7 +78,7 @@ def run_isolated(
 
 
 def _content(file: IO[bytes]) -> bytes:
-    """All that is in the file, whoever has written it."""
+    """Read all that is in the file, whoever has written it."""
     file.seek(0)
     return file.read()
 

@@ -37,7 +37,7 @@ class Hosts:
         self._allowed = frozenset(name_of_host(name) for name in allowed)
 
     def why_not(self, scope: Scope, headers: Mapping[str, str]) -> str | None:
-        """Why a request is not answered; None if it is."""
+        """Say why a request is not answered; None if it is."""
         if "host" not in headers or "*" in self._allowed:  # browsers always send it
             return None
         name = name_of_host(headers["host"])

@@ -136,7 +136,7 @@ def _mean_utilisation(looks: Sequence[Look]) -> float:
 
 
 def _occupied(looks: Sequence[Look]) -> float:
-    """The part of the workers that had a task, a sample a second: with short tasks much more than functions ran."""
+    """Return the part of the workers that had a task, a sample a second: with short tasks more than functions ran."""
     workers = sum(sum(look.statistics.workers.values()) for look in looks)
     return sum(look.statistics.workers.get("busy", 0) for look in looks) / workers if workers else 0.0
 

@@ -134,5 +134,5 @@ def _all(counts: Mapping[str, Any]) -> int:
 
 
 def _up(counts: Mapping[str, Any]) -> int:
-    """Workers that serve: those that finish their last task too."""
+    """Count the workers that serve: those that finish their last task too."""
     return sum(n for state, n in counts["workers"].items() if state in ("ready", "busy", "draining"))

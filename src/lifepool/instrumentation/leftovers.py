@@ -88,7 +88,7 @@ def is_alive(pid: int) -> bool:
 
 
 def started_at(pid: int, root: Path = Path("/proc")) -> float | None:
-    """When a process has started, in seconds since 1970; None if that is not known."""
+    """Return when a process has started, in seconds since 1970; None if that is not known."""
     try:
         ticks = int((root / str(pid) / "stat").read_text().rpartition(")")[2].split()[19])
         age = time.clock_gettime(time.CLOCK_BOOTTIME) - ticks / os.sysconf("SC_CLK_TCK")
@@ -98,7 +98,7 @@ def started_at(pid: int, root: Path = Path("/proc")) -> float | None:
 
 
 def _files(pattern: str) -> list[tuple[str, int]]:
-    """The client's files, ``<kind>_<pid>.db``, and whose they are."""
+    """Return the client's files, ``<kind>_<pid>.db``, and whose they are."""
     found = []
     for path in glob.glob(os.path.join(glob.escape(folder()), f"{pattern}_*.db")):
         pid = path.removesuffix(".db").rpartition("_")[2]

@@ -241,7 +241,7 @@ class _Registered(Collector):
 
 
 def _families(hooks: Sequence[PrometheusHook], totals: Totals) -> Iterator[Family]:
-    """What one process knows."""
+    """Yield what one process knows."""
     hooks = list(hooks)
     for hook in hooks:
         hook.refresh()

@@ -196,7 +196,7 @@ def _body_was_read(request: Request) -> bool:
 
 
 def _has_no_body(scope: Scope) -> bool:
-    """Whether there is none, so that what comes next can only be the end."""
+    """Tell whether there is none, so that what comes next can only be the end."""
     headers: dict[bytes, bytes] = dict(scope["headers"])
     if b"content-length" in headers:
         return headers[b"content-length"] == b"0"

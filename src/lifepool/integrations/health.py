@@ -86,7 +86,7 @@ def health_routes(*pools: Pool, metrics: bool = True) -> list[BaseRoute]:
 
 
 def _why_to_restart(pool: Pool) -> str | None:
-    """Why this pool will never take a task again, though its server was not told to stop."""
+    """Say why this pool will never take a task again, though its server was not told to stop."""
     reasons = pool.readiness().reasons
     if "broken" in reasons:
         return "broken"

@@ -121,7 +121,7 @@ def retry_after(error: QueueFull, jitter: float) -> int:
 
 
 def _bounded(seconds: float) -> float:
-    """A number that fits into a header, whatever an error of the user's own has."""
+    """Return a number that fits into a header, whatever an error of the user's own has."""
     return seconds if 0 <= seconds <= 1e6 else 1e6 if seconds > 1e6 else 1.0
 
 
@@ -155,7 +155,7 @@ class AnswerLog:
 
 
 def pool_responses() -> dict[int | str, dict[str, Any]]:
-    """OpenAPI responses of a route that uses the pool, for ``@app.post(..., responses=pool_responses())``.
+    """Make OpenAPI responses of a route that uses the pool: ``@app.post(..., responses=pool_responses())``.
 
     They refer to the schema ``Problem``, which ``install`` brings.
     """

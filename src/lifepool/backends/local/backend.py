@@ -272,7 +272,7 @@ class LocalBackend:
             self.kill_worker(member.number)
 
     def _not_started(self, member: Member, error: BaseException) -> None:
-        """There is no process, and there will be none."""
+        """Tell that there is no process, and will be none."""
         if not member.doomed:
             member.start_error, member.start_hint = why_not_started(error)
         member.doomed = True  # an executor that could not start a thread keeps the order, and may yet carry it out
@@ -326,7 +326,7 @@ class LocalBackend:
         member.inbox.when_empty(lambda: self._gone(member))
 
     def _failed(self, member: Member, error: Exception) -> None:
-        """Something of ours failed that concerns one worker: that worker ends, and its tasks get their outcomes."""
+        """End a worker that something of ours failed about; its tasks get their outcomes."""
         member.complain(error)
         if member.end_is_told:
             return

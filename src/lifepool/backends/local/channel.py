@@ -155,7 +155,7 @@ class Channel:
         self._end(f"it sent garbage: {reason}")
 
     def stop(self) -> None:
-        """Neither listen to the worker any more nor tell it anything."""
+        """Stop listening to the worker, and telling it anything."""
         if not self._closed:
             self._stop_reading()
             self._out.clear()

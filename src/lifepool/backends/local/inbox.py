@@ -172,7 +172,7 @@ def decoded_error(pickled: memoryview) -> BaseException:
 
 
 def _read_aside(pickled: memoryview, aside: Aside) -> Any:
-    """Runs in a thread. It raises if the value is not plain, or broken: the loop finds out which."""
+    """Read it, in a thread. Raises if the value is not plain, or broken: the loop finds out which."""
     file: Any = PickleFile(pickled, aside=True, may_go_on=aside.may_go_on)
     return PlainUnpickler(file).load()
 

@@ -50,7 +50,7 @@ class OomWatch:
             self._timer = None
 
     def look(self) -> None:
-        """Some seconds have passed: whom the kernel had killed before the last look, it did not kill just now."""
+        """Look again, after some seconds: whom the kernel had killed before the last look, it did not kill just now."""
         self._explained = max(self._explained, self._last)
         self._last = self._victims()
         self._files.ignored.clear()  # nobody reads here what could not be read
@@ -74,7 +74,7 @@ class OomWatch:
 
 
 def _sources(files: Files) -> Iterator[PurePosixPath]:
-    """Where the victims of our own control group may be counted, and the host's as the last."""
+    """Yield where the victims of our own control group may be counted, and the host's as the last."""
     own_of_version_1 = True
     for version, directory in lineage(files, "memory"):
         if version == 2:

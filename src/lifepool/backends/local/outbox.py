@@ -121,7 +121,7 @@ class Outbox:
         return prepared
 
     def _pickle(self, value: object, shared: Arguments, lease: Lease, limit: int, copy: bool) -> int:
-        """Runs in a thread. It raises if it did not work out, or is too large; the loop finds out which."""
+        """Pickle it, in a thread. Raises if it did not work out, or is too large; the loop finds out which."""
         return pickle_into(shared.patch(lease, self._aside.may_go_on), value, limit, apart=not copy)
 
     def close(self) -> None:

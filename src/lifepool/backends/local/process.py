@@ -152,7 +152,7 @@ class _Popen(ForkServerPopen):
         to_main_thread()  # looked up here, beside the event loop
 
     def _read_pid(self, template: Template) -> int:
-        """The child's pid.
+        """Read the child's pid.
 
         Raises:
             OSError: What the template was refused when it forked.

@@ -176,7 +176,7 @@ class Template:
     # -- its start --------------------------------------------------------------------------------------------------
 
     def _ready_line(self) -> socket.socket:
-        """The socket of a template that is ready; starts one if there is none (any more)."""
+        """Return the socket of a template that is ready; start one if there is none (any more)."""
         if self._line is not None and self._process is not None and self._process.poll() is None:
             return self._line
         self.stop()  # reaps one that has ended
@@ -256,7 +256,7 @@ class Template:
                 )
 
     def _ended(self, error: Exception) -> TemplateEnded:
-        """Why there is no template."""
+        """Say why there is no template."""
         template = self._process
         doing = f" while it imported {_shown(self._importing)}" if self._importing else ""
         if isinstance(error, OSError) and error.errno is not None and not isinstance(error, ConnectionError):
@@ -280,7 +280,7 @@ class Template:
 
 
 def _exit_code(template: subprocess.Popen[bytes], *, kill: bool = True) -> int | None:
-    """The exit code of a template that has closed its end of the line, as it does when it ends."""
+    """Return the exit code of a template that has closed its end of the line, as it does when it ends."""
     with contextlib.suppress(subprocess.TimeoutExpired):
         return template.wait(CLOSED_S)
     if not kill:
@@ -294,7 +294,7 @@ def _how_it_ended(code: int) -> str:
 
 
 def _interpreter_flags() -> list[str]:
-    """The options that this interpreter was started with; ``multiprocessing`` passes on some of ``-X`` only."""
+    """Return the options that this interpreter was started with; ``multiprocessing`` passes on some of ``-X`` only."""
     flags: list[str] = vars(util)["_args_from_interpreter_flags"]()
     passed = {flag.partition("=")[0] for flag in flags}
     for name, value in vars(sys)["_xoptions"].items():

@@ -58,7 +58,7 @@ def _findings(target: str, deadline: float) -> Iterator[Finding]:
 
 
 def _label(pools: Sequence[Pool], number: int) -> str:
-    """The pool's name, with a number if others have the same."""
+    """Return the pool's name, with a number if others have the same."""
     name = pools[number].config.name
     return name if sum(pool.config.name == name for pool in pools) == 1 else f"{name} {number + 1}"
 

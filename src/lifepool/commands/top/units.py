@@ -13,7 +13,7 @@ def count(value: float | None) -> str:
 
 
 def percent(part: float | None) -> str:
-    """87 %; what is little is not nothing."""
+    """Format a percentage: 87 %; what is little is not nothing."""
     if part is None:
         return NONE
     return "< 1 %" if 0 < part < 0.01 else f"{part * 100:.0f} %"

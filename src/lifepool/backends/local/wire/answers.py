@@ -65,7 +65,7 @@ def encode_result(
 
 
 def _refusal(value: object, error: BaseException, what: Side) -> TaskNotPicklable:
-    """Why a value can't be pickled. What is left of a call that nobody can make any more is closed."""
+    """Say why a value can't be pickled. What is left of a call that nobody can make any more is closed."""
     path, reason = explain(value, what, error)
     values = (value, *value.values) if type(value) is ChunkResult else (value,)
     unfinished = [each for each in values if type(each) in _UNFINISHED]

@@ -227,7 +227,7 @@ class _Pickled:
 
 
 def _refusal(error: BaseException, *parts: tuple[object, str], hint: str | None = None) -> BaseException:
-    """The error for what could not be pickled: one of these parts, with their names.
+    """Make the error for what could not be pickled: one of these parts, with their names.
 
     Whatever an object raises when it is pickled is that task's error. A Ctrl-C that struck just then is not.
     """

@@ -68,7 +68,7 @@ def explain(value: object, path: str, error: BaseException, *others: tuple[objec
 
 
 def _sole(value: object, path: str) -> str:
-    """The path, as far as it needs no search: to the one argument that there is."""
+    """Name the path, as far as it needs no search: to the one argument that there is."""
     return f"{path}[0]" if type(value) is tuple and len(value) == 1 else path
 
 
@@ -81,12 +81,12 @@ class _Witness(pickle.Pickler):
         self.seen: deque[object] = deque(maxlen=_LAST_SEEN)
 
     def write(self, data: object) -> None:
-        """Called with each piece of the pickle, of some 64 KiB."""
+        """Look at the clock; called with each piece of the pickle, of some 64 KiB."""
         if time.monotonic() > self._deadline:
             raise _OutOfTime
 
     def reducer_override(self, obj: Any) -> Any:
-        """Asked for each part that is not of a built-in type, before it is pickled."""
+        """Note a part; called for each that is not of a built-in type, before it is pickled."""
         if time.monotonic() > self._deadline:
             raise _OutOfTime
         self.seen.append(obj)
@@ -94,7 +94,7 @@ class _Witness(pickle.Pickler):
 
 
 def _pickled_again(value: object, deadline: float) -> tuple[BaseException | None, deque[object]]:
-    """What pickling it raises, and what was pickled last."""
+    """Return what pickling it raises, and what was pickled last."""
     witness = _Witness(deadline)
     try:
         witness.dump(value)
@@ -106,7 +106,7 @@ def _pickled_again(value: object, deadline: float) -> tuple[BaseException | None
 
 
 def _way(whole: object, seen: deque[object], deadline: float) -> str:
-    """The way to the last of ``seen`` that is a part of the whole and can't be pickled by itself."""
+    """Find the way to the last of ``seen`` that is a part of the whole and can't be pickled by itself."""
     suspects = list(reversed(seen))
     if not suspects or suspects[0] is whole:
         return ""
@@ -126,7 +126,7 @@ _Naming = Callable[[Any], str]
 
 
 def _reached(whole: object, wanted: object, deadline: float) -> dict[int, tuple[int, object, _Naming, object]]:
-    """Parts of the whole by their ids: the id of what each is in, the part, and how it is called there."""
+    """Map parts of the whole by their ids: the id of what each is in, the part, and how it is called there."""
     reached: dict[int, tuple[int, object, _Naming, object]] = {id(whole): (0, whole, str, "")}
     waiting: deque[object] = deque([whole])
     count = 0
@@ -146,7 +146,7 @@ def _reached(whole: object, wanted: object, deadline: float) -> dict[int, tuple[
 
 
 def _parts(value: Any) -> Iterator[tuple[_Naming, object, object]]:
-    """What a value is made of: what makes the text by which a part is reached, and of what; the part."""
+    """Yield what a value is made of: what makes the text by which a part is reached, and of what; the part."""
     kind = type(value)
     if issubclass(kind, _WHOLE):
         return
@@ -161,7 +161,7 @@ def _parts(value: Any) -> Iterator[tuple[_Naming, object, object]]:
 
 
 def _items(value: Any, kind: type) -> Iterator[tuple[_Naming, object, object]]:
-    """The same of a container, by the methods of the built-in type: those of a subclass are somebody's code."""
+    """Do the same of a container, by the methods of the built-in type: those of a subclass are somebody's code."""
     if issubclass(kind, dict):
         for key, item in list(dict.items(value)):
             yield _item, key, item

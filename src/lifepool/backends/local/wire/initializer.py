@@ -66,7 +66,7 @@ class Initializer:
         return bytes(reduction.ForkingPickler.dumps(self._call))
 
     def __reduce__(self) -> tuple[object, ...]:
-        """While a worker is being started: it gets bytes, and unpickles those when it can tell what went wrong."""
+        """Give a worker that is being started bytes: it unpickles them when it can tell what went wrong."""
         if self._pickled is not None:
             return (bytes, (self._pickled,))
         try:

@@ -27,6 +27,6 @@ def preparation(name: str) -> dict[str, Any]:
 
 
 def search_path() -> list[str]:
-    """``sys.path`` with the folder in the place of '', which means the current one: that of the program's start."""
+    """Return ``sys.path``, with the folder of the program's start in the place of '', which means the current one."""
     origin = vars(process)["ORIGINAL_DIR"]
     return [origin if entry == "" and origin is not None else entry for entry in sys.path]

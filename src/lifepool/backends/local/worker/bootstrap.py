@@ -124,7 +124,7 @@ def _names_main(initializer: object) -> bool:
 
 
 def _import(spec: WorkerSpec) -> tuple[str, str | None] | None:
-    """The modules that tasks will need, those that the template has excepted; returns (traceback, hint) if it fails."""
+    """Import the modules that tasks will need, but for those that the template has; on failure (traceback, hint)."""
     sys.path[:0] = [entry for entry in template.added_to_path if entry not in sys.path]
     try:
         # An initializer of the main script needs it, also where it would be left for later.

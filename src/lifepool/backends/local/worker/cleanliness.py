@@ -141,7 +141,7 @@ def _is_read_only_file(fd: int) -> bool:
 
 
 def _can_be_reopened(fd: int) -> bool:
-    """Whether it can, and has a position of its own then (elsewhere than on Linux it is the same one)."""
+    """Tell whether it can, and has a position of its own then (elsewhere than on Linux it is the same one)."""
     if not _DESCRIPTORS.startswith("/proc"):
         return False
     try:
@@ -164,7 +164,7 @@ def _stateless_devices() -> set[int]:
 
 
 def _told(fd: int) -> str:
-    """What a descriptor is, in words."""
+    """Say what a descriptor is, in words."""
     about = os.fstat(fd)
     try:
         target = os.readlink(f"{_DESCRIPTORS}/{fd}")
@@ -181,7 +181,7 @@ def _told(fd: int) -> str:
 
 
 def _shared_memory() -> frozenset[str]:
-    """The lines of the memory map for memory that is shared and may be written, such as a lock's."""
+    """List the lines of the memory map for memory that is shared and may be written, such as a lock's."""
     try:
         with open("/proc/self/maps") as lines:
             return frozenset(line.strip() for line in lines if " rw-s " in line)
@@ -203,7 +203,7 @@ def _has_children() -> bool:
 
 
 def _threads_left() -> int:
-    """Threads beside this one that a fork does not end."""
+    """Count the threads beside this one that a fork does not end."""
     if _count_threads() > 1:
         _fork_on_trial()
     return _count_threads() - 1

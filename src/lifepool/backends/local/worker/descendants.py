@@ -70,7 +70,7 @@ def children(pid: int) -> list[int]:
 
 
 def below(pids: Iterable[int]) -> list[int]:
-    """These processes and all below them, each after its parent; ``MOST`` at most."""
+    """List these processes and all below them, each after its parent; ``MOST`` at most."""
     found: list[int] = []
     to_see = list(pids)
     while to_see and len(found) < MOST:
@@ -171,7 +171,7 @@ def end_started_since(began_ns: int) -> None:
 
 
 def _own_children() -> Iterator[int]:
-    """Children of this worker, and orphans of its group, which its parent has adopted."""
+    """Yield the children of this worker, and orphans of its group, which its parent has adopted."""
     me, parent = os.getpid(), os.getppid()
     yield from children(me)
     for pid in _stdlib_helpers():
@@ -182,7 +182,7 @@ def _own_children() -> Iterator[int]:
 
 
 def _stdlib_helpers() -> set[int]:
-    """The pids of ``multiprocessing``'s fork server and resource tracker; it has no public names for them."""
+    """Find the pids of ``multiprocessing``'s fork server and resource tracker, which have no public names."""
     fork_server = getattr(sys.modules.get("multiprocessing.forkserver"), "_forkserver", None)
     tracker = getattr(sys.modules.get("multiprocessing.resource_tracker"), "_resource_tracker", None)
     pids = (getattr(fork_server, "_forkserver_pid", None), getattr(tracker, "_pid", None))

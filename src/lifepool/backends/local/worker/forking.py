@@ -153,7 +153,7 @@ def _run(instructions: int, rest: list[int]) -> int:
 
 
 def _received(line: socket.socket) -> tuple[list[int], bool] | None:
-    """The descriptors of the next request, and whether they are all there; None if the server is gone."""
+    """Receive the descriptors of the next request, and whether they are all there; None if the server is gone."""
     fds = array.array("i")
     try:
         message, ancillary, _, _ = line.recvmsg(1, socket.CMSG_SPACE(MOST_DESCRIPTORS * fds.itemsize))

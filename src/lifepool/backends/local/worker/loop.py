@@ -202,20 +202,20 @@ class Worker:
         return answer, started, run_ns, body
 
     def _send_late_progress(self, task: int, error: BaseException) -> None:
-        """Before the answer of a task that has failed. That is what the caller must hear, whatever becomes of this."""
+        """Send what is left before the answer of a task that has failed, which the caller must hear in any case."""
         try:
             self._reporter.send_late(task)
         except (TaskNotPicklable, PayloadTooLarge) as failure:
             error.add_note(f"its last progress could not be sent: {failure}")
 
     def _tell_loading(self) -> None:
-        """A module is about to be imported. If that is for a task which does not run yet, the server is to know."""
+        """Tell the server that a module is about to be imported, if that is for a task which does not run yet."""
         if self._current == NO_TASK and self._taken != NO_TASK and not self._loading:
             self._loading = True
             self._reporter.send(header(Kind.LOADING, 0, self._taken))
 
     def _begin_loaded(self, task: int) -> None:
-        """All is there: from here on the task can be interrupted, and the server may know that."""
+        """Begin the task, now that all is there: from here on it can be interrupted, and the server may know that."""
 
         def begin() -> None:
             self._reporter.send(header(Kind.LOADING, 0, task, 1))

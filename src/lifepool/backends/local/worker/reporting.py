@@ -100,7 +100,7 @@ class Reporter:
             self.send(header(Kind.PROGRESS, len(body), task) + body)
 
     def belongs_to_starter(self) -> None:
-        """From now on, have each thread belong to the task in which it is started."""
+        """Have each thread belong to the task in which it is started, from now on."""
         start, task_of_starter = threading.Thread.start, self._task_of_caller
 
         def started_by_task(thread: threading.Thread) -> None:
@@ -166,7 +166,7 @@ class Reporter:
             self._is_timed = False
 
     def _on_time(self) -> None:
-        """Runs in a thread of its own."""
+        """Send what is late, in a thread of its own."""
         self._is_timed = False  # first: what is reported after the next line needs another one
         late = self.late
         if late is None or late[0] != self._current():
