@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
+import time
 from typing import TYPE_CHECKING, Any
 
 import httpx
@@ -13,7 +14,7 @@ from fastapi import FastAPI, HTTPException
 from starlette.applications import Starlette
 from starlette.routing import Mount
 
-from lifepool import Pool
+from lifepool import Pool, QueueFull
 from lifepool.dashboard import dashboard
 from lifepool.dashboard.app import route_path
 from lifepool.dashboard.files import files
@@ -246,6 +247,18 @@ async def test_why_a_worker_could_not_start_is_shown_and_a_refusal_counts_as_a_f
         ("refused", "TaskNotPicklable"),
     ]
     assert [(row["reason"], row["exitcode"]) for row in state["exits"]] == [("died", 3)]
+
+
+async def test_first_tasks_that_are_refused_while_they_wait_are_in_the_list_as_refused() -> None:
+    pool = Pool(max_workers=1)
+    async with pool, browser(dashboard(pool)) as client:
+        burst = [pool.submit(time.sleep, 0.1, timeout=1.0) for _ in range(40)]
+        outcomes = await asyncio.gather(*burst, return_exceptions=True)
+        state = (await client.get("/state.json")).json()
+    refused = sum(isinstance(outcome, QueueFull) for outcome in outcomes)
+    rows = [row for row in state["failures"] if row["error"].startswith("QueueFull")]
+    assert [(row["outcome"], row["count"]) for row in rows] == [("refused", refused)]
+    assert refused > 0
 
 
 # --- who ------------------------------------------------------------------------------------------------------------

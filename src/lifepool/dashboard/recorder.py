@@ -19,6 +19,7 @@ from lifepool.dashboard.history import History, Look
 from lifepool.dashboard.names import Names
 from lifepool.dashboard.stories import ARGUMENTS, Stories, story_of, under_way
 from lifepool.dashboard.text import MAX_TRACEBACK, arguments_of, clipped
+from lifepool.errors import QueueFull
 from lifepool.hooks import Hook
 from lifepool.sizing import cpu_budget
 
@@ -95,6 +96,8 @@ class Recorder(Hook):
         for task in tasks:
             if task.outcome not in _FINE:
                 self._task_failed(task)
+            elif isinstance(task.error, QueueFull):  # one of the first of its function, refused while it waited
+                self.task_refused(task, task.error)
             elif self._any > 0:
                 if task not in kept:
                     self._any -= 1
