@@ -202,9 +202,7 @@ def test_a_module_that_workers_cant_import_is_no_fault_of_the_data(tmp_path: Pat
         "def double(x):\n    return 2 * x\n"
     )
     (tmp_path / "program.py").write_text(
-        GUARDED.replace("from lifepool", "import once\nfrom lifepool").replace("moved, Point(1)", "once.double, 1")
-        if False
-        else "import asyncio\nfrom lifepool import Pool\n"
+        "import asyncio\nfrom lifepool import Pool\n"
         "async def main():\n"
         "    async with Pool(max_workers=1) as pool:\n"
         "        import once\n"
