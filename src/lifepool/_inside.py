@@ -33,6 +33,7 @@ class TaskInterrupted(BaseException):
 #: and work that was submitted in its last lines has to start its workers then.
 main_file: str | None = getattr(sys.modules.get("__main__"), "__file__", None)
 main_id = id(sys.modules.get("__main__"))  # tools put another one in its place
+main_argv = tuple(sys.argv)  # the program may change them once it has read them
 UNSTARTED_HINT = (
     "this is a worker, and has its own copy of the module with the pool: call the function directly, or let the task "
     "start a pool of its own with 'async with Pool(max_workers=...)'"

@@ -6,13 +6,14 @@ import asyncio
 import json
 import logging
 import os
+import subprocess
 import sys
 from typing import TYPE_CHECKING
 
 import pytest
 
 from lifepool import Pool
-from tests.engine.scripts import run_script
+from tests.engine.scripts import environment, nothing_left, run_script
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -55,6 +56,7 @@ HARMLESS = {
 }
 MODULE = """
 import os
+import subprocess
 {code}
 WHERE = os.getpid()
 def where(): return WHERE == os.getpid()
@@ -220,3 +222,28 @@ async def test_each_module_that_leaves_something_is_named_and_the_others_stay(
         assert "'third'" in caplog.text
         assert "'second'" not in caplog.text
     del sys.modules["asking"]
+
+
+@linux_only
+@pytest.mark.parametrize("never", ["time.sleep(1000)", "ctypes.PyDLL(None).sleep(1000)"])
+def test_a_template_whose_import_never_ends_ends_with_its_server(tmp_path: Path, never: str) -> None:
+    (tmp_path / "program.py").write_text(
+        "import asyncio, ctypes, os, subprocess, time\n"
+        "from lifepool import Pool\n"
+        "if __name__ != '__main__':\n"
+        "    subprocess.Popen(['sleep', '1000'])\n"
+        "    open(os.environ['BEGUN'], 'w').close()\n"
+        f"    {never}\n"
+        "async def main():\n"
+        "    async with Pool(max_workers=1):\n"
+        "        pass\n"
+        "if __name__ == '__main__':\n"
+        "    asyncio.run(main())\n"
+    )
+    os.mkfifo(tmp_path / "begun")
+    env = environment() | {"BEGUN": str(tmp_path / "begun")}
+    with subprocess.Popen([sys.executable, str(tmp_path / "program.py")], env=env) as server:
+        with open(tmp_path / "begun") as begun:
+            begun.read()
+        server.kill()
+    assert nothing_left(env)

@@ -212,7 +212,7 @@ def test_a_module_that_workers_cant_import_is_no_fault_of_the_data(tmp_path: Pat
     done = run_script("program.py", cwd=tmp_path)
     told = done.err.splitlines()[-1]
     assert "the worker could not rebuild it: FileExistsError" in told
-    assert "look at the worker's traceback" in told
+    assert "the worker's traceback, which is this error's cause" in told
     assert "send plain data" not in done.text
 
 

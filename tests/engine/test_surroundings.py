@@ -68,6 +68,25 @@ def test_a_script_that_reads_its_arguments_when_it_is_imported_has_them_in_worke
     assert (done.out, done.err) == ("70\n", "")
 
 
+@pytest.mark.parametrize(
+    "leaving", ["", "import threading; threading.Thread(target=threading.Event().wait, daemon=True).start()"]
+)
+def test_a_script_that_takes_its_arguments_away_is_imported_with_them(tmp_path: Path, leaving: str) -> None:
+    path = script(
+        tmp_path,
+        module_level=f"""
+            FACTOR = int(sys.argv.pop(1))
+            def scaled(x): return x * FACTOR, sys.argv[1:]
+            {leaving}
+        """,
+        before="sys.argv[1:] = ['changed']",
+        body="print(await pool.run(scaled, 10))",
+    )
+    done = run_script(path, "7", "b")
+    assert done.out == "(70, ['changed'])\n", done.err
+    assert ("leaves a thread" in done.err) == bool(leaving)
+
+
 def test_a_preloaded_module_has_the_arguments_and_the_search_path_of_the_program(tmp_path: Path) -> None:
     (tmp_path / "elsewhere").mkdir()
     (tmp_path / "elsewhere" / "wanted.py").write_text("import sys\nSEEN = sys.argv[1:]\ndef seen(): return SEEN\n")
@@ -424,6 +443,29 @@ def test_workers_do_not_draw_the_same_numbers(tmp_path: Path) -> None:
     )
     done = run_script(path)
     assert done.out == "4 4\n", done.err
+
+
+def test_a_seed_that_a_module_sets_is_not_that_of_every_worker(tmp_path: Path) -> None:
+    """Also if each worker imports the module by itself, because it leaves a thread."""
+    path = script(
+        tmp_path,
+        module_level="""
+            import random, threading
+            import numpy.random
+            random.seed(7)
+            numpy.random.seed(7)
+            threading.Thread(target=threading.Event().wait, daemon=True).start()
+            def draw(): return random.random(), numpy.random.rand()
+        """,
+        options="max_tasks_per_worker=1",
+        body="""
+            drawn = [await pool.run(draw) for _ in range(3)]
+            print(len({a for a, _ in drawn}), len({b for _, b in drawn}))
+        """,
+    )
+    done = run_script(path)
+    assert done.out == "3 3\n", done.err
+    assert "leaves a thread" in done.err
 
 
 def test_a_seed_that_an_initializer_sets_stays(tmp_path: Path) -> None:

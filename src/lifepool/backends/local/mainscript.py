@@ -22,21 +22,22 @@ def main_script() -> MainScript | None:
     # multiprocessing did this when it was imported, perhaps before coverage or a debugger made another __main__.
     main = sys.modules["__mp_main__"] = sys.modules["__main__"]
     spec, path = getattr(main, "__spec__", None), getattr(main, "__file__", None)
-    if path is None and id(main) == _inside.main_id:
-        path = _inside.main_file
+    is_first = id(main) == _inside.main_id
+    path = path or (_inside.main_file if is_first else None)
+    argv = _inside.main_argv if is_first else None
     if spec is not None and spec.name != "__main__":
-        return MainScript(spec.name, None, ahead=not spec.name.endswith(".__main__"))
+        return MainScript(spec.name, None, ahead=not spec.name.endswith(".__main__"), argv=argv)
     if path is None:
         return None
     origin: str | None = vars(process)["ORIGINAL_DIR"]
     full = os.path.normpath(os.path.join(origin or "", path))
     if spec is not None:  # ``python folder`` or ``python archive.zip``
-        return MainScript(None, os.path.dirname(full), ahead=False)
+        return MainScript(None, os.path.dirname(full), ahead=False, argv=argv)
     if full.startswith(("/dev/", "/proc/")):  # such as /dev/stdin, which is another file in workers
         full = os.path.realpath(full)
     if not (os.path.isfile(full) or os.path.isdir(full)):  # such as a pipe, which can be read once
         return None
-    return MainScript(None, full, ahead=not _is_tool(Path(full)))
+    return MainScript(None, full, ahead=not _is_tool(Path(full)), argv=argv)
 
 
 def _is_tool(path: Path) -> bool:

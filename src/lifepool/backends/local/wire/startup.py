@@ -23,11 +23,13 @@ class MainScript:
         name: The module it is, if it was run with ``python -m``.
         path: The file, folder or archive that was run, otherwise.
         ahead: Whether workers import it before they are ready; else when a call first needs something of it.
+        argv: ``sys.argv`` for its import; None: what workers have anyway.
     """
 
     name: str | None
     path: str | None
     ahead: bool
+    argv: tuple[str, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -17,7 +17,9 @@ OTHER_MAIN_HINT = (
     "the script was run inside of another program (cProfile, trace, exec), whose __main__ is another one: put the "
     "function into a module"
 )
-REBUILT_HINT = "look at the worker's traceback, this error's cause: its world differs from the server's there"
+REBUILT_HINT = (
+    "the worker's traceback, which is this error's cause, shows what fails there: an import, or the object's own code"
+)
 
 
 def is_of_main(fn: object) -> bool:

@@ -102,6 +102,7 @@ def _prepare(spec: WorkerSpec, logs_fd: int) -> tuple[str, str | None] | None:
         return traceback.format_exc(), "a worker can't enter the folder that the server is in"
     if (failure := _import(spec)) is not None:
         return failure
+    reseed()  # a module that was imported just now may have set a seed, which would be the same one in each worker
     try:
         if spec.logs is not None:
             from lifepool.backends.local.worker.logs import forward_logs  # only then: it costs some milliseconds

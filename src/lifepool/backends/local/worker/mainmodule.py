@@ -13,7 +13,7 @@ import runpy
 import sys
 from multiprocessing import process
 from types import ModuleType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from lifepool import _inside
 from lifepool.backends.local.wire.nameless import nameless_file
@@ -91,15 +91,24 @@ def seek_main(main: MainScript | None) -> str | None:
 
 
 def _run(main: MainScript) -> None:
-    if main.name is not None:
-        content = runpy.run_module(main.name, run_name="__mp_main__", alter_sys=True)
-    else:
-        assert main.path is not None  # noqa: S101 - it has one or the other
-        content = runpy.run_path(main.path, run_name="__mp_main__")
+    argv = sys.argv
+    if main.argv is not None:
+        sys.argv = list(main.argv)
+    try:
+        content = _content(main)
+    finally:
+        sys.argv = argv
     module = ModuleType("__mp_main__")
     module.__dict__.update(content)
     _before.append(sys.modules["__main__"])
     sys.modules["__main__"] = sys.modules["__mp_main__"] = module
+
+
+def _content(main: MainScript) -> dict[str, Any]:
+    if main.name is not None:
+        return runpy.run_module(main.name, run_name="__mp_main__", alter_sys=True)
+    assert main.path is not None  # noqa: S101 - it has one or the other
+    return runpy.run_path(main.path, run_name="__mp_main__")
 
 
 @contextlib.contextmanager

@@ -10,8 +10,9 @@ import sys
 def reseed() -> None:
     """Seed the global generators of this process anew: those of ``random``, and of numpy if the template has it.
 
-    Before anything of the user's runs here: a seed that an initializer sets stays. Generators that a module has made
-    for itself (``random.Random()``, ``numpy.random.default_rng()``) can't be found; they are copies.
+    Before anything of the user's is imported here, and after it: a seed that an initializer sets stays. Generators
+    that a module has made for itself (``random.Random()``, ``numpy.random.default_rng()``) can't be found; they are
+    copies.
     """
     random.seed()
     numpy_random = sys.modules.get("numpy.random")

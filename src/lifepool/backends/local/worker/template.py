@@ -16,6 +16,7 @@ What is imported here
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import gc
 import importlib
 import os
@@ -43,6 +44,8 @@ from lifepool.backends.local.worker.reaping import Processes
 from lifepool.backends.local.worker.signals import calm_signals, set_handlers_aside
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from lifepool.backends.local.wire.startup import MainScript
     from lifepool.backends.local.wire.surroundings import Surroundings
     from lifepool.backends.local.worker.cleanliness import Holdings
@@ -122,6 +125,26 @@ def run_template(line_fd: int, tracker_fd: int) -> None:
             os.killpg(os.getpid(), signal.SIGKILL)  # what an imported module has started
 
 
+@contextlib.contextmanager
+def _killed_with(line: socket.socket) -> Iterator[None]:
+    """Have the kernel kill this process's group if the server ends, or lets go, meanwhile.
+
+    An import may never end, and nobody looks at the socket then. As long as imports are made nothing is sent on it from
+    there: what can happen to it is its end. (Elsewhere than on Linux there is no such thing.)
+    """
+    if not hasattr(fcntl, "F_SETSIG"):
+        yield
+        return
+    flags = fcntl.fcntl(line, fcntl.F_GETFL)
+    fcntl.fcntl(line, fcntl.F_SETOWN, -os.getpgrp())
+    fcntl.fcntl(line, fcntl.F_SETSIG, signal.SIGKILL)
+    fcntl.fcntl(line, fcntl.F_SETFL, flags | os.O_ASYNC)
+    try:
+        yield
+    finally:
+        fcntl.fcntl(line, fcntl.F_SETFL, flags)
+
+
 def _prepare(instructions: Instructions, line: socket.socket) -> None:
     """Be where the server is."""
     spawn.prepare(instructions.preparation)
@@ -143,16 +166,17 @@ def _import_all(instructions: Instructions, line: socket.socket, begun: Beginnin
     for name in ("process", "worker.bootstrap"):  # so that workers have them
         importlib.import_module(f"lifepool.backends.local.{name}")
     refused: dict[str, tuple[str, str]] = {}
-    for name in _wanted(instructions):
-        send_message(line, ("importing", name))
-        before = holdings()
-        failure = _import(name, instructions.main)
-        calm_signals()
-        handlers |= set_handlers_aside()
-        if failure is not None:
-            refused[name] = ("failed", failure)
-        elif left := left_open(before):
-            refused[name] = ("left open", ", ".join(left))
+    with _killed_with(line):
+        for name in _wanted(instructions):
+            send_message(line, ("importing", name))
+            before = holdings()
+            failure = _import(name, instructions.main)
+            calm_signals()
+            handlers |= set_handlers_aside()
+            if failure is not None:
+                refused[name] = ("failed", failure)
+            elif left := left_open(before):
+                refused[name] = ("left open", ", ".join(left))
     if refused:
         send_message(line, ("left out", refused))
         _begin_anew(line, begun)
