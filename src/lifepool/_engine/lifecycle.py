@@ -18,12 +18,15 @@ import asyncio
 import contextlib
 import enum
 import logging
+import os
 import time
+import weakref
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from lifepool._core.states import PoolState, moved
-from lifepool._engine.drainlog import DrainLog
+from lifepool._engine.drainlog import DrainLog, tell_undone
+from lifepool._engine.failing import CLOSE_HINT, forked_copy
 from lifepool.errors import PoolClosed
 
 if TYPE_CHECKING:
@@ -121,6 +124,8 @@ class Lifecycle:
         self._loop: asyncio.AbstractEventLoop | None = None  # of the present life, or of the last one
         self._start: _Start | None = None  # while the pool starts
         self._end: asyncio.Task[None] | None = None  # while it ends
+        self._unclosed: weakref.finalize[Any, Lifecycle] | None = None  # tells of tasks that are lost then
+        self._pid = os.getpid()  # the process that it lives in
 
     @property
     def state(self) -> PoolState:
@@ -149,6 +154,19 @@ class Lifecycle:
         except RuntimeError:
             return True
 
+    def refusal(self) -> Exception:
+        """What a caller is told who is not where the pool lives."""
+        if self._is_forked():
+            return forked_copy()
+        if self._loop is not None and self._loop.is_closed():
+            return PoolClosed("the pool's event loop was closed", hint=CLOSE_HINT)
+        return RuntimeError(ELSEWHERE)
+
+    @property
+    def is_copy(self) -> bool:
+        """Whether it lives in another process, of which this one is a forked copy."""
+        return self.is_alive and self._is_forked()
+
     # -- start ----------------------------------------------------------------------------------------------------
 
     async def start(self) -> None:
@@ -162,13 +180,15 @@ class Lifecycle:
         Cancellation:
             Ends what was started, unless others wait for it too.
         """
+        if self._is_forked():  # begin a life of its own here
+            self.phase, self._start, self._end, self._loop = Phase.CREATED, None, None, None
         self._must_be_here()
         await self._end_is_over()
         if self.phase is Phase.RUNNING:
             return
         if self._start is None:
             self._move(Phase.STARTING)
-            self._loop, self.engine = asyncio.get_running_loop(), None
+            self._loop, self.engine, self._pid = asyncio.get_running_loop(), None, os.getpid()
             self._start = start = _Start(_task(self._bring_up()))
             start.task.add_done_callback(self._never_began)
         await self._wait_for(self._start)
@@ -199,6 +219,7 @@ class Lifecycle:
             if self.phase is Phase.STARTING:
                 self._start = None
                 self._move(Phase.RUNNING)
+                self._unclosed = weakref.finalize(self, tell_undone, self._owner.label, engine._handles, self._pid)
                 self._owner.has_started(time.perf_counter() - began)
                 return
         except BaseException as error:
@@ -231,6 +252,8 @@ class Lifecycle:
         Cancellation:
             Ends at once: what is not finished is cancelled. Returns when everything is released.
         """
+        if self._is_forked():
+            return  # it is the parent's to end
         self._must_be_here()
         end = self._begin_end(timeout)
         if end is None:
@@ -355,6 +378,8 @@ class Lifecycle:
     def _has_ended(self) -> None:
         self._start = self._end = None
         self._move(Phase.CLOSED)
+        if self._unclosed is not None:
+            self._unclosed.detach()
         try:
             self._owner.has_ended()
         except BaseException:
@@ -365,13 +390,19 @@ class Lifecycle:
     def _move(self, phase: Phase) -> None:
         self.phase = moved(PHASES, self.phase, phase, "the pool's life")
 
+    def _is_forked(self) -> bool:
+        """Whether this process is a forked copy of the one that the pool lives in."""
+        return self._pid != os.getpid()
+
     def _must_be_here(self) -> None:
         """Refuse another event loop than the one the pool lives on; if that was closed, that life has ended."""
         loop = self._loop
         if not self.is_alive or loop is None or asyncio.get_running_loop() is loop:
             return
         if not loop.is_closed():
-            raise RuntimeError(ELSEWHERE)
+            raise self.refusal()
+        if self._unclosed is not None:
+            self._unclosed()
         if self.engine is not None:
             try:
                 self.engine.abandon()
