@@ -304,7 +304,12 @@ class PoolLife:
         try:
             if self._holders == 1:
                 delay = self.config.shutdown_delay
-                self._termination.install(self._told_to_stop, delay=delay, under_a_server=under_a_server)
+                self._termination.install(
+                    self._told_to_stop,
+                    is_ending=lambda: self._life.phase is Phase.ENDING,
+                    delay=delay,
+                    under_a_server=under_a_server,
+                )
             await self.start()
         except BaseException:
             self._holders -= 1
