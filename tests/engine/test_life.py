@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import os
 import subprocess
 import sys
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -14,7 +16,7 @@ import pytest
 from lifepool import Pool, PoolClosed, WorkerStartError
 from lifepool._core.states import PoolState
 from lifepool._engine import lifecycle
-from lifepool._engine.drainlog import named
+from lifepool._engine.drainlog import named, tell_undone
 from lifepool.errors import InternalError
 from lifepool.hooks import Hook
 from tests import tasks
@@ -323,6 +325,23 @@ def test_a_pool_whose_loop_was_closed_refuses_to_recycle(caplog: pytest.LogCaptu
     with pytest.raises(PoolClosed, match="event loop was closed"):
         asyncio.run(pool.recycle())
     assert caplog.text == ""
+
+
+async def test_nothing_is_told_lost_while_the_loop_runs_or_in_a_forked_copy(caplog: pytest.LogCaptureFixture) -> None:
+    pool, _, _ = scripted()
+    await pool.start()
+    handle = pool.submit(tasks.double, 1)
+    tell_undone("texts", {1: handle}, os.getpid())  # somebody let go of the pool, and kept the handle
+    other_loop = asyncio.new_event_loop()
+    other_loop.close()
+    lost: Any = SimpleNamespace(_name="double", get_loop=lambda: other_loop)
+    tell_undone("texts", {1: lost}, os.getpid() + 1)
+    assert caplog.text == ""
+    tell_undone("texts", {1: lost}, os.getpid())
+    assert "pool 'texts' was not closed" in caplog.text
+    await pool.aclose(0)
+    with pytest.raises(PoolClosed):
+        await handle
 
 
 @pytest.mark.parametrize("how", ["collected", "at exit"])

@@ -64,15 +64,19 @@ class DrainLog:
 
 
 def tell_undone(label: str, handles: dict[int, TaskHandle[Any]], pid: int) -> None:
-    """Say which tasks are lost because nobody has closed their pool; not in a forked copy of its process.
+    """Say which tasks are lost because nobody has closed their pool.
+
+    Not in a forked copy of its process; nor while the event loop runs: somebody let go of the pool, and may have kept
+    the handles.
 
     Args:
         label: The pool's name.
         handles: Its tasks without an outcome.
         pid: The pool's process.
     """
-    if handles and os.getpid() == pid:
-        names = Counter(handle._name for handle in list(handles.values()))
+    undone = list(handles.values())
+    if undone and os.getpid() == pid and not undone[0].get_loop().is_running():
+        names = Counter(handle._name for handle in undone)
         logger.warning(
             "pool %r was not closed, and its event loop ended before these tasks were done: %s. Use 'async with pool'",
             label, named(names),
