@@ -7,7 +7,7 @@ Theory of operation
     A full queue. The first chunk of a call passes the door like any other task: if the pool is overloaded the call is
     refused (``on_full="raise"``), or it stands in line. Once a chunk was let in, so was the call: the others need
     nothing but room, for which they stand in line (``lifepool._engine.line``), ahead of calls that come later. What is
-    done meanwhile is handed on. The time in line counts: see ``_Clock``. Decision 33 has the reasons.
+    done meanwhile is handed on. The time in line counts: see ``_Clock``. Decision 31 has the reasons.
 """
 
 from __future__ import annotations

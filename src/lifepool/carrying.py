@@ -131,7 +131,7 @@ def story_of(error: BaseException) -> str | None:
 
 
 def bearable(error: BaseException) -> BaseException:
-    """Make the error one that a coroutine can raise; see decision 26.
+    """Make the error one that a coroutine can raise; see decision 25.
 
     ``SystemExit`` and ``KeyboardInterrupt`` would end the event loop, ``CancelledError`` and ``GeneratorExit`` would
     look as if the caller were cancelled or closed, and ``StopIteration`` can't be raised there at all: each becomes the

@@ -2,7 +2,7 @@
 
 While lifepool pickles, unpickles or calls hooks it runs code of others, and what that raises is the error of one task
 or one hook, whatever its class. But a signal may strike just then, and what its handler raises is meant for the whole
-program. Handlers run in the main thread only, and are found again in the traceback (decision 26).
+program. Handlers run in the main thread only, and are found again in the traceback (decision 25).
 """
 
 from __future__ import annotations

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from contextlib import asynccontextmanager
 from threading import get_ident
 from typing import TYPE_CHECKING, Any, Self
@@ -11,7 +12,7 @@ from lifepool import _inside
 from lifepool._core.admission import NOT_STARTED_HINT
 from lifepool._core.policy import Limits
 from lifepool._core.states import PoolState
-from lifepool._engine.lifecycle import ELSEWHERE, Lifecycle, Owner, Phase
+from lifepool._engine.lifecycle import Lifecycle, Owner, Phase
 from lifepool._engine.observation import Observation
 from lifepool.ahead import modules_ahead
 from lifepool.backends.select import check_backend, make_backend
@@ -52,6 +53,7 @@ class PoolLife:
         self._task_modules: dict[str, None] = {}  # those that decorated functions are defined in
         self._app: Any = None  # the one whose lifespan this is
         self._holders = 0  # nested 'async with' and lifespans; the last to leave closes
+        self._holders_in = os.getpid()
 
     def __repr__(self) -> str:
         return f"<Pool {self.config.name!r} {self.state.value}, max_workers={self.max_workers}>"
@@ -272,7 +274,7 @@ class PoolLife:
         engine = self._life.engine
         crash = engine.crash_loop if engine is not None else None
         reasons = {
-            "broken": engine is not None and engine.is_broken,
+            "broken": engine is not None and engine.is_broken and self._life.is_alive,
             "terminating": self._termination.terminating,
             statistics.state: statistics.state != PoolState.RUNNING.value,
             "crash-looping": crash is not None,
@@ -296,11 +298,18 @@ class PoolLife:
 
     async def _enter(self, *, under_a_server: bool = False) -> None:
         """Count one more who needs the pool; the first one starts it."""
+        if self._holders_in != os.getpid():
+            self._holders, self._holders_in = 0, os.getpid()  # those of before are the parent's
         self._holders += 1
         try:
             if self._holders == 1:
                 delay = self.config.shutdown_delay
-                self._termination.install(self._told_to_stop, delay=delay, under_a_server=under_a_server)
+                self._termination.install(
+                    self._told_to_stop,
+                    is_ending=lambda: self._life.phase is Phase.ENDING,
+                    delay=delay,
+                    under_a_server=under_a_server,
+                )
             await self.start()
         except BaseException:
             self._holders -= 1
@@ -326,8 +335,8 @@ class PoolLife:
             self._life.hurry()
 
     def _must_be_here(self) -> None:
-        if self._life.is_elsewhere():
-            raise RuntimeError(ELSEWHERE)
+        if self._life.is_copy or self._life.is_elsewhere():
+            raise self._life.refusal()
 
     def _make_engine(self) -> Engine:
         # Not at the top: workers and commands import modules that have a pool, and never start it.
@@ -368,7 +377,7 @@ class PoolLife:
         # The cheap question first: asking asyncio for the running loop costs a system call on Python 3.11.
         is_here = (get_ident() == engine.thread and engine.loop.is_running()) or engine.is_here()
         if not is_here and self._life.is_alive:
-            raise RuntimeError(ELSEWHERE)
+            raise self._life.refusal()
         return engine
 
     def _loop_for_threads(self) -> asyncio.AbstractEventLoop:
@@ -381,6 +390,8 @@ class PoolLife:
         engine = self._life.engine
         if engine is None:
             raise self._not_up()
+        if self._life.is_copy:  # its event loop runs in the parent, and would never answer
+            raise self._life.refusal()
         if engine.is_here():
             raise RuntimeError(
                 "pool.from_thread is for other threads: on the pool's event loop it would wait for itself. Write "

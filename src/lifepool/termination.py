@@ -56,6 +56,7 @@ class TerminationWatch:
         terminating: Whether the process was told to stop.
         insisted: Whether it was told so twice.
         delay: Seconds for which SIGTERM is held.
+        is_ending: Whether what the process was told to do is under way.
     """
 
     def __init__(self) -> None:
@@ -63,14 +64,24 @@ class TerminationWatch:
         self.insisted = False
         self.delay = 0.0
         self._tell: Callable[[bool], object] = bool
+        self.is_ending: Callable[[], bool] = bool
         self._loop: asyncio.AbstractEventLoop | None = None
         self._handlers: list[_Handler] = []
 
-    def install(self, tell: Callable[[bool], object], *, delay: float = 0.0, under_a_server: bool = False) -> None:
+    def install(
+        self,
+        tell: Callable[[bool], object],
+        *,
+        is_ending: Callable[[], bool] = bool,
+        delay: float = 0.0,
+        under_a_server: bool = False,
+    ) -> None:
         """Start to listen. A server that installs its own handlers later than this must chain ours to be heard.
 
         Args:
             tell: Called on the running event loop after each signal, with whether it insists.
+            is_ending: Whether the pool ends. A signal that nobody else handles, and that would end the process at once,
+                waits for that.
             delay: Seconds for which SIGTERM is held before it is passed on.
             under_a_server: Listen only if somebody handles SIGTERM. Else there is nobody to end the program in good
                 order, and nothing to hear.
@@ -85,7 +96,7 @@ class TerminationWatch:
                 "shutdown_delay=%g has no effect: this server hears of SIGTERM from its event loop, where nobody can "
                 "hold it. Delay the signal instead: in Kubernetes with a preStop hook", delay,
             )  # fmt: skip
-        self._tell, self.delay = tell, delay
+        self._tell, self.is_ending, self.delay = tell, is_ending, delay
         self._loop = asyncio.get_running_loop()
         _process.join(self)
         self._handlers = [_Handler(self, number) for number in _SIGNALS]
@@ -98,6 +109,9 @@ class TerminationWatch:
         _process.leave(self)
         for handler in handlers:
             handler.retire()
+        for handler in handlers:
+            if handler.is_due:
+                signal.raise_signal(handler.number)
 
     def hear(self, *, insists: bool) -> None:
         """Note that the process was told to stop. Called in a signal handler."""
@@ -111,11 +125,12 @@ class TerminationWatch:
 class _Handler:
     """What is called at a signal, and who was called before. It outlives its watch if others were put on top of it."""
 
-    __slots__ = ("number", "previous", "watch")
+    __slots__ = ("is_due", "number", "previous", "watch")
 
     def __init__(self, watch: TerminationWatch, number: int) -> None:
         self.watch: TerminationWatch | None = watch
         self.number = number
+        self.is_due = False  # it is to be passed on when the pool has ended
         self.previous: _Previous = signal.getsignal(number)
         signal.signal(number, self)
 
@@ -130,6 +145,9 @@ class _Handler:
         if callable(self.previous):
             self.previous(self.number, frame)
         elif self.previous == signal.SIG_DFL:
+            if self.watch is not None and self.watch.is_ending():
+                self.is_due = True  # a supervisor (hypercorn's) sends it to those that are not done yet: they drain
+                return
             # Nobody was prepared: end as the signal would have ended us.
             signal.signal(self.number, signal.SIG_DFL)
             signal.raise_signal(self.number)

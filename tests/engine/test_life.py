@@ -5,6 +5,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import os
+import subprocess
+import sys
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -12,7 +16,7 @@ import pytest
 from lifepool import Pool, PoolClosed, WorkerStartError
 from lifepool._core.states import PoolState
 from lifepool._engine import lifecycle
-from lifepool._engine.drainlog import named
+from lifepool._engine.drainlog import named, tell_undone
 from lifepool.errors import InternalError
 from lifepool.hooks import Hook
 from tests import tasks
@@ -20,6 +24,8 @@ from tests.engine.gates import PATIENCE_S, until
 from tests.engine.scripted import ScriptedBackend
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from lifepool.life import PoolLife
     from tests.engine.gates import Gate
 
@@ -281,6 +287,84 @@ def test_a_pool_whose_loop_was_closed_can_be_closed_and_started_again() -> None:
     assert ends.told == ["started", "closed"] * 3
 
 
+def test_tasks_of_a_pool_whose_loop_was_closed_have_an_outcome_and_are_in_the_log(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    pool, _, _ = scripted(name="texts")
+    handles: list[Any] = []
+
+    async def leave_it() -> None:
+        await pool.start()
+        handles.append(pool.submit(tasks.double, 1))
+
+    async def refused() -> None:
+        with pytest.raises(PoolClosed, match="event loop was closed"):
+            await pool.run(tasks.double, 1)
+
+    asyncio.run(leave_it())
+    asyncio.run(refused())
+    asyncio.run(pool.aclose())
+    assert handles[0].done()
+    assert handles[0].state.value == "cancelled"
+    assert isinstance(handles[0].exception(), PoolClosed)
+    asyncio.run(refused())
+    assert not pool.readiness().ready
+    texts = [record.getMessage() for record in caplog.records]
+    assert [text for text in texts if "was not closed" in text] == [
+        "pool 'texts' was not closed, and its event loop ended before these tasks were done: double. "
+        "Use 'async with pool'"
+    ]
+    assert "broken" not in caplog.text
+    assert "never retrieved" not in caplog.text
+
+
+def test_a_pool_whose_loop_was_closed_refuses_to_recycle(caplog: pytest.LogCaptureFixture) -> None:
+    pool = Pool(max_workers=1)
+    asyncio.run(pool.start())
+    asyncio.run(pool.aclose())
+    with pytest.raises(PoolClosed, match="event loop was closed"):
+        asyncio.run(pool.recycle())
+    assert caplog.text == ""
+
+
+async def test_nothing_is_told_lost_while_the_loop_runs_or_in_a_forked_copy(caplog: pytest.LogCaptureFixture) -> None:
+    pool, _, _ = scripted()
+    await pool.start()
+    handle = pool.submit(tasks.double, 1)
+    tell_undone("texts", {1: handle}, os.getpid())  # somebody let go of the pool, and kept the handle
+    other_loop = asyncio.new_event_loop()
+    other_loop.close()
+    lost: Any = SimpleNamespace(_name="double", get_loop=lambda: other_loop)
+    tell_undone("texts", {1: lost}, os.getpid() + 1)
+    assert caplog.text == ""
+    tell_undone("texts", {1: lost}, os.getpid())
+    assert "pool 'texts' was not closed" in caplog.text
+    await pool.aclose(0)
+    with pytest.raises(PoolClosed):
+        await handle
+
+
+@pytest.mark.parametrize("how", ["collected", "at exit"])
+def test_a_program_that_does_not_close_its_pool_is_told_what_is_lost(how: str, tmp_path: Path) -> None:
+    script = tmp_path / "script.py"
+    script.write_text(
+        "import asyncio, sys, time\nfrom lifepool import Pool\n"
+        "async def main():\n"
+        "    pool = Pool(max_workers=1)\n"
+        "    await pool.start()\n"
+        "    pool.submit(time.sleep, 60)\n"
+        "    return pool\n"
+        "if __name__ == '__main__':\n"
+        + ("    asyncio.run(main())\n" if how == "collected" else "    pool = asyncio.run(main())\n")
+    )
+    done = subprocess.run([sys.executable, script], capture_output=True, text=True, timeout=PATIENCE_S)
+    assert done.returncode == 0
+    assert done.stderr == (
+        "pool 'pool' was not closed, and its event loop ended before these tasks were done: sleep. "
+        "Use 'async with pool'\n"
+    )
+
+
 async def test_a_pool_lives_on_one_loop_at_a_time_and_refuses_the_others() -> None:
     pool, backend, _ = scripted()
     await pool.start()
@@ -318,10 +402,11 @@ async def test_the_log_says_what_a_drain_waits_for_and_what_was_cancelled(
             await draining
         with contextlib.suppress(PoolClosed):
             await asyncio.gather(*handles)
+    warnings = [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
+    (warning,) = [line for line in warnings if "ended after" in line]
     news, *reminders = [record for record in caplog.records if waits in record.getMessage()]
     assert news.levelno == logging.INFO
     assert {record.levelno for record in reminders} == {logging.WARNING}, "seen also without a log set up"
-    [warning] = [text for record in caplog.records if "ended after" in (text := record.getMessage())]
     assert warning.endswith("before these tasks were done, and cancelled them: double (2 times), hold")
 
 

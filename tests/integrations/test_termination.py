@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import subprocess
+import sys
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +24,7 @@ from tests.tasks import double
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
+    from pathlib import Path
 
     from tests.engine.gates import Gate
 
@@ -96,6 +99,41 @@ async def test_where_nobody_handles_sigterm_a_with_block_touches_no_handler() ->
     assert before[0] == signal.SIG_DFL
     async with inline():
         assert [signal.getsignal(number) for number in (TERM, INT)] == before
+
+
+def test_where_nobody_handles_sigterm_a_drain_is_finished_before_it_ends_the_process(tmp_path: Path) -> None:
+    """hypercorn sends it to its other workers as soon as one of them has ended."""
+    gate = tmp_path / "gate"
+    os.mkfifo(gate)
+    program = (
+        "import asyncio, signal\n"
+        "from pathlib import Path\n"
+        "from lifepool import Pool\n"
+        "async def main():\n"
+        "    pool = Pool(max_workers=1)\n"
+        "    async with pool.lifespan(None):\n"
+        f"        handle = pool.submit(Path.read_text, Path({str(gate)!r}))\n"
+        "        handle.add_done_callback(lambda handle: print(handle.result(), flush=True))\n"
+        "        while not pool.statistics().running:\n"
+        "            await asyncio.sleep(0)\n"
+        "        asyncio.get_running_loop().call_later(0.1, lambda: print(pool.state.value, flush=True))\n"
+        "    print('never said', flush=True)\n"
+        "if __name__ == '__main__':\n"
+        "    asyncio.run(main())\n"
+    )
+    script = tmp_path / "script.py"
+    script.write_text(program)
+    with subprocess.Popen([sys.executable, script], stdout=subprocess.PIPE, text=True) as process:
+        try:
+            assert process.stdout is not None
+            assert process.stdout.readline() == "draining\n"
+            process.send_signal(TERM)
+            gate.write_text("done")
+            out, _ = process.communicate(timeout=PATIENCE_S)
+        finally:
+            process.kill()
+    assert out == "done\n"
+    assert process.returncode == -TERM
 
 
 async def test_all_pools_hear_of_it_at_once_and_it_is_passed_on_once(signals: list[int]) -> None:

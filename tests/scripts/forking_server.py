@@ -13,7 +13,7 @@ import threading
 import time
 import warnings
 
-from lifepool import Pool, futures
+from lifepool import Pool, PoolClosed, futures
 from tests import tasks
 
 LONG_S = 600.0  # whoever runs this ends it
@@ -44,10 +44,20 @@ def helper(pool: Pool, executor: futures.ProcessPoolExecutor, deed: str) -> None
             say(f"executor: {error}")
         loop.run_until_complete(_close(pool))
         say(f"own: {loop.run_until_complete(_of_its_own(pool))}")
+        say(f"then: {pool.state.value}")
         os._exit(7)
 
 
 async def _use(pool: Pool) -> None:
+    for call in (pool.from_thread.run, pool.from_thread.call):
+        try:
+            call(tasks.double, 21)
+        except PoolClosed:
+            say("from_thread: PoolClosed")
+    try:
+        await pool.recycle()
+    except PoolClosed:
+        say("recycle: PoolClosed")
     await pool.run(tasks.double, 21)
 
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import logging
+import os
 import time
-from typing import TYPE_CHECKING
+from collections import Counter
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections import Counter
-
     from lifepool._engine.engine import Engine
+    from lifepool._engine.handle import TaskHandle
 
 logger = logging.getLogger("lifepool")
 
@@ -60,6 +61,26 @@ class DrainLog:
                 "pool %r ended after %.1f s before these tasks were done, and cancelled them: %s",
                 self._label, time.monotonic() - self._began, named(cut),
             )  # fmt: skip
+
+
+def tell_undone(label: str, handles: dict[int, TaskHandle[Any]], pid: int) -> None:
+    """Say which tasks are lost because nobody has closed their pool.
+
+    Not in a forked copy of its process; nor while the event loop runs: somebody let go of the pool, and may have kept
+    the handles.
+
+    Args:
+        label: The pool's name.
+        handles: Its tasks without an outcome.
+        pid: The pool's process.
+    """
+    undone = list(handles.values())
+    if undone and os.getpid() == pid and not undone[0].get_loop().is_running():
+        names = Counter(handle._name for handle in undone)
+        logger.warning(
+            "pool %r was not closed, and its event loop ended before these tasks were done: %s. Use 'async with pool'",
+            label, named(names),
+        )  # fmt: skip
 
 
 def named(counts: Counter[str]) -> str:

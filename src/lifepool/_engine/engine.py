@@ -7,6 +7,7 @@ may answer at once) waits its turn, so that the scheduler sees one event after a
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import time
 from collections import Counter, deque
@@ -20,7 +21,7 @@ from lifepool._core.scheduler import Scheduler
 from lifepool._core.states import TASK_COMPLETED, PoolState, TaskState
 from lifepool._core.supervisor import why_gone
 from lifepool._engine.alarm import Alarm
-from lifepool._engine.failing import end_anyway, forked_copy, given_up
+from lifepool._engine.failing import CLOSE_HINT, end_anyway, forked_copy, given_up
 from lifepool._engine.handle import TaskHandle
 from lifepool._engine.line import Line
 from lifepool._engine.mishaps import Mishaps
@@ -134,8 +135,16 @@ class Engine(EngineViews):
             self.observation.forward_logs(self._backend)
 
     def abandon(self) -> None:
-        """The event loop was closed under the pool: end the workers without it."""
-        self._backend.abandon()
+        """The event loop was closed under the pool: end the workers without it, and give all tasks an outcome."""
+        self._broken = PoolClosed("the pool's event loop was closed", hint=CLOSE_HINT)
+        try:
+            self._backend.abandon()
+        finally:
+            for handle in list(self._handles.values()):
+                with contextlib.suppress(RuntimeError):  # who awaits it is on that loop, and never hears of it
+                    self._finish(handle, TaskState.CANCELLED, self._broken)
+                if not handle.cancelled():
+                    handle.exception()  # the log has it
 
     def submit(
         self, fn: Callable[..., Any], args: tuple[Any, ...], options: TaskOptions, *, lent: bool = False
@@ -271,6 +280,8 @@ class Engine(EngineViews):
             The replacement goes on.
         """
         require_kill(self._backend.capabilities)
+        if self._broken is not None:
+            raise self._broken
         if (recycled := self._recycled) is None:
             recycled = self._recycled = self.loop.create_future()
             self.feed(on.RecycleRequested())

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("lifepool")
 
+CLOSE_HINT = "close a pool before its loop ends, best with 'async with pool'; start it again on the loop that runs now"
+
 
 def given_up(backend: Backend, command: Any, error: Exception) -> WorkerExited:
     """End a worker that something failed about, and take it for gone.

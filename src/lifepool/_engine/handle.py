@@ -72,7 +72,7 @@ class TaskHandle(asyncio.Future[T]):
     @property
     def state(self) -> TaskState:
         """Where the task is now."""
-        state = self._engine.task_state(self._task) or self._outcome
+        state = self._outcome or self._engine.task_state(self._task)
         if state is None:  # its outcome is on the way: it was cancelled just now, or another thread asks in between
             return TaskState.CANCELLED if self.done() else TaskState.RUNNING
         return state

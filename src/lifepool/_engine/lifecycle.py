@@ -20,11 +20,13 @@ import enum
 import logging
 import os
 import time
+import weakref
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from lifepool._core.states import PoolState, moved
-from lifepool._engine.drainlog import DrainLog
+from lifepool._engine.drainlog import DrainLog, tell_undone
+from lifepool._engine.failing import CLOSE_HINT, forked_copy
 from lifepool.backends.scarcity import is_scarce, why_not_started
 from lifepool.errors import PoolClosed, WorkerStartError
 
@@ -123,6 +125,7 @@ class Lifecycle:
         self._loop: asyncio.AbstractEventLoop | None = None  # of the present life, or of the last one
         self._start: _Start | None = None  # while the pool starts
         self._end: asyncio.Task[None] | None = None  # while it ends
+        self._unclosed: weakref.finalize[Any, Lifecycle] | None = None  # tells of tasks that are lost then
         self._pid = os.getpid()  # the process that it lives in
 
     @property
@@ -151,6 +154,19 @@ class Lifecycle:
             return asyncio.get_running_loop() is not loop
         except RuntimeError:
             return True
+
+    def refusal(self) -> Exception:
+        """What a caller is told who is not where the pool lives."""
+        if self._is_forked():
+            return forked_copy()
+        if self._loop is not None and self._loop.is_closed():
+            return PoolClosed("the pool's event loop was closed", hint=CLOSE_HINT)
+        return RuntimeError(ELSEWHERE)
+
+    @property
+    def is_copy(self) -> bool:
+        """Whether it lives in another process, of which this one is a forked copy."""
+        return self.is_alive and self._is_forked()
 
     # -- start ----------------------------------------------------------------------------------------------------
 
@@ -204,6 +220,7 @@ class Lifecycle:
             if self.phase is Phase.STARTING:
                 self._start = None
                 self._move(Phase.RUNNING)
+                self._unclosed = weakref.finalize(self, tell_undone, self._owner.label, engine._handles, self._pid)
                 self._owner.has_started(time.perf_counter() - began)
                 return
         except BaseException as error:
@@ -365,6 +382,8 @@ class Lifecycle:
     def _has_ended(self) -> None:
         self._start = self._end = None
         self._move(Phase.CLOSED)
+        if self._unclosed is not None:
+            self._unclosed.detach()
         try:
             self._owner.has_ended()
         except BaseException:
@@ -385,7 +404,9 @@ class Lifecycle:
         if not self.is_alive or loop is None or asyncio.get_running_loop() is loop:
             return
         if not loop.is_closed():
-            raise RuntimeError(ELSEWHERE)
+            raise self.refusal()
+        if self._unclosed is not None:
+            self._unclosed()
         if self.engine is not None:
             try:
                 self.engine.abandon()
