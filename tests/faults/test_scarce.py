@@ -131,6 +131,15 @@ async def test_a_template_that_is_killed_while_it_starts_says_so(
     assert "the kernel for its memory" in caught.value.hint
 
 
+async def test_a_module_that_closes_all_descriptors_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As programs do that make a daemon of themselves."""
+    (tmp_path / "closing_all.py").write_text("import os, time; os.closerange(3, 256); time.sleep(60)")
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(WorkerStartError, match=r"has closed its connection .* imported 'closing_all'") as caught:
+        await asyncio.wait_for(Pool(max_workers=1, preload=["closing_all"]).start(), PATIENCE_S)
+    assert "closes files that are not its own" in caught.value.hint
+
+
 # -- threads ------------------------------------------------------------------------------------------------------
 
 
