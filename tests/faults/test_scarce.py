@@ -136,6 +136,15 @@ def test_of_an_executor_nothing_is_said_of_a_template(error: Exception) -> None:
     assert why_not_started(error, "the executor can't run tasks", "look at the executor")[1] == "look at the executor"
 
 
+async def test_a_module_that_closes_all_descriptors_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As programs do that make a daemon of themselves."""
+    (tmp_path / "closing_all.py").write_text("import os, time; os.closerange(3, 256); time.sleep(60)")
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(WorkerStartError, match=r"has closed its connection .* imported 'closing_all'") as caught:
+        await asyncio.wait_for(Pool(max_workers=1, preload=["closing_all"]).start(), PATIENCE_S)
+    assert "closes files that are not its own" in caught.value.hint
+
+
 # -- threads ------------------------------------------------------------------------------------------------------
 
 

@@ -129,7 +129,7 @@ class Template:
     def why_silent(self) -> TemplateEnded:
         """Say why nothing was heard of a worker that was asked for."""
         template = self._process
-        code = None if template is None else _exit_code(template, kill=False)
+        code = None if template is None else _exit_code(template)
         if code is None:
             return TemplateEnded("the template process did not say why", "see what it printed to the standard error")
         return TemplateEnded(
@@ -264,32 +264,32 @@ class Template:
             hint = what_to_do(error) or _ENDED_HINT
         else:
             assert template is not None  # noqa: S101 - it was started, or there were another error
-            code = _exit_code(template) or 0
+            code = _exit_code(template)
             message = f"the template process, from which workers are forked, {_how_it_ended(code)}{doing}"
-            hint = (
-                _KILLED_HINT
-                if code in (-signal.SIGKILL, -signal.SIGTERM)
-                else (
-                    f"look at what importing {_shown(self._importing)} does: it ends the process"
-                    if doing
-                    else "look at what it printed to the standard error of this program"
-                )
-            )
+            if code in (-signal.SIGKILL, -signal.SIGTERM):
+                hint = _KILLED_HINT
+            elif doing:
+                does = "ends the process" if code is not None else "closes files that are not its own"
+                hint = f"look at what importing {_shown(self._importing)} does: it {does}"
+            else:
+                hint = "look at what it printed to the standard error of this program"
+            if code is None:
+                template.kill()
+                template.wait()
         self._importing = ""
         return TemplateEnded(message, hint)
 
 
-def _exit_code(template: subprocess.Popen[bytes], *, kill: bool = True) -> int | None:
-    """Return the exit code of a template that has closed its end of the line, as it does when it ends."""
+def _exit_code(template: subprocess.Popen[bytes]) -> int | None:
+    """Return the exit code of a template that has closed its end of the line, as it does when it ends, or None."""
     with contextlib.suppress(subprocess.TimeoutExpired):
         return template.wait(CLOSED_S)
-    if not kill:
-        return None
-    template.kill()
-    return template.wait()
+    return None
 
 
-def _how_it_ended(code: int) -> str:
+def _how_it_ended(code: int | None) -> str:
+    if code is None:
+        return "has closed its connection to this program"
     return f"was killed by signal {-code}" if code < 0 else f"ended with exit code {code}"
 
 
