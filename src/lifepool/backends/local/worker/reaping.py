@@ -45,11 +45,14 @@ class Processes:
             ChildProcessError: If there is no process to wait for.
         """
         while True:
-            pid, code = os.waitpid(which, options)
+            ended = _next_ended() if which == -1 else which
+            if ended in self.workers:  # it is not reaped yet: its number, and so its group's, can't be another's
+                _kill_group(ended)
+            pid, code = os.waitpid(ended, options)
             if pid in self.workers:
                 del self.workers[pid]
-                with contextlib.suppress(ProcessLookupError, PermissionError):
-                    os.killpg(pid, signal.SIGKILL)  # no other group has its number while there is one
+                if ended == -1:  # the system did not tell before
+                    _kill_group(pid)
                 return pid, code
             if pid == 0:
                 return pid, code
@@ -66,3 +69,16 @@ class Processes:
                 if sys.platform == "linux":
                     killed = {pid for pid in killed if status(pid) is not None}
                 time.sleep(_TICK_S)
+
+
+def _next_ended() -> int:
+    """Return the child that can be reaped next, if the system tells before it is; else -1: whichever it is."""
+    if not hasattr(os, "waitid"):  # macOS before Python 3.13
+        return -1
+    found = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+    return -1 if found is None else found.si_pid
+
+
+def _kill_group(worker: int) -> None:
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.killpg(worker, signal.SIGKILL)
