@@ -17,6 +17,7 @@ from lifepool._core.framing import Kind, header
 from lifepool.backends.local.wire.arena import Location, ResultWriter
 from lifepool.backends.local.wire.places import mapped
 from lifepool.backends.local.worker import template
+from lifepool.backends.local.worker.descendants import keeping_children
 from lifepool.backends.local.worker.lifeline import tie_to_server
 from lifepool.backends.local.worker.limits import die_before_server, limit_memory
 from lifepool.backends.local.worker.loop import Worker
@@ -70,6 +71,7 @@ def run_worker(
     worker.prime(spec.functions)
     worker.install_interrupt()
     _inside.phase = _inside.Phase.SERVING
+    _inside.keeping_processes = keeping_children
     with contextlib.suppress(ConnectionError):  # the server is gone: so are we
         wire.sendall(header(Kind.READY, 0))
         worker.serve()

@@ -31,13 +31,11 @@ def to_main_thread() -> Callable[[int, int], object]:
     process may be taken by any thread, on Linux by one that just starts another: the task would wait on.
     """
     if sys.platform == "linux":
-        try:
+        with contextlib.suppress(ImportError, OSError, AttributeError):  # such as musl's: it has none
             import ctypes
 
             tgkill: Callable[..., int] = ctypes.CDLL(None, use_errno=True).tgkill
-        except (ImportError, OSError, AttributeError):  # such as musl's
-            return os.kill
-        return lambda pid, number: tgkill(pid, pid, number)
+            return lambda pid, number: tgkill(pid, pid, number)
     return os.kill
 
 
