@@ -9,12 +9,14 @@ from __future__ import annotations
 import enum
 import sys
 import threading
+from contextlib import nullcontext
 from typing import TYPE_CHECKING
 
 from lifepool.errors import PoolClosed
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from contextlib import AbstractContextManager
 
 GUARD_HINT = (
     "the script starts a pool or a server as soon as it is imported, and workers import it: put the call under "
@@ -70,6 +72,9 @@ exit_calls: list[Callable[[], None]] = []
 #: The number of the task that this worker runs; 0 if none.
 current_task: Callable[[], int] = int
 
+#: Around the loading of what outlives its task: processes that are started meanwhile do not end with the task.
+keeping_processes: Callable[[], AbstractContextManager[None]] = nullcontext
+
 #: Sends the running task's progress; None outside of tasks.
 progress_sink: Callable[[object], None] | None = None
 
@@ -95,8 +100,9 @@ def _is_between_tasks() -> bool:
 
 def become_ordinary() -> None:
     """Forget to be a worker: this process is a fork of one."""
-    global is_worker, phase, current_task, progress_sink
+    global is_worker, phase, current_task, progress_sink, keeping_processes
     is_worker, phase, current_task, progress_sink = False, None, int, None
+    keeping_processes = nullcontext
     exit_calls.clear()
 
 

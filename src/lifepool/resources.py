@@ -91,12 +91,13 @@ class Resource(Generic[T]):
                 raise RuntimeError(f"the resource {self.__qualname__} needs itself to be loaded")
             self._is_loading = True
             try:
-                made = self._function()
-                if inspect.isgeneratorfunction(self._function):
-                    self._cleanup, self._value = made, _first(made, self.__qualname__)
-                    _clean_up_at_exit()
-                else:
-                    self._value = made
+                with _inside.keeping_processes():
+                    made = self._function()
+                    if inspect.isgeneratorfunction(self._function):
+                        self._cleanup, self._value = made, _first(made, self.__qualname__)
+                        _clean_up_at_exit()
+                    else:
+                        self._value = made
             except BaseException as error:
                 self._cleanup = None
                 add_note(error, f"while the resource {self.__module__}.{self.__qualname__} was being loaded")

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import multiprocessing
 import os
 import subprocess
 import time
+from concurrent.futures import ProcessPoolExecutor
 from typing import TYPE_CHECKING, Any, NoReturn
 
+from lifepool import Pool
 from tests.tasks import announce, hold_in_c
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
 SLEEP = ["sleep", "1000"]
 GROUP = 'sleep 1000 & sh -c "sleep 1000 & echo there; wait"'
@@ -28,6 +31,59 @@ def wait_for_forgotten_child(address: str) -> None:
     child = subprocess.Popen(SLEEP)
     announce(address)
     child.wait()
+
+
+pool = Pool(max_workers=1)
+
+
+@pool.resource
+def browser() -> Iterator[subprocess.Popen[bytes]]:
+    """Such as a headless browser: started once for all tasks of a worker."""
+    with subprocess.Popen(SLEEP) as process:
+        yield process
+        process.kill()
+
+
+@pool.resource
+def broken_browser() -> NoReturn:
+    subprocess.Popen(SLEEP)
+    raise RuntimeError("no display")
+
+
+def wait_for_browser(address: str) -> None:
+    """Something of its own too, and a resource that fails."""
+    subprocess.Popen(SLEEP)
+    browser()
+    with contextlib.suppress(RuntimeError):
+        broken_browser()
+    wait_for_forgotten_child(address)
+
+
+def browser_pid() -> int:
+    assert browser().poll() is None
+    return browser().pid
+
+
+kept: list[ProcessPoolExecutor] = []
+
+
+def keep_an_executor(method: str) -> None:
+    """An initializer: the executor starts its processes when it is first used."""
+    kept.append(ProcessPoolExecutor(1, mp_context=multiprocessing.get_context(method)))
+
+
+def wait_for_kept_executor(address: str) -> None:
+    """And for one that nobody keeps."""
+    own = ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn"))
+    pids = {executor.submit(os.getpid).result() for executor in (own, kept[0])}
+    assert len(pids) == 2
+    own.submit(time.sleep, 1000)
+    announce(address)
+    time.sleep(1000)
+
+
+def pid_in_kept_executor() -> int:
+    return kept[0].submit(os.getpid).result()
 
 
 def wait_for_shell(address: str) -> None:

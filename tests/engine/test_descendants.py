@@ -100,6 +100,39 @@ async def test_so_does_one_that_passes_its_timeout(gate: Gate) -> None:
 
 
 @linux_only
+async def test_what_a_resource_has_started_stays_also_if_the_task_is_broken_off_that_loaded_it(
+    gate: Gate, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(policy, "INTERRUPT_GRACE_S", PATIENCE_S)
+    async with Pool(max_workers=1) as pool:
+        handle = pool.submit(child_tasks.wait_for_browser, gate.address)
+        worker = (await gate.arrival()).pid
+        assert len(family(pool)) == 4
+        handle.cancel()
+        assert await pool.run(os.getpid) == worker
+        browser = await pool.run(child_tasks.browser_pid)
+        await until(lambda: {process.pid for process in family(pool)} == {browser})
+        assert await pool.run(child_tasks.browser_pid) == browser
+        process = psutil.Process(browser)
+    assert still_there([process], PATIENCE_S) == []
+
+
+@linux_only
+@pytest.mark.parametrize("method", ["fork", "spawn"])
+async def test_so_do_the_processes_of_a_standard_executor_that_is_kept(
+    method: str, gate: Gate, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(policy, "INTERRUPT_GRACE_S", PATIENCE_S)
+    async with Pool(max_workers=1, initializer=child_tasks.keep_an_executor, initargs=(method,)) as pool:
+        handle = pool.submit(child_tasks.wait_for_kept_executor, gate.address)
+        worker = (await gate.arrival()).pid
+        handle.cancel()
+        assert await pool.run(os.getpid) == worker
+        process = await pool.run(child_tasks.pid_in_kept_executor)
+        await until(lambda: {process.pid for process in family(pool)} == {process})
+
+
+@linux_only
 async def test_what_was_there_before_the_task_stays(gate: Gate) -> None:
     async with Pool(max_workers=1, initializer=child_tasks.start_helper) as pool:
         helper = psutil.Process(await pool.run(child_tasks.helper_pid))

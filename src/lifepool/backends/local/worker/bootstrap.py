@@ -19,6 +19,7 @@ from lifepool.backends.local.wire.arena import Location, ResultWriter
 from lifepool.backends.local.wire.places import mapped
 from lifepool.backends.local.worker import template
 from lifepool.backends.local.worker.deathsignal import die_with_parent
+from lifepool.backends.local.worker.descendants import keeping_children
 from lifepool.backends.local.worker.limits import die_before_server, limit_memory
 from lifepool.backends.local.worker.loop import Worker
 from lifepool.backends.local.worker.mainmodule import GuardMissing, import_main
@@ -71,6 +72,7 @@ def run_worker(
     worker.prime(spec.functions)
     worker.install_interrupt()
     _inside.phase = _inside.Phase.SERVING
+    _inside.keeping_processes = keeping_children
     with contextlib.suppress(ConnectionError):  # the server is gone: so are we
         wire.sendall(header(Kind.READY, 0))
         worker.serve()

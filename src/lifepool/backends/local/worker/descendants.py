@@ -19,6 +19,7 @@ Who reaps it
 from __future__ import annotations
 
 import contextlib
+import gc
 import os
 import signal
 import sys
@@ -143,11 +144,29 @@ def leave_reaping_to(owner: Owner) -> None:
     _owners.add(owner)
 
 
+#: Children that outlive the task in which they were started: their pid, and when they were started.
+_kept: set[tuple[int, int]] = set()
+
+
+@contextlib.contextmanager
+def keeping_children() -> Iterator[None]:
+    """Let what is started meanwhile outlive its task, unless this ends with an error (Linux)."""
+    before = _with_starts(_own_children())
+    yield
+    _kept.update(_with_starts(_own_children()) - before)
+
+
+def _with_starts(pids: Iterable[int]) -> set[tuple[int, int]]:
+    return {(pid, state.started) for pid in pids if (state := status(pid)) is not None}
+
+
 def end_started_since(began_ns: int) -> None:
     """Kill what this worker has started since then, and reap it (Linux).
 
-    Not what was there before: a helper that the initializer has started goes on. Nor the two helpers by which
-    ``multiprocessing`` starts processes and tracks resources, which all tasks share; what the first has started ends.
+    Not what was there before: a helper that the initializer has started goes on. Nor what later tasks have too: what a
+    resource has started that this task was the first to need, the processes of a standard executor that is kept (it
+    would start none anew), and the two helpers by which ``multiprocessing`` starts processes and tracks resources; what
+    the first has started ends.
 
     Args:
         began_ns: By ``time.perf_counter_ns``.
@@ -158,11 +177,9 @@ def end_started_since(began_ns: int) -> None:
     hertz = os.sysconf("SC_CLK_TCK")
     began = int((time.clock_gettime(time.CLOCK_BOOTTIME) - age_s) * hertz)
     spared = {os.getpid(), *_stdlib_helpers()}
-    roots = [
-        pid
-        for pid in _own_children()
-        if pid not in spared and (state := status(pid)) is not None and state.started >= began
-    ]
+    roots = [pid for pid, started in _with_starts(_own_children()) - _kept if pid not in spared and started >= began]
+    if roots and (kept := _of_executors()):
+        roots = [pid for pid in roots if pid not in kept]
     if roots:
         family = below(roots)
         for pid in family:
@@ -179,6 +196,18 @@ def _own_children() -> Iterator[int]:
     for pid in children(parent):
         if (state := status(pid)) is not None and state.group == me:
             yield pid
+
+
+def _of_executors() -> set[int]:
+    """The processes of the standard executors that somebody still holds; no public name leads to them.
+
+    One that only the task has held is gone with it, at the latest when what refers to itself was collected.
+    """
+    managers = vars(sys.modules.get("concurrent.futures.process", object)).get("_threads_wakeups", ())
+    if managers:
+        gc.collect()
+    executors = [manager.executor_reference() for manager in list(managers)]
+    return {pid for executor in executors for pid in list(getattr(executor, "_processes", None) or ())}
 
 
 def _stdlib_helpers() -> set[int]:
