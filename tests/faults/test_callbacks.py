@@ -325,6 +325,15 @@ async def test_a_worker_whose_tasks_can_not_be_taken_back_is_lost_alone(gate: Ga
         assert await pool.gather(tasks.double, range(8)) == list(range(0, 16, 2))
 
 
+async def test_an_end_is_told_though_nobody_knows_how_it_was(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with Pool(max_workers=1) as pool, asyncio.timeout(PATIENCE_S):
+        with monkeypatch.context() as patch:
+            patch.setattr("lifepool.backends.local.members.Member.end", fail)
+            with pytest.raises(WorkerLost, match="ForcedError"):
+                await pool.run(tasks.exit_hard, 3)
+        assert await pool.run(tasks.double, 21) == 42
+
+
 async def test_an_outcome_that_can_not_be_given_costs_that_task(monkeypatch: pytest.MonkeyPatch) -> None:
     async with Pool(max_workers=1) as pool:
         with monkeypatch.context() as patch:

@@ -12,7 +12,7 @@ from multiprocessing import util
 from typing import TYPE_CHECKING, Any
 
 from lifepool import _inside
-from lifepool._core.events import WorkerLoaded, WorkerLoading
+from lifepool._core.events import WorkerExited, WorkerLoaded, WorkerLoading
 from lifepool._core.framing import Frame, FramingError, Kind
 from lifepool.backends.base import Capabilities, Listener
 from lifepool.backends.local import forked
@@ -349,17 +349,19 @@ class LocalBackend:
         if member.end_is_told:
             return
         member.end_is_told = True
-        unstarted: tuple[int, ...] = ()
+        end = WorkerExited(member.number)
         try:
-            unstarted = self.retract(member.number)
+            end.unstarted = self.retract(member.number)
             if member.process is not None and member.process.exitcode == UNKNOWN_EXIT:
                 member.process.kill()  # what it has left behind; the template, which sees to that else, is gone
         except Exception as error:
             member.complain(error)
-        end = member.end(unstarted)
-        end.oom_suspected = end.signal == signal.SIGKILL and not member.reason and self._oom.happened()
-        if end.exitcode is None and end.signal is None:
-            # Its end is not proven: should it live a moment longer, it must not read what others have written.
+        try:
+            end = member.end(end.unstarted)
+            end.oom_suspected = end.signal == signal.SIGKILL and not member.reason and self._oom.happened()
+        except Exception as error:
+            member.complain(error)
+        if end.exitcode is None and end.signal is None:  # it may live on: it must not read what others write
             self._never_to_free += member.leases.all()
         self._forget(member)
         end.reason = member.reason
