@@ -276,7 +276,7 @@ def test_international_names_are_not_marked(page: Page) -> None:
     plain += [
         "\u043f\u043e\u0447\u0442\u0430.\u0440\u0444",
         "\ud55c\uad6d.kr",
-        "m\u00fcnchen.de",
+        "z\u00fcrich.ch",
         "\u03b5\u03bb\u03bb\u03ac\u03b4\u03b1.gr",
     ]
     page.get_by_label("Text", exact=True).fill(" ".join(plain))
