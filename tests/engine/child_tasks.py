@@ -11,6 +11,7 @@ from concurrent.futures import ProcessPoolExecutor
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from lifepool import Pool
+from lifepool.backends.local.worker import descendants
 from tests.tasks import announce, hold_in_c
 
 if TYPE_CHECKING:
@@ -183,3 +184,10 @@ def start_helper() -> None:
 
 def helper_pid() -> int:
     return helper[0]
+
+
+def end_what_began_long_ago() -> int:
+    """As if this task had begun before the worker, and was broken off; the child that it has started itself."""
+    child = subprocess.Popen(SLEEP)
+    descendants.end_started_since(time.perf_counter_ns() - 10**12)
+    return child.pid

@@ -14,6 +14,7 @@ import pytest
 
 from lifepool import Pool, TaskTimeout, WorkerLost
 from lifepool._core import policy
+from lifepool.backends.local.worker.descendants import status
 from tests.engine import child_tasks
 from tests.engine.gates import PATIENCE_S, until
 from tests.engine.scripts import talking_to
@@ -132,6 +133,19 @@ async def test_so_do_the_processes_of_a_standard_executor_that_is_kept(
         await until(lambda: {process.pid for process in family(pool)} == {process})
 
 
+def ticks() -> int:
+    return int(time.clock_gettime(time.CLOCK_BOOTTIME) * os.sysconf("SC_CLK_TCK"))
+
+
+@linux_only
+async def test_what_the_initializer_has_started_stays_whenever_the_task_began() -> None:
+    async with Pool(max_workers=1, initializer=child_tasks.start_helper) as pool:
+        helper = psutil.Process(await pool.run(child_tasks.helper_pid))
+        own = await pool.run(child_tasks.end_what_began_long_ago)
+        assert not psutil.pid_exists(own)
+        assert helper.is_running()
+
+
 @linux_only
 async def test_what_was_there_before_the_task_stays(gate: Gate) -> None:
     async with Pool(max_workers=1, initializer=child_tasks.start_helper) as pool:
@@ -139,6 +153,9 @@ async def test_what_was_there_before_the_task_stays(gate: Gate) -> None:
         left = psutil.Process(await pool.run(child_tasks.leave_one))
         daemon = psutil.Process(await pool.run(child_tasks.leave_a_daemon))
         try:
+            # Which of two tasks has started a process is known to one tick of 10 ms.
+            newest = max(state.started for each in (left, daemon) if (state := status(each.pid)) is not None)
+            await until(lambda: ticks() > newest)
             handle = pool.submit(child_tasks.wait_for_shell, gate.address)
             await gate.arrival()
             handle.cancel()

@@ -32,7 +32,7 @@ from lifepool._inside import TaskInterrupted
 from lifepool.backends.local.wire.answers import encode_failure, encode_result
 from lifepool.backends.local.wire.calls import CallDecoder
 from lifepool.backends.local.wire.places import ON_WIRE, PLACE_BYTES, TICKET
-from lifepool.backends.local.worker.descendants import end_started_since
+from lifepool.backends.local.worker.descendants import end_started_since, keep_what_is_there
 from lifepool.backends.local.worker.imports import watch_imports
 from lifepool.backends.local.worker.mainmodule import seek_main
 from lifepool.backends.local.worker.reporting import NO_TASK, Reporter
@@ -132,6 +132,7 @@ class Worker:
         # What the initializer and the imports have set in the context is there already, and nothing is added to it.
         self._perform_alone = with_own_decimals(self._perform)
         self._reporter.belongs_to_starter()
+        keep_what_is_there()
         while len(ticket := take()) == size:
             task, place, kind, function_length, length = unpack(ticket)
             if places is None or place == ON_WIRE:
