@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from lifepool._core.framing import Kind
 from lifepool._inside import TaskInterrupted
-from lifepool.backends.local.wire.diagnosis import explain
+from lifepool.backends.local.wire.diagnosis import SEARCH_IN_WORKER_S, explain
 from lifepool.backends.local.wire.sink import TooLarge, dump
 from lifepool.backends.local.wire.text import stand_in
 from lifepool.carrying import encode_error
@@ -66,7 +66,7 @@ def encode_result(
 
 def _refusal(value: object, error: BaseException, what: Side) -> TaskNotPicklable:
     """Say why a value can't be pickled. What is left of a call that nobody can make any more is closed."""
-    path, reason = explain(value, what, error)
+    path, reason = explain(value, what, error, search_s=SEARCH_IN_WORKER_S)
     values = (value, *value.values) if type(value) is ChunkResult else (value,)
     unfinished = [each for each in values if type(each) in _UNFINISHED]
     if not unfinished or what != "result":

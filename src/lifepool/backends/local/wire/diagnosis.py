@@ -1,6 +1,7 @@
 """Why something can't be pickled: find the smallest part at fault and name the way to it.
 
-Runs only after pickling failed, on the event loop, and so for a few milliseconds at most, however large the value is.
+Runs only after pickling failed, and for a bounded time, however large the value is: a few milliseconds on the event
+loop, longer in a worker, which keeps nobody else waiting.
 
 Theory of operation
     A value is pickled once more, into nothing, by a pickler that is told of each part that is not of a built-in type,
@@ -26,9 +27,11 @@ from lifepool.wording import cut, reason_of, shown
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-#: Seconds that pickling again may take, and that finding the way may take. A part whose own code is slow is not broken
-#: off.
+#: Seconds that pickling again may take, and that finding the way may take, on the event loop. A part whose own code is
+#: slow is not broken off.
 SEARCH_S = 0.004
+#: The same in a worker.
+SEARCH_IN_WORKER_S = 0.1
 #: Characters of the way to a part; of a longer one, its beginning and its end are shown.
 MAX_PATH_CHARS = 200
 #: So many of the parts that were pickled last are looked at.
@@ -44,7 +47,9 @@ class _OutOfTime(Exception):
     """The search ends here."""
 
 
-def explain(value: object, path: str, error: BaseException, *others: tuple[object, str]) -> tuple[str, str]:
+def explain(
+    value: object, path: str, error: BaseException, *others: tuple[object, str], search_s: float | None = None
+) -> tuple[str, str]:
     """The path to the part that can't be pickled, such as ``args[0].session._lock``, and the reason.
 
     Args:
@@ -52,17 +57,20 @@ def explain(value: object, path: str, error: BaseException, *others: tuple[objec
         path: The name of the whole.
         error: What pickling it raised.
         others: What else it may have been, and what that is called.
+        search_s: Seconds for each of the two searches; the default is ``SEARCH_S``.
     """
     if issubclass(type(error), RecursionError):  # to look for it would be as deep again, at each level
         return _sole(value, path), reason_of(error)
-    deadline = time.monotonic() + SEARCH_S
+    if search_s is None:
+        search_s = SEARCH_S
+    deadline = time.monotonic() + search_s
     for whole, name in ((value, path), *others):
         failure, seen = _pickled_again(whole, deadline)
         if failure is None:
             continue
         if issubclass(type(failure), (_OutOfTime, RecursionError)):
             return _sole(whole, name), reason_of(error)
-        way = _way(whole, seen, time.monotonic() + SEARCH_S)
+        way = _way(whole, seen, time.monotonic() + search_s)
         return cut(name + way if way else _sole(whole, name), MAX_PATH_CHARS), reason_of(failure)
     return path, reason_of(error)
 
