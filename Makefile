@@ -10,8 +10,8 @@ JOBS = 3                 # tests that run side by side; many of them wait, so a 
 ARGS =                   # more arguments for pytest or the benchmarks: make test ARGS="-k drain"
 CODE = src examples tests benchmarks experiments
 DISTRIBUTED = distributed-latency distributed-throughput-64 distributed-echo-1MiB distributed-start
-MATRIX_TESTS = tests/core tests/engine tests/wire
-QUICK_TESTS = tests/core tests/engine tests/wire tests/worker tests/backends tests/test_*.py
+MATRIX_TESTS = tests/core tests/engine tests/codec tests/shared tests/transfer
+QUICK_TESTS = tests/core tests/engine tests/codec tests/shared tests/transfer tests/host tests/usercode tests/worker tests/backends tests/test_*.py
 
 BIN = .venv/bin
 LOCK = requirements/dev.txt

@@ -13,8 +13,8 @@ from typing import Literal
 
 from benchmarks.report import number, spread_text
 from benchmarks.result import RESULTS, Result
-from lifepool.commands.bench.contenders import LIFEPOOL, LIMIT, STANDARD
-from lifepool.commands.summary import Spread
+from lifepool.cli.bench.contenders import LIFEPOOL, LIMIT, STANDARD
+from lifepool.cli.summary import Spread
 
 ASYNCIO, UVLOOP = "asyncio", "uvloop"
 

@@ -7,8 +7,8 @@ from typing import Any
 from benchmarks.cases.base import Case, Parameters
 from benchmarks.environment import ROOT
 from benchmarks.measure import measure_request
-from lifepool.commands.isolation import run_isolated
-from lifepool.commands.rounds import rotated
+from lifepool.cli.isolation import run_isolated
+from lifepool.cli.rounds import rotated
 
 
 @dataclass(frozen=True)

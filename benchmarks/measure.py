@@ -1,6 +1,6 @@
 """One measurement of one contender, in a process of its own.
 
-Called by ``lifepool.commands.isolation``. A fresh process for each measurement keeps the
+Called by ``lifepool.cli.isolation``. A fresh process for each measurement keeps the
 contenders apart: threads that poll, warm caches and collected garbage of one never meet another.
 """
 
@@ -9,7 +9,7 @@ import resource
 from dataclasses import asdict
 from typing import Any
 
-from lifepool.commands.bench.cases import loop_factory
+from lifepool.cli.bench.cases import loop_factory
 
 OPEN_FILES = 8192
 """Wanted limit: the service case has a connection for each request in flight, on both sides."""

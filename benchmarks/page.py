@@ -16,7 +16,7 @@ from benchmarks.environment import MOST_BUSY, ROOT
 from benchmarks.goals import lines_of, markdown
 from benchmarks.report import number, spread_text
 from benchmarks.result import RESULTS, Result
-from lifepool.commands.bench.contenders import LIFEPOOL, LIMIT, STANDARD
+from lifepool.cli.bench.contenders import LIFEPOOL, LIMIT, STANDARD
 
 README, PAGE, IMAGES = ROOT / "README.md", ROOT / "docs" / "benchmarks.md", ROOT / "docs" / "images" / "benchmarks"
 ASYNCIO = "asyncio"

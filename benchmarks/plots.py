@@ -14,7 +14,7 @@ from benchmarks.cases.calls import SIZES
 from benchmarks.cases.lengths import LENGTHS
 from benchmarks.report import number
 from benchmarks.result import Result
-from lifepool.commands.bench.contenders import LIFEPOOL, LIMIT, STANDARD
+from lifepool.cli.bench.contenders import LIFEPOOL, LIMIT, STANDARD
 
 ASYNCIO = "asyncio"
 INK = "#7d8590"  # readable on white and on GitHub's dark page

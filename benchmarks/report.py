@@ -7,8 +7,8 @@ from typing import Any
 
 from benchmarks.cases.base import Metric
 from benchmarks.harness import Plan, Sample
-from lifepool.commands.bench.contenders import LIFEPOOL
-from lifepool.commands.summary import Spread, ratios_per_round
+from lifepool.cli.bench.contenders import LIFEPOOL
+from lifepool.cli.summary import Spread, ratios_per_round
 
 
 @dataclass(frozen=True)

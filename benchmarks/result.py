@@ -5,8 +5,8 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Self
 
-from lifepool.commands.bench.contenders import LIFEPOOL, LIMIT
-from lifepool.commands.summary import Spread, ratios_per_round
+from lifepool.cli.bench.contenders import LIFEPOOL, LIMIT
+from lifepool.cli.summary import Spread, ratios_per_round
 
 RESULTS = Path(__file__).parent / "results"
 

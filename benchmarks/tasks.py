@@ -3,8 +3,8 @@
 from collections.abc import Sized
 from typing import Any
 
-from lifepool.commands.bench.tasks import echo as echo
-from lifepool.commands.bench.tasks import noop as noop
+from lifepool.cli.bench.tasks import echo as echo
+from lifepool.cli.bench.tasks import noop as noop
 
 
 def size(value: Sized) -> int:

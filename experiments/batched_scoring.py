@@ -3,7 +3,8 @@
 Run from the root of the checkout: ``python -m experiments.batched_scoring``. It takes about two minutes.
 
 ``callers`` ask again as soon as they are answered, after thinking for a moment (exponentially distributed, 1 ms in the
-mean), so that they do not march in step. All rules are those of ``lifepool.batching`` but for what they leave out.
+mean), so that they do not march in step. All rules are those of ``lifepool._batching.collector`` but for what they
+leave out.
 """
 
 # ruff: noqa: T201, S311 - an experiment prints its table, and draws lots
@@ -22,12 +23,12 @@ from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
 from lifepool import Pool
-from lifepool.batching import Batcher
+from lifepool._batching.collector import Batcher
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-    from lifepool.decorated import PoolBatch
+    from lifepool._pool.decorated import PoolBatch
 
 WORKERS = 2
 ROUNDS = 3

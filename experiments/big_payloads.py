@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any
 
 from benchmarks.tasks import echo
 from lifepool import Pool
-from lifepool.backends.local.wire import sink
+from lifepool.backends.local.codec import sink
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable

@@ -20,7 +20,7 @@ from prometheus_client import CollectorRegistry
 
 from benchmarks.tasks import noop
 from lifepool import Pool
-from lifepool.commands.bench.cases import loop_factory
+from lifepool.cli.bench.cases import loop_factory
 from lifepool.dashboard.recorder import Recorder
 from lifepool.hooks import Hook, TaskRecord
 from lifepool.instrumentation.logging import ForwardLogs

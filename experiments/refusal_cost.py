@@ -20,7 +20,7 @@ from benchmarks.cases.service import BACKLOG, END_BOUND, HEALTH, HOST, START_BOU
 from benchmarks.cases.service_overload import WORK
 from benchmarks.client import Client
 from benchmarks.services import LIFEPOOL
-from lifepool.commands.processes import end_leader
+from lifepool.cli.processes import end_leader
 
 WORKERS, RATE, SECONDS, PATIENCE_S = 2, 1000, 5.0, 1.0
 

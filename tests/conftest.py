@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 from hypothesis import settings
 
-from lifepool.backends.local.wire import diagnosis
+from lifepool.backends.local.codec import diagnosis
 from tests.leaks import Snapshot, kill, leaks_since
 from tests.loops import FACTORIES
 
@@ -27,7 +27,7 @@ settings.load_profile("ci" if os.environ.get("CI") else "local")
 
 # What can't be pickled is searched for by the clock. A busy machine would end that search early in any test that looks
 # at the message; tests of the bound itself have a clock of their own.
-diagnosis.SEARCH_S = 5.0
+diagnosis.explain.__kwdefaults__ = {"search_s": 5.0}
 
 _CHROMIUM_NAMES = (
     "chromium",

@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from lifepool._core.framing import Kind, header
-from lifepool._inside import report_progress
+from lifepool._inside.state import report_progress
 
 ENDLESS_S = 10_000.0
 

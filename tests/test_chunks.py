@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lifepool.carrying import decode_error
-from lifepool.chunks import GROWTH, MAX_CHUNK, TARGET_S, ChunkResult, ChunkSizer, run_chunk
+from lifepool._bulk.chunks import GROWTH, MAX_CHUNK, TARGET_S, ChunkResult, ChunkSizer, run_chunk
+from lifepool._transfer.exceptions import decode_error
 
 
 def half(number: int) -> int:

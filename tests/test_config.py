@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from lifepool._host.cpus import CpuBudget
 from lifepool.config import ImportedFunction, PoolConfig, describe_settings, resolve
-from lifepool.sizing import CpuBudget
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

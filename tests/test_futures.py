@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, cast
 import pytest
 
 import lifepool
-from lifepool import _inside
+from lifepool._inside import state as _inside
 from lifepool.futures import ProcessPoolExecutor
 from tests.engine.gates import PATIENCE_S, Gate
 from tests.tasks import concatenate, double, echo, exit_hard, fail, fail_for_three, hold, load, what_is_loaded

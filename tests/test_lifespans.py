@@ -13,7 +13,7 @@ from starlette.middleware.gzip import GZipMiddleware
 from starlette.routing import Router
 
 from lifepool import Pool
-from lifepool.lifespans import own_lifespan
+from lifepool._pool.lifespans import own_lifespan
 from tests.integrations.clients import TestClient
 
 if TYPE_CHECKING:

@@ -12,15 +12,8 @@ from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 
-from lifepool import (
-    BackendUnsupported,
-    Pool,
-    PoolClosed,
-    TaskHandle,
-    WorkerStartError,
-    _inside,
-    report_progress,
-)
+from lifepool import BackendUnsupported, Pool, PoolClosed, TaskHandle, WorkerStartError, report_progress
+from lifepool._inside import state as _inside
 from lifepool.config import describe_settings
 from tests.tasks import concatenate, double, echo, fail, fail_for_three, load, nothing, what_is_loaded
 

@@ -28,7 +28,7 @@ ROOT = Path(lifepool.__file__).parent
 #: Modules that users import, by DESIGN; the others are reached through these.
 PUBLIC_MODULES = [
     "lifepool.dashboard.app",
-    "lifepool.decorated",
+    "lifepool._pool.decorated",
     "lifepool.errors",
     "lifepool.futures",
     "lifepool.instrumentation.grafana",
@@ -41,13 +41,13 @@ PUBLIC_MODULES = [
     "lifepool.integrations.asgi",
     "lifepool.integrations.fastapi",
     "lifepool.integrations.health",
-    "lifepool.life",
+    "lifepool._pool.life",
     "lifepool.pool",
     "lifepool.progress",
-    "lifepool.resources",
+    "lifepool._inside.resources",
     "lifepool.statistics",
     "lifepool._engine.handle",
-    "lifepool._inside",
+    "lifepool._inside.state",
 ]
 ERRORS = [cls for cls in vars(errors).values() if inspect.isclass(cls) and issubclass(cls, errors.PoolError)]
 
@@ -114,7 +114,7 @@ def test_a_name_that_does_not_exist_is_an_attribute_error() -> None:
         lifepool.Pol  # noqa: B018
 
 
-@pytest.mark.parametrize("module", ["lifepool", "lifepool.errors", "lifepool._inside"])
+@pytest.mark.parametrize("module", ["lifepool", "lifepool.errors", "lifepool._inside.state"])
 def test_importing_it_is_light(module: str) -> None:
     program = f"import sys; before = set(sys.modules); import {module}; print(*(set(sys.modules) - before))"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=30, check=True)

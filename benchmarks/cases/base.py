@@ -76,5 +76,5 @@ def _is_installed(module: str) -> bool:
 
 
 def latency_columns(unit: str) -> tuple[Metric, ...]:
-    """Return the metrics that :func:`lifepool.commands.summary.latency_metrics` fills."""
+    """Return the metrics that :func:`lifepool.cli.summary.latency_metrics` fills."""
     return tuple(Metric(name, unit) for name in ("p50", "p90", "p99", "max"))

@@ -6,15 +6,15 @@ from typing import Any
 
 from benchmarks import limits, tasks
 from benchmarks.cases.base import Case, Metric, Outcome, Parameters, latency_columns
-from lifepool.commands.bench.calls import count_calls, running, time_calls
-from lifepool.commands.bench.contenders import (
+from lifepool.cli.bench.contenders import (
     LIFEPOOL,
     LIMIT,
     POOLS,
     REQUIRES,
     STANDARD,
 )
-from lifepool.commands.summary import distribution, latency_metrics
+from lifepool.cli.bench.workloads import count_calls, running, time_calls
+from lifepool.cli.summary import distribution, latency_metrics
 
 MICROSECONDS = 1e6
 MILLISECONDS = 1e3

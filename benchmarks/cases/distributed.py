@@ -7,9 +7,9 @@ from typing import Any
 
 from benchmarks import tasks
 from benchmarks.cases.base import Case, Metric, Outcome, Parameters, latency_columns
-from lifepool.commands.bench.calls import count_calls, started, time_calls
-from lifepool.commands.bench.contenders import Contender
-from lifepool.commands.summary import latency_metrics
+from lifepool.cli.bench.contenders import Contender
+from lifepool.cli.bench.workloads import count_calls, started, time_calls
+from lifepool.cli.summary import latency_metrics
 
 MILLISECONDS = 1e3
 MEBIBYTE = 1 << 20

@@ -8,9 +8,9 @@ from typing import Any
 
 from benchmarks import tasks
 from benchmarks.cases.base import Case, Metric, Outcome, Parameters
-from lifepool.commands.bench.calls import running
-from lifepool.commands.bench.contenders import LIFEPOOL, LIMIT, POOLS, REQUIRES, Contender
-from lifepool.commands.summary import latency_metrics
+from lifepool.cli.bench.contenders import LIFEPOOL, LIMIT, POOLS, REQUIRES, Contender
+from lifepool.cli.bench.workloads import running
+from lifepool.cli.summary import latency_metrics
 
 TICK_S = 0.005
 MILLISECONDS = 1e3

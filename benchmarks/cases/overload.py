@@ -14,9 +14,9 @@ from typing import Any
 from benchmarks import tasks
 from benchmarks.cases.base import Case, Metric, Outcome, Parameters
 from benchmarks.cases.lag import lag_metered
-from lifepool.commands.bench.calls import running
-from lifepool.commands.bench.contenders import LIFEPOOL, REQUIRES, STANDARD, Contender, Lifepool
-from lifepool.commands.summary import percentile
+from lifepool.cli.bench.contenders import LIFEPOOL, REQUIRES, STANDARD, Contender, Lifepool
+from lifepool.cli.bench.workloads import running
+from lifepool.cli.summary import percentile
 
 PERCENT, MILLISECONDS = 100.0, 1e3
 

@@ -8,8 +8,8 @@ from typing import Any
 
 from benchmarks import tasks
 from benchmarks.cases.base import Case, Metric, Outcome, Parameters
-from lifepool.commands.bench.calls import running
-from lifepool.commands.bench.contenders import LIFEPOOL, STANDARD
+from lifepool.cli.bench.contenders import LIFEPOOL, STANDARD
+from lifepool.cli.bench.workloads import running
 
 MICROSECONDS = 1e6
 WARM_TASKS = 2000

@@ -15,8 +15,7 @@ from typing import Any, TypeVar
 
 from benchmarks import tasks
 from benchmarks.cases.base import Case, Metric, Outcome, Parameters
-from lifepool.commands.bench.calls import running
-from lifepool.commands.bench.contenders import (
+from lifepool.cli.bench.contenders import (
     LIFEPOOL,
     POOLS,
     REQUIRES,
@@ -24,7 +23,8 @@ from lifepool.commands.bench.contenders import (
     Contender,
     ExecutorContender,
 )
-from lifepool.commands.summary import percentile
+from lifepool.cli.bench.workloads import running
+from lifepool.cli.summary import percentile
 
 T = TypeVar("T")
 MILLISECONDS = 1e3

@@ -2,7 +2,7 @@
 
 from benchmarks.cases.base import Case, Metric
 from benchmarks.cases.calls import FULL, QUICK, measure_throughput
-from lifepool.commands.bench.contenders import LIFEPOOL, POOLS, REQUIRES, STANDARD
+from lifepool.cli.bench.contenders import LIFEPOOL, POOLS, REQUIRES, STANDARD
 
 IN_FLIGHT = 128
 """Two for each of the most workers."""

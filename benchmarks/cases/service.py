@@ -13,8 +13,8 @@ from benchmarks.client import Client, Response, get, post_json
 from benchmarks.load import Record, Stream
 from benchmarks.services import LIFEPOOL, LONG_LIVED, PER_REQUEST, VARIANTS
 from benchmarks.texts import make_texts
-from lifepool.commands.processes import end_leader
-from lifepool.commands.summary import distribution, latency_metrics
+from lifepool.cli.processes import end_leader
+from lifepool.cli.summary import distribution, latency_metrics
 
 HOST = "127.0.0.1"
 BACKLOG = 2048  # connections that may wait to be accepted, as uvicorn's own default

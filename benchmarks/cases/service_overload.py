@@ -14,7 +14,7 @@ from benchmarks.cases.service import HEALTH, SERVER_PACKAGES, serving, with_lost
 from benchmarks.client import Client, Response
 from benchmarks.load import Stream
 from benchmarks.services import LIFEPOOL, LONG_LIVED, PATIENCE_S
-from lifepool.commands.summary import latency_metrics
+from lifepool.cli.summary import latency_metrics
 
 WORK = b"POST /work HTTP/1.1\r\nHost: localhost\r\nContent-Length: 0\r\n\r\n"
 BOUND = 5.0  # seconds for one request while the capacity is measured

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 from benchmarks import tasks
 from benchmarks.cases.base import Case, Metric, Outcome, Parameters
-from lifepool.commands.bench.contenders import CONTENDERS, LIFEPOOL, REQUIRES, STANDARD, make_contender
-from lifepool.commands.summary import Spread
+from lifepool.cli.bench.contenders import CONTENDERS, LIFEPOOL, REQUIRES, STANDARD, make_contender
+from lifepool.cli.summary import Spread
 
 MILLISECONDS = 1e3
 IMPORT_BOUND = 30.0  # seconds for one interpreter to start and import; FastAPI takes about one

@@ -16,7 +16,7 @@ import psutil
 
 from benchmarks.distributed.servers import HOST, end, redis, worker_environment
 from benchmarks.environment import ROOT
-from lifepool.commands.bench.contenders import Contender, Lifepool, Standard
+from lifepool.cli.bench.contenders import Contender, Lifepool, Standard
 
 T = TypeVar("T")
 ANSWER_BOUND_S = 30.0

@@ -16,7 +16,7 @@ from benchmarks.parent.stages import POLL, STAGES, Stages
 from benchmarks.parent.stopwatch import Stopwatch
 from benchmarks.tasks import noop
 from lifepool import Pool
-from lifepool.commands.bench.cases import loop_factory
+from lifepool.cli.bench.cases import loop_factory
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -27,12 +27,12 @@ SCHEDULER = "scheduler"
 
 #: In the order in which a task passes them.
 STAGES: dict[str, tuple[str, ...]] = {
-    "submit: checks": ("lifepool.pool:Pool._submit", "lifepool.life:PoolLife._running_engine"),
+    "submit: checks": ("lifepool.pool:Pool._submit", "lifepool._pool.life:PoolLife._running_engine"),
     "submit: options": ("lifepool.pool:task_options",),
     "submit: the door": ("lifepool._core.scheduler:Scheduler.refusal",),
     "submit: pickle the call": (
         "lifepool.backends.local.backend:LocalBackend.prepare",
-        "lifepool.backends.local.wire.calls:CallEncoder.encode",
+        "lifepool.backends.local.codec.calls:CallEncoder.encode",
     ),
     "submit: make the handle": ("lifepool._engine.handle:TaskHandle.__init__",),
     "submit: the engine's books": ("lifepool._engine.engine:Engine.submit",),
@@ -45,8 +45,8 @@ STAGES: dict[str, tuple[str, ...]] = {
         "lifepool.backends.local.channel:Channel._write",
     ),
     "channel: places": (
-        "lifepool.backends.local.wire.places:Places.put",
-        "lifepool.backends.local.wire.places:Places.release",
+        "lifepool.backends.local.shared.cells:Places.put",
+        "lifepool.backends.local.shared.cells:Places.release",
     ),
     SEND_FRAMES: (),
     SEND_TICKETS: (),

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 from benchmarks.environment import ROOT
 from benchmarks.tasks import noop
 from lifepool import Pool
-from lifepool.commands.bench.cases import loop_factory
+from lifepool.cli.bench.cases import loop_factory
 
 if TYPE_CHECKING:
     from benchmarks.parent.server import Run

@@ -16,7 +16,7 @@ import psutil
 from benchmarks import environment
 from benchmarks.survival.cell import VERDICT
 from benchmarks.survival.experiments import EXPERIMENTS, Verdict
-from lifepool.commands.bench.contenders import POOLS
+from lifepool.cli.bench.contenders import POOLS
 
 RESULTS = Path(__file__).parents[1] / "results"
 MARK = "SURVIVAL_CELL"

@@ -11,7 +11,7 @@ from dataclasses import asdict
 
 from benchmarks.survival import deeds
 from benchmarks.survival.experiments import EXPERIMENTS, Verdict
-from lifepool.commands.bench.contenders import make_contender
+from lifepool.cli.bench.contenders import make_contender
 
 WORKERS = 2
 VERDICT = "verdict.json"

@@ -13,7 +13,7 @@ from typing import Any
 import psutil
 
 from benchmarks.survival import deeds
-from lifepool.commands.bench.contenders import Anyio, Contender, Deadpool, Lifepool, Pebble
+from lifepool.cli.bench.contenders import Anyio, Contender, Deadpool, Lifepool, Pebble
 
 PATIENCE_S = 8.0
 """Seconds that a pool has to give an answer that needs milliseconds; a restart of workers is in it."""

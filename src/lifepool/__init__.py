@@ -12,8 +12,8 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from lifepool._engine.handle import TaskHandle as TaskHandle
-    from lifepool._inside import report_progress as report_progress
-    from lifepool.constants import constant as constant
+    from lifepool._inside.state import report_progress as report_progress
+    from lifepool._transfer.constants import constant as constant
     from lifepool.errors import BackendError as BackendError
     from lifepool.errors import BackendUnavailable as BackendUnavailable
     from lifepool.errors import BackendUnsupported as BackendUnsupported
@@ -36,8 +36,8 @@ _HOMES = {
     "Pool": "lifepool.pool",
     "TaskHandle": "lifepool._engine.handle",
     "PoolStatistics": "lifepool.statistics",
-    "report_progress": "lifepool._inside",
-    "constant": "lifepool.constants",
+    "report_progress": "lifepool._inside.state",
+    "constant": "lifepool._transfer.constants",
     "PoolDep": "lifepool.integrations.fastapi",
     **dict.fromkeys(
         (

@@ -19,7 +19,7 @@ from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, SupportsIndex, cast
 
-from lifepool.sizing import CpuBudget, cpu_budget
+from lifepool._host.cpus import CpuBudget, cpu_budget
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

@@ -41,14 +41,14 @@ from concurrent.futures import Executor, Future
 from contextvars import copy_context
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from lifepool import _inside
 from lifepool._core.states import TaskState
-from lifepool._engine.drainlog import named
-from lifepool._engine.mishaps import cause_of
-from lifepool.carrying import as_raised
-from lifepool.context import with_own_decimals
+from lifepool._engine.drain_log import named
+from lifepool._engine.failure_log import cause_of
+from lifepool._inside import state as _inside
+from lifepool._transfer.context import with_own_decimals
+from lifepool._transfer.exceptions import as_raised
+from lifepool._transfer.naming import ManyCalls, name_of
 from lifepool.errors import PoolClosed, PoolError
-from lifepool.naming import ManyCalls, name_of
 from lifepool.pool import Pool
 
 if TYPE_CHECKING:

@@ -27,8 +27,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from contextvars import Context
 
+    from lifepool._pool.life import PoolLife
     from lifepool.errors import PoolError
-    from lifepool.life import PoolLife
 
 
 class Luggage(Protocol):

@@ -9,29 +9,29 @@ from contextlib import aclosing
 from types import FunctionType
 from typing import TYPE_CHECKING, Any, Literal, Never, ParamSpec, Protocol, TypeVar, overload
 
+from lifepool._bulk.mapping import BulkPlan, Entrance, map_chunks, one_by_one, plan_bulk
 from lifepool._core.states import PoolState
-from lifepool._engine.options import task_options
-from lifepool.bulk import BulkPlan, Entrance, map_chunks, one_by_one, plan_bulk
-from lifepool.calling import UNFINISHED, check_function, refuse_keywords
+from lifepool._inside.resources import Resource, load_eagerly
+from lifepool._pool.decorated import PoolBatch, PoolTask, plain_function
+from lifepool._pool.from_thread import FromThread
+from lifepool._pool.life import PoolLife
+from lifepool._pool.options import task_options
+from lifepool._pool.scope import current_scope
+from lifepool._transfer.reference import Reference
+from lifepool._usercode.callables import UNFINISHED, check_function, refuse_keywords
 from lifepool.config import PoolConfig, resolve
-from lifepool.decorated import PoolBatch, PoolTask, plain_function
 from lifepool.errors import BackendUnsupported
-from lifepool.from_thread import FromThread
-from lifepool.life import PoolLife
 from lifepool.progress import check_hook
-from lifepool.reference import Reference
-from lifepool.resources import Resource, load_eagerly
-from lifepool.scope import current_scope
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Callable, Iterable, Iterator
     from contextvars import ContextVar
 
+    from lifepool._bulk.chunks import Chunk, ChunkResult
+    from lifepool._bulk.mapping import OnFull
     from lifepool._engine.engine import Engine
     from lifepool._engine.handle import TaskHandle
-    from lifepool._engine.options import OnCancel, TaskOptions
-    from lifepool.bulk import OnFull
-    from lifepool.chunks import Chunk, ChunkResult
+    from lifepool._pool.options import OnCancel, TaskOptions
     from lifepool.progress import ProgressHook
 
 logger = logging.getLogger("lifepool")

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from lifepool.wording import shown
+from lifepool._usercode.display import shown
 
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID

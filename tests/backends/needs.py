@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from lifepool.backends.select import make_backend
+from lifepool.backends.selection import make_backend
 
 if TYPE_CHECKING:
     from lifepool import Pool

@@ -15,9 +15,9 @@ import pytest
 
 from lifepool._core.framing import HEADER, Frame, FrameReader, Kind, header
 from lifepool.backends.local.channel import Channel
-from lifepool.backends.local.wire.calls import Call
-from lifepool.backends.local.wire.places import ON_WIRE, PLACE_BYTES, PLACES, TICKET, mapped
-from lifepool.backends.local.worker.loop import NUMBER
+from lifepool.backends.local.codec.calls import Call
+from lifepool.backends.local.shared.cells import ON_WIRE, PLACE_BYTES, PLACES, TICKET, mapped
+from lifepool.backends.local.worker.task_loop import NUMBER
 from tests.engine.gates import PATIENCE_S, until
 
 if TYPE_CHECKING:

@@ -6,7 +6,7 @@ import socket
 from benchmarks.cases.service import HEALTH, start_server
 from benchmarks.client import Client, post_json
 from benchmarks.services import LONG_LIVED
-from lifepool.commands.processes import group_members, kill_group, wait_until_gone
+from lifepool.cli.processes import group_members, kill_group, wait_until_gone
 
 PATIENCE = 30.0  # seconds; a bound for a server to start, never waited for when all is well
 

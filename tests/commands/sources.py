@@ -5,13 +5,13 @@ from __future__ import annotations
 import textwrap
 from typing import TYPE_CHECKING
 
-from lifepool.commands.check.rules import RULES
-from lifepool.commands.check.run import check_files
+from lifepool.cli.check.checker import check_files
+from lifepool.cli.check.rules import RULES
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from lifepool.commands.check.finding import Finding
+    from lifepool.cli.check.finding import Finding
 
 
 def findings(folder: Path, source: str, name: str = "app.py") -> tuple[Finding, ...]:

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from lifepool.commands.advise.arguments import Arguments, BadArguments, chosen_sizes
-from lifepool.commands.advise.run import Advice, advise
-from lifepool.commands.advise.verdict import Measurement, break_even, judge, locate
-from lifepool.commands.summary import Spread
+from lifepool.cli.advise.advice import Measurement, break_even, judge, locate
+from lifepool.cli.advise.advisor import Advice, advise
+from lifepool.cli.advise.arguments import Arguments, BadArguments, chosen_sizes
+from lifepool.cli.summary import Spread
 from tests.commands.runner import lifepool
 
 if TYPE_CHECKING:

@@ -10,11 +10,11 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from lifepool.commands.bench import run
-from lifepool.commands.bench.cases import CASES, measure_survival
-from lifepool.commands.bench.render import render
-from lifepool.commands.bench.run import BenchReport, bench
-from lifepool.commands.isolation import Outcome, run_isolated
+from lifepool.cli.bench import comparison as run
+from lifepool.cli.bench.cases import CASES, measure_survival
+from lifepool.cli.bench.comparison import BenchReport, bench
+from lifepool.cli.bench.render import render
+from lifepool.cli.isolation import Outcome, run_isolated
 from tests.commands.runner import lifepool
 
 FIGURES = {

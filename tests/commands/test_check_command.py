@@ -9,14 +9,14 @@ from urllib.parse import unquote
 
 import pytest
 
-from lifepool.commands.check import command
-from lifepool.commands.check.comments import Ignores
-from lifepool.commands.check.files import find_files
-from lifepool.commands.check.finding import Place
-from lifepool.commands.check.formats import FORMATS
-from lifepool.commands.check.rules import RULES
-from lifepool.commands.check.run import check_files
-from lifepool.commands.check.settings import WrongUsage, load
+from lifepool.cli.check import command
+from lifepool.cli.check.checker import check_files
+from lifepool.cli.check.comments import Ignores
+from lifepool.cli.check.files import find_files
+from lifepool.cli.check.finding import Place
+from lifepool.cli.check.formats import FORMATS
+from lifepool.cli.check.rules import RULES
+from lifepool.cli.check.settings import WrongUsage, load
 from tests.commands.runner import lifepool
 from tests.commands.sources import findings
 from tests.docs.markdown import ROOT

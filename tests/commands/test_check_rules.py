@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 import pytest
 
 from lifepool import Pool
-from lifepool.commands.check.detect.known import RUN_IN_EXECUTOR
-from lifepool.commands.check.detect.sending import OPTIONS
-from lifepool.commands.check.rules import RULES
-from lifepool.commands.check.run import check_files
+from lifepool.cli.check.checker import check_files
+from lifepool.cli.check.detect.known import RUN_IN_EXECUTOR
+from lifepool.cli.check.detect.sending import OPTIONS
+from lifepool.cli.check.rules import RULES
 from tests.commands.sources import findings
 
 if TYPE_CHECKING:

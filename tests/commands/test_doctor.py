@@ -9,23 +9,23 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from lifepool.commands.doctor import machine, selftest
-from lifepool.commands.doctor.findings import Finding, Report, Section, fail, ok, warn
-from lifepool.commands.doctor.machine import Machine
-from lifepool.commands.doctor.run import examine_isolated
-from lifepool.commands.doctor.software import check_environment
-from lifepool.commands.doctor.target import check_config
+from lifepool._host.cpus import cpu_budget
+from lifepool.cli.doctor import machine, selftest
+from lifepool.cli.doctor.examination import examine_isolated
+from lifepool.cli.doctor.findings import Finding, Report, Section, fail, ok, warn
+from lifepool.cli.doctor.machine import Machine
+from lifepool.cli.doctor.software import check_environment
+from lifepool.cli.doctor.target import check_config
 from lifepool.config import resolve
 from lifepool.pool import Pool
-from lifepool.sizing import cpu_budget
 from tests.commands.runner import lifepool
-from tests.test_sizing import CGROUP2, linux, plant
+from tests.host.test_cpus import CGROUP2, linux, plant
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
     from pathlib import Path
 
-    from lifepool.sizing import CpuBudget
+    from lifepool._host.cpus import CpuBudget
 
 GIB = 1 << 30
 
@@ -305,7 +305,7 @@ def test_a_module_that_can_not_be_served_fails_with_a_reason(
 
 
 def test_a_module_that_never_ends_is_given_up(write: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("lifepool.commands.doctor.run.GRACE_S", 0.0)
+    monkeypatch.setattr("lifepool.cli.doctor.examination.GRACE_S", 0.0)
     folder = write("import threading\nthreading.Event().wait()")
     (found,) = examine_isolated("shop:pool", 0.5, folder)
     assert found.status == "fail"

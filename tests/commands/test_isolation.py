@@ -13,14 +13,14 @@ from typing import TYPE_CHECKING, Any
 import psutil
 import pytest
 
-from lifepool.commands.isolation import run_isolated
+from lifepool.cli.isolation import run_isolated
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 PATIENCE = 20.0  # seconds
 ASK = (
-    "import sys; from lifepool.commands.isolation import run_isolated\n"
+    "import sys; from lifepool.cli.isolation import run_isolated\n"
     "from tests.commands.test_isolation import hang; run_isolated(hang, {'address': sys.argv[1]}, 600.0)"
 )
 

@@ -4,7 +4,7 @@ import os
 import subprocess
 import sys
 
-from lifepool.commands.processes import end_leader, group_members, kill_group, wait_until_gone
+from lifepool.cli.processes import end_leader, group_members, kill_group, wait_until_gone
 
 PATIENCE = 10.0  # seconds
 SLEEPER = "import time; print('up', flush=True); time.sleep(600)"

@@ -2,7 +2,7 @@
 
 import pytest
 
-from lifepool.commands.summary import Spread, latency_metrics, percentile, ratios_per_round
+from lifepool.cli.summary import Spread, latency_metrics, percentile, ratios_per_round
 
 
 def test_a_percentile_is_a_value_that_was_measured() -> None:

@@ -23,10 +23,10 @@ import httpx
 import pytest
 from rich.console import Console
 
-from lifepool.commands.top import units
-from lifepool.commands.top.headers import parsed
-from lifepool.commands.top.source import NoPage, Source
-from lifepool.commands.top.view import View, sparkline
+from lifepool.cli.top import quantities as units
+from lifepool.cli.top.headers import parsed
+from lifepool.cli.top.source import NoPage, Source
+from lifepool.cli.top.view import View, sparkline
 from tests.commands.runner import SCRIPT, lifepool
 from tests.integrations.serving import Server, end, serving
 

@@ -17,7 +17,7 @@ from starlette.routing import Mount
 from lifepool import Pool, QueueFull
 from lifepool.dashboard import dashboard
 from lifepool.dashboard.app import route_path
-from lifepool.dashboard.files import files
+from lifepool.dashboard.static_files import files
 from tests import tasks
 
 if TYPE_CHECKING:

@@ -8,13 +8,11 @@ import tracemalloc
 
 import pytest
 
-from lifepool.carrying import RemoteTraceback
+from lifepool._transfer.exceptions import RemoteTraceback
+from lifepool.dashboard.by_function import MAX_NAMES, OTHERS, SHOWN, Names
 from lifepool.dashboard.document import document
 from lifepool.dashboard.failures import MAX_KINDS, TEXTS_PER_SECOND, Failures
-from lifepool.dashboard.names import MAX_NAMES, OTHERS, SHOWN, Names
-from lifepool.dashboard.recorder import BEATS_PER_LOOK, Recorder
-from lifepool.dashboard.stories import MAX_STORIES, Stories, story_of, under_way
-from lifepool.dashboard.text import (
+from lifepool.dashboard.formatting import (
     MAX_ARGUMENTS,
     MAX_MESSAGE,
     MAX_TRACEBACK,
@@ -24,6 +22,8 @@ from lifepool.dashboard.text import (
     traceback_of,
     visible,
 )
+from lifepool.dashboard.recorder import BEATS_PER_LOOK, Recorder
+from lifepool.dashboard.task_details import MAX_STORIES, Stories, story_of, under_way
 from lifepool.errors import WorkerStartError
 from lifepool.pool import Pool
 from tests.dashboard.records import failed, settled

@@ -13,7 +13,7 @@ from lifepool.backends.base import Capabilities
 from lifepool.backends.executor import ExecutorBackend
 from lifepool.backends.inline import InlineBackend
 from lifepool.backends.local.backend import LocalBackend
-from lifepool.commands.check.rules import RULES
+from lifepool.cli.check.rules import RULES
 from lifepool.config import describe_settings
 from lifepool.hooks import Hook, TaskRecord, WorkerExit
 from lifepool.instrumentation import metrics

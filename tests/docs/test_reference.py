@@ -11,14 +11,14 @@ import pytest
 import lifepool
 from lifepool import Pool, PoolStatistics, TaskHandle, errors
 from lifepool._core.states import PoolState, TaskState, WorkerState
-from lifepool.decorated import PoolBatch, PoolTask
+from lifepool._inside.resources import Resource
+from lifepool._pool.decorated import PoolBatch, PoolTask
+from lifepool._pool.life import PoolLife
 from lifepool.futures import ProcessPoolExecutor
 from lifepool.hooks import Hook, TaskRecord, WorkerExit
 from lifepool.instrumentation import grafana, lag, loop, prometheus, slow
 from lifepool.integrations import asgi, fastapi, health
-from lifepool.life import PoolLife
 from lifepool.progress import MapProgress, rich_progress, tqdm_progress
-from lifepool.resources import Resource
 from lifepool.statistics import HistogramSnapshot, Readiness, WorkerSnapshot
 from tests.docs.generate import REFERENCE, REGIONS, SAMPLES, error_classes
 from tests.docs.markdown import ROOT, region, replace_region

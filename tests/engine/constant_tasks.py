@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from typing import Any
 
-from lifepool import constants
+from lifepool._transfer import constants
 from tests import tasks
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from lifepool import Pool, TaskNotPicklable
-from lifepool.ahead import MOST_MODULES, modules_ahead
+from lifepool._usercode.needed_modules import MOST_MODULES, modules_ahead
 from lifepool.integrations.asgi import with_pool
 from tests import tasks
 from tests.engine.scripts import run_script

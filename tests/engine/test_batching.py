@@ -18,8 +18,8 @@ from lifepool import (
     TaskTimeout,
     WorkerLost,
 )
+from lifepool._pool.scope import TaskScope, current_scope
 from lifepool.errors import ClientDisconnected
-from lifepool.scope import TaskScope, current_scope
 from tests import tasks
 from tests.engine import batched
 from tests.engine.gates import Gate, Visitor, until

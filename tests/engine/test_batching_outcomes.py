@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from lifepool import (
     TaskNotPicklable,
 )
+from lifepool._pool.scope import TaskScope, current_scope
 from lifepool.errors import ClientDisconnected
-from lifepool.scope import TaskScope, current_scope
 from tests.engine import batched
 from tests.engine.gates import until
 

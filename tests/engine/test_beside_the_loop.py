@@ -14,7 +14,7 @@ import pytest
 from lifepool import PayloadTooLarge, Pool, PoolClosed, QueueFull, TaskNotPicklable, TaskTimeout, WorkerLost
 from lifepool._core.states import TaskState
 from lifepool.backends.local import inbox, outbox
-from lifepool.backends.local.aside import ASIDE_BYTES, Aside
+from lifepool.backends.local.copy_threads import ASIDE_BYTES, Aside
 from tests import tasks
 from tests.engine import big_tasks
 from tests.engine.gates import PATIENCE_S, until

@@ -14,8 +14,8 @@ import pytest
 from lifepool import PayloadTooLarge, Pool, TaskNotPicklable, TaskTimeout, WorkerLost
 from lifepool.backends.local import backend as local
 from lifepool.backends.local import outbox
-from lifepool.backends.local.wire import arena_upkeep
-from lifepool.backends.local.wire.sink import BIG_BYTES
+from lifepool.backends.local.codec.sink import BIG_BYTES
+from lifepool.backends.local.shared import arena_upkeep
 from tests import tasks
 from tests.engine import big_tasks
 from tests.engine.gates import Gate, until
@@ -23,7 +23,7 @@ from tests.engine.gates import Gate, until
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from lifepool.backends.local.wire.arena import Arguments
+    from lifepool.backends.local.shared.arena import Arguments
 
 MIB = 1 << 20
 

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any, cast
 import pytest
 
 from lifepool import Pool, PoolClosed, QueueFull, TaskNotPicklable, TaskTimeout, WorkerLost
+from lifepool._pool.scope import TaskScope, current_scope
 from lifepool.errors import ClientDisconnected
-from lifepool.scope import TaskScope, current_scope
 from tests import tasks
 from tests.engine.gates import Gate, until
 

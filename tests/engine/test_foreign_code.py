@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from lifepool import Pool, TaskError, TaskNotPicklable, constant
-from lifepool.backends.local.aside import ASIDE_BYTES
+from lifepool.backends.local.copy_threads import ASIDE_BYTES
 from lifepool.hooks import Hook, TaskRecord
 from tests import tasks
 from tests.engine.leaving import (

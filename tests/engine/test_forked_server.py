@@ -14,7 +14,7 @@ import psutil
 import pytest
 
 from lifepool import Pool
-from lifepool.backends.local import forked
+from lifepool.backends.local import fork_safety as forked
 from tests import tasks
 from tests.engine.scripts import ROOT, SCRIPTS, environment, marked, nothing_left, run_script
 from tests.faults.inside import backend_of, only_channel

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from lifepool import Pool, QueueFull, TaskNotPicklable, TaskTimeout, WorkerLost
-from lifepool._engine.observation import BATCH_SIZE
+from lifepool._engine.hook_calls import BATCH_SIZE
 from lifepool.hooks import Hook, TaskRecord, WorkerExit
 from tests import tasks
 from tests.engine.gates import until
@@ -18,8 +18,8 @@ from tests.engine.gates import until
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from lifepool._pool.life import PoolLife
     from lifepool.errors import PoolError
-    from lifepool.life import PoolLife
     from tests.engine.gates import Gate
 
 

@@ -16,7 +16,7 @@ from tests.engine.gates import until
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from lifepool.life import PoolLife
+    from lifepool._pool.life import PoolLife
 
 METHODS = [
     "pool_started", "task_called", "luggage", "task_submitted", "task_sent", "task_settled", "tasks_settled",

@@ -16,7 +16,7 @@ import pytest
 from lifepool import Pool, PoolClosed, WorkerStartError
 from lifepool._core.states import PoolState
 from lifepool._engine import lifecycle
-from lifepool._engine.drainlog import named, tell_undone
+from lifepool._engine.drain_log import named, tell_undone
 from lifepool.errors import InternalError
 from lifepool.hooks import Hook
 from tests import tasks
@@ -26,7 +26,7 @@ from tests.engine.scripted import ScriptedBackend
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from lifepool.life import PoolLife
+    from lifepool._pool.life import PoolLife
     from tests.engine.gates import Gate
 
 
@@ -439,7 +439,7 @@ def test_a_ctrl_c_that_comes_in_the_middle_of_the_end_hurries_it_and_skips_nothi
     async def use() -> None:
         async with pool:
             handles.append(pool.submit(tasks.double, 1))
-            monkeypatch.setattr("lifepool._engine.drainlog.DrainLog.waits", interrupted)
+            monkeypatch.setattr("lifepool._engine.drain_log.DrainLog.waits", interrupted)
 
     with pytest.raises(KeyboardInterrupt):
         asyncio.run(use())

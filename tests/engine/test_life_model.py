@@ -24,7 +24,7 @@ from tests.engine.scripted import ScriptedBackend
 from tests.tasks import double
 
 if TYPE_CHECKING:
-    from lifepool.life import PoolLife
+    from lifepool._pool.life import PoolLife
 
 ENOUGH_TURNS = 500
 """Turns of the event loop after which what was let go must have come to its end; it takes some twenty."""

@@ -13,15 +13,15 @@ from typing import TYPE_CHECKING, Any, cast
 import pytest
 
 from lifepool import Pool
-from lifepool.metering import REPORTS_PER_S, Meter
+from lifepool._bulk.meter import REPORTS_PER_S, Meter
 from lifepool.progress import MapProgress, rich_progress, tqdm_progress
 from tests import tasks
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator
 
+    from lifepool._bulk.chunks import ChunkResult
     from lifepool._engine.handle import TaskHandle
-    from lifepool.chunks import ChunkResult
     from tests.engine.gates import Gate
 
 
@@ -214,7 +214,7 @@ class DoneChunk:
         return None
 
     def result(self) -> Any:
-        from lifepool.chunks import ChunkResult
+        from lifepool._bulk.chunks import ChunkResult
 
         return ChunkResult(self._values, {}, 0.0)
 

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 import psutil
 import pytest
 
-from lifepool import Pool, PoolClosed, _inside
+from lifepool import Pool, PoolClosed
 from lifepool._core import policy
+from lifepool._inside import state as _inside
 from lifepool.futures import ProcessPoolExecutor
 from tests.engine import nested_tasks
 from tests.engine.gates import PATIENCE_S

@@ -133,7 +133,7 @@ async def test_an_exception_brings_the_workers_traceback_as_its_cause() -> None:
         story = str(caught.value.__cause__)
         assert "in fail_deeply" in story
         assert "ValueError: deep down" in story
-        assert "worker/loop.py" not in story  # our own frames are of no use
+        assert "worker/task_loop.py" not in story  # our own frames are of no use
 
 
 async def test_an_exception_with_an_init_of_its_own_comes_home_as_itself() -> None:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from lifepool import BackendUnsupported, Pool, TaskNotPicklable, WorkerStartError
-from lifepool.resources import close_all
+from lifepool._inside.resources import close_all
 from tests.engine import resourceful
 from tests.engine.gates import until
 

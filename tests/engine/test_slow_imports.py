@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 #: Imported at once in the server, and at the gate in a worker.
 MODULE = """
-from lifepool import _inside
+from lifepool._inside import state as _inside
 from tests import tasks
 
 if _inside.is_worker:

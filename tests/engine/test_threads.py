@@ -11,11 +11,11 @@ import pytest
 
 from lifepool import Pool, PoolClosed, TaskHandle, TaskTimeout
 from lifepool._engine import snapshot
-from lifepool.decorated import PoolBatch, PoolTask
-from lifepool.from_thread import FromThread
+from lifepool._inside.resources import Resource
+from lifepool._pool.decorated import PoolBatch, PoolTask
+from lifepool._pool.from_thread import FromThread
+from lifepool._pool.life import PoolLife
 from lifepool.hooks import Hook
-from lifepool.life import PoolLife
-from lifepool.resources import Resource
 from tests import from_thread_tasks, tasks
 from tests.engine.gates import PATIENCE_S, Gate, until
 
@@ -334,8 +334,8 @@ def test_a_thread_that_waits_when_the_loop_is_closed_hears_of_it(gate: Gate) -> 
 
 
 def test_a_thread_whose_loop_stands_still_for_good_hears_of_it(gate: Gate, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("lifepool.from_thread.LOOK_S", 0.01)
-    monkeypatch.setattr("lifepool.from_thread.GONE_S", 0.05)
+    monkeypatch.setattr("lifepool._pool.from_thread.LOOK_S", 0.01)
+    monkeypatch.setattr("lifepool._pool.from_thread.GONE_S", 0.05)
     pool = Pool(backend="inline")
     with asyncio.Runner() as runner:
         runner.run(pool.start())

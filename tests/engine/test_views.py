@@ -14,13 +14,13 @@ import pytest
 from lifepool import BackendUnsupported, PayloadTooLarge, Pool, TaskNotPicklable, WorkerLost
 from lifepool._core.framing import FramingError
 from lifepool.backends.local import outbox
-from lifepool.backends.local.worker import views
+from lifepool.backends.local.shared import argument_views as views
 from tests import tasks
 from tests.engine import big_tasks
 from tests.engine.gates import until
 
 if TYPE_CHECKING:
-    from lifepool.backends.local.wire.arena import Arguments
+    from lifepool.backends.local.shared.arena import Arguments
 
 MIB = 1 << 20
 

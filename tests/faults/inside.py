@@ -14,7 +14,7 @@ from lifepool._core.framing import FrameReader, Kind
 if TYPE_CHECKING:
     from lifepool import Pool
     from lifepool.backends.local.channel import Channel
-    from lifepool.backends.local.process import WorkerProcess
+    from lifepool.backends.local.template.process import WorkerProcess
 
 
 def backend_of(pool: Pool) -> Any:

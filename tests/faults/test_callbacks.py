@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import pytest
 
 from lifepool import InternalError, Pool, TaskHandle, WorkerLost
+from lifepool._batching.collector import Batcher
 from lifepool.backends.guard import logged
 from lifepool.backends.local import backend as backend_module
 from lifepool.backends.local.channel import Channel
-from lifepool.batching import Batcher
 from lifepool.hooks import Hook
 from tests import tasks
 from tests.engine import batched
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from lifepool.backends.local.backend import LocalBackend
-    from lifepool.backends.local.members import Member
+    from lifepool.backends.local.connection import Member
 
 BIG = bytes(3 * 1024 * 1024)  # a thread copies it
 
@@ -328,7 +328,7 @@ async def test_a_worker_whose_tasks_can_not_be_taken_back_is_lost_alone(gate: Ga
 async def test_an_end_is_told_though_nobody_knows_how_it_was(monkeypatch: pytest.MonkeyPatch) -> None:
     async with Pool(max_workers=1) as pool, asyncio.timeout(PATIENCE_S):
         with monkeypatch.context() as patch:
-            patch.setattr("lifepool.backends.local.members.Member.end", fail)
+            patch.setattr("lifepool.backends.local.connection.Member.end", fail)
             with pytest.raises(WorkerLost, match="ForcedError"):
                 await pool.run(tasks.exit_hard, 3)
         assert await pool.run(tasks.double, 21) == 42
@@ -375,7 +375,7 @@ async def test_a_call_that_could_not_be_made_in_a_thread_fails_alone(monkeypatch
 async def test_memory_that_can_not_be_given_back_is_given_back_another_time(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr("lifepool.backends.local.wire.arena_upkeep.TRIM_AFTER_S", 0.001)
+    monkeypatch.setattr("lifepool.backends.local.shared.arena_upkeep.TRIM_AFTER_S", 0.001)
     async with Pool(max_workers=1) as pool:
         shared = backend_of(pool)._outbox.shared
         with monkeypatch.context() as patch:

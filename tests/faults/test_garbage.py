@@ -11,7 +11,7 @@ from lifepool import Pool, WorkerLost
 from lifepool._core.framing import HEADER, MAX_FRAME_BYTES, Kind, header
 from tests import tasks
 from tests.engine.gates import Gate, until
-from tests.faults import deeds
+from tests.faults import harmful_tasks
 from tests.stress.footprint import Footprint
 
 NOTHING = pickle.dumps(None)
@@ -44,7 +44,7 @@ async def test_nonsense_ends_the_worker_and_only_its_task_is_lost(raw: bytes, ga
         neighbour = pool.submit(tasks.hold, gate.address, "fine")
         visitor = await gate.arrival()
         with pytest.raises(WorkerLost) as caught:
-            await pool.run(deeds.say, raw, timeout=20)
+            await pool.run(harmful_tasks.say, raw, timeout=20)
         assert "garbage" in str(caught.value) or "did not have" in str(caught.value)
         visitor.let_through()
         assert await neighbour == "fine"
@@ -55,7 +55,7 @@ async def test_nonsense_ends_the_worker_and_only_its_task_is_lost(raw: bytes, ga
 async def test_what_is_merely_out_of_place_changes_nothing(raw: bytes) -> None:
     async with Pool(max_workers=1) as pool:
         pid = await pool.run(os.getpid)
-        assert await pool.run(deeds.say_and_return, raw) == "answered"
+        assert await pool.run(harmful_tasks.say_and_return, raw) == "answered"
         assert await pool.run(os.getpid) == pid
         assert pool.statistics().workers == {"ready": 1}
 
@@ -64,7 +64,7 @@ async def test_half_a_frame_and_then_nothing_is_the_timeouts_business(gate: Gate
     """The server can't know that no more will come; it does not wait for it either."""
     async with Pool(max_workers=1) as pool:
         with pytest.raises(TimeoutError):
-            await pool.run(deeds.say, header(Kind.RESULT, 100, 1) + b"half", timeout=0.3)
+            await pool.run(harmful_tasks.say, header(Kind.RESULT, 100, 1) + b"half", timeout=0.3)
         assert await pool.run(tasks.double, 21) == 42
 
 
@@ -72,7 +72,7 @@ async def test_memory_for_an_answer_that_never_came_is_given_back() -> None:
     async with Pool(max_workers=1, max_payload=256 * MIB) as pool:
         await pool.run(tasks.nothing)
         before = Footprint.settled().rss
-        handle = pool.submit(deeds.say, header(Kind.RESULT, 200 * MIB, 1))
+        handle = pool.submit(harmful_tasks.say, header(Kind.RESULT, 200 * MIB, 1))
         await until(lambda: pool.statistics().running == 1)
         handle.cancel()
         await until(lambda: pool.statistics().workers == {"ready": 1})

@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING
 import pytest
 
 from lifepool import BackendUnsupported, PayloadTooLarge, Pool, PoolClosed, WorkerLost
-from lifepool.backends.local.oom import OomWatch
+from lifepool._host.oom import OomWatch
 from tests import tasks
 from tests.engine.gates import Gate, until
-from tests.faults import deeds
+from tests.faults import harmful_tasks
 from tests.faults.inside import backend_of
 from tests.stress.footprint import Footprint
 
@@ -50,7 +50,7 @@ async def test_of_an_exception_above_the_limit_what_fits_is_sent() -> None:
     async with Pool(max_workers=1, max_payload=64 * KIB) as pool:
         pid = await pool.run(os.getpid)
         with pytest.raises(ValueError, match="xxx") as caught:
-            await pool.run(deeds.raise_much, 8 * MIB)
+            await pool.run(harmful_tasks.raise_much, 8 * MIB)
         assert len(pickle.dumps(caught.value)) < 64 * KIB
         assert "lost on the way" in str(caught.value.__cause__)
         assert await pool.run(os.getpid) == pid
@@ -74,7 +74,7 @@ async def test_a_hundred_thousand_queued_tasks_fit_into_memory_and_are_all_answe
 
 async def test_a_worker_above_its_memory_is_replaced_after_the_task_and_the_answer_counts() -> None:
     async with Pool(max_workers=1, max_worker_memory=128 * MIB) as pool:
-        pid = await pool.run(deeds.keep, 150 * MIB)
+        pid = await pool.run(harmful_tasks.keep, 150 * MIB)
         assert await pool.run(os.getpid) != pid
         await until(lambda: pool.statistics().restarts == {"max_worker_memory": 1})
         assert pool.statistics().lost == 0
@@ -84,7 +84,7 @@ async def test_an_allocation_past_the_hard_limit_is_an_error_in_the_task_alone()
     async with Pool(max_workers=1, max_worker_memory=128 * MIB) as pool:
         pid = await pool.run(os.getpid)
         with pytest.raises(MemoryError):
-            await pool.run(deeds.allocate, 512 * MIB)
+            await pool.run(harmful_tasks.allocate, 512 * MIB)
         assert await pool.run(os.getpid) == pid
 
 
@@ -162,7 +162,7 @@ async def test_a_kill_by_the_kernel_for_memory_is_told_apart(happened: bool, gat
 
 async def test_readiness_is_red_while_no_worker_comes_up_and_green_again(tmp_path: Path) -> None:
     cause = tmp_path / "cause"
-    options = {"initializer": deeds.die_while_loading_if_told_to, "initargs": (str(cause),)}
+    options = {"initializer": harmful_tasks.die_while_loading_if_told_to, "initargs": (str(cause),)}
     async with Pool(max_workers=1, **options) as pool:  # type: ignore[arg-type]
         assert pool.readiness().ready
         pid = await pool.run(os.getpid)

@@ -12,7 +12,7 @@ import pytest
 from lifepool import Pool, WorkerLost
 from tests import tasks
 from tests.engine.gates import Gate, until
-from tests.faults import deeds
+from tests.faults import harmful_tasks
 from tests.faults.inside import StingySocket, answers_waiting, only_channel, tickets_taken, unread
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 async def test_killed_before_it_is_ready_a_worker_is_replaced_and_the_task_runs(gate: Gate) -> None:
     initializer: dict[str, Any] = {
-        "initializer": deeds.wait_at_the_gate_while_loading,
+        "initializer": harmful_tasks.wait_at_the_gate_while_loading,
         "initargs": (gate.address,),
     }
     async with Pool(max_workers=1, min_workers=0, **initializer) as pool:
@@ -72,7 +72,7 @@ async def test_killed_while_it_writes_the_answer_a_worker_loses_that_task() -> N
         pid = await pool.run(os.getpid)
         channel = only_channel(pool)
         stop_reading(channel)
-        handle = pool.submit(deeds.answer_through_a_narrow_socket, 60_000)
+        handle = pool.submit(harmful_tasks.answer_through_a_narrow_socket, 60_000)
         await until(lambda: unread(channel._wire) > 1000)
         assert not answers_waiting(channel), "it was to be in the middle of its answer"
         os.kill(pid, signal.SIGKILL)

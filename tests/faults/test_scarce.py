@@ -18,8 +18,8 @@ import pytest
 from lifepool import Pool, WorkerStartError
 from lifepool.backends.local import channel as channel_module
 from lifepool.backends.local import outbox as outbox_module
-from lifepool.backends.local.aside import Aside
-from lifepool.backends.scarcity import why_not_started
+from lifepool.backends.local.copy_threads import Aside
+from lifepool.backends.start_failures import why_not_started
 from lifepool.hooks import Hook
 from tests import tasks
 from tests.engine.gates import PATIENCE_S, Gate, until

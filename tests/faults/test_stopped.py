@@ -12,7 +12,7 @@ import pytest
 from lifepool import Pool, TaskTimeout
 from tests import tasks
 from tests.engine.gates import Gate, until
-from tests.faults import deeds
+from tests.faults import harmful_tasks
 from tests.faults.inside import template_pid
 
 
@@ -89,7 +89,7 @@ async def test_a_pool_whose_template_stands_still_closes() -> None:
 
 async def test_a_task_that_blocks_every_signal_is_ended_by_its_timeout(gate: Gate) -> None:
     async with Pool(max_workers=1) as pool:
-        handle = pool.submit(deeds.hold_deaf, gate.address, timeout=0.2)
+        handle = pool.submit(harmful_tasks.hold_deaf, gate.address, timeout=0.2)
         visitor = await gate.arrival()
         with pytest.raises(TaskTimeout):
             await handle

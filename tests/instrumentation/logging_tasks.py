@@ -9,7 +9,7 @@ from typing import Any
 
 import structlog
 
-from lifepool._inside import current_task
+from lifepool._inside.state import current_task
 
 log = logging.getLogger("app.work")
 

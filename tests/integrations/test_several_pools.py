@@ -8,9 +8,9 @@ import pytest
 from fastapi import Depends, FastAPI
 
 from lifepool import Pool, PoolClosed, PoolDep
+from lifepool._host.cpus import CpuBudget
 from lifepool.integrations.fastapi import install, pool_named
 from lifepool.integrations.sharing import share_cpus
-from lifepool.sizing import CpuBudget
 from tests.integrations.clients import TestClient
 from tests.tasks import double
 

@@ -14,7 +14,8 @@ import httpx
 import pytest
 from starlette.applications import Starlette
 
-from lifepool import Pool, PoolClosed, termination
+from lifepool import Pool, PoolClosed
+from lifepool._host import termination
 from lifepool.integrations.asgi import with_pool
 from tests.engine.gates import until
 from tests.engine.scripted import ScriptedBackend

@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from multiprocessing import connection, forkserver
 from typing import TYPE_CHECKING, Any
 
-from lifepool.backends.local.process import UNKNOWN_EXIT, _Popen
+from lifepool.backends.local.template.process import UNKNOWN_EXIT, _Popen
 
 if TYPE_CHECKING:
     import pytest

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from lifepool.backends.local.wire.places import TICKET
+from lifepool.backends.local.shared.cells import TICKET
 from lifepool.backends.local.worker import tickets
 from lifepool.backends.local.worker.tickets import AWAKE_S, PATIENCE, PROBE_EVERY, PROBE_S, Tickets
 

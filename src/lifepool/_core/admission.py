@@ -9,9 +9,9 @@ from lifepool._core.states import PoolState
 from lifepool.errors import PoolClosed, PoolError, QueueFull, WorkerStartError
 
 if TYPE_CHECKING:
-    from lifepool._core.desk import Desk
+    from lifepool._core.counters import RunTimes
+    from lifepool._core.decision import Desk
     from lifepool._core.queue import TaskQueue
-    from lifepool._core.statistics import RunTimes
     from lifepool._core.supervisor import Supervisor
 
 NOT_STARTED_HINT = (

@@ -18,10 +18,10 @@ from lifepool._core.supervisor import CLAIM
 from lifepool._core.timers import Timer
 
 if TYPE_CHECKING:
-    from lifepool._core.desk import Desk
+    from lifepool._core.counters import RunTimes
+    from lifepool._core.decision import Desk
     from lifepool._core.fleet import Worker
     from lifepool._core.queue import TaskQueue
-    from lifepool._core.statistics import RunTimes
     from lifepool._core.supervisor import Supervisor
     from lifepool._core.task import Task
 

@@ -17,7 +17,7 @@ from lifepool._core.states import WorkerState
 from lifepool.errors import WorkerStartError
 
 if TYPE_CHECKING:
-    from lifepool._core.desk import Desk
+    from lifepool._core.decision import Desk
     from lifepool._core.events import TaskReturned
     from lifepool._core.fleet import Worker
     from lifepool._core.supervisor import Supervisor

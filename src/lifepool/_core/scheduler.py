@@ -30,14 +30,15 @@ from typing import TYPE_CHECKING
 
 from lifepool._core import commands as do
 from lifepool._core import events as on
-from lifepool._core import policy, states, story
+from lifepool._core import history as story
+from lifepool._core import policy, states
 from lifepool._core.admission import Door
+from lifepool._core.counters import RunTimes, Tally
 from lifepool._core.dispatcher import Dispatcher
-from lifepool._core.firsts import FirstTasks
-from lifepool._core.life import SchedulerLife
+from lifepool._core.first_runs import FirstTasks
+from lifepool._core.pool_states import SchedulerLife
 from lifepool._core.queue import TaskQueue
 from lifepool._core.states import PoolState, TaskState, WorkerState
-from lifepool._core.statistics import RunTimes, Tally
 from lifepool._core.task import Task
 from lifepool._core.timers import Timer
 from lifepool.errors import InternalError, PoolClosed, PoolError, TaskTimeout, WorkerStartError

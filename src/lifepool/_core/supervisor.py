@@ -33,7 +33,7 @@ from lifepool._core.timers import Timer
 from lifepool.errors import WorkerLost, WorkerStartError
 
 if TYPE_CHECKING:
-    from lifepool._core.desk import Desk
+    from lifepool._core.decision import Desk
     from lifepool._core.events import WorkerExited
 
 #: The timer that looks for stopped workers; there is one for all of them.

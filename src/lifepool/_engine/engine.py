@@ -15,32 +15,32 @@ from random import random as default_random
 from threading import get_ident
 from typing import TYPE_CHECKING, Any
 
+from lifepool._bulk.chunks import Chunk
 from lifepool._core import commands as do
 from lifepool._core import events as on
 from lifepool._core.scheduler import Scheduler
 from lifepool._core.states import TASK_COMPLETED, PoolState, TaskState
 from lifepool._core.supervisor import why_gone
-from lifepool._engine.alarm import Alarm
-from lifepool._engine.failing import CLOSE_HINT, end_anyway, forked_copy, given_up
+from lifepool._engine.failed_commands import CLOSE_HINT, end_anyway, forked_copy, given_up
+from lifepool._engine.failure_log import Mishaps
 from lifepool._engine.handle import TaskHandle
-from lifepool._engine.line import Line
-from lifepool._engine.mishaps import Mishaps
+from lifepool._engine.queries import EngineViews
 from lifepool._engine.snapshot import Traffic
-from lifepool._engine.views import EngineViews
+from lifepool._engine.timer import Alarm
+from lifepool._engine.waiting_line import Line
+from lifepool._transfer.naming import names_of
 from lifepool.backends.base import require_kill, require_views
-from lifepool.chunks import Chunk
 from lifepool.errors import InternalError, PoolClosed, PoolError, QueueFull
 from lifepool.hooks import TaskRecord
-from lifepool.naming import names_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from lifepool._core.policy import Limits
-    from lifepool._engine.observation import Observation
-    from lifepool._engine.options import TaskOptions
+    from lifepool._engine.hook_calls import Observation
+    from lifepool._pool.options import TaskOptions
+    from lifepool._transfer.context import Carrier
     from lifepool.backends.base import Backend, Payload
-    from lifepool.context import Carrier
     from lifepool.hooks import Luggage
 
 logger = logging.getLogger("lifepool")

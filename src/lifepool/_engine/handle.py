@@ -7,7 +7,7 @@ from threading import get_ident
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from lifepool._core.states import TaskState
-from lifepool.holding import mro_of
+from lifepool._usercode.attributes import mro_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -25,9 +25,9 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from lifepool._core.states import PoolState, moved
-from lifepool._engine.drainlog import DrainLog, tell_undone
-from lifepool._engine.failing import CLOSE_HINT, forked_copy
-from lifepool.backends.scarcity import is_scarce, why_not_started
+from lifepool._engine.drain_log import DrainLog, tell_undone
+from lifepool._engine.failed_commands import CLOSE_HINT, forked_copy
+from lifepool.backends.start_failures import is_scarce, why_not_started
 from lifepool.errors import PoolClosed, WorkerStartError
 
 if TYPE_CHECKING:

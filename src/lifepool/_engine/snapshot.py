@@ -6,9 +6,9 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from lifepool._core.counters import BUCKETS_S, Histogram
 from lifepool._core.states import TaskState
-from lifepool._core.statistics import BUCKETS_S, Histogram
-from lifepool.memory import resident_bytes
+from lifepool._host.memory import resident_bytes
 from lifepool.statistics import HistogramSnapshot, PoolStatistics, WorkerSnapshot
 
 if TYPE_CHECKING:

@@ -10,10 +10,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
-from lifepool import constants
-from lifepool.context import Accompanied
+from lifepool._transfer import constants
+from lifepool._transfer.context import Accompanied
+from lifepool._transfer.naming import ManyCalls
 from lifepool.errors import BackendUnsupported
-from lifepool.naming import ManyCalls
 
 if TYPE_CHECKING:
     import asyncio

@@ -22,20 +22,20 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from lifepool._core.events import WorkerExited
+from lifepool._transfer.context import call_apart
+from lifepool._transfer.exceptions import bearable
+from lifepool._usercode.display import MAX_REASON_CHARS, cut, text_of
+from lifepool._usercode.interrupts import is_from_signal
 from lifepool.backends.base import Capabilities, Listener, PlainCall
 from lifepool.backends.guard import Guard
-from lifepool.backends.parcels import Parcel, opened, run_parcel
-from lifepool.backends.scarcity import why_not_started
-from lifepool.carrying import bearable
-from lifepool.context import call_apart
+from lifepool.backends.serialized_calls import Parcel, opened, run_parcel
+from lifepool.backends.start_failures import why_not_started
 from lifepool.errors import BackendUnavailable, TaskNotPicklable
-from lifepool.interrupts import is_from_signal
-from lifepool.wording import MAX_REASON_CHARS, cut, text_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from lifepool.context import Accompanied
+    from lifepool._transfer.context import Accompanied
     from lifepool.hooks import Luggage
 
 

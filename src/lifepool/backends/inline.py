@@ -13,14 +13,14 @@ import time
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from lifepool import _inside
 from lifepool._core.events import WorkerExited
+from lifepool._inside import state as _inside
+from lifepool._transfer.context import call_apart
+from lifepool._transfer.exceptions import bearable
+from lifepool._usercode.display import reason_of
+from lifepool._usercode.interrupts import is_from_signal, passed_on
 from lifepool.backends.base import Capabilities, Listener, PlainCall
-from lifepool.carrying import bearable
-from lifepool.context import call_apart
 from lifepool.errors import TaskNotPicklable
-from lifepool.interrupts import is_from_signal, passed_on
-from lifepool.wording import reason_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable

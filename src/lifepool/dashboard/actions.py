@@ -6,12 +6,12 @@ import asyncio
 import logging
 from typing import TYPE_CHECKING, Any
 
-from lifepool.dashboard import answers
+from lifepool.dashboard import responses as answers
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine
 
-    from lifepool.dashboard.answers import Answer
+    from lifepool.dashboard.responses import Answer
     from lifepool.pool import Pool
 
 logger = logging.getLogger("lifepool")

@@ -10,16 +10,16 @@ from collections.abc import Awaitable, Callable, Iterable, MutableMapping
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qs
 
-from lifepool.dashboard import answers
+from lifepool.dashboard import responses as answers
 from lifepool.dashboard.access import AccessCallback, Hosts, access_of, foreign_reader, why_not_meant
 from lifepool.dashboard.actions import Actions
 from lifepool.dashboard.document import document, task_story
-from lifepool.dashboard.files import files
 from lifepool.dashboard.recorder import CuriousRecorder, Recorder
+from lifepool.dashboard.static_files import files
 
 if TYPE_CHECKING:
     from lifepool.dashboard.access import Access
-    from lifepool.dashboard.answers import Answer
+    from lifepool.dashboard.responses import Answer
     from lifepool.pool import Pool
 
 logger = logging.getLogger("lifepool")

@@ -6,15 +6,15 @@ import time
 from typing import TYPE_CHECKING, Any
 
 import lifepool
-from lifepool.dashboard.history import COLUMNS, LATELY_POINTS, MAX_POINTS, WINDOW_POINTS
-from lifepool.dashboard.stories import story_of
-from lifepool.dashboard.text import shown_name, visible
+from lifepool.dashboard.formatting import shown_name, visible
+from lifepool.dashboard.task_details import story_of
+from lifepool.dashboard.time_series import COLUMNS, LATELY_POINTS, MAX_POINTS, WINDOW_POINTS
 from lifepool.dashboard.verdict import verdict
 from lifepool.instrumentation.loop import LoopWatch
 
 if TYPE_CHECKING:
+    from lifepool._pool.life import PoolLife
     from lifepool.dashboard.recorder import Recorder
-    from lifepool.life import PoolLife
     from lifepool.statistics import PoolStatistics, WorkerSnapshot
 
 #: Marks on the workers' lanes in one answer: those of a second, or at first those of the last minute.

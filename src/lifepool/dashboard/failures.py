@@ -6,7 +6,7 @@ from collections import OrderedDict, deque
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from lifepool.dashboard.text import message_of, shown_name, traceback_of
+from lifepool.dashboard.formatting import message_of, shown_name, traceback_of
 
 if TYPE_CHECKING:
     from lifepool.hooks import TaskRecord

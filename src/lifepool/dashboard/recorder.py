@@ -14,22 +14,22 @@ import time
 from collections import deque
 from typing import TYPE_CHECKING, Any
 
+from lifepool._host.cpus import cpu_budget
+from lifepool.dashboard.by_function import Names
 from lifepool.dashboard.failures import Failures
-from lifepool.dashboard.history import History, Look
-from lifepool.dashboard.names import Names
-from lifepool.dashboard.stories import ARGUMENTS, Stories, story_of, under_way
-from lifepool.dashboard.text import MAX_TRACEBACK, arguments_of, clipped
+from lifepool.dashboard.formatting import MAX_TRACEBACK, arguments_of, clipped
+from lifepool.dashboard.task_details import ARGUMENTS, Stories, story_of, under_way
+from lifepool.dashboard.time_series import History, Look
 from lifepool.errors import QueueFull
 from lifepool.hooks import Hook
-from lifepool.sizing import cpu_budget
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from lifepool.dashboard.stories import Story
+    from lifepool._pool.life import PoolLife
+    from lifepool.dashboard.task_details import Story
     from lifepool.errors import PoolError
     from lifepool.hooks import TaskRecord, WorkerExit
-    from lifepool.life import PoolLife
     from lifepool.statistics import WorkerSnapshot
 
 #: Seconds between two heartbeats. How late one comes is the lag of the event loop: what blocks it for longer is seen.

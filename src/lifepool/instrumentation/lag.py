@@ -8,7 +8,7 @@ import time
 from collections import deque
 from dataclasses import asdict, dataclass
 
-from lifepool._core.statistics import BUCKETS_S, Histogram
+from lifepool._core.counters import BUCKETS_S, Histogram
 from lifepool.instrumentation.stack import base_of_loop
 from lifepool.statistics import HistogramSnapshot
 

@@ -20,7 +20,7 @@ from lifepool.hooks import Hook, TaskRecord
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from lifepool.life import PoolLife
+    from lifepool._pool.life import PoolLife
 
 logger = logging.getLogger("lifepool")
 

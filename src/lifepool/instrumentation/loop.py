@@ -12,7 +12,7 @@ from lifepool.instrumentation.limiter import Limiter, and_before
 from lifepool.instrumentation.watchdog import Block, Watchdog
 
 if TYPE_CHECKING:
-    from lifepool.life import PoolLife
+    from lifepool._pool.life import PoolLife
 
 logger = logging.getLogger("lifepool")
 

@@ -20,9 +20,9 @@ except ImportError as error:  # pragma: no cover - needs an environment without 
         "lifepool.instrumentation.opentelemetry needs opentelemetry-api: pip install 'lifepool[otel]'"
     ) from error
 
-from lifepool import _inside
+from lifepool._inside import state as _inside
+from lifepool._usercode.display import text_of
 from lifepool.hooks import Hook, TaskRecord
-from lifepool.wording import text_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -30,8 +30,8 @@ if TYPE_CHECKING:
 
     from opentelemetry.util.types import AttributeValue
 
+    from lifepool._pool.life import PoolLife
     from lifepool.errors import PoolError
-    from lifepool.life import PoolLife
 
     class CanFlush(Protocol):
         """A tracer provider of the SDK, or anything else that buffers."""

@@ -35,7 +35,7 @@ except ImportError as error:  # pragma: no cover - needs an environment without 
         "lifepool.instrumentation.prometheus needs prometheus-client: pip install 'lifepool[prometheus]'"
     ) from error
 
-from lifepool import _inside
+from lifepool._inside import state as _inside
 from lifepool.hooks import Hook, TaskRecord
 from lifepool.instrumentation.lag import LagMeter
 from lifepool.instrumentation.leftovers import folder, forget_dead_processes, remove_files_of_earlier_servers
@@ -47,8 +47,8 @@ if TYPE_CHECKING:
 
     from prometheus_client.core import Metric as Family
 
+    from lifepool._pool.life import PoolLife
     from lifepool.instrumentation.metrics import Labels, Metric
-    from lifepool.life import PoolLife
     from lifepool.statistics import HistogramSnapshot
 
 logger = logging.getLogger("lifepool")

@@ -19,11 +19,11 @@ from typing import TYPE_CHECKING
 from starlette.requests import HTTPConnection, Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from lifepool._pool.scope import TaskScope, current_scope
 from lifepool.errors import ClientDisconnected
-from lifepool.scope import TaskScope, current_scope
 
 if TYPE_CHECKING:
-    from lifepool.scope import Endable
+    from lifepool._pool.scope import Endable
 
 logger = logging.getLogger("lifepool")
 

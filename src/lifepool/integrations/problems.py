@@ -13,7 +13,7 @@ import time
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
-from lifepool._engine.mishaps import cause_of
+from lifepool._engine.failure_log import cause_of
 from lifepool.errors import (
     BackendUnavailable,
     ClientDisconnected,

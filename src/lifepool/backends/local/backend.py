@@ -11,29 +11,29 @@ from functools import partial
 from multiprocessing import util
 from typing import TYPE_CHECKING, Any
 
-from lifepool import _inside
 from lifepool._core.events import WorkerExited, WorkerLoaded, WorkerLoading
 from lifepool._core.framing import Frame, FramingError, Kind
+from lifepool._host.oom import OomWatch
+from lifepool._inside import state as _inside
 from lifepool.backends.base import Capabilities, Listener
-from lifepool.backends.local import forked
-from lifepool.backends.local.aside import Aside
+from lifepool.backends.local import fork_safety as forked
 from lifepool.backends.local.channel import Channel
-from lifepool.backends.local.delivered import Delivered
+from lifepool.backends.local.codec.answers import ENVELOPE_BYTES, decode_value
+from lifepool.backends.local.codec.calls import Call
+from lifepool.backends.local.codec.initializer import Initializer
+from lifepool.backends.local.connection import Member
+from lifepool.backends.local.copy_threads import Aside
 from lifepool.backends.local.inbox import Inbox, decoded, decoded_error
-from lifepool.backends.local.logs import LogReceiver
-from lifepool.backends.local.members import Member
-from lifepool.backends.local.oom import OomWatch
+from lifepool.backends.local.logs.receiver import LogReceiver
 from lifepool.backends.local.outbox import Outbox
-from lifepool.backends.local.process import UNKNOWN_EXIT, WorkerProcess
-from lifepool.backends.local.template import Template
-from lifepool.backends.local.wire.answers import ENVELOPE_BYTES, decode_value
-from lifepool.backends.local.wire.arena import NO_SHARED_MEMORY, Lease, ResultReader
-from lifepool.backends.local.wire.arena_upkeep import Upkeep, trim
-from lifepool.backends.local.wire.calls import Call
-from lifepool.backends.local.wire.initializer import Initializer
-from lifepool.backends.local.wire.startup import Descriptor, WorkerSpec, start_failure
+from lifepool.backends.local.sent_constants import Delivered
+from lifepool.backends.local.shared.arena import NO_SHARED_MEMORY, Lease, ResultReader
+from lifepool.backends.local.shared.arena_upkeep import Upkeep, trim
+from lifepool.backends.local.template.client import Template
+from lifepool.backends.local.template.process import UNKNOWN_EXIT, WorkerProcess
 from lifepool.backends.local.worker.bootstrap import run_worker
-from lifepool.backends.scarcity import why_not_started
+from lifepool.backends.local.worker.startup import Descriptor, WorkerSpec, start_failure
+from lifepool.backends.start_failures import why_not_started
 from lifepool.errors import TaskNotPicklable
 
 if TYPE_CHECKING:

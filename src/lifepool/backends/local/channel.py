@@ -1,9 +1,9 @@
 """The server's end of one worker's connection: tasks and tickets out, answers in, on the event loop, without threads.
 
 A worker is reached by four things: the *wire*, a stream socket for frames both ways; the *tickets*, a stream socket
-whose reading end both sides hold (see ``worker/loop.py``); the *places*, shared memory where small tasks lie; and the
-*control* pipe for interrupts. What is written during one turn of the event loop is sent in one go, at the end of the
-turn or, if the worker was idle, at once.
+whose reading end both sides hold (see ``worker/task_loop.py``); the *places*, shared memory where small tasks lie; and
+the *control* pipe for interrupts. What is written during one turn of the event loop is sent in one go, at the end of
+the turn or, if the worker was idle, at once.
 """
 
 from __future__ import annotations
@@ -14,16 +14,16 @@ import socket
 from typing import TYPE_CHECKING
 
 from lifepool._core.framing import MAX_FRAME_BYTES, Frame, FrameReader, FramingError, Kind, header
-from lifepool.backends.local import forked
-from lifepool.backends.local.wire.arena import NO_SHARED_MEMORY
-from lifepool.backends.local.wire.places import ON_WIRE, TICKET, Places
-from lifepool.backends.local.worker.loop import NUMBER
+from lifepool.backends.local import fork_safety as forked
+from lifepool.backends.local.shared.arena import NO_SHARED_MEMORY
+from lifepool.backends.local.shared.cells import ON_WIRE, TICKET, Places
+from lifepool.backends.local.worker.task_loop import NUMBER
 
 if TYPE_CHECKING:
     import asyncio
     from collections.abc import Callable
 
-    from lifepool.backends.local.wire.calls import Call
+    from lifepool.backends.local.codec.calls import Call
 
 #: Buffers of at least this many bytes are handed to the kernel as they are; smaller ones are joined first.
 _JOIN_BYTES = 64 * 1024

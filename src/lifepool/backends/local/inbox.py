@@ -1,7 +1,7 @@
 """What a worker says, in the order it said it, though some of it takes a while to read.
 
 Big results are read in a thread. What the same worker says meanwhile waits: its results must be counted in order (see
-``wire/arena.py``), and its end is not told before its answers. Other workers are not concerned.
+``shared/arena.py``), and its end is not told before its answers. Other workers are not concerned.
 """
 
 from __future__ import annotations
@@ -12,20 +12,20 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from lifepool._core.framing import BUFFER_BYTES, Frame, FramingError, Kind
-from lifepool.backends.local.aside import ASIDE_BYTES
-from lifepool.backends.local.plain import PlainUnpickler
-from lifepool.backends.local.wire.answers import decode_value
-from lifepool.backends.local.wire.copying import PickleFile
-from lifepool.carrying import decode_error
+from lifepool._transfer.exceptions import decode_error
+from lifepool._usercode.interrupts import passed_on
+from lifepool.backends.local.codec.answers import decode_value
+from lifepool.backends.local.codec.thread_safe import PlainUnpickler
+from lifepool.backends.local.copy_threads import ASIDE_BYTES
+from lifepool.backends.local.shared.copying import PickleFile
 from lifepool.errors import TaskError, TaskNotPicklable
-from lifepool.interrupts import passed_on
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from lifepool.backends.guard import Guard
-    from lifepool.backends.local.aside import Aside
-    from lifepool.backends.local.wire.arena import ResultReader
+    from lifepool.backends.local.copy_threads import Aside
+    from lifepool.backends.local.shared.arena import ResultReader
 
 _ANSWERS = frozenset({int(Kind.RESULT), int(Kind.ERROR), int(Kind.RESULT_STORED)})
 

@@ -10,23 +10,23 @@ import contextlib
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from lifepool import constants
-from lifepool.backends.local.aside import ASIDE_BYTES
-from lifepool.backends.local.plain import plain_size
-from lifepool.backends.local.wire.arena import NO_SHARED_MEMORY, Arguments
-from lifepool.backends.local.wire.calls import Call, CallEncoder
-from lifepool.backends.local.wire.sink import NoRoom, glance, pickle_into
-from lifepool.backends.local.wire.text import stand_ins
-from lifepool.carrying import bearable
-from lifepool.context import Accompanied
-from lifepool.interrupts import passed_on
+from lifepool._transfer import constants
+from lifepool._transfer.context import Accompanied
+from lifepool._transfer.exceptions import bearable
+from lifepool._usercode.interrupts import passed_on
+from lifepool.backends.local.codec.calls import Call, CallEncoder
+from lifepool.backends.local.codec.large_text import stand_ins
+from lifepool.backends.local.codec.sink import NoRoom, glance, pickle_into
+from lifepool.backends.local.codec.thread_safe import plain_size
+from lifepool.backends.local.copy_threads import ASIDE_BYTES
+from lifepool.backends.local.shared.arena import NO_SHARED_MEMORY, Arguments
 
 if TYPE_CHECKING:
     import asyncio
     from collections.abc import Callable
 
-    from lifepool.backends.local.aside import Aside
-    from lifepool.backends.local.wire.arena import Lease
+    from lifepool.backends.local.copy_threads import Aside
+    from lifepool.backends.local.shared.arena import Lease
     from lifepool.hooks import Luggage
 
 #: Room for big arguments, in payloads of the largest size; what does not fit is sent through the socket. Files are

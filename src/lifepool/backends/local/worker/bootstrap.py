@@ -13,22 +13,22 @@ import sys
 import traceback
 from typing import TYPE_CHECKING
 
-from lifepool import _inside
 from lifepool._core.framing import Kind, header
-from lifepool.backends.local.wire.arena import Location, ResultWriter
-from lifepool.backends.local.wire.places import mapped
-from lifepool.backends.local.worker import template
+from lifepool._inside import state as _inside
+from lifepool.backends.local.shared.arena import Location, ResultWriter
+from lifepool.backends.local.shared.argument_views import Views
+from lifepool.backends.local.shared.cells import mapped
+from lifepool.backends.local.template import program as template
 from lifepool.backends.local.worker.deathsignal import die_with_parent
 from lifepool.backends.local.worker.descendants import keeping_children
 from lifepool.backends.local.worker.limits import die_before_server, limit_memory
-from lifepool.backends.local.worker.loop import Worker
-from lifepool.backends.local.worker.mainmodule import GuardMissing, import_main
+from lifepool.backends.local.worker.main_module import GuardMissing, import_main
 from lifepool.backends.local.worker.randomness import reseed
 from lifepool.backends.local.worker.signals import calm_signals, give_signals_back_in_forks
-from lifepool.backends.local.worker.views import Views
+from lifepool.backends.local.worker.task_loop import Worker
 
 if TYPE_CHECKING:
-    from lifepool.backends.local.wire.startup import WorkerSpec
+    from lifepool.backends.local.worker.startup import WorkerSpec
 
 
 def run_worker(
@@ -107,7 +107,7 @@ def _prepare(spec: WorkerSpec, logs_fd: int) -> tuple[str, str | None] | None:
     reseed()  # a module that was imported just now may have set a seed, which would be the same one in each worker
     try:
         if spec.logs is not None:
-            from lifepool.backends.local.worker.logs import forward_logs  # only then: it costs some milliseconds
+            from lifepool.backends.local.logs.handler import forward_logs  # only then: it costs some milliseconds
 
             forward_logs(logs_fd, spec.number, spec.logs)
         limit_memory(spec.memory_limit)

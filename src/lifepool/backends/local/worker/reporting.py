@@ -21,7 +21,7 @@ import time
 from typing import TYPE_CHECKING
 
 from lifepool._core.framing import Kind, header
-from lifepool.backends.local.wire.answers import encode_value
+from lifepool.backends.local.codec.answers import encode_value
 
 if TYPE_CHECKING:
     import socket

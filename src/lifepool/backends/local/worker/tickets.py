@@ -13,7 +13,7 @@ import select
 import socket
 import time
 
-from lifepool.backends.local.wire.places import TICKET
+from lifepool.backends.local.shared.cells import TICKET
 
 #: Seconds awake. A caller that awaits one small task after another has its answer, and sends the next, within this time
 #: (experiments/awake.py; decision 19); the longer, the more CPU time is lost when nothing comes.

@@ -1,0 +1,1 @@
+"""Collect calls that wait for company, and run them as one task."""

@@ -1,0 +1,1 @@
+"""Run many items as few tasks, in bounded memory: map and gather."""

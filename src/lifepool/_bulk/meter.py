@@ -1,0 +1,99 @@
+"""Tells a hook how far a map is: not too often, never too late, and without being hurt by it."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sized
+from typing import TYPE_CHECKING
+
+from lifepool._usercode.interrupts import passed_on
+from lifepool.progress import MapProgress
+
+if TYPE_CHECKING:
+    import asyncio
+
+    from lifepool._bulk.chunks import ChunkResult
+    from lifepool.progress import ProgressHook
+
+logger = logging.getLogger("lifepool")
+
+#: A hook is told at most so often a second: people see no more, and a bar costs a millisecond to draw.
+REPORTS_PER_S = 10
+
+
+class Meter:
+    """Counts what is done of one map.
+
+    Args:
+        hook: Whom to tell.
+        total: Items there are, or None.
+        loop: The event loop that the map runs on.
+    """
+
+    def __init__(self, hook: ProgressHook, total: int | None, loop: asyncio.AbstractEventLoop) -> None:
+        self._hook = hook
+        self._total = total
+        self._loop = loop
+        self._done = 0
+        self._failed = 0
+        self._uncounted: dict[asyncio.Future[ChunkResult], int] = {}
+        self._began = loop.time()
+        self._next = self._began
+        self._timer: asyncio.TimerHandle | None = None
+        self._has_raised = False
+        self._tell()
+
+    def watch(self, handle: asyncio.Future[ChunkResult], size: int) -> None:
+        """A chunk of so many items was started."""
+        self._uncounted[handle] = size
+        handle.add_done_callback(self._chunk_done)
+
+    def finish(self) -> None:
+        """The map has come to its end, whichever: tell for the last time."""
+        for handle in [handle for handle in self._uncounted if handle.done()]:
+            self._count(handle)
+        self._uncounted.clear()
+        self._tell(finished=True)
+
+    def _chunk_done(self, handle: asyncio.Future[ChunkResult]) -> None:
+        if handle not in self._uncounted:
+            return  # the map has ended
+        self._count(handle)
+        if self._loop.time() >= self._next:
+            self._tell()
+        elif self._timer is None:
+            self._timer = self._loop.call_at(self._next, self._tell)
+
+    def _count(self, handle: asyncio.Future[ChunkResult]) -> None:
+        size = self._uncounted.pop(handle)
+        if handle.cancelled():
+            return
+        if handle.exception() is not None:
+            self._done += size
+            self._failed += size
+        else:
+            chunk = handle.result()
+            self._done += len(chunk.values)
+            self._failed += len(chunk.errors)
+
+    def _tell(self, *, finished: bool = False) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        now = self._loop.time()
+        self._next = now + 1 / REPORTS_PER_S
+        elapsed = now - self._began
+        rate = self._done / elapsed if elapsed > 0 else 0.0
+        try:
+            self._hook(MapProgress(self._done, self._total, self._failed, elapsed, rate, finished))
+        except BaseException as error:
+            if not passed_on(error, self._loop) and not self._has_raised:
+                self._has_raised = True
+                logger.exception("on_progress raised; the map goes on, and this is not logged again")
+
+
+def make_meter(hook: ProgressHook | None, items: object, loop: asyncio.AbstractEventLoop) -> Meter | None:
+    """A meter, if there is somebody to tell."""
+    if hook is None:
+        return None
+    return Meter(hook, len(items) if isinstance(items, Sized) else None, loop)

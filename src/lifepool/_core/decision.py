@@ -1,0 +1,45 @@
+"""What a decision has at hand: the settings, the time, the timers, the counters, and the commands written so far."""
+
+from __future__ import annotations
+
+from math import inf
+from typing import TYPE_CHECKING
+
+from lifepool._core.commands import SetTimer
+from lifepool._core.counters import Tally
+from lifepool._core.timers import TimerQueue
+
+if TYPE_CHECKING:
+    from lifepool._core.commands import Command
+    from lifepool._core.policy import Limits
+
+
+class Desk:
+    """Shared by the scheduler and the supervisor, so that both write to one list of commands, in order.
+
+    Attributes:
+        limits: The pool's settings.
+        timers: Every deadline there is.
+        tally: What happened so far.
+        now: The instant of the event that is being decided about.
+        out: The commands decided on, in order.
+        armed: The instant last asked for by ``SetTimer``, until it has come.
+    """
+
+    __slots__ = ("armed", "limits", "now", "out", "tally", "timers")
+
+    def __init__(self, limits: Limits) -> None:
+        self.limits = limits
+        self.timers = TimerQueue()
+        self.tally = Tally()
+        self.now = 0.0
+        self.out: list[Command] = []
+        self.armed: float | None = None
+
+    def arm(self) -> None:
+        """Ask to be called at the earliest instant there is, if that is earlier than the one asked for."""
+        self.timers.newest = inf
+        earliest = self.timers.earliest()
+        if earliest is not None and (self.armed is None or earliest < self.armed):
+            self.armed = earliest
+            self.out.append(SetTimer(earliest))

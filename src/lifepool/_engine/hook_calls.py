@@ -1,0 +1,330 @@
+"""Telling hooks what happens, so that none can hurt a task and none that does not listen costs anything."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import logging
+import pickle
+from contextvars import copy_context
+from typing import TYPE_CHECKING, Any
+
+from lifepool._core.states import TASK_COMPLETED, TASK_FAILED
+from lifepool._usercode.interrupts import passed_on
+from lifepool.errors import BackendUnsupported
+from lifepool.hooks import Hook, WorkerExit
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from lifepool._core.events import WorkerExited
+    from lifepool._core.states import TaskState
+    from lifepool._pool.life import PoolLife
+    from lifepool.backends.base import Backend
+    from lifepool.errors import PoolError
+    from lifepool.hooks import Luggage, TaskRecord
+
+logger = logging.getLogger("lifepool")
+
+#: Seconds, and tasks, after which ``tasks_settled`` is told. What a hook does costs half if its code is in the CPU's
+#: caches, and of 256 tasks it takes the loop some 0.2 ms.
+BATCH_S, BATCH_SIZE = 0.05, 256
+
+
+class _Watcher:
+    """A hook that watches.
+
+    Attributes:
+        hook: It.
+        is_active: False from the moment that it is removed or disabled: then it is not called any more, also by
+            whoever is just going through a list that still has it.
+        was_started: Whether it was told that the pool is up, and so must be told of the end.
+    """
+
+    __slots__ = ("hook", "is_active", "was_started")
+
+    def __init__(self, hook: Hook) -> None:
+        self.hook = hook
+        self.is_active = True
+        self.was_started = False
+
+
+#: What a hook may override, besides ``pool_started`` and ``pool_closed``.
+_METHODS = (
+    "task_called", "luggage", "task_submitted", "task_refused", "task_sent", "task_settled", "tasks_settled",
+    "worker_ready", "worker_exited", "worker_logged",
+)  # fmt: skip
+
+_Calls = tuple[tuple[_Watcher, "Callable[..., Any]"], ...]
+
+
+def _is_meant_for_all(error: BaseException) -> bool:
+    """Tell whether it is a Ctrl-C that struck while a hook ran; the event loop raises it then."""
+    try:
+        return passed_on(error, asyncio.get_running_loop())
+    except RuntimeError:  # no loop runs here
+        return False
+
+
+class Observation:
+    """The hooks of a pool; each is called only by the methods that it overrides.
+
+    Args:
+        pool: Who is watched.
+
+    Attributes:
+        of_tasks: Whether anybody wants to hear of tasks; if not, no records are made.
+        on_submitted: Whom to tell that a task was let in; so that nobody is not asked.
+        on_sent: Whom to tell that it was given to a worker.
+    """
+
+    def __init__(self, pool: PoolLife) -> None:
+        self._watchers: list[_Watcher] = []
+        self._pool = pool
+        self._batch: list[TaskRecord] = []  # settled, and not told of yet
+        self._timer: asyncio.TimerHandle | None = None  # tells of them
+        self._packed: list[tuple[_Watcher, Luggage]] = []  # of the task that is being submitted: whose is which
+        self._sort()
+
+    @property
+    def hooks(self) -> tuple[Hook, ...]:
+        """Who watches."""
+        return tuple(watcher.hook for watcher in self._watchers)
+
+    def _sort(self) -> None:
+        self._called = self._listening("task_called")
+        self._luggage = self._listening("luggage")
+        self.on_submitted = self._listening("task_submitted")
+        self._refused = self._listening("task_refused")
+        self.on_sent = self._listening("task_sent")
+        self._settled = self._listening("task_settled")
+        self._settled_together = self._listening("tasks_settled")
+        self._ready = self._listening("worker_ready")
+        self._exited = self._listening("worker_exited")
+        self._logged = self._listening("worker_logged")
+        before = (self._called, self._luggage, self.on_submitted, self._refused)
+        self.of_tasks = any((*before, self.on_sent, self._settled, self._settled_together))
+
+    def _listening(self, method: str) -> _Calls:
+        """List the hooks that override this method, with it as a bound method."""
+        return tuple((each, getattr(each.hook, method)) for each in self._watchers if _overrides(each.hook, method))
+
+    def add(self, hook: Hook) -> bool:
+        """Have one more watch, from now on. Returns False if it did already.
+
+        Raises:
+            TypeError: If one of its methods is a coroutine function, which nobody would await.
+        """
+        if any(each.hook is hook for each in self._watchers):
+            return False
+        _check(hook)
+        self.flush()
+        self._watchers = [*self._watchers, _Watcher(hook)]
+        self._sort()
+        return True
+
+    def remove(self, hook: Hook) -> bool:
+        """Have one less watch. It is told of what was settled while it did, and of its end. False if it did not."""
+        if not any(each.hook is hook for each in self._watchers):
+            return False
+        self.flush()
+        for watcher in self._watchers:
+            if watcher.hook is hook:  # else it raised just now, and is gone already
+                self._take_out(watcher)
+        return True
+
+    def tell(self, calls: _Calls, subject: object) -> None:
+        """Call these hooks; one that raises is called no more."""
+        for watcher, call in calls:
+            if watcher.is_active:
+                try:
+                    call(subject)
+                except BaseException as error:
+                    self._disable(watcher, error)
+
+    def _tell_more(self, calls: _Calls, subject: object, more: object) -> None:
+        """The same for those that hear of two things; by itself, because ``*args`` cost each task."""
+        for watcher, call in calls:
+            if watcher.is_active:
+                try:
+                    call(subject, more)
+                except BaseException as error:
+                    self._disable(watcher, error)
+
+    def _disable(self, watcher: _Watcher, error: BaseException) -> None:
+        """Call a hook that raised no more, whatever that was: also what would end a program is only a hook's mistake.
+
+        One that is being removed, or told of its end, and raises over that, changes nothing any more.
+        """
+        if _is_meant_for_all(error):
+            return
+        if not watcher.is_active:
+            return
+        logger.error("the hook %s raised; it is not called any more", _shown(watcher.hook), exc_info=error)
+        self._take_out(watcher)
+
+    def _take_out(self, watcher: _Watcher) -> None:
+        watcher.is_active = False
+        self._watchers = [each for each in self._watchers if each is not watcher]
+        self._sort()
+        self._tell_end(watcher)
+
+    def _tell_end(self, watcher: _Watcher) -> None:
+        """Tell a hook, once, that it hears nothing more."""
+        if not watcher.was_started:
+            return
+        watcher.was_started = False
+        try:
+            watcher.hook.pool_closed(self._pool)
+        except BaseException as error:
+            if watcher.is_active:
+                self._disable(watcher, error)
+            else:
+                logger.debug("the hook %s raised over its end", _shown(watcher.hook), exc_info=error)
+
+    # -- tasks ----------------------------------------------------------------------------------------------------
+
+    def packing(self, record: TaskRecord, args: tuple[Any, ...]) -> tuple[Luggage, ...]:
+        """The task is about to be pickled with these arguments; what hooks want to go along with it."""
+        record.context = copy_context()
+        if self._called:
+            self._tell_more(self._called, record, args)
+        packed = []
+        for watcher, call in self._luggage:
+            if watcher.is_active:
+                try:
+                    item = call(record)
+                except BaseException as error:
+                    self._disable(watcher, error)
+                else:
+                    if item is not None:
+                        packed.append((watcher, item))
+        self._packed = packed
+        return tuple(item for _, item in packed)
+
+    def blame(self, luggage: tuple[Luggage, ...]) -> tuple[Luggage, ...]:
+        """Disable the hooks whose luggage is why the task that was packed last can't be pickled.
+
+        Returns:
+            The luggage without theirs.
+        """
+        bad: list[Luggage] = []
+        for watcher, item in self._packed:
+            try:
+                pickle.dumps(item)
+            except BaseException as error:
+                bad.append(item)
+                self._disable(watcher, error)
+        return tuple(item for item in luggage if not any(item is each for each in bad))
+
+    def refused(self, record: TaskRecord, error: PoolError) -> None:
+        """The task was turned away."""
+        if self._refused:
+            self._tell_more(self._refused, record, error)
+
+    def settled(self, record: TaskRecord, outcome: TaskState, error: BaseException | None, now: float) -> None:
+        """The task has its outcome."""
+        record.finished = now
+        record.outcome = outcome._value_  # the public one costs a call
+        if error is not None:
+            record.error = error
+        if record.run_s is not None and (outcome is TASK_COMPLETED or outcome is TASK_FAILED):
+            record.wait_s = max(0.0, now - record.run_s - record.submitted)
+        else:
+            record.wait_s = (now if record.sent is None else record.sent) - record.submitted
+        if self._settled:
+            self.tell(self._settled, record)
+        if self._settled_together:
+            self._batch.append(record)
+            if len(self._batch) == 1:
+                self._timer = asyncio.get_running_loop().call_later(BATCH_S, self.flush)
+            elif len(self._batch) == BATCH_SIZE:
+                self.flush()
+
+    def flush(self) -> None:
+        """Tell of the tasks that were settled since the last time."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        if self._batch:
+            batch, self._batch = self._batch, []
+            self.tell(self._settled_together, batch)
+
+    # -- workers and the pool -------------------------------------------------------------------------------------
+
+    def worker_ready(self, worker: int) -> None:
+        """A worker can take tasks."""
+        self.tell(self._ready, worker)
+
+    def worker_exited(self, event: WorkerExited, reason: str, completed: int) -> None:
+        """A worker is gone."""
+        if self._exited:
+            exit = WorkerExit(
+                worker=event.worker,
+                reason=reason,
+                exitcode=event.exitcode,
+                signal=event.signal,
+                completed=completed,
+                start_error=event.start_error,
+            )
+            self.tell(self._exited, exit)
+
+    def forward_logs(self, backend: Backend) -> None:
+        """Have workers that start from now on send what they log, if a hook wants that.
+
+        Raises:
+            BackendUnsupported: If the backend can't.
+        """
+        if not self._logged:
+            return
+        forward = getattr(backend, "forward_logs", None)
+        if forward is None:
+            raise BackendUnsupported(
+                "this backend does not forward the logs of its workers",
+                capability="logs",
+                hint="use backend='local', or remove the hook that wants them",
+            )
+        hook = self._logged[0][0].hook
+        forward(self.worker_logged, hook.logs_per_second, hook.log_level)
+
+    def worker_logged(self, log: dict[str, Any]) -> None:
+        """A worker logged something."""
+        self.flush()  # so that the log is told in the order of events
+        self.tell(self._logged, log)
+
+    def pool_started(self, hook: Hook | None = None) -> None:
+        """Tell all hooks, or one that came later, that the pool is up. Each hears of it once."""
+        for watcher in self._watchers:
+            if watcher.is_active and not watcher.was_started and (hook is None or hook is watcher.hook):
+                watcher.was_started = True
+                try:
+                    watcher.hook.pool_started(self._pool)
+                except BaseException as error:
+                    self._disable(watcher, error)
+
+    def pool_closed(self) -> None:
+        """Tell all hooks that heard of its start that the pool has ended."""
+        self.flush()
+        for watcher in self._watchers:
+            self._tell_end(watcher)
+
+
+def _overrides(hook: Hook, method: str) -> bool:
+    base = getattr(Hook, method)
+    return getattr(type(hook), method, base) is not base
+
+
+def _check(hook: Hook) -> None:
+    for method in ("pool_started", "pool_closed", *_METHODS):
+        if inspect.iscoroutinefunction(getattr(hook, method, None)):
+            raise TypeError(
+                f"{type(hook).__qualname__}.{method} is async, but hooks are called on the event loop and not awaited: "
+                "make it a plain function, which may start an asyncio.Task"
+            )
+
+
+def _shown(hook: Hook) -> str:
+    try:
+        return repr(hook)
+    except Exception:  # it raises over everything
+        return object.__repr__(hook)

@@ -1,0 +1,1 @@
+"""Read facts about this machine: CPUs, control groups, memory, signals."""

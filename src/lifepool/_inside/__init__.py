@@ -1,0 +1,1 @@
+"""Serve code that runs in a worker: its state, its resources."""

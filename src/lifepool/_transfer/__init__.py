@@ -1,0 +1,1 @@
+"""Carry what travels between processes with a call: exceptions, context, constants, names."""

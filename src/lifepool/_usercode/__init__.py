@@ -1,0 +1,1 @@
+"""Handle users' functions and objects, whose code may raise anything: call, show, inspect and import them safely."""

@@ -1,0 +1,1 @@
+"""Turn calls and answers into bytes and back: pickling, buffers out of band, diagnosis."""

@@ -1,0 +1,1 @@
+"""Forward log records from workers to the server."""

@@ -1,0 +1,70 @@
+"""When shared memory is given back: once no big payload has gone by for a while."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from lifepool.backends.guard import logged
+
+if TYPE_CHECKING:
+    import asyncio
+    from collections.abc import Callable, Iterable
+
+    from lifepool.backends.local.connection import Member
+    from lifepool.backends.local.shared.arena import Arguments, ResultReader
+
+#: Seconds without big payloads after which their memory is given back. New memory is written some ten times slower than
+#: memory that is there already, which matters while payloads follow each other and not after a second's rest.
+TRIM_AFTER_S = 1.0
+
+
+class Upkeep:
+    """Calls ``trim`` after a rest; no timer runs while there is nothing to give back.
+
+    Args:
+        loop: The event loop.
+        trim: Gives back what is free; returns whether something is left for another time.
+    """
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, trim: Callable[[], bool]) -> None:
+        self._loop = loop
+        self._trim = trim
+        self._on_timer = logged(self._tick, "give shared memory back")
+        self._timer: asyncio.TimerHandle | None = None
+        self._was_used = False
+
+    def note_use(self) -> None:
+        """A big payload went by."""
+        self._was_used = True
+        if self._timer is None:
+            self._timer = self._loop.call_later(TRIM_AFTER_S, self._on_timer)
+
+    def stop(self) -> None:
+        """No more trimming."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _tick(self) -> None:
+        was_used, self._was_used = self._was_used, False
+        self._timer = None
+        if was_used or self._trim():
+            self._timer = self._loop.call_later(TRIM_AFTER_S, self._on_timer)
+
+
+def trim(shared: Arguments | None, members: Iterable[Member]) -> bool:
+    """Give memory back that nobody uses; whether some is left.
+
+    Args:
+        shared: Where arguments are.
+        members: The workers, each with its results. A worker writes while it has a task, and only then.
+    """
+    files: list[Arguments | ResultReader] = [] if shared is None else [shared]
+    busy: list[ResultReader] = []
+    for member in members:
+        if member.results is not None:
+            (files if member.rests else busy).append(member.results)
+    for file in files:
+        if file.is_dirty:
+            file.trim()
+    return any(file.is_dirty for file in (*files, *busy))

@@ -1,0 +1,89 @@
+"""Small tasks through shared memory: a few places a worker, written by the server, read by the worker.
+
+A task's ticket (see ``worker/task_loop.py``) wakes the worker anyway. With the task itself lying in memory that both
+have mapped, that one system call is all: nothing has to be written to the wire and read from it. A place is taken from
+when the task is sent until it is answered, or provably not started: then nobody can read it any more.
+
+What is larger than a place, or finds none free, goes over the wire.
+"""
+
+from __future__ import annotations
+
+import mmap
+import os
+import struct
+from typing import TYPE_CHECKING
+
+from lifepool.backends.local.shared.arena import create
+
+if TYPE_CHECKING:
+    from lifepool.backends.local.codec.calls import Call
+
+#: A ticket: the task's number, its place, the kind of its frame, the bytes of the function and of all.
+TICKET = struct.Struct("<QHHHH")
+#: In place of a place: the task is on the wire.
+ON_WIRE = 0xFFFF
+
+#: Bytes of a place. Calls of plain values have a hundred; longer texts gain nothing that would show.
+PLACE_BYTES = 2048
+#: As many as a worker can hold tasks, and one for a task that was settled and still runs.
+PLACES = 9
+
+
+class Places:
+    """The server's side.
+
+    Raises:
+        OSError: If the system does not allow it.
+    """
+
+    def __init__(self) -> None:
+        size = PLACES * PLACE_BYTES
+        fd, self.reading_fd = create(size)
+        try:
+            os.pwrite(fd, bytes(size), 0)  # so that it has memory: a store into a map can't report that there is none
+            self._memory = mmap.mmap(fd, size)
+        except BaseException:
+            os.close(self.reading_fd)
+            raise
+        finally:
+            os.close(fd)
+        self._free = list(range(PLACES))
+        self._taken: dict[int, int] = {}  # places by task
+
+    def put(self, task: int, kind: int, call: Call) -> bytes | None:
+        """Put a task into a free place; its ticket, or None if there is no place or it does not fit."""
+        function = call.function
+        data = function + call.arguments
+        size = len(data)
+        if size > PLACE_BYTES or not self._free:
+            return None
+        place = self._taken[task] = self._free.pop()
+        start = place * PLACE_BYTES
+        self._memory[start : start + size] = data
+        return TICKET.pack(task, place, kind, len(function), size)
+
+    def release(self, task: int) -> None:
+        """Nobody will read this task any more: it was answered, or taken back."""
+        place = self._taken.pop(task, None)
+        if place is not None:
+            self._free.append(place)
+
+    def close(self) -> None:
+        """Let go of the memory; may be called twice."""
+        self._memory.close()
+        self.handed_over()
+
+    def handed_over(self) -> None:
+        """The worker has its own descriptor."""
+        if self.reading_fd >= 0:
+            fd, self.reading_fd = self.reading_fd, -1
+            os.close(fd)
+
+
+def mapped(fd: int) -> memoryview:
+    """The worker's side: the places, one after the other, for reading."""
+    try:
+        return memoryview(mmap.mmap(fd, PLACES * PLACE_BYTES, prot=mmap.PROT_READ))
+    finally:
+        os.close(fd)

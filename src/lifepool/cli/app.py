@@ -1,0 +1,203 @@
+"""The ``lifepool`` command: one function a subcommand, which says what it takes and leaves the work to its module.
+
+What a subcommand does is in ``lifepool.cli``, one file or folder each. It is imported inside the function, so
+that ``lifepool --help`` and every other subcommand stay quick.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+import lifepool
+
+app = typer.Typer(
+    help="The process pool that lives as long as your FastAPI app.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,  # a plain traceback: it can be pasted into an issue
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"lifepool {lifepool.__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
+) -> None:
+    """The process pool that lives as long as your FastAPI app."""
+
+
+@app.command()
+def check(
+    paths: Annotated[
+        list[Path] | None, typer.Argument(help="Files and folders; the folder you are in by default.")
+    ] = None,
+    select: Annotated[list[str] | None, typer.Option(help="Only these rules: LP001,LP004")] = None,
+    ignore: Annotated[list[str] | None, typer.Option(help="Not these rules.")] = None,
+    exclude: Annotated[list[str] | None, typer.Option(help="Not these files or folders; patterns.")] = None,
+    form: Annotated[str, typer.Option("--format", help="text, json, sarif or github")] = "text",
+    explain: Annotated[str | None, typer.Option(help="Explain a rule, and check nothing.")] = None,
+) -> None:
+    """Find in source what blocks the event loop, hangs or breaks a pool. Ends with 1 if it finds something."""
+    from lifepool.cli.check import command
+    from lifepool.cli.check.settings import WrongUsage
+
+    try:
+        if explain is not None:
+            typer.echo(command.explain(explain))
+            return
+        report, clean = command.check(
+            paths or [Path()], select=select or (), ignore=ignore or (), exclude=exclude or (), form=form
+        )
+    except WrongUsage as error:
+        typer.echo(f"lifepool check: {error}", err=True)
+        raise typer.Exit(2) from None
+    if report:
+        typer.echo(report)
+    raise typer.Exit(0 if clean else 1)
+
+
+_JSON = Annotated[bool, typer.Option("--json", help="Print the report as JSON.")]
+
+
+@app.command()
+def doctor(
+    target: Annotated[
+        str | None, typer.Argument(metavar="MODULE:POOL", help="Your pool, or the app around it.")
+    ] = None,
+    timeout: Annotated[
+        float, typer.Option(min=1.0, help="Seconds for your module to import and a worker to start.")
+    ] = 60.0,
+    as_json: _JSON = False,
+) -> None:
+    """Look at this machine, try the engine, check your pool; say what to fix.
+
+    The exit code is 1 if something does not work, else 0.
+    """
+    from lifepool.cli.doctor.examination import diagnose
+    from lifepool.cli.doctor.render import render
+    from lifepool.cli.output import show
+
+    _check_name(target, "MODULE:POOL")
+    report = diagnose(target, timeout)
+    show(report, render, as_json=as_json)
+    raise typer.Exit(report.exit_code)
+
+
+@app.command()
+def advise(
+    target: Annotated[str, typer.Argument(metavar="MODULE:FUNCTION", help="The function you think of offloading.")],
+    args: Annotated[
+        str, typer.Option(help="Its arguments, as between the parentheses of a call; may use n, the size: \"'a' * n\".")
+    ] = "",
+    kwargs: Annotated[str, typer.Option(help="Its keyword arguments: \"sep=',', k=3\", or a JSON object.")] = "",
+    sizes: Annotated[str, typer.Option(help="Sizes to try for n: 1e3,1e4,1e5. Default: 10 to 1e6.")] = "",
+    repeat: Annotated[int | None, typer.Option(min=1, help="Calls of each kind. Default: what time allows.")] = None,
+    budget: Annotated[float, typer.Option(min=0.5, help="Seconds for measuring.")] = 10.0,
+    as_json: _JSON = False,
+) -> None:
+    """Measure a function inline and in a pool: does offloading pay, and from which size on?"""
+    from lifepool.cli.advise.advisor import advise as find_advice
+    from lifepool.cli.advise.arguments import Arguments, BadArguments, chosen_sizes
+    from lifepool.cli.advise.render import render
+    from lifepool.cli.output import show
+
+    _check_name(target, "MODULE:FUNCTION")
+    arguments = Arguments(args, kwargs)
+    try:
+        chosen = chosen_sizes(arguments, sizes)
+    except BadArguments as error:
+        raise typer.BadParameter(str(error)) from None
+    advice = find_advice(target, arguments, sizes=chosen, repeat=repeat, budget=budget)
+    show(advice, render, as_json=as_json)
+    raise typer.Exit(advice.exit_code)
+
+
+@app.command()
+def bench(
+    rounds: Annotated[int, typer.Option(min=1, help="Rounds; each measures every pool once.")] = 5,
+    workers: Annotated[int | None, typer.Option(min=1, help="In each pool. Default: what lifepool would take.")] = None,
+    pool: Annotated[list[str] | None, typer.Option(help="Only this one, beside lifepool; may be repeated.")] = None,
+    loop: Annotated[str, typer.Option(help="asyncio or uvloop.")] = "asyncio",
+    quick: Annotated[bool, typer.Option(help="One short round: shows that it works, figures mean little.")] = False,
+    as_json: _JSON = False,
+) -> None:
+    """Measure lifepool beside the other process pools that are installed, on this machine."""
+    from rich.console import Console
+
+    from lifepool._host.cpus import cpu_budget
+    from lifepool.cli.bench.comparison import bench as measure
+    from lifepool.cli.bench.contenders import LIFEPOOL, POOLS
+    from lifepool.cli.bench.render import render
+    from lifepool.cli.output import show
+
+    for name, known in [*((name, POOLS) for name in pool or ()), (loop, ("asyncio", "uvloop"))]:
+        if name not in known:
+            raise typer.BadParameter(f"{name!r} is none of {', '.join(known)}")
+    with Console(stderr=True).status("starting") as status:
+        report = measure(
+            rounds=1 if quick else rounds,
+            workers=workers or cpu_budget().workers,
+            duration=0.1 if quick else 0.4,
+            loop=loop,
+            pools=[name for name in POOLS if name == LIFEPOOL or not pool or name in pool],
+            announce=status.update,
+        )
+    show(report, render, as_json=as_json)
+
+
+def _check_name(name: str | None, shape: str) -> None:
+    """Refuse what is not ``module:attribute``, before anything is done."""
+    if name is None:
+        return
+    module, colon, attribute = name.partition(":")
+    if module.endswith(".py") or "/" in module:
+        raise typer.BadParameter(f"{name!r} names a file: write {shape}, as in main:app")
+    if not colon:
+        raise typer.BadParameter(f"{name!r} names no attribute: write {shape}, as in main:app")
+    if not all(part.isidentifier() for part in f"{module}.{attribute}".split(".")):
+        raise typer.BadParameter(f"{name!r} is not {shape}, as in main:app")
+
+
+@app.command()
+def top(
+    url: Annotated[str, typer.Argument(metavar="URL", help="Where the live page is: http://localhost:8000/pool")],
+    once: Annotated[bool, typer.Option("--once", help="Print one screen and end.")] = False,
+    interval: Annotated[float, typer.Option(min=0.2, help="Seconds between two looks.")] = 1.0,
+    header: Annotated[
+        list[str] | None, typer.Option(help='Sent along; may be repeated: "Authorization: Bearer ..."')
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the state once, as JSON.")] = False,
+) -> None:
+    """Watch the pool of a running server in the terminal; Ctrl-C ends it."""
+    import json
+
+    from rich.console import Console
+
+    from lifepool.cli.top import screen as run
+    from lifepool.cli.top.headers import parsed
+    from lifepool.cli.top.source import NoPage, Source
+
+    console = Console(highlight=False)
+    try:
+        source = Source(url, parsed(header or ()))
+        if as_json:
+            typer.echo(json.dumps(source.read(), indent=2, ensure_ascii=False))
+        elif once or not console.is_terminal:
+            run.once(source, console)
+        else:
+            run.watch(source, console, interval)
+    except NoPage as error:
+        typer.echo(f"lifepool top: {error}", err=True)
+        raise typer.Exit(1) from None
+    except KeyboardInterrupt:
+        raise typer.Exit(0) from None

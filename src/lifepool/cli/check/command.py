@@ -1,0 +1,58 @@
+"""``lifepool check``, as the command line calls it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from lifepool.cli.check.checker import check_files
+from lifepool.cli.check.files import find_files
+from lifepool.cli.check.formats import FORMATS, text
+from lifepool.cli.check.rules import RULES
+from lifepool.cli.check.settings import WrongUsage, check_code, load
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+
+def check(
+    paths: Sequence[Path],
+    *,
+    select: Sequence[str] = (),
+    ignore: Sequence[str] = (),
+    exclude: Sequence[str] = (),
+    form: str = "text",
+) -> tuple[str, bool]:
+    """Check files and folders.
+
+    Args:
+        paths: What to check.
+        select: Codes of the only rules to apply; empty: what pyproject.toml says, else all.
+        ignore: Codes of rules to leave out; empty: what pyproject.toml says.
+        exclude: Patterns of what to leave out; empty: what pyproject.toml says.
+        form: A key of ``FORMATS``.
+
+    Returns:
+        The report as text, and whether nothing was found.
+
+    Raises:
+        WrongUsage: If something that was asked for does not exist.
+    """
+    for path in paths:
+        if not path.exists():
+            raise WrongUsage(f"there is no {path}")
+    if form not in FORMATS:
+        raise WrongUsage(f"there is no format {form!r}; there are {', '.join(FORMATS)}")
+    settings = load(Path.cwd(), select=select, ignore=ignore, exclude=exclude)
+    report = check_files(find_files(paths, settings.exclude, settings.root), settings.codes)
+    return FORMATS[form](report), not report.findings
+
+
+def explain(code: str) -> str:
+    """What a rule is about.
+
+    Raises:
+        WrongUsage: If there is no such rule.
+    """
+    check_code(code.upper())
+    return text.explain(RULES[code.upper()])

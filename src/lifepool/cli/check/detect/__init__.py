@@ -1,0 +1,21 @@
+"""Looking for the anti-patterns: one module a family, each with ``find(module)`` that yields hits."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from lifepool.cli.check.detect import blocking, loops, pools, sending, starts, unstarted
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from lifepool.cli.check.finding import Hit
+    from lifepool.cli.check.model.module import Module
+
+_FAMILIES = (pools, starts, blocking, sending, loops, unstarted)
+
+
+def hits(module: Module) -> Iterator[Hit]:
+    """Everything that is found in a module, family by family."""
+    for family in _FAMILIES:
+        yield from family.find(module)

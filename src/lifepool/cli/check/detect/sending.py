@@ -1,0 +1,121 @@
+"""LP008, LP009, LP013, LP014: what is sent to a pool, and how."""
+
+from __future__ import annotations
+
+import ast
+from typing import TYPE_CHECKING
+
+from lifepool.cli.check.detect.holdups import heavy
+from lifepool.cli.check.detect.known import PICKLING_POOLS, RUN_IN_EXECUTOR, short
+from lifepool.cli.check.finding import Hit
+from lifepool.cli.check.model.names import binding_of, function_of
+from lifepool.cli.check.model.scopes import Function, Value
+from lifepool.cli.check.tables import methods, words
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from lifepool.cli.check.model.module import Module
+    from lifepool.cli.check.model.names import Names
+    from lifepool.cli.check.model.scopes import Call, Scope
+
+_EXECUTORS = "concurrent.futures.ProcessPoolExecutor() lifepool.futures.ProcessPoolExecutor() deadpool.Deadpool()"
+#: Calls whose first argument is the function.
+_SENDING = (
+    methods(_EXECUTORS, "submit map")
+    | methods("lifepool.Pool()", "run submit map gather task()")
+    | methods("multiprocessing.Pool()", "apply apply_async imap imap_unordered map map_async starmap starmap_async")
+    | methods("pebble.ProcessPool()", "map schedule submit")
+)
+_ONE_TASK = methods("lifepool.Pool()", "run submit")
+#: Keywords that are lifepool's own; a test compares them with the methods.
+OPTIONS = {
+    "lifepool.Pool().run": words("timeout retries retry_on priority fair_key on_cancel copy"),
+    "lifepool.Pool().submit": words("timeout retries retry_on priority fair_key on_cancel copy"),
+    RUN_IN_EXECUTOR: words("executor func"),
+}
+
+
+def find(module: Module) -> Iterator[Hit]:
+    """Look at every call that hands a function to a pool."""
+    for call in module.calls:
+        if sent := _sent(call, module.names):
+            yield from _function_hits(sent, call, module.names)
+        yield from _keyword_hits(call)
+        if call.name == "asyncio.gather" and any(_fans_out(each, call.scope, module.names) for each in call.node.args):
+            yield Hit("LP014", call.node, "a task for each item, all at once, without a bound")
+
+
+def _sent(call: Call, names: Names) -> ast.expr | None:
+    """The function in a call that sends one."""
+    arguments = call.node.args
+    if call.name in _SENDING:
+        return arguments[0] if arguments else None
+    if call.name == RUN_IN_EXECUTOR and len(arguments) > 1:
+        executor = names.of(arguments[0], call.scope) or ""
+        return arguments[1] if executor.removesuffix("()") in PICKLING_POOLS else None
+    if call.name in PICKLING_POOLS:
+        return next((keyword.value for keyword in call.node.keywords if keyword.arg == "initializer"), None)
+    return None
+
+
+def _function_hits(sent: ast.expr, call: Call, names: Names) -> Iterator[Hit]:
+    while isinstance(sent, ast.Call) and sent.args and names.of(sent.func, call.scope) == "functools.partial":
+        sent = sent.args[0]
+    if what := _without_a_name(sent, call.scope):
+        yield Hit("LP008", sent, f"{what} can't be sent to another process by `{short(call.name)}`")
+    elif isinstance(sent, ast.Attribute) and (owner := _owner(sent, call.scope, names)):
+        yield Hit("LP009", sent, f"`{ast.unparse(sent)}` takes the whole `{owner}` along with each task")
+
+
+def _without_a_name(node: ast.expr, scope: Scope) -> str | None:
+    """What it is, if a worker could not import it."""
+    binding = node if isinstance(node, ast.Lambda) else binding_of(node, scope)
+    match binding:
+        case ast.Lambda() | Value(value=ast.Lambda()):
+            return "a lambda"
+        case Function() if binding.is_local:
+            return f"the local function `{binding.name}`"
+    return None
+
+
+def _owner(node: ast.Attribute, scope: Scope, names: Names) -> str | None:
+    """Whose method it is, if that would be pickled: ``self``, or what is known to be large."""
+    method = function_of(node, scope)
+    if method is not None:
+        bound = isinstance(node.value, ast.Name) and node.value.id == "self" and not _is_static(method)
+        return "self" if bound else None
+    is_object = (names.of(node.value, scope) or "").endswith("()")
+    return ast.unparse(node.value) if is_object and heavy(names.of(node, scope) or "") else None
+
+
+def _is_static(method: Function) -> bool:
+    return any(isinstance(each, ast.Name) and each.id in ("staticmethod", "classmethod") for each in method.decorators)
+
+
+def _keyword_hits(call: Call) -> Iterator[Hit]:
+    if call.name not in OPTIONS:
+        return
+    for keyword in call.node.keywords:
+        if keyword.arg is not None and keyword.arg not in OPTIONS[call.name]:
+            message = f"`{keyword.arg}` is not an option of `{short(call.name)}`, and does not reach the function"
+            yield Hit("LP013", call.node, message)
+
+
+def _fans_out(argument: ast.expr, scope: Scope, names: Names) -> bool:
+    """``*[pool.run(f, x) for x in items]``."""
+    match argument:
+        case ast.Starred(
+            value=ast.ListComp(elt=ast.Call(func=func), generators=[one])
+            | ast.GeneratorExp(elt=ast.Call(func=func), generators=[one])
+        ):
+            return names.of(func, scope) in _ONE_TASK and not _is_short(one.iter)
+    return False
+
+
+def _is_short(items: ast.expr) -> bool:
+    """It is written out or counted: as long as the program says, not as the data are."""
+    match items:
+        case ast.List() | ast.Tuple() | ast.Set() | ast.Call(func=ast.Name(id="range")):
+            return True
+    return False

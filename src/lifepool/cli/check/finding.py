@@ -1,0 +1,63 @@
+"""What was found, and where."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from lifepool.cli.check.rules import RULES
+
+if TYPE_CHECKING:
+    import ast
+    from pathlib import Path
+
+    from lifepool.cli.check.rules import Rule
+
+
+@dataclass(frozen=True, order=True)
+class Place:
+    """A piece of source, as editors count: lines and columns from 1, the end column is the one after it."""
+
+    line: int
+    column: int
+    end_line: int
+    end_column: int
+
+
+@dataclass(frozen=True)
+class Hit:
+    """What a detector says.
+
+    Attributes:
+        code: The rule's.
+        node: The source it is about.
+        message: One sentence about this place.
+        behind_middleware: It matters only if the program has a ``BaseHTTPMiddleware`` somewhere.
+    """
+
+    code: str
+    node: ast.expr
+    message: str
+    behind_middleware: bool = False
+
+
+@dataclass(frozen=True)
+class Finding:
+    """A hit in a file.
+
+    Attributes:
+        path: The file, as it was named.
+        place: Where in it.
+        code: The rule's.
+        message: One sentence about this place.
+    """
+
+    path: Path
+    place: Place
+    code: str
+    message: str
+
+    @property
+    def rule(self) -> Rule:
+        """Its line of the table."""
+        return RULES[self.code]

@@ -1,0 +1,37 @@
+"""For GitHub Actions: workflow commands, which it shows beside the lines of a pull request."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from lifepool.cli.check.checker import Report
+    from lifepool.cli.check.finding import Finding
+
+_COMMANDS = {"error": "error", "warning": "warning", "note": "notice"}
+
+
+def render(report: Report) -> str:
+    """``::error file=...,line=...::message``, a line for each finding."""
+    return "\n".join(_command(finding) for finding in report.findings)
+
+
+def _command(finding: Finding) -> str:
+    place = finding.place
+    properties = {
+        "file": finding.path.as_posix(),
+        "line": place.line,
+        "endLine": place.end_line,
+        "col": place.column,
+        "endColumn": place.end_column,
+        "title": f"{finding.code}: {finding.rule.title}",
+    }
+    told = ",".join(f"{key}={_escaped(str(value), ':,')}" for key, value in properties.items())
+    return f"::{_COMMANDS[finding.rule.level]} {told}::{_escaped(f'{finding.message}. {finding.rule.fix}')}"
+
+
+def _escaped(text: str, also: str = "") -> str:
+    """As the toolkit of GitHub's actions does it: the percent sign first."""
+    for character in f"%\r\n{also}":
+        text = text.replace(character, f"%{ord(character):02X}")
+    return text

@@ -1,0 +1,208 @@
+"""What runs when: in each request, on the event loop, once at the start; as far as one module tells."""
+
+from __future__ import annotations
+
+import ast
+from collections import defaultdict
+from itertools import chain
+from typing import TYPE_CHECKING
+
+from lifepool.cli.check.model.names import function_of
+from lifepool.cli.check.model.scopes import Function
+from lifepool.cli.check.tables import words
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+
+    from lifepool.cli.check.model.build import Parts
+    from lifepool.cli.check.model.names import Names
+    from lifepool.cli.check.model.scopes import Call, Scope
+
+#: ``@app.get("/path")`` and its like. FastAPI, Starlette, Flask, Quart, Sanic, Litestar and aiohttp agree on these.
+_ROUTE_DECORATORS = words("get post put delete patch head options trace route api_route websocket websocket_route")
+#: ``@app.middleware("http")``, ``@app.exception_handler(404)``.
+_HOOK_DECORATORS = frozenset({"middleware", "exception_handler", "before_request", "after_request"})
+#: Calls whose arguments are handlers: ``app.add_api_route("/path", handler)``, ``Route("/path", handler)``.
+_ROUTE_CALLS = words(
+    "add_api_route add_route add_websocket_route add_api_websocket_route add_get add_post add_put add_delete "
+    "add_patch add_url_rule Route WebSocketRoute APIRoute APIWebSocketRoute"
+)
+#: What a framework gives to a handler, a dependency or a middleware, and to nothing else.
+_REQUESTS = words(
+    "aiohttp.web.Request() fastapi.BackgroundTasks() fastapi.Request() fastapi.UploadFile() fastapi.WebSocket() "
+    "litestar.Request() sanic.Request() sanic.request.Request() starlette.requests.HTTPConnection() "
+    "fastapi.requests.HTTPConnection() starlette.websockets.WebSocket()"
+)
+_DEPENDS = frozenset(
+    {"fastapi.Depends", "fastapi.Security", "fastapi.params.Depends", "fastapi.param_functions.Depends"}
+)
+#: Classes whose methods of these names answer requests.
+_HANDLER_CLASSES = {
+    "starlette.middleware.base.BaseHTTPMiddleware": frozenset({"dispatch"}),
+    "fastapi.middleware.base.BaseHTTPMiddleware": frozenset({"dispatch"}),
+    "starlette.endpoints.HTTPEndpoint": words("get post put delete patch head options"),
+    "starlette.endpoints.WebSocketEndpoint": frozenset({"on_connect", "on_receive", "on_disconnect"}),
+}
+_MAIN_NAMES = frozenset({"main", "_main", "amain", "async_main", "main_async", "cli"})
+_START_NAMES = frozenset({"lifespan", "_lifespan", "startup", "on_startup", "shutdown", "on_shutdown"})
+_START_KEYWORDS = frozenset({"lifespan", "on_startup", "on_shutdown"})
+_START_CALLS = frozenset({"add_event_handler", "on_event", "lifespan"})
+_ONCE_DECORATORS = frozenset({"command", "fixture", "task", "main"})
+
+
+class Roles:
+    """What each function of a module is for.
+
+    Args:
+        parts: What the module is made of; its calls have their names.
+        names: Of its expressions.
+
+    Attributes:
+        per_request: Handlers, dependencies, middleware, and what they lead to; each with the handler it came from.
+        at_start: Lifespans, and what they await: nothing is served yet, so they may take their time.
+        programs: ``main``, commands and tests: what runs once, whole.
+        once: Programs, what the module calls at its own level, and what these lead to.
+        on_loop: What runs on the event loop and holds it up: async functions that are neither of the above, and plain
+            functions that they call; each with the async function it came from.
+    """
+
+    def __init__(self, parts: Parts, names: Names) -> None:
+        self._parts = parts
+        self._names = names
+        self._calls: dict[Function | None, list[Call]] = defaultdict(list)
+        for call in parts.calls:
+            self._calls[call.function].append(call)
+        self.per_request = self._led_to([*self._handlers(), *self._handler_methods()])
+        self.at_start = set(self._closure(self._starters(), _awaited)) - self.per_request.keys()
+        self.programs = set(filter(_is_program, self._parts.functions))
+        self.once = set(self._led_to([*self.programs, *self._called_at_module_level(), *self.at_start]))
+        self.on_loop = self._closure(filter(self._may_not_block, self._parts.functions), _called_plainly)
+
+    def _led_to(self, roots: Iterable[Function]) -> dict[Function, Function]:
+        return self._closure(roots, _mentioned)
+
+    def _closure(
+        self, roots: Iterable[Function], step: Callable[[Call], Iterable[Function]]
+    ) -> dict[Function, Function]:
+        """All functions that the roots lead to in steps, each with its root."""
+        reached = {root: root for root in roots}
+        ahead = list(reached)
+        while ahead:
+            here = ahead.pop()
+            for call in self._calls.get(here, ()):
+                for function in step(call):
+                    if function not in reached and not _is_cached(function):
+                        reached[function] = reached[here]
+                        ahead.append(function)
+        return reached
+
+    def _may_not_block(self, function: Function) -> bool:
+        return function.is_async and function not in self.at_start
+
+    def _handlers(self) -> Iterator[Function]:
+        for function in self._parts.functions:
+            if self._takes_request(function) or _is_asgi_app(function) or any(map(_is_route, function.decorators)):
+                yield function
+        for call in self._parts.calls:
+            if call.name in _DEPENDS or _last_part(call.node.func) in _ROUTE_CALLS:
+                yield from _given(call)
+
+    def _takes_request(self, function: Function) -> bool:
+        types = (self._names.of_type(each.annotation, function.home) for each in function.parameters)
+        return not _REQUESTS.isdisjoint(types)
+
+    def _handler_methods(self) -> Iterator[Function]:
+        for scope in self._parts.classes:
+            bases = scope.node.bases if isinstance(scope.node, ast.ClassDef) else []
+            for base in bases:
+                for name in _HANDLER_CLASSES.get(self._names.of(base, scope) or "", ()):
+                    yield from (each for each in scope.names.get(name, ()) if isinstance(each, Function))
+
+    def _starters(self) -> Iterator[Function]:
+        for function in self._parts.functions:
+            decorators = {_last_part(decorator) for decorator in function.decorators}
+            if function.name in _START_NAMES or decorators & _START_CALLS or _is_lifespan(function, decorators):
+                yield function
+        for call in self._parts.calls:
+            keywords = [each.value for each in call.node.keywords if each.arg in _START_KEYWORDS]
+            yield from _functions_of(keywords, call.scope)
+            if _last_part(call.node.func) in _START_CALLS:
+                yield from _given(call)
+
+    def _called_at_module_level(self) -> Iterator[Function]:
+        for call in self._calls.get(None, ()):
+            yield from _mentioned(call)
+
+
+# -- from a call to the functions of this module ----------------------------------------------------------------------
+
+
+def _functions_of(nodes: Iterable[ast.expr], scope: Scope) -> Iterator[Function]:
+    for node in nodes:
+        parts = node.elts if isinstance(node, ast.List | ast.Tuple) else [node]
+        yield from filter(None, (function_of(part, scope) for part in parts))
+
+
+def _given(call: Call) -> Iterator[Function]:
+    return _functions_of([*call.node.args, *(keyword.value for keyword in call.node.keywords)], call.scope)
+
+
+def _called(call: Call) -> Iterator[Function]:
+    return _functions_of([call.node.func], call.scope)
+
+
+def _mentioned(call: Call) -> Iterator[Function]:
+    return chain(_called(call), _given(call))
+
+
+def _awaited(call: Call) -> Iterator[Function]:
+    return _called(call) if call.awaited else iter(())
+
+
+def _called_plainly(call: Call) -> Iterator[Function]:
+    return (function for function in _called(call) if not function.is_async)
+
+
+# -- what a function looks like -----------------------------------------------------------------------------------
+
+
+def _last_part(node: ast.expr) -> str:
+    """``get`` of ``app.get``, ``app.get(...)`` and ``get``."""
+    match node:
+        case ast.Call(func=func):
+            return _last_part(func)
+        case ast.Attribute(attr=name) | ast.Name(id=name):
+            return name
+    return ""
+
+
+def _is_route(decorator: ast.expr) -> bool:
+    match decorator:
+        case ast.Call(func=ast.Attribute(attr=name)) if name in _HOOK_DECORATORS:
+            return True
+        case ast.Call(func=ast.Attribute(attr=name), args=args, keywords=keywords) if name in _ROUTE_DECORATORS:
+            paths = [*args[:1], *(keyword.value for keyword in keywords if keyword.arg in ("path", "rule"))]
+            return any(isinstance(path, ast.Constant | ast.JoinedStr | ast.Name | ast.Attribute) for path in paths)
+    return False
+
+
+def _is_asgi_app(function: Function) -> bool:
+    return [each.arg for each in function.parameters][-3:] == ["scope", "receive", "send"]
+
+
+def _is_lifespan(function: Function, decorators: set[str]) -> bool:
+    """A context manager around an app."""
+    first = [each.arg for each in function.parameters][:1]
+    return "asynccontextmanager" in decorators and first in (["app"], ["_app"], ["application"])
+
+
+def _is_program(function: Function) -> bool:
+    decorators = {_last_part(decorator) for decorator in function.decorators}
+    return (
+        function.name in _MAIN_NAMES or function.name.startswith("test_") or not _ONCE_DECORATORS.isdisjoint(decorators)
+    )
+
+
+def _is_cached(function: Function) -> bool:
+    """It does its work with the first call only."""
+    return any("cache" in _last_part(decorator) for decorator in function.decorators)

@@ -1,0 +1,58 @@
+"""From nothing to a report: every section in order."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+from lifepool.cli.doctor import machine, software
+from lifepool.cli.doctor.findings import Finding, Report, Section, fail
+from lifepool.cli.doctor.machine import Machine
+from lifepool.cli.doctor.selftest import check_engine
+from lifepool.cli.doctor.target import examine
+from lifepool.cli.isolation import run_isolated
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+GRACE_S = 3.0
+"""For what is bounded inside to end by itself, before it is killed."""
+
+
+def diagnose(target: str | None = None, timeout: float = 60.0, here: Machine | None = None) -> Report:
+    """Look at the machine, try the engine, and check the user's pool if one is named.
+
+    Args:
+        target: ``module:pool`` or ``module:app``.
+        timeout: Seconds for the target: its import, and the start of a worker.
+        here: Another machine to look at; None: this one.
+    """
+    here = here or Machine()
+    sections = [
+        Section("CPUs", tuple(machine.check_cpus(here))),
+        Section("Memory", tuple(machine.check_memory(here))),
+        Section("Limits", tuple(machine.check_limits(here))),
+        Section("Processes", tuple(machine.check_processes(here))),
+        Section("Versions", tuple(software.check_versions())),
+        Section("Variables", tuple(software.check_environment(here.environ))),
+        Section("Engine", tuple(asyncio.run(_engine()))),
+    ]
+    if target is not None:
+        sections.append(Section(target, examine_isolated(target, timeout)))
+    return Report(tuple(section for section in sections if section.findings))
+
+
+async def _engine() -> list[Finding]:
+    return [finding async for finding in check_engine()]
+
+
+def examine_isolated(target: str, timeout: float, cwd: Path | None = None) -> tuple[Finding, ...]:
+    """Check the user's pool in a process of its own, which is killed if it takes too long."""
+    outcome = run_isolated(examine, {"target": target, "timeout": timeout}, timeout + GRACE_S, cwd)
+    if outcome.timed_out:
+        told = f"importing it did not end within {timeout + GRACE_S:g} s"
+        fix = 'put what starts a server or waits under `if __name__ == "__main__":`, or give more time with --timeout'
+        return (fail("import", told, fix),)
+    if outcome.error is not None:
+        return (fail("import", outcome.error, "the process that imported it died: see what it printed"),)
+    return tuple(Finding(**finding) for finding in outcome.answer["findings"])

@@ -1,0 +1,144 @@
+"""The stories of tasks: when each was submitted, given to a worker, run and settled. A sample, of bounded size."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections import deque
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from lifepool.dashboard.formatting import shown_name
+
+if TYPE_CHECKING:
+    from lifepool.hooks import TaskRecord
+
+#: Stories kept; the oldest go first.
+MAX_STORIES = 3_000
+#: The name of a hook's note with the arguments of a call.
+ARGUMENTS = "lifepool.dashboard.arguments"
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Story:
+    """One task. Instants are monotonic seconds.
+
+    Attributes:
+        tick: The second in which it was kept, counted from 1.
+    """
+
+    tick: int
+    id: int
+    name: str
+    outcome: str | None
+    submitted: float
+    sent: float | None
+    wait_s: float | None
+    run_s: float | None
+    finished: float | None
+    worker: int | None
+    attempts: int
+    timeout: float | None
+    priority: int
+    fair_key: str | None
+    bytes_sent: int
+    bytes_received: int
+    error: str | None
+    failure: int | None
+    arguments: str | None
+
+    def as_dict(self) -> dict[str, object]:
+        """Fit for JSON."""
+        return {name: getattr(self, name) for name in self.__slots__ if name != "tick"}
+
+
+def story_of(task: TaskRecord, tick: int, *, private: bool, failure: int | None = None) -> Story:
+    """What is to be remembered of a task.
+
+    Args:
+        task: The pool's record of it.
+        tick: The second it is.
+        private: Leave out what may tell of a person: arguments and ``fair_key``.
+        failure: The number of its failure.
+    """
+    return Story(
+        tick=tick,
+        id=task.id,
+        name=shown_name(task.name),
+        outcome=task.outcome,
+        submitted=task.submitted,
+        sent=task.sent,
+        wait_s=task.wait_s,
+        run_s=task.run_s,
+        finished=task.finished,
+        worker=task.worker,
+        attempts=task.attempts,
+        timeout=finite(task.timeout),
+        priority=task.priority,
+        fair_key=None if private or task.fair_key is None else shown_name(task.fair_key),
+        bytes_sent=task.bytes_sent,
+        bytes_received=task.bytes_received,
+        error=None if task.error is None else shown_name(type(task.error).__name__),
+        failure=failure,
+        arguments=None if private else task.notes.get(ARGUMENTS),
+    )
+
+
+def under_way(task: TaskRecord) -> dict[str, object]:
+    """A task without an outcome, as a line of a table."""
+    return {
+        "id": task.id,
+        "name": shown_name(task.name),
+        "submitted": task.submitted,
+        "timeout": finite(task.timeout),
+        "worker": None if task.sent is None else task.worker,
+        "attempts": task.attempts,
+    }
+
+
+def finite(timeout: float | None) -> float | None:
+    """Seconds, or None for no limit: JSON has no infinity."""
+    return timeout if timeout is not None and math.isfinite(timeout) else None
+
+
+class Stories:
+    """The stories kept, found by the task's number."""
+
+    def __init__(self) -> None:
+        self._by_id: dict[int, Story] = {}
+        self._recent: deque[Story] = deque()
+
+    def __len__(self) -> int:
+        return len(self._recent)
+
+    def clear(self) -> None:
+        """Forget all: the pool numbers its tasks anew."""
+        self._by_id.clear()
+        self._recent.clear()
+
+    def add(self, story: Story) -> None:
+        """Keep one."""
+        if len(self._recent) >= MAX_STORIES:
+            self._by_id.pop(self._recent.popleft().id, None)
+        self._recent.append(story)
+        self._by_id[story.id] = story
+
+    def find(self, task: int) -> Story | None:
+        """The story of a task, if it was kept."""
+        return self._by_id.get(task)
+
+    def between(self, after: int, until: int, most: int) -> list[list[object]]:
+        """Those kept after one second and until another as short rows; at most so many, evenly thinned out.
+
+        Returns:
+            Number, worker, name, when the function began, seconds that it ran, and outcome of each.
+        """
+        newer = itertools.takewhile(lambda story: story.tick > after, reversed(self._recent))
+        found = [story for story in newer if story.tick <= until and story.worker is not None]
+        return [_row(story) for story in found[:: -(-len(found) // most) or 1]][::-1]
+
+
+def _row(story: Story) -> list[object]:
+    began = story.submitted + (story.wait_s or 0.0)
+    ran = story.run_s if story.run_s is not None else (story.finished or began) - began
+    return [story.id, story.worker, story.name, began, max(0.0, ran), story.outcome]
