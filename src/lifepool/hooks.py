@@ -31,13 +31,13 @@ if TYPE_CHECKING:
     from lifepool.errors import PoolError
 
 
-class Luggage(Protocol):
+class PropagatedContext(Protocol):
     """What goes along with a task into the worker; it is pickled with the arguments.
 
     If it can't be pickled its hook is disabled, and the task goes without it.
     """
 
-    def unpack(self) -> None:
+    def restore(self) -> None:
         """Called in the worker before the function, in a fresh context of that call: set context variables here.
 
         What it raises is logged in the worker, and the function is called all the same.
@@ -176,6 +176,6 @@ class Hook:
     def worker_logged(self, log: dict[str, Any]) -> None:
         """A worker logged something. If a hook overrides this, workers send their log records to the server."""
 
-    def luggage(self, task: TaskRecord) -> Luggage | None:
+    def propagate_context(self, task: TaskRecord) -> PropagatedContext | None:
         """What is to go along with this task, asked before it is pickled."""
         return None

@@ -24,7 +24,7 @@ class Suitcase:
     def __init__(self, name: str) -> None:
         self._name = name
 
-    def unpack(self) -> None:
+    def restore(self) -> None:
         user.set(self._name)
 
 

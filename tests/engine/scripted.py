@@ -11,7 +11,7 @@ from lifepool.backends.base import Capabilities, Listener, PlainCall
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from lifepool.hooks import Luggage
+    from lifepool.hooks import PropagatedContext
 
 
 class ScriptedBackend:
@@ -115,7 +115,7 @@ class ScriptedBackend:
         self,
         fn: Callable[..., Any],
         args: tuple[Any, ...],
-        luggage: tuple[Luggage, ...] = (),
+        propagated: tuple[PropagatedContext, ...] = (),
         *,
         lent: bool = False,
         copy: bool = True,

@@ -1,4 +1,4 @@
-"""What goes along with a task: context variables by name, and the luggage of hooks."""
+"""What goes along with a task: context variables by name, and what hooks propagate."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from lifepool.hooks import Hook
 from tests.engine import context_tasks as tasks
 
 if TYPE_CHECKING:
-    from lifepool.hooks import Luggage, TaskRecord
+    from lifepool.hooks import PropagatedContext, TaskRecord
 
 
 @pytest.mark.parametrize("backend", ["local", "inline", "executor"])
@@ -38,9 +38,9 @@ async def test_a_task_leaves_nothing_behind_in_the_context_of_the_next() -> None
         assert await pool.run(tasks.who, "salut") == ("salut", "nobody", "fr")
 
 
-async def test_the_luggage_of_hooks_is_unpacked_beside_it() -> None:
+async def test_what_hooks_propagate_is_restored_beside_it() -> None:
     class Porter(Hook):
-        def luggage(self, task: TaskRecord) -> Luggage | None:
+        def propagate_context(self, task: TaskRecord) -> PropagatedContext | None:
             return tasks.Suitcase("grace") if task.name == "who" else None
 
     tasks.language.set("fr")

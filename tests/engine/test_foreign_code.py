@@ -182,7 +182,7 @@ def leaving_hook(method: str, how: str) -> Hook:
 
 
 @every_way
-@pytest.mark.parametrize("method", ["task_called", "luggage", "task_submitted", "task_sent", "task_settled"])
+@pytest.mark.parametrize("method", ["task_called", "propagate_context", "task_submitted", "task_sent", "task_settled"])
 async def test_a_hook_that_leaves_hurts_no_task(how: str, method: str) -> None:
     async with Pool(backend="inline") as pool:
         pool.add_hook(leaving_hook(method, how))

@@ -137,7 +137,7 @@ async def test_a_hook_that_raises_is_logged_once_and_hurts_nobody(caplog: pytest
         def task_submitted(self, task: TaskRecord) -> None:
             raise RuntimeError("the exporter is down")
 
-        def luggage(self, task: TaskRecord) -> None:
+        def propagate_context(self, task: TaskRecord) -> None:
             raise RuntimeError("the exporter is down")
 
     pool, diary = watched()

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from lifepool._pool.life import PoolLife
 
 METHODS = [
-    "pool_started", "task_called", "luggage", "task_submitted", "task_sent", "task_settled", "tasks_settled",
+    "pool_started", "task_called", "propagate_context", "task_submitted", "task_sent", "task_settled", "tasks_settled",
     "worker_ready", "worker_exited", "worker_logged", "task_refused",
 ]  # fmt: skip
 RAISED: list[type[BaseException]] = [
@@ -222,11 +222,11 @@ async def test_a_hook_that_comes_while_the_pool_ends_is_told_of_no_end() -> None
     assert late.told == ["started", "closed"]
 
 
-async def test_luggage_that_can_not_be_sent_is_the_hooks_mistake_and_not_the_tasks(
+async def test_context_that_can_not_be_sent_is_the_hooks_mistake_and_not_the_tasks(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     class Locked(Hook):
-        def luggage(self, task: TaskRecord) -> Any:
+        def propagate_context(self, task: TaskRecord) -> Any:
             return lambda: None
 
     heard = Heard()
@@ -245,15 +245,15 @@ async def test_luggage_that_can_not_be_sent_is_the_hooks_mistake_and_not_the_tas
 
 
 class Heavy:
-    """Luggage that can't be unpacked."""
+    """PropagatedContext that can't be restored."""
 
-    def unpack(self) -> None:
+    def restore(self) -> None:
         raise RuntimeError("no tracer here")
 
 
-async def test_luggage_that_can_not_be_unpacked_does_not_hurt_the_task() -> None:
+async def test_context_that_can_not_be_restored_does_not_hurt_the_task() -> None:
     class Packs(Hook):
-        def luggage(self, task: TaskRecord) -> Heavy:
+        def propagate_context(self, task: TaskRecord) -> Heavy:
             return Heavy()
 
     async with Pool(max_workers=1) as pool:

@@ -147,9 +147,9 @@ async def test_a_trace_that_is_not_sampled_goes_along_without_spans() -> None:
 
 async def test_without_a_span_or_a_provider_nothing_goes_along() -> None:
     hook = OpenTelemetryHook()
-    assert hook.luggage(TaskRecord("double", 0.0)) is None
+    assert hook.propagate_context(TaskRecord("double", 0.0)) is None
     token = context.attach(baggage.set_baggage("tenant", "acme"))
-    assert hook.luggage(TaskRecord("double", 0.0)) is not None, "baggage alone comes along"
+    assert hook.propagate_context(TaskRecord("double", 0.0)) is not None, "baggage alone comes along"
     context.detach(token)
     pool = Pool(max_workers=1)
     pool.add_hook(hook)

@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from lifepool._pool.options import TaskOptions
     from lifepool._transfer.context import Carrier
     from lifepool.backends.base import Backend, Payload
-    from lifepool.hooks import Luggage
+    from lifepool.hooks import PropagatedContext
 
 logger = logging.getLogger("lifepool")
 
@@ -190,13 +190,15 @@ class Engine(EngineViews):
         if not options.copy:
             require_views(self._backend.capabilities)
         watch = self.observation
-        luggage: tuple[Luggage, ...] = () if record is None or watch is None else watch.packing(record, args)
+        propagated: tuple[PropagatedContext, ...] = (
+            () if record is None or watch is None else watch.packing(record, args)
+        )
         if self._carrier is not None and (values := self._carrier.pack()) is not None:
-            luggage = (values, *luggage)
-        if not luggage or watch is None or record is None:
-            prepared = self._backend.prepare(fn, args, luggage, lent=lent, copy=options.copy)
+            propagated = (values, *propagated)
+        if not propagated or watch is None or record is None:
+            prepared = self._backend.prepare(fn, args, propagated, lent=lent, copy=options.copy)
         else:
-            prepared = self._prepare_watched(fn, args, luggage, watch, lent=lent, copy=options.copy)
+            prepared = self._prepare_watched(fn, args, propagated, watch, lent=lent, copy=options.copy)
         self._last_task = number = self._last_task + 1
         if record is not None and watch is not None:
             record.id = number
@@ -218,24 +220,24 @@ class Engine(EngineViews):
         self,
         fn: Callable[..., Any],
         args: tuple[Any, ...],
-        luggage: tuple[Luggage, ...],
+        propagated: tuple[PropagatedContext, ...],
         watch: Observation,
         *,
         lent: bool,
         copy: bool,
     ) -> Payload | asyncio.Future[Payload]:
-        """Prepare a call with luggage: if that can't be pickled, it is a hook's mistake, not the call's."""
+        """Prepare a call with propagated context: if that can't be pickled, it is a hook's mistake, not the call's."""
         try:
-            prepared = self._backend.prepare(fn, args, luggage, lent=lent, copy=copy)
+            prepared = self._backend.prepare(fn, args, propagated, lent=lent, copy=copy)
             if not isinstance(prepared, asyncio.Future):
                 return prepared
         except Exception:
-            good = watch.blame(luggage)
-            if len(good) == len(luggage):
+            good = watch.blame(propagated)
+            if len(good) == len(propagated):
                 raise
         else:  # it is pickled in a thread: look before that finds out
-            good = watch.blame(luggage)
-            if len(good) == len(luggage):
+            good = watch.blame(propagated)
+            if len(good) == len(propagated):
                 return prepared
             prepared.cancel()
         return self._backend.prepare(fn, args, good, lent=lent, copy=copy)

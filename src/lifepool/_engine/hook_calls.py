@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from lifepool._pool.life import PoolLife
     from lifepool.backends.base import Backend
     from lifepool.errors import PoolError
-    from lifepool.hooks import Luggage, TaskRecord
+    from lifepool.hooks import PropagatedContext, TaskRecord
 
 logger = logging.getLogger("lifepool")
 
@@ -51,7 +51,7 @@ class _Watcher:
 
 #: What a hook may override, besides ``pool_started`` and ``pool_closed``.
 _METHODS = (
-    "task_called", "luggage", "task_submitted", "task_refused", "task_sent", "task_settled", "tasks_settled",
+    "task_called", "propagate_context", "task_submitted", "task_refused", "task_sent", "task_settled", "tasks_settled",
     "worker_ready", "worker_exited", "worker_logged",
 )  # fmt: skip
 
@@ -83,7 +83,9 @@ class Observation:
         self._pool = pool
         self._batch: list[TaskRecord] = []  # settled, and not told of yet
         self._timer: asyncio.TimerHandle | None = None  # tells of them
-        self._packed: list[tuple[_Watcher, Luggage]] = []  # of the task that is being submitted: whose is which
+        self._packed: list[
+            tuple[_Watcher, PropagatedContext]
+        ] = []  # of the task that is being submitted: whose is which
         self._sort()
 
     @property
@@ -93,7 +95,7 @@ class Observation:
 
     def _sort(self) -> None:
         self._called = self._listening("task_called")
-        self._luggage = self._listening("luggage")
+        self._propagating = self._listening("propagate_context")
         self.on_submitted = self._listening("task_submitted")
         self._refused = self._listening("task_refused")
         self.on_sent = self._listening("task_sent")
@@ -102,7 +104,7 @@ class Observation:
         self._ready = self._listening("worker_ready")
         self._exited = self._listening("worker_exited")
         self._logged = self._listening("worker_logged")
-        before = (self._called, self._luggage, self.on_submitted, self._refused)
+        before = (self._called, self._propagating, self.on_submitted, self._refused)
         self.of_tasks = any((*before, self.on_sent, self._settled, self._settled_together))
 
     def _listening(self, method: str) -> _Calls:
@@ -184,13 +186,13 @@ class Observation:
 
     # -- tasks ----------------------------------------------------------------------------------------------------
 
-    def packing(self, record: TaskRecord, args: tuple[Any, ...]) -> tuple[Luggage, ...]:
+    def packing(self, record: TaskRecord, args: tuple[Any, ...]) -> tuple[PropagatedContext, ...]:
         """The task is about to be pickled with these arguments; what hooks want to go along with it."""
         record.context = copy_context()
         if self._called:
             self._tell_more(self._called, record, args)
         packed = []
-        for watcher, call in self._luggage:
+        for watcher, call in self._propagating:
             if watcher.is_active:
                 try:
                     item = call(record)
@@ -202,20 +204,20 @@ class Observation:
         self._packed = packed
         return tuple(item for _, item in packed)
 
-    def blame(self, luggage: tuple[Luggage, ...]) -> tuple[Luggage, ...]:
-        """Disable the hooks whose luggage is why the task that was packed last can't be pickled.
+    def blame(self, propagated: tuple[PropagatedContext, ...]) -> tuple[PropagatedContext, ...]:
+        """Disable the hooks whose propagated context is why the task that was packed last can't be pickled.
 
         Returns:
-            The luggage without theirs.
+            The propagated without theirs.
         """
-        bad: list[Luggage] = []
+        bad: list[PropagatedContext] = []
         for watcher, item in self._packed:
             try:
                 pickle.dumps(item)
             except BaseException as error:
                 bad.append(item)
                 self._disable(watcher, error)
-        return tuple(item for item in luggage if not any(item is each for each in bad))
+        return tuple(item for item in propagated if not any(item is each for each in bad))
 
     def refused(self, record: TaskRecord, error: PoolError) -> None:
         """The task was turned away."""

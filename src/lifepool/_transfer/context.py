@@ -1,4 +1,4 @@
-"""What goes along with a call into the worker: named context variables, and the luggage of hooks.
+"""Propagate context with a call into the worker: named context variables, and what hooks send along.
 
 Every call of a user's function runs in a copy of the context that its process had before: nothing has to be set back
 afterwards and nothing can be left behind for the next call, not even when the task is interrupted half-way. What the
@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from lifepool.hooks import Luggage
+    from lifepool.hooks import PropagatedContext
 
 T = TypeVar("T")
 
@@ -25,26 +25,26 @@ T = TypeVar("T")
 _DECIMAL = "decimal_context"
 
 
-class Accompanied(NamedTuple):
-    """Arguments, and what goes along with them; in their place on the wire."""
+class WithContext(NamedTuple):
+    """Arguments, and the context that is propagated with them."""
 
     args: tuple[Any, ...]
-    luggage: tuple[Luggage, ...]
+    propagated: tuple[PropagatedContext, ...]
 
 
-def call(fn: Callable[..., Any], arguments: tuple[Any, ...] | Accompanied) -> Any:
+def call(fn: Callable[..., Any], arguments: tuple[Any, ...] | WithContext) -> Any:
     """Call a function, in the context that came along, if one did; that is set in the present one."""
-    if type(arguments) is Accompanied:
-        for item in arguments.luggage:
+    if type(arguments) is WithContext:
+        for item in arguments.propagated:
             if type(item) is ContextValues:
-                item.unpack()
+                item.restore()
             else:
-                _unpack(item)
+                _restore(item)
         return fn(*arguments.args)
     return fn(*arguments)
 
 
-def call_apart(fn: Callable[..., Any], arguments: tuple[Any, ...] | Accompanied) -> Any:
+def call_in_copy(fn: Callable[..., Any], arguments: tuple[Any, ...] | WithContext) -> Any:
     """Call it in a copy of the present context: what the function sets is gone when this returns."""
     return contextvars.copy_context().run(with_own_decimals(call), fn, arguments)
 
@@ -67,14 +67,14 @@ def _with_own_decimals(fn: Callable[..., T], *args: Any) -> T:
     return fn(*args)
 
 
-def _unpack(item: Luggage) -> None:
-    """Unpack what a hook has sent along: if that fails it is the hook's mistake, and hurts no task."""
+def _restore(item: PropagatedContext) -> None:
+    """Restore what a hook has sent along; if that fails, log it: it is the hook's mistake, and hurts no task."""
     try:
-        item.unpack()
+        item.restore()
     except Exception:
         import logging
 
-        logging.getLogger("lifepool").exception("what the hook's %s brought could not be unpacked", type(item).__name__)
+        logging.getLogger("lifepool").exception("what the hook's %s brought could not be restored", type(item).__name__)
 
 
 class ContextValues:
@@ -93,7 +93,7 @@ class ContextValues:
     def __reduce__(self) -> tuple[Any, ...]:
         return (ContextValues, (self._values,))
 
-    def unpack(self) -> None:
+    def restore(self) -> None:
         """Set them."""
         for name, value in self._values.items():
             _variable(name).set(value)

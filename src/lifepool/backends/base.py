@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
 from lifepool._transfer import constants
-from lifepool._transfer.context import Accompanied
+from lifepool._transfer.context import WithContext
 from lifepool._transfer.naming import ManyCalls
 from lifepool.errors import BackendUnsupported
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from lifepool._core.events import WorkerExited, WorkerLoaded, WorkerLoading
-    from lifepool.hooks import Luggage
+    from lifepool.hooks import PropagatedContext
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,12 +94,14 @@ class PlainCall:
     __slots__ = ("args", "fn", "size")
     shared = False
 
-    def __init__(self, fn: Callable[..., Any], args: tuple[Any, ...], luggage: tuple[Luggage, ...] = ()) -> None:
+    def __init__(
+        self, fn: Callable[..., Any], args: tuple[Any, ...], propagated: tuple[PropagatedContext, ...] = ()
+    ) -> None:
         if constants.in_use:  # nothing is sent, so nothing can be sent once
             args = tuple(map(constants.plain, args))
             fn = _plain(fn)
         self.fn = fn
-        self.args = Accompanied(args, luggage) if luggage else args
+        self.args = WithContext(args, propagated) if propagated else args
         self.size = 0
 
 
@@ -162,7 +164,7 @@ class Backend(Protocol):
         self,
         fn: Callable[..., Any],
         args: tuple[Any, ...],
-        luggage: tuple[Luggage, ...] = (),
+        propagated: tuple[PropagatedContext, ...] = (),
         *,
         lent: bool = False,
         copy: bool = True,
@@ -172,7 +174,7 @@ class Backend(Protocol):
         Args:
             fn: The function.
             args: Its arguments.
-            luggage: What is to be unpacked in the worker before the function is called.
+            propagated: Context that is restored in the worker before the function is called.
             lent: Whether the arguments stay as they are until the task is done, so that they can be pickled later.
             copy: False: the function is to get read-only views of the arguments' buffers. Only asked for if the
                 capabilities say ``views``.

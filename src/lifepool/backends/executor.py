@@ -22,7 +22,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from lifepool._core.events import WorkerExited
-from lifepool._transfer.context import call_apart
+from lifepool._transfer.context import call_in_copy
 from lifepool._transfer.exceptions import bearable
 from lifepool._usercode.display import MAX_REASON_CHARS, cut, text_of
 from lifepool._usercode.interrupts import is_from_signal
@@ -35,8 +35,8 @@ from lifepool.errors import BackendUnavailable, TaskNotPicklable
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from lifepool._transfer.context import Accompanied
-    from lifepool.hooks import Luggage
+    from lifepool._transfer.context import WithContext
+    from lifepool.hooks import PropagatedContext
 
 
 logger = logging.getLogger("lifepool")
@@ -138,7 +138,7 @@ class ExecutorBackend:
         self,
         fn: Callable[..., Any],
         args: tuple[Any, ...],
-        luggage: tuple[Luggage, ...] = (),
+        propagated: tuple[PropagatedContext, ...] = (),
         *,
         lent: bool = False,
         copy: bool = True,
@@ -148,7 +148,7 @@ class ExecutorBackend:
         Raises:
             TaskNotPicklable: If it can't be pickled.
         """
-        call = PlainCall(fn, args, luggage)
+        call = PlainCall(fn, args, propagated)
         return Parcel(call) if self._packs else call
 
     def send(self, worker: int, task: int, payload: PlainCall | Parcel) -> None:
@@ -272,10 +272,10 @@ def _nothing() -> None:
     """Do nothing, in the executor's worker, if it still has one."""
 
 
-def _timed(fn: Callable[..., Any], args: tuple[Any, ...] | Accompanied) -> tuple[Any, float]:
+def _timed(fn: Callable[..., Any], args: tuple[Any, ...] | WithContext) -> tuple[Any, float]:
     """Runs in the executor's worker."""
     started = time.perf_counter()
-    value = call_apart(fn, args)
+    value = call_in_copy(fn, args)
     return value, time.perf_counter() - started
 
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from lifepool._core.events import WorkerExited
 from lifepool._inside import state as _inside
-from lifepool._transfer.context import call_apart
+from lifepool._transfer.context import call_in_copy
 from lifepool._transfer.exceptions import bearable
 from lifepool._usercode.display import reason_of
 from lifepool._usercode.interrupts import is_from_signal, passed_on
@@ -25,7 +25,7 @@ from lifepool.errors import TaskNotPicklable
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from lifepool.hooks import Luggage
+    from lifepool.hooks import PropagatedContext
 
 
 class InlineBackend:
@@ -76,7 +76,7 @@ class InlineBackend:
         self,
         fn: Callable[..., Any],
         args: tuple[Any, ...],
-        luggage: tuple[Luggage, ...] = (),
+        propagated: tuple[PropagatedContext, ...] = (),
         *,
         lent: bool = False,
         copy: bool = True,
@@ -86,7 +86,7 @@ class InlineBackend:
         Raises:
             TaskNotPicklable: If there are to be views, and the arguments can't be pickled.
         """
-        return PlainCall(fn, args if copy else _viewed(args), luggage)
+        return PlainCall(fn, args if copy else _viewed(args), propagated)
 
     def send(self, worker: int, task: int, payload: PlainCall) -> None:
         """Run it now."""
@@ -96,7 +96,7 @@ class InlineBackend:
         sink, _inside.progress_sink = _inside.progress_sink, reports.report
         started = time.perf_counter()
         try:
-            value = call_apart(payload.fn, payload.args)
+            value = call_in_copy(payload.fn, payload.args)
         except BaseException as raised:
             passed_on(raised, self._loop)
             error = bearable(raised)

@@ -12,7 +12,7 @@ import pickle
 import time
 from typing import TYPE_CHECKING, Any
 
-from lifepool._transfer.context import call_apart
+from lifepool._transfer.context import call_in_copy
 from lifepool._transfer.exceptions import PROTOCOL, decode_error, encode_error
 from lifepool._usercode.display import reason_of
 from lifepool._usercode.interrupts import is_from_signal, passed_on
@@ -53,7 +53,7 @@ def run_parcel(pickled: bytes) -> Answer:
     try:
         fn, args = _unpacked(pickled)
         started = time.perf_counter()
-        value = call_apart(fn, args)
+        value = call_in_copy(fn, args)
         run_s = time.perf_counter() - started
         return _packed(value), None, run_s
     except BaseException as error:

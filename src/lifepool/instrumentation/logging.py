@@ -45,7 +45,7 @@ class BoundContext:
     def __reduce__(self) -> tuple[object, ...]:
         return (BoundContext, (self._values,))
 
-    def unpack(self) -> None:
+    def restore(self) -> None:
         """Bind them."""
         from structlog.contextvars import bind_contextvars
 
@@ -75,7 +75,7 @@ class ForwardLogs(Hook):
         self._drops: Counter[Any] = Counter()  # by worker
         self._timer: asyncio.TimerHandle | None = None
 
-    def luggage(self, task: TaskRecord) -> BoundContext | None:
+    def propagate_context(self, task: TaskRecord) -> BoundContext | None:
         """What structlog has bound to the request."""
         structlog = sys.modules.get("structlog.contextvars")
         bound = structlog.get_contextvars() if structlog is not None else None

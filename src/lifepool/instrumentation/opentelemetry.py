@@ -61,7 +61,7 @@ class Carried:
     def __reduce__(self) -> tuple[object, ...]:
         return (Carried, (self._headers,))
 
-    def unpack(self) -> None:
+    def restore(self) -> None:
         """Make it the current context. It is never detached: the call's context variables end with the call."""
         context.attach(propagate.extract(self._headers))
 
@@ -96,7 +96,7 @@ class OpenTelemetryHook(Hook):
                 span.end()
         self._spans = 0
 
-    def luggage(self, task: TaskRecord) -> Carried | None:
+    def propagate_context(self, task: TaskRecord) -> Carried | None:
         """Start the task's span and take its context along."""
         if not context.get_current() and not self._always:
             return None

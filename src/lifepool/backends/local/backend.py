@@ -39,7 +39,7 @@ from lifepool.errors import TaskNotPicklable
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from lifepool.hooks import Luggage
+    from lifepool.hooks import PropagatedContext
 
 #: Seconds the template has to end when asked to, before it is killed. It takes some milliseconds.
 STOP_GRACE_S = 1.0
@@ -380,7 +380,7 @@ class LocalBackend:
         self,
         fn: Callable[..., Any],
         args: tuple[Any, ...],
-        luggage: tuple[Luggage, ...] = (),
+        propagated: tuple[PropagatedContext, ...] = (),
         *,
         lent: bool = False,
         copy: bool = True,
@@ -391,7 +391,7 @@ class LocalBackend:
             TaskNotPicklable: If it can't be.
             PayloadTooLarge: If it is above the limit.
         """
-        call = self._outbox.prepare(fn, args, luggage, lent=lent, copy=copy)
+        call = self._outbox.prepare(fn, args, propagated, lent=lent, copy=copy)
         if type(call) is not Call or call.lease is not None:
             self._upkeep.note_use()
         return call

@@ -11,7 +11,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from lifepool._transfer import constants
-from lifepool._transfer.context import Accompanied
+from lifepool._transfer.context import WithContext
 from lifepool._transfer.exceptions import bearable
 from lifepool._usercode.interrupts import passed_on
 from lifepool.backends.local.codec.calls import Call, CallEncoder
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from lifepool.backends.local.copy_threads import Aside
     from lifepool.backends.local.shared.arena import Lease
-    from lifepool.hooks import Luggage
+    from lifepool.hooks import PropagatedContext
 
 #: Room for big arguments, in payloads of the largest size; what does not fit is sent through the socket. Files are
 #: sparse: this costs address space only.
@@ -56,14 +56,20 @@ class Outbox:
         self.encoder = CallEncoder(max_payload, self.shared, has_main=has_main)
 
     def prepare(
-        self, fn: Callable[..., Any], args: tuple[Any, ...], luggage: tuple[Luggage, ...], *, lent: bool, copy: bool
+        self,
+        fn: Callable[..., Any],
+        args: tuple[Any, ...],
+        propagated: tuple[PropagatedContext, ...],
+        *,
+        lent: bool,
+        copy: bool,
     ) -> Call | asyncio.Future[Call]:
         """Pickle a call, or begin to.
 
         Args:
             fn: The function.
             args: Its arguments.
-            luggage: What goes along with them.
+            propagated: What goes along with them.
             lent: Whether the arguments stay as they are until the task is done.
             copy: False: the worker gets read-only views of buffers, rather than copies.
 
@@ -73,19 +79,19 @@ class Outbox:
         """
         shared = self.shared
         if shared is None or not args:
-            return self.encoder.encode(fn, args, luggage, copy=copy)
+            return self.encoder.encode(fn, args, propagated, copy=copy)
         size = glance(args, shared)
         most = _size_aside(fn, args, lent=lent) if size >= ASIDE_BYTES else None
         if most is not None and most <= self._max_payload:
             with contextlib.suppress(NoRoom):
-                return self._prepare_aside(fn, args, luggage, shared, most, copy=copy)
-        return self.encoder.encode(fn, args, luggage, size, copy=copy)
+                return self._prepare_aside(fn, args, propagated, shared, most, copy=copy)
+        return self.encoder.encode(fn, args, propagated, size, copy=copy)
 
     def _prepare_aside(
         self,
         fn: Callable[..., Any],
         args: tuple[Any, ...],
-        luggage: tuple[Luggage, ...],
+        propagated: tuple[PropagatedContext, ...],
         shared: Arguments,
         most: int,
         *,
@@ -98,7 +104,7 @@ class Outbox:
         """
         function = self.encoder.function(fn)
         parts = stand_ins(args) if copy else args
-        value = Accompanied(parts, self.encoder.pickled(luggage)) if luggage else parts
+        value = WithContext(parts, self.encoder.pickled(propagated)) if propagated else parts
         lease = shared.reserve(most)
         prepared: asyncio.Future[Call] = self._loop.create_future()
 
@@ -107,7 +113,7 @@ class Outbox:
                 return  # nobody wants it any more
             try:
                 if size is None:
-                    prepared.set_result(self.encoder.encode(fn, args, luggage, copy=copy))
+                    prepared.set_result(self.encoder.encode(fn, args, propagated, copy=copy))
                 else:
                     shared.settle(lease, size)
                     prepared.set_result(Call(function, lease.location(), lease, apart=not copy))

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from lifepool._core.framing import Kind
 from lifepool._transfer import constants
-from lifepool._transfer.context import Accompanied
+from lifepool._transfer.context import WithContext
 from lifepool._transfer.naming import name_of
 from lifepool._transfer.reference import Reference
 from lifepool._usercode.display import reason_of
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
     from lifepool._transfer.constants import Constant
     from lifepool.backends.local.shared.arena import Arguments, Lease, Location
-    from lifepool.hooks import Luggage
+    from lifepool.hooks import PropagatedContext
 
 #: Functions remembered on either side; past it the table starts anew. Far above what a service calls.
 FUNCTIONS_KEPT = 1024
@@ -111,7 +111,7 @@ class CallEncoder:
         self,
         fn: Callable[..., Any],
         args: tuple[Any, ...],
-        luggage: tuple[Luggage, ...] = (),
+        propagated: tuple[PropagatedContext, ...] = (),
         size: int | None = None,
         *,
         copy: bool = True,
@@ -121,7 +121,7 @@ class CallEncoder:
         Args:
             fn: The function.
             args: Its arguments.
-            luggage: What goes along with them.
+            propagated: What goes along with them.
             size: About how many bytes the arguments have, if that is known.
             copy: False: the worker gets read-only views of buffers, rather than copies.
 
@@ -130,10 +130,10 @@ class CallEncoder:
             PayloadTooLarge: If it is above the limit.
         """
         if not constants.in_use:
-            return self._encode(fn, args, luggage, size, copy=copy)
+            return self._encode(fn, args, propagated, size, copy=copy)
         needed: dict[int, Constant] = {}
         with constants.collected(needed):
-            call = self._encode(fn, args, luggage, size, copy=copy)
+            call = self._encode(fn, args, propagated, size, copy=copy)
         for constant in needed.values():
             self._check(constant)
         call.constants = tuple(needed.values())
@@ -151,7 +151,7 @@ class CallEncoder:
         self,
         fn: Callable[..., Any],
         args: tuple[Any, ...],
-        luggage: tuple[Luggage, ...],
+        propagated: tuple[PropagatedContext, ...],
         size: int | None,
         *,
         copy: bool,
@@ -159,7 +159,7 @@ class CallEncoder:
         function = self.function(fn)
         try:
             parts = stand_ins(args) if copy and size is not None and size >= LARGE else args
-            value = Accompanied(parts, luggage) if luggage else parts
+            value = WithContext(parts, propagated) if propagated else parts
             limit = self._max_payload - len(function)
             if copy:
                 pickled = dump(value, args, self._shared, limit, size)
@@ -168,23 +168,23 @@ class CallEncoder:
         except TooLarge as error:
             raise PayloadTooLarge("arguments", len(function) + error.size, self._max_payload) from None
         except BaseException as error:
-            raise _refusal(error, (args, "args"), (luggage, "context")) from error
+            raise _refusal(error, (args, "args"), (propagated, "context")) from error
         if isinstance(pickled, bytes):
             return Call(function, pickled, apart=not copy)
         assert self._shared is not None  # noqa: S101 - or it would not be there
         lease = self._shared.lend(pickled)
         return Call(function, lease.location(), lease, apart=not copy)
 
-    def pickled(self, luggage: tuple[Luggage, ...]) -> Any:
-        """Luggage as it is now, for a pickle that is made later or in another thread.
+    def pickled(self, propagated: tuple[PropagatedContext, ...]) -> Any:
+        """PropagatedContext as it is now, for a pickle that is made later or in another thread.
 
         Raises:
             TaskNotPicklable: If it can't be pickled.
         """
         try:
-            return _Pickled(pickle.dumps(luggage, PROTOCOL))
+            return _Pickled(pickle.dumps(propagated, PROTOCOL))
         except BaseException as error:
-            raise _refusal(error, (luggage, "context")) from error
+            raise _refusal(error, (propagated, "context")) from error
 
     def function(self, fn: Callable[..., Any]) -> bytes:
         """Pickle a function.
@@ -267,7 +267,7 @@ class CallDecoder:
 
     def decode(
         self, payload: memoryview, function_length: int, *, kind: int = _TASK, task: int = 0
-    ) -> tuple[Callable[..., Any], tuple[Any, ...] | Accompanied]:
+    ) -> tuple[Callable[..., Any], tuple[Any, ...] | WithContext]:
         """The function and its arguments, for ``lifepool._transfer.context.call``.
 
         Args:
