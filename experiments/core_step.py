@@ -46,7 +46,7 @@ def seconds_per_task(in_flight: int, run_s: float, timeout: float | None) -> flo
     while settled < TASKS:
         while submitted - settled < in_flight and submitted < TASKS:
             submitted += 1
-            scheduler.refusal(timeout)
+            scheduler.admit(timeout)
             for command in handle(on.TaskSubmitted(submitted, "noop", timeout=timeout), now):
                 if type(command) is do.SendTask:
                     sent.append((command.worker, command.task))

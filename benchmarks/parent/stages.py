@@ -29,7 +29,7 @@ SCHEDULER = "scheduler"
 STAGES: dict[str, tuple[str, ...]] = {
     "submit: checks": ("lifepool.pool:Pool._submit", "lifepool._pool.life:PoolLife._running_engine"),
     "submit: options": ("lifepool.pool:task_options",),
-    "submit: the door": ("lifepool._core.scheduler:Scheduler.refusal",),
+    "submit: admission": ("lifepool._core.scheduler:Scheduler.admit",),
     "submit: pickle the call": (
         "lifepool.backends.local.backend:LocalBackend.prepare",
         "lifepool.backends.local.codec.calls:CallEncoder.encode",

@@ -1,10 +1,10 @@
-"""Every error lifepool raises, as one tree.
+"""Every error that lifepool raises, as one tree.
 
 ::
 
     PoolError
     ├── PoolClosed (also RuntimeError)        you closed it, or never started it         503
-    ├── QueueFull                             refused at the door; .retry_after          503
+    ├── QueueFull                             not admitted; .retry_after                 503
     ├── TaskError                             the task could not give its answer         500
     │   ├── TaskTimeout (also TimeoutError)   .timeout                                   504
     │   ├── TaskNotPicklable (also TypeError) .side .path                                500
@@ -74,10 +74,10 @@ class PoolClosed(PoolError, RuntimeError):
 
 
 class QueueFull(PoolError):
-    """The task was refused: at the door, where nothing of it was kept, or while it waited, before it ran.
+    """The task was refused: when it was submitted, or while it waited, before it ran.
 
-    The latter comes from ``await`` and happens to a function's first tasks alone: how long they would wait was not
-    known when they were let in.
+    The latter comes from ``await`` and happens only to the first tasks of a function: when they were admitted, it was
+    not known how long they would wait.
 
     Attributes:
         retry_after: Seconds after which trying again makes sense, from the rate at which the queue drains.
@@ -92,7 +92,7 @@ class QueueFull(PoolError):
 
 
 class TaskError(PoolError):
-    """A task could not give its answer."""
+    """The task could not give its answer."""
 
 
 class TaskTimeout(TaskError, TimeoutError):
@@ -120,7 +120,7 @@ class TaskTimeout(TaskError, TimeoutError):
         self._importing = importing
 
     def _of(self, timeout: float) -> TaskTimeout:
-        """The same for a caller who set another timeout: that of many tasks together, or of one call in a batch."""
+        """Make the same error for a caller who set another timeout: of many tasks together, or of a call in a batch."""
         late = TaskTimeout(timeout, started=self.started, importing=self._importing)
         late._logged = self._logged
         return late
@@ -260,7 +260,7 @@ class InternalError(PoolError):
         story: The last events of the task or worker, oldest first.
     """
 
-    hint = "this is a bug in lifepool: please report it with the story below"
+    hint = "this is a bug in lifepool: please report it with the events below"
 
     def __init__(self, message: str, story: tuple[str, ...] = ()) -> None:
         super().__init__("\n  ".join((message, *story)))

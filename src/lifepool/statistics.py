@@ -1,4 +1,4 @@
-"""What ``Pool.statistics()`` returns: frozen values, safe to keep, compare and send."""
+"""The values that ``Pool.statistics()`` and its like return: frozen, safe to keep, compare and send."""
 
 from __future__ import annotations
 
@@ -29,12 +29,12 @@ class HistogramSnapshot:
 
     @property
     def count(self) -> int:
-        """How many observations there are."""
+        """Return how many observations there are."""
         return sum(self.counts)
 
     @property
     def mean(self) -> float | None:
-        """Seconds on average, or None without observations."""
+        """Return the mean in seconds, or None without observations."""
         return self.sum / self.count if self.count else None
 
     def quantile(self, q: float) -> float | None:
@@ -70,7 +70,7 @@ class HistogramSnapshot:
         least = (self.sum - sum(each * highs[i] for each, i in others)) / count
         most = (self.sum - sum(each * lows[i] for each, i in others)) / count
         rounding = _ROUNDING * self.sum
-        if least > high + rounding or most < low - rounding:  # not the sum of these observations: it tells nothing
+        if least > high + rounding or most < low - rounding:  # not the sum of these observations: it says nothing
             return low, high if high < inf else low
         least, most = max(low, min(least, high)), min(high, max(most, low))
         if count == 1:
@@ -105,7 +105,7 @@ class WorkerSnapshot:
         task: The task it runs, or None. Where a worker runs several at a time: the oldest.
         task_name: The name of that task's function; None if nobody waits for the task any more.
         running_s: Seconds for which it has been running that task.
-        pending: Tasks that it holds besides.
+        pending: Tasks that it has besides.
         completed: Tasks that it has answered.
         age_s: Seconds since it was ready; None before.
         memory_bytes: The memory it occupies, where that is known; without what it shares.
@@ -123,7 +123,7 @@ class WorkerSnapshot:
     memory_bytes: int | None
 
     def as_dict(self) -> dict[str, object]:
-        """The same as a plain dict, fit for JSON."""
+        """Return the same as a plain dict, fit for JSON."""
         return asdict(self)
 
 
@@ -138,8 +138,8 @@ class PoolStatistics:
         queued: Tasks waiting in the pool.
         running: Tasks given to workers and not settled, those pipelined behind another one included.
         submitted: Tasks accepted.
-        refused: Tasks turned away with ``QueueFull``.
-        retried: Times a task was run again.
+        refused: Tasks refused with ``QueueFull``.
+        retried: How often a task was run again.
         completed: Tasks whose function returned.
         failed: Tasks whose function raised.
         cancelled: Tasks taken back by their caller or by the end of the pool.
@@ -186,9 +186,9 @@ class PoolStatistics:
 
     @property
     def workers_up(self) -> int:
-        """Workers that have started and take tasks, idle or busy."""
+        """Return how many workers have started and take tasks, idle or busy."""
         return self.workers.get("ready", 0) + self.workers.get("busy", 0)
 
     def as_dict(self) -> dict[str, object]:
-        """The same as plain dicts, lists and numbers, fit for JSON."""
+        """Return the same as plain dicts, lists and numbers, fit for JSON."""
         return asdict(self)

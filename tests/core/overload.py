@@ -45,7 +45,7 @@ class Overload:
     Attributes:
         goodput: Seconds of work answered in time, of the seconds that the workers had.
         late: Share of those let in that passed their timeout.
-        refused: Share of all that were turned away at the door.
+        refused: Share of all that were not admitted.
     """
 
     goodput: float
@@ -117,7 +117,7 @@ class Simulation:
         self._now = end
 
     def burst(self, tasks: int) -> int:
-        """So many tasks at once; how many were refused at the door."""
+        """Submit so many tasks at once; return how many were not admitted."""
         before = self._refused
         for _ in range(tasks):
             self._offer()
@@ -136,9 +136,8 @@ class Simulation:
 
     def _offer(self) -> None:
         name, seconds = self._work(self._random)
-        if self.scheduler.refusal(self._timeout, None, name) is not None:
+        if self.scheduler.admit(self._timeout, None, name) is not None:
             self._refused += 1
-            self._feed(on.SubmissionRefused())
             return
         number = next(self._numbers)
         self._seconds[number] = seconds

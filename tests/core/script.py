@@ -11,6 +11,7 @@ from lifepool._core.policy import Limits
 from lifepool._core.scheduler import Scheduler
 
 if TYPE_CHECKING:
+    from lifepool._core.states import ExitReason
     from lifepool.errors import PoolError
 
 #: Where the clocks of these tests start: a monotonic clock's zero means nothing.
@@ -30,20 +31,24 @@ class Script:
         alarm: The instant last asked for, until it came.
         errors: The errors given to callers, by task.
         start_error: What the start was reported to have failed with.
+        exits: Why workers went, by number, as it was reported. It is no line of what the scheduler says.
+        warned: What workers kept too much of, by number.
     """
 
-    def __init__(self, *, luck: float = 0.5, **limits: Any) -> None:
-        self.scheduler = Scheduler(limits_for(**limits), random=lambda: luck)
+    def __init__(self, *, jitter: float = 0.5, **limits: Any) -> None:
+        self.scheduler = Scheduler(limits_for(**limits), random=lambda: jitter)
         self.now = NOON
         self.alarm: float | None = None
         self.errors: dict[int, PoolError | None] = {}
         self.start_error: PoolError | None = None
+        self.exits: dict[int, ExitReason] = {}
+        self.warned: dict[int, on.KeptViews] = {}
 
     def feed(self, event: on.Event) -> list[str]:
         """What the scheduler says to this event, now."""
         commands = self.scheduler.handle(event, self.now)
         invariants.check(self.scheduler)
-        return [self._line(command) for command in commands]
+        return [line for command in commands if (line := self._line(command))]
 
     def _line(self, command: do.Command) -> str:  # noqa: C901 - one line each
         match command:
@@ -72,6 +77,12 @@ class Script:
                 return "recycled" if error is None else f"not recycled: {type(error).__name__}"
             case do.ReportClosed():
                 return "closed"
+            case do.ReportWorkerExit(worker, reason):
+                self.exits[worker] = reason
+                return ""
+            case do.WarnOfKeptViews(worker, kept):
+                self.warned[worker] = kept
+                return ""
 
     # -- events, shortly ------------------------------------------------------------------------------------------
 

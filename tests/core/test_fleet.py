@@ -6,7 +6,7 @@ import pytest
 
 from lifepool._core.fleet import Fleet, Worker
 from lifepool._core.policy import OVERRUN_S
-from lifepool._core.states import WorkerState
+from lifepool._core.states import ExitReason, WorkerState
 from lifepool.errors import InternalError
 from tests.core.script import NOON, limits_for
 
@@ -64,13 +64,15 @@ def test_who_is_on_its_way_out_makes_room_once() -> None:
     starting = fleet.add(0.0)
     busy(fleet, working, 1)
     assert fleet.counted() == 3
-    fleet.set_leaving(working, WorkerState.DRAINING, "memory")
+    fleet.set_leaving(working, WorkerState.DRAINING, ExitReason.MAX_MEMORY)
     assert fleet.counted() == 2
-    fleet.set_leaving(working, WorkerState.STOPPING, "closed")
-    fleet.set_leaving(idle, WorkerState.STOPPING, "closed")
+    fleet.set_leaving(working, WorkerState.STOPPING, ExitReason.CLOSED)
+    fleet.set_leaving(idle, WorkerState.STOPPING, ExitReason.CLOSED)
     fleet.uncount(idle)
     assert (fleet.counted(), fleet.idle) == (1, [])
-    assert (working.leaving, idle.leaving) == ("memory", "closed"), "the first reason is the reason"
+    assert (working.exit_reason, idle.exit_reason) == (ExitReason.MAX_MEMORY, ExitReason.CLOSED), (
+        "the first reason is the reason"
+    )
     fleet.remove(starting.id)
     assert fleet.counted() == 0
 
@@ -107,7 +109,7 @@ def test_nothing_is_pipelined_behind(spoil: str) -> None:
     elif spoil == "last task":
         worker.completed = 4
     else:
-        fleet.set_leaving(worker, WorkerState.DRAINING, "memory")
+        fleet.set_leaving(worker, WorkerState.DRAINING, ExitReason.MAX_MEMORY)
     assert fleet.pipeline_worker(8, NOON) is None
 
 
@@ -123,6 +125,6 @@ def test_a_worker_retires_after_its_last_task_and_without_a_limit_never() -> Non
 
 def test_an_illegal_move_is_an_internal_error() -> None:
     fleet, (worker,) = fleet_of(1)
-    fleet.set_leaving(worker, WorkerState.STOPPING, "closed")
+    fleet.set_leaving(worker, WorkerState.STOPPING, ExitReason.CLOSED)
     with pytest.raises(InternalError, match="worker 1 can't go from STOPPING to READY"):
         worker.move(WorkerState.READY)

@@ -109,7 +109,7 @@ def test_what_feed_gives_stays_as_it_is_when_more_comes() -> None:
 
 
 @pytest.mark.parametrize(
-    "garbage",
+    "invalid",
     [
         b"Segmentation fault (core dumped)",
         b"xp" + header(Kind.TASK, 0)[2:],
@@ -119,12 +119,12 @@ def test_what_feed_gives_stays_as_it_is_when_more_comes() -> None:
         bytes(24),
     ],
 )
-def test_garbage_is_told_and_shown(garbage: bytes) -> None:
+def test_invalid_data_is_refused_and_shown(invalid: bytes) -> None:
     with pytest.raises(FramingError, match="expected a frame, got b'"):
-        FrameReader().feed(garbage)
+        FrameReader().feed(invalid)
 
 
-def test_garbage_after_a_frame_is_found_too_and_stays_garbage() -> None:
+def test_invalid_data_after_a_frame_is_found_too_and_stays_invalid() -> None:
     reader = FrameReader()
     for _ in range(2):
         with pytest.raises(FramingError):
@@ -151,10 +151,10 @@ def test_any_bytes_are_frames_or_a_framing_error(pieces: list[bytes]) -> None:
 
 
 @given(st.binary(min_size=24, max_size=200), st.integers(0, 23))
-def test_a_frame_with_a_damaged_header_never_raises_anything_else(payload: bytes, place: int) -> None:
+def test_a_frame_with_a_damaged_header_never_raises_anything_else(payload: bytes, position: int) -> None:
     damaged = bytearray(encoded((Kind.RESULT, 1, 2, payload)))
-    damaged[place] ^= 0xFF
+    damaged[position] ^= 0xFF
     try:
         FrameReader(limit=1 << 20).feed(bytes(damaged))
     except FramingError:
-        assert place < 8
+        assert position < 8

@@ -28,23 +28,23 @@ def busy_pool() -> Script:
 
 
 def _two_places(s: Scheduler) -> None:
-    s._queue.push(1, priority=0, fair_key=None, submitted=0.0)
+    s._table.queue.push(1, priority=0, fair_key=None, submitted=0.0)
 
 
 def _no_place(s: Scheduler) -> None:
-    s._queue.remove(5)
+    s._table.queue.remove(5)
 
 
 def _wrong_worker(s: Scheduler) -> None:
-    s._tasks[1].worker = s._tasks[2].worker
+    s._table.tasks[1].worker = s._table.tasks[2].worker
 
 
 def _wrong_state(s: Scheduler) -> None:
-    s._tasks[1].state = TaskState.QUEUED
+    s._table.tasks[1].state = TaskState.QUEUED
 
 
 def _ghost_in_the_queue(s: Scheduler) -> None:
-    s._queue.push(99, priority=0, fair_key=None, submitted=0.0)
+    s._table.queue.push(99, priority=0, fair_key=None, submitted=0.0)
 
 
 def _too_many(s: Scheduler) -> None:
@@ -72,19 +72,19 @@ def _miscounted(s: Scheduler) -> None:
 
 
 def _timer_of_a_settled_task(s: Scheduler) -> None:
-    s._desk.timers.set((Timer.TASK_DEADLINE, 99), 0.0)
+    s._decision.timers.set((Timer.TASK_DEADLINE, 99), 0.0)
 
 
 def _idle_timer_of_a_busy_worker(s: Scheduler) -> None:
-    s._desk.timers.set((Timer.IDLE, 1), 0.0)
+    s._decision.timers.set((Timer.IDLE, 1), 0.0)
 
 
 def _start_timer_of_a_worker_that_is_up(s: Scheduler) -> None:
-    s._desk.timers.set((Timer.START, 1), 0.0)
+    s._decision.timers.set((Timer.START, 1), 0.0)
 
 
 def _kill_timer_of_a_worker_that_was_not_asked(s: Scheduler) -> None:
-    s._desk.timers.set((Timer.KILL, 1), 0.0)
+    s._decision.timers.set((Timer.KILL, 1), 0.0)
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Overload in simulated time: what the door lets in is answered in time, and the workers do not work for nobody."""
+"""Overload in simulated time: admitted tasks are answered in time, and the workers do not work for nobody."""
 
 from __future__ import annotations
 
@@ -68,45 +68,47 @@ def test_a_load_that_fits_is_let_in() -> None:
     assert overload.late < 0.01
 
 
-def test_caution_comes_from_tasks_that_waited_too_long_not_from_those_that_hang() -> None:
+def test_the_safety_factor_comes_from_tasks_that_waited_too_long_not_from_those_that_hang() -> None:
     pool = knowing(0.1, max_queue=50)
-    door = pool.scheduler.door
+    admission = pool.scheduler.admission
     pool.submit(1, name="f", timeout=100.0)
     pool.submit(2, name="f", timeout=10.0)
     pool.submit(3, name="f", timeout=1.0)
     pool.pass_time(1.0 - 1e-6)
     pool.fire()
-    assert door.caution == pytest.approx(policy.CAUTION * (1 + policy.CAUTION_STEP)), "the third waited in vain"
-    before = door.caution
+    assert admission.safety_factor == pytest.approx(policy.SAFETY_FACTOR * (1 + policy.SAFETY_STEP)), (
+        "the third waited in vain"
+    )
+    before = admission.safety_factor
     pool.returned(1, 1)
-    assert door.caution < before, "the first was in time"
-    before = door.caution
+    assert admission.safety_factor < before, "the first was in time"
+    before = admission.safety_factor
     pool.pass_time(9.0)
     assert pool.errors.keys() == {3, 1, 2}
-    assert door.caution < before, "nobody waited before the second"
+    assert admission.safety_factor < before, "nobody waited before the second"
 
 
 def test_what_was_learned_is_forgotten_by_half_in_a_minute() -> None:
     pool = cautious()
-    door = pool.scheduler.door
-    excess = door.caution - policy.CAUTION
-    pool.now += policy.CAUTION_HALF_LIFE_S
+    admission = pool.scheduler.admission
+    excess = admission.safety_factor - policy.SAFETY_FACTOR
+    pool.now += policy.SAFETY_HALF_LIFE_S
     pool.submit(90, name="f")
-    assert door.caution - policy.CAUTION == pytest.approx(excess / 2, rel=0.01)
-    pool.now += 20 * policy.CAUTION_HALF_LIFE_S
+    assert admission.safety_factor - policy.SAFETY_FACTOR == pytest.approx(excess / 2, rel=0.01)
+    pool.now += 20 * policy.SAFETY_HALF_LIFE_S
     pool.submit(91, name="f")
-    assert door.caution == pytest.approx(policy.CAUTION, rel=0.01)
+    assert admission.safety_factor == pytest.approx(policy.SAFETY_FACTOR, rel=0.01)
 
 
 def test_while_nobody_waits_it_is_forgotten_in_no_time() -> None:
     pool = cautious()
-    excess = pool.scheduler.door.caution - policy.CAUTION
+    excess = pool.scheduler.admission.safety_factor - policy.SAFETY_FACTOR
     pool.returned(1, 1)
     pool.returned(1, 2)
     pool.now += 4 * policy.CALM_HALF_LIFE_S
     pool.submit(50, name="f")
     pool.submit(51, name="f")
-    assert pool.scheduler.door.caution - policy.CAUTION == pytest.approx(excess / 2**4, rel=0.25)
+    assert pool.scheduler.admission.safety_factor - policy.SAFETY_FACTOR == pytest.approx(excess / 2**4, rel=0.25)
 
 
 def cautious() -> Script:
@@ -115,8 +117,8 @@ def cautious() -> Script:
     for task in (1, 2):
         pool.submit(task, name="f")
     for _ in range(10):
-        pool.scheduler.door.learn(late=True)
-    assert pool.scheduler.door.caution > 3.0
+        pool.scheduler.admission.learn(late=True)
+    assert pool.scheduler.admission.safety_factor > 3.0
     return pool
 
 
@@ -127,7 +129,7 @@ def test_a_wait_that_nobody_could_predict_makes_nobody_cautious() -> None:
     pool.submit(3, name="f", timeout=1.0)
     pool.pass_time(1.1)
     assert pool.errors[3] is not None
-    assert pool.scheduler.door.caution == policy.CAUTION, "nothing was known of the second"
+    assert pool.scheduler.admission.safety_factor == policy.SAFETY_FACTOR, "nothing was known of the second"
 
 
 def test_a_run_that_was_broken_off_was_at_least_so_long() -> None:
@@ -251,4 +253,4 @@ def test_a_task_that_had_most_of_its_time_to_itself_was_let_in_rightly() -> None
         pool.returned(1, task)
     pool.pass_time(11.0)
     assert pool.errors[3] is not None
-    assert pool.scheduler.door.caution == policy.CAUTION
+    assert pool.scheduler.admission.safety_factor == policy.SAFETY_FACTOR

@@ -44,24 +44,24 @@ def test_the_first_restart_is_prompt() -> None:
 
 
 @given(st.integers(1, 10**6), st.floats(0, 1, exclude_max=True))
-def test_a_retry_waits_half_its_backoff_and_up_to_the_whole(attempt: int, luck: float) -> None:
+def test_a_retry_waits_half_its_backoff_and_up_to_the_whole(attempt: int, jitter: float) -> None:
     least, most = policy.retry_delay(attempt, 0.0), policy.retry_delay(attempt, 1.0)
     assert least == most / 2
-    assert least <= policy.retry_delay(attempt, luck) <= most <= policy.RETRY_LAST_S
+    assert least <= policy.retry_delay(attempt, jitter) <= most <= policy.RETRY_LAST_S
     assert most >= policy.RETRY_FIRST_S
-    assert policy.retry_delay(attempt + 1, luck) >= policy.retry_delay(attempt, luck)
+    assert policy.retry_delay(attempt + 1, jitter) >= policy.retry_delay(attempt, jitter)
 
 
-def test_caution_rises_with_who_is_late_and_is_even_when_one_in_a_hundred_is() -> None:
-    caution = 2.0
+def test_the_safety_factor_rises_with_who_is_late_and_is_even_when_one_in_a_hundred_is() -> None:
+    factor = 2.0
     for late in [True] + [False] * 95:
-        caution = policy.next_caution(caution, late=late)
-    assert caution == pytest.approx(2.0, rel=0.01)
+        factor = policy.next_safety_factor(factor, late=late)
+    assert factor == pytest.approx(2.0, rel=0.01)
 
 
-def test_caution_stays_within_its_bounds() -> None:
-    assert policy.next_caution(policy.CAUTION, late=False) == policy.CAUTION
-    assert policy.next_caution(policy.CAUTION_MOST, late=True) == policy.CAUTION_MOST
+def test_the_safety_factor_stays_within_its_bounds() -> None:
+    assert policy.next_safety_factor(policy.SAFETY_FACTOR, late=False) == policy.SAFETY_FACTOR
+    assert policy.next_safety_factor(policy.SAFETY_FACTOR_MOST, late=True) == policy.SAFETY_FACTOR_MOST
 
 
 @pytest.mark.parametrize(

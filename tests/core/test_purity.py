@@ -1,4 +1,4 @@
-"""The core has no clock, no luck, no input and no output: what it imports could give it none."""
+"""The core has no clock, no random numbers, no input and no output: what it imports could give it none."""
 
 from __future__ import annotations
 

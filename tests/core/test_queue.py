@@ -110,7 +110,7 @@ class QueueMachine(RuleBasedStateMachine):
             assert queue.waiting_of(key) == sum(e.key == key for e in naive.waiting)
         assert queue.keys_waiting == len({e.key for e in naive.waiting} - {None})
         self.most = max(self.most, len(queue)) if len(queue) else 0
-        assert queue.entries_held <= 2 * self.most + 4 * _SLACK
+        assert queue.entries_stored <= 2 * self.most + 4 * _SLACK
 
 
 TestQueueAgainstTheNaiveOne = QueueMachine.TestCase
@@ -173,7 +173,7 @@ def test_removed_tasks_cost_no_memory_in_the_long_run() -> None:
     for n in range(1, 10_000):
         queue.push(n, priority=0, fair_key="ab"[n % 2], submitted=float(n))
         assert queue.remove(n)
-        assert queue.entries_held <= 2 * len(queue) + _SLACK + 1
+        assert queue.entries_stored <= 2 * len(queue) + _SLACK + 1
     assert drained(queue) == [0]
 
 
@@ -182,7 +182,7 @@ def test_a_sweep_keeps_the_order_and_forgets_keys_that_nobody_waits_under() -> N
     for n in range(200):
         if n % 20:
             queue.remove(n)
-    assert queue.entries_held <= 2 * 10 + _SLACK
+    assert queue.entries_stored <= 2 * 10 + _SLACK
     assert queue.keys_waiting == 1
     assert drained(queue) == list(range(0, 200, 20))
 

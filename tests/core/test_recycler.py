@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from lifepool._core.events import KeptViews
+from lifepool._core.policy import KEPT_VIEWS_MOST
+from lifepool._core.states import ExitReason
 from tests.core.script import running
 
 
@@ -53,3 +56,22 @@ def test_a_pool_that_ends_replaces_nobody(end: str) -> None:
     said = pool.drain() if end == "drain" else pool.close()
     assert "not recycled: PoolClosed" in said
     assert pool.recycle() == ["not recycled: PoolClosed"]
+
+
+@pytest.mark.parametrize(
+    ("kept", "is_replaced"),
+    [
+        (KeptViews(KEPT_VIEWS_MOST, 1000), False),
+        (KeptViews(1, 1001), True),
+        (KeptViews(KEPT_VIEWS_MOST + 1, 1000), True),
+    ],
+)
+def test_a_worker_that_keeps_views_of_too_much_is_replaced(kept: KeptViews, is_replaced: bool) -> None:
+    pool = running(max_kept_bytes=1000)
+    pool.submit(1)
+    assert ("stop w1" in pool.returned(1, 1, kept=kept)) is is_replaced
+    assert pool.warned == ({1: kept} if is_replaced else {})
+    if is_replaced:
+        pool.exited(1, exitcode=0)
+        assert pool.scheduler.tally.restarts == {"kept_views": 1}
+        assert pool.exits == {1: ExitReason.KEPT_VIEWS}

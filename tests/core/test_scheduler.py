@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from lifepool._core import events as on
 from lifepool._core import policy
 from lifepool._core.states import TaskState
-from lifepool.errors import InternalError, PoolClosed, TaskTimeout, WorkerLost
+from lifepool.errors import InternalError, PoolClosed, QueueFull, TaskTimeout, WorkerLost
 from tests.core.script import Script, knowing, running
 
 # -- dispatch ---------------------------------------------------------------------------------------------------------
@@ -61,16 +60,24 @@ def test_a_task_submitted_twice_is_a_bug_of_ours() -> None:
         pool.submit(1)
 
 
-def test_a_task_that_comes_through_the_door_as_it_closes_is_settled() -> None:
+def test_a_task_that_is_admitted_as_the_pool_closes_is_settled() -> None:
     pool = running()
     pool.close()
     assert pool.submit(1) == ["1 is cancelled: PoolClosed"]
 
 
-def test_refusals_are_counted() -> None:
-    pool = running()
-    assert pool.feed(on.SubmissionRefused()) == []
+def test_refusals_are_counted_where_a_task_is_refused_and_not_where_it_is_asked_for() -> None:
+    pool = running(max_queue=1)
+    pool.submit(1)
+    assert pool.scheduler.admit(None) is None
+    pool.submit(2)
+    assert isinstance(pool.scheduler.admission.refusal(None), QueueFull)
+    assert pool.scheduler.tally.refused == 0
+    assert isinstance(pool.scheduler.admit(None), QueueFull)
     assert pool.scheduler.tally.refused == 1
+    pool.close()
+    assert isinstance(pool.scheduler.admit(None), PoolClosed)
+    assert pool.scheduler.tally.refused == 1, "a pool that is closed is not full"
 
 
 def test_waiting_and_running_are_measured() -> None:
@@ -186,7 +193,7 @@ def test_a_task_that_nobody_wants_is_not_stolen() -> None:
     assert pool.returned(2, 1, 1e-3) == ["1 is completed"]
 
 
-def test_what_was_taken_back_keeps_its_place() -> None:
+def test_what_was_taken_back_keeps_its_position() -> None:
     pool = knowing(2e-4)
     for task in range(1, 8):
         pool.submit(task, name="f")
@@ -364,7 +371,7 @@ def test_only_what_a_dead_worker_had_started_is_lost() -> None:
 
 
 def test_a_task_with_retries_runs_again_after_a_backoff() -> None:
-    pool = running(max_workers=2, min_workers=2, luck=0.5)
+    pool = running(max_workers=2, min_workers=2, jitter=0.5)
     pool.submit(1, retries=1)
     assert pool.exited(2, signal=9) == ["start w3", "wake in 0.0375"]
     assert pool.scheduler.task_state(1) is TaskState.QUEUED
@@ -383,7 +390,7 @@ def test_a_task_that_kills_every_worker_stops_there() -> None:
 
 
 def test_a_retryable_error_is_tried_again_and_any_other_is_not() -> None:
-    pool = running(luck=0.0)
+    pool = running(jitter=0.0)
     pool.submit(1, retries=1)
     assert pool.returned(1, 1, succeeded=False, retryable=True) == ["wake in 0.025"]
     assert pool.fire() == ["send 1 to w1", "wake in 1.975"]
@@ -393,7 +400,7 @@ def test_a_retryable_error_is_tried_again_and_any_other_is_not() -> None:
 
 
 def test_retries_wait_longer_each_time() -> None:
-    pool = running(luck=0.0)
+    pool = running(jitter=0.0)
     pool.submit(1, retries=9)
     delays = []
     for _ in range(9):
@@ -415,7 +422,7 @@ def test_a_task_can_be_cancelled_or_time_out_while_it_waits_for_its_next_try() -
     assert not [line for line in pool.pass_time(5.0) if "send" in line]
 
 
-# -- the alarm and the story ------------------------------------------------------------------------------------------
+# -- the alarm and the history ----------------------------------------------------------------------------------------
 
 
 def test_the_alarm_is_set_for_the_earliest_timer_and_only_when_that_is_earlier() -> None:
@@ -429,20 +436,20 @@ def test_the_alarm_is_set_for_the_earliest_timer_and_only_when_that_is_earlier()
     assert pool.fire() == ["3 is timed_out: TaskTimeout", "wake in 1"]
 
 
-def test_a_story_is_told_of_one_task_or_one_worker() -> None:
+def test_a_history_is_that_of_one_task_or_one_worker() -> None:
     pool = running()
     pool.submit(1)
     pool.submit(2)
     pool.retracted(1, 7)
     pool.returned(1, 1)
-    story = pool.scheduler.story(task=1)
-    assert [line.split()[1].split("(")[0] for line in story] == ["TaskSubmitted", "TaskReturned"]
-    assert story[0].startswith("1000.000000 ")
-    assert len(pool.scheduler.story(task=7)) == 1, "an event about several tasks is part of each one's story"
-    assert [line.split()[1].split("(")[0] for line in pool.scheduler.story(worker=1)] == [
+    history = pool.scheduler.history(task=1)
+    assert [line.split()[1].split("(")[0] for line in history] == ["TaskSubmitted", "TaskReturned"]
+    assert history[0].startswith("1000.000000 ")
+    assert len(pool.scheduler.history(task=7)) == 1, "an event about several tasks is part of each one's history"
+    assert [line.split()[1].split("(")[0] for line in pool.scheduler.history(worker=1)] == [
         "WorkerReady", "TasksRetracted", "TaskReturned",
     ]  # fmt: skip
-    assert pool.scheduler.story() == ()
+    assert pool.scheduler.history() == ()
 
 
 def test_news_of_those_who_are_gone_is_ignored() -> None:

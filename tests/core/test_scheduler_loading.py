@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from lifepool._core.policy import CAUTION, INTERRUPT_GRACE_S
+from lifepool._core.policy import INTERRUPT_GRACE_S, SAFETY_FACTOR
 from lifepool.errors import TaskTimeout, WorkerLost
 from tests.core.script import Script, knowing, running
 
@@ -112,7 +112,7 @@ def test_nothing_is_learned_from_it_about_the_queue() -> None:
     pool.loading(1, 2)
     pool.pass_time(2.0)
     assert pool.errors[2] is not None
-    assert pool.scheduler.door.caution == CAUTION
+    assert pool.scheduler.admission.safety_factor == SAFETY_FACTOR
 
 
 def test_news_that_can_not_be_is_ignored() -> None:
@@ -141,10 +141,10 @@ def test_sixty_four_workers_that_import_for_long_are_all_kept(timeout: float) ->
     for worker, task in heads.items():
         said += pool.loading(worker, task)
     for task in range(65, 820):
-        if pool.scheduler.refusal(timeout, None, "f") is None:
+        if pool.scheduler.admission.refusal(timeout, None, "f") is None:
             said += pool.submit(task, name="f", timeout=timeout)
     said += pool.pass_time(timeout + 0.01)
-    assert pool.scheduler.tally.outcomes.total() == pool.scheduler.tally.submitted, "everybody was told in time"
+    assert pool.scheduler.tally.outcomes.total() == pool.scheduler.tally.submitted, "every caller has an outcome"
     said += pool.pass_time(20.0)
     for worker, task in heads.items():
         said += pool.loaded(worker, task)

@@ -91,16 +91,17 @@ class Machine(RuleBasedStateMachine):
 
     @rule(
         name=names, timeout=timeouts, priority=st.integers(0, 2), retries=st.integers(0, 2),
-        fair_key=st.sampled_from([None, "a", "b"]), count=st.integers(1, 4), held=st.sampled_from([False, False, True]),
+        fair_key=st.sampled_from([None, "a", "b"]), count=st.integers(1, 4),
+        preparing=st.sampled_from([False, False, True]),
     )  # fmt: skip
     def submit(
         self, name: str, timeout: float | None, priority: int, retries: int, fair_key: str | None, count: int,
-        held: bool,
+        preparing: bool,
     ) -> None:  # fmt: skip
         for _ in range(count):
             self.last_task += 1
             self.names[self.last_task] = name
-            self.world.submit(on.TaskSubmitted(self.last_task, name, priority, timeout, retries, fair_key, held))
+            self.world.submit(on.TaskSubmitted(self.last_task, name, priority, timeout, retries, fair_key, preparing))
 
     @precondition(lambda self: self.world.preparing)
     @rule(pick=picks, succeeded=st.sampled_from([True, True, False]))
@@ -156,16 +157,16 @@ class Machine(RuleBasedStateMachine):
 
     @precondition(_some(_claiming))
     @rule(pick=picks, succeeded=st.booleans(), retryable=st.booleans(), memory=st.sampled_from([None, 1, 2 * BIG]),
-          retire=st.sampled_from(["", "", "", "kept_views"]))  # fmt: skip
+          kept=st.sampled_from([None, None, None, on.KeptViews(1, 8), on.KeptViews(65, 8)]))  # fmt: skip
     def worker_finishes_a_task(
-        self, pick: int, succeeded: bool, retryable: bool, memory: int | None, retire: str
+        self, pick: int, succeeded: bool, retryable: bool, memory: int | None, kept: on.KeptViews | None
     ) -> None:
         workers = _claiming(self)
         worker = workers[pick % len(workers)]
         task = worker.claimed[pick % len(worker.claimed)]
         run_s = RUN_S[self.names[task]]
         self.world.finish(
-            worker, on.TaskReturned(worker.number, task, succeeded, run_s, not succeeded and retryable, memory, retire)
+            worker, on.TaskReturned(worker.number, task, succeeded, run_s, not succeeded and retryable, memory, kept)
         )
 
     @precondition(_some(_answering))
@@ -188,7 +189,7 @@ class Machine(RuleBasedStateMachine):
 
     @precondition(_some(_doomed))
     @rule(pick=picks)
-    def worker_goes_as_it_was_told(self, pick: int) -> None:
+    def worker_goes_as_it_was_asked_to(self, pick: int) -> None:
         workers = _doomed(self)
         self.world.die(workers[pick % len(workers)])
 

@@ -145,7 +145,7 @@ def crash_looping(**limits: int) -> Script:
     return pool
 
 
-def test_in_a_crash_loop_those_who_wait_are_told_why() -> None:
+def test_in_a_crash_loop_those_who_wait_get_the_cause() -> None:
     pool = crash_looping()
     pool.submit(2)
     assert pool.exited(3, start_error="ImportError: model", start_hint="install it") == [
@@ -238,7 +238,7 @@ def test_ready_workers_that_are_killed_have_not_failed_to_start(how: dict[str, o
         assert pool.exited(worker, **how) == [f"start w{worker + 8}"]
     assert pool.scheduler.crash_loop is None
     assert pool.scheduler.tally.restarts == {reason: 8}
-    assert pool.scheduler.refusal(None) is None
+    assert pool.scheduler.admission.refusal(None) is None
 
 
 def test_replacements_that_are_killed_as_well_come_with_a_pause() -> None:
@@ -552,7 +552,7 @@ def test_a_worker_that_works_long_is_left_alone() -> None:
 
 
 def test_a_suspicion_that_proved_wrong_is_forgotten() -> None:
-    pool = knowing(1e-3, luck=0.0)
+    pool = knowing(1e-3, jitter=0.0)
     pool.submit(1, name="f", retries=1)
     assert pool.fire() == ["retract from w1", "wake in 2"]
     pool.retracted(1)  # it does run

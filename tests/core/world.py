@@ -14,7 +14,7 @@ from lifepool._core import commands as do
 from lifepool._core import events as on
 from lifepool._core import invariants, policy
 from lifepool._core.scheduler import Scheduler
-from lifepool._core.states import PoolState, TaskState, WorkerState
+from lifepool._core.states import ExitReason, PoolState, TaskState, WorkerState
 from lifepool._core.timers import Timer
 from lifepool.errors import PoolClosed, QueueFull, TaskTimeout, WorkerLost, WorkerStartError
 from tests.core.script import NOON
@@ -34,7 +34,7 @@ class RealWorker:
     ready: bool = False
     stopped: bool = False
     killed: bool = False
-    spoke_garbage: bool = False
+    sent_nonsense: bool = False
     answers: int = 0  # delivered
     quiet_since: float = 0.0  # it has had something to do from then on, and was not heard of
     tickets: list[int] = field(default_factory=list)
@@ -44,7 +44,7 @@ class RealWorker:
     importing: int = 0  # the claimed task that it imports for
     import_began: float = 0.0
 
-    def held(self) -> list[int]:
+    def sent(self) -> list[int]:
         """All it was sent and the scheduler has not heard of since, in order."""
         return [answer.task for answer in self.outbox] + self.claimed + self.tickets
 
@@ -63,14 +63,16 @@ class World:
         self.deadlines: dict[int, float] = {}
         self.settled: dict[int, TaskState] = {}
         self.runs: Counter[int] = Counter()
+        self.exits: dict[int, ExitReason] = {}
+        self.refused = 0
         self.starts_reported = 0
         self.closes_reported = 0
         self.recycles_awaited = 0
         self.broken = False  # a step failed: nothing that follows means anything
-        self.lost_with: list[int] = []  # what the worker whose exit is being told was running
+        self.lost_with: list[int] = []  # what the worker whose exit is being reported was running
         self._event: on.Event = on.StartRequested()  # the one that is being decided about
         self._was_closed = False  # before it
-        self._held_before: dict[int, list[int]] = {}  # as well: a decision can't know what its own commands bring
+        self._sent_before: dict[int, list[int]] = {}  # as well: a decision can't know what its own commands bring
         self._pending: deque[on.Event] = deque()
         self._perform: dict[type, Callable[..., None]] = {
             do.StartWorker: self._start_worker,
@@ -84,6 +86,8 @@ class World:
             do.ReportStarted: self._report_started,
             do.ReportClosed: self._report_closed,
             do.ReportRecycled: self._report_recycled,
+            do.ReportWorkerExit: self._report_worker_exit,
+            do.WarnOfKeptViews: self._warn_of_kept_views,
         }
 
     # -- the engine -----------------------------------------------------------------------------------------------
@@ -95,25 +99,25 @@ class World:
         while self._pending:
             self._event = self._pending.popleft()
             self._was_closed = self.scheduler.state is PoolState.CLOSED
-            self._held_before = {number: worker.held() for number, worker in self.workers.items()}
+            self._sent_before = {number: worker.sent() for number, worker in self.workers.items()}
             for command in self.scheduler.handle(self._event, self.now):
                 self._perform[type(command)](command)
             invariants.check(self.scheduler)
-        self._compare_books()
+        self._compare()
         self.broken = False
 
     def submit(self, event: on.TaskSubmitted) -> None:
-        """Knock at the door first."""
-        refusal = self.scheduler.refusal(event.timeout, event.fair_key)
+        """Submit a task, if it is admitted."""
+        refusal = self.scheduler.admit(event.timeout, event.fair_key)
         if refusal is not None:
             assert refusal.hint or isinstance(refusal, WorkerStartError)
             assert getattr(refusal, "retry_after", 1.0) > 0
-            self.feed(on.SubmissionRefused())
+            self.refused += isinstance(refusal, QueueFull)
             return
         self.live[event.task] = event
         if event.timeout is not None:
             self.deadlines[event.task] = self.now + event.timeout
-        if event.held:
+        if event.preparing:
             self.preparing.append(event.task)
         self.feed(event)
 
@@ -147,8 +151,9 @@ class World:
         elif outcome is TaskState.CANCELLED:
             by_its_caller = isinstance(event, on.TaskCancelled) and event.task == task and error is None
             is_closed = self.scheduler.state is PoolState.CLOSED and isinstance(error, PoolClosed)
-            had_no_hope = isinstance(error, QueueFull) and isinstance(event, on.TimerFired)
-            assert by_its_caller or is_closed or had_no_hope
+            was_too_late = isinstance(error, QueueFull) and isinstance(event, on.TimerFired)
+            self.refused += was_too_late
+            assert by_its_caller or is_closed or was_too_late
         elif isinstance(error, WorkerLost):
             assert task in self.lost_with, "only what a dead worker had started is lost"
             assert error.story
@@ -163,6 +168,17 @@ class World:
     def _report_recycled(self, _: do.ReportRecycled) -> None:
         self.recycles_awaited -= 1
         assert self.recycles_awaited == 0
+
+    def _report_worker_exit(self, command: do.ReportWorkerExit) -> None:
+        assert command.worker == command.end.worker
+        assert command.worker not in self.exits, "reported twice"
+        assert command.worker not in self.workers
+        self.exits[command.worker] = command.reason
+
+    def _warn_of_kept_views(self, command: do.WarnOfKeptViews) -> None:
+        assert isinstance(self._event, on.TaskReturned)
+        assert command.kept == self._event.kept
+        assert command.worker == self._event.worker
 
     def _report_closed(self, _: do.ReportClosed) -> None:
         self.closes_reported += 1
@@ -180,19 +196,19 @@ class World:
     def _stop_worker(self, command: do.StopWorker) -> None:
         worker = self.workers[command.worker]
         assert worker.ready
-        assert [worker.held(), worker.stopped, worker.killed] == [[], False, False]
+        assert [worker.sent(), worker.stopped, worker.killed] == [[], False, False]
         worker.stopped = True
 
     def _kill_worker(self, command: do.KillWorker) -> None:
         worker = self.workers[command.worker]
         ending = self.scheduler.state is PoolState.CLOSED
-        had_its_chance = worker.stopped or worker.killed or worker.spoke_garbage or not worker.ready
+        had_its_chance = worker.stopped or worker.killed or worker.sent_nonsense or not worker.ready
         had_its_chance = had_its_chance or self._sat_still(worker) or self._imported_for_too_long(worker)
         assert ending or had_its_chance or self._has_a_task_to_break_off(worker)
         worker.killed = True
 
     def _has_a_task_to_break_off(self, worker: RealWorker) -> bool:
-        unwanted = [task for task in self._held_before[worker.number] if task not in self.live]
+        unwanted = [task for task in self._sent_before[worker.number] if task not in self.live]
         if worker.importing:
             return False
         if not self.limits.can_interrupt:
@@ -205,7 +221,7 @@ class World:
 
     def _sat_still(self, worker: RealWorker) -> bool:
         """Whether all it was sent long ago has just been taken back from it unstarted."""
-        took_nothing = isinstance(self._event, on.TasksRetracted) and self._event.tasks and not worker.held()
+        took_nothing = isinstance(self._event, on.TasksRetracted) and self._event.tasks and not worker.sent()
         return bool(took_nothing) and self.now - worker.quiet_since >= policy.CLAIM_S
 
     def _send_task(self, command: do.SendTask) -> None:
@@ -213,11 +229,11 @@ class World:
         assert [worker.ready, worker.stopped, worker.killed] == [True, False, False]
         assert task in self.live
         assert task not in self.preparing
-        assert all(task not in other.held() for other in self.workers.values())
-        assert len(worker.held()) < self._most()
+        assert all(task not in other.sent() for other in self.workers.values())
+        assert len(worker.sent()) < self._most()
         if self.limits.slots == 1 and self.limits.max_tasks_per_worker is not None:
-            assert worker.answers + len(worker.held()) < self.limits.max_tasks_per_worker
-        if not worker.held():
+            assert worker.answers + len(worker.sent()) < self.limits.max_tasks_per_worker
+        if not worker.sent():
             worker.quiet_since = self.now
         worker.tickets.append(task)
 
@@ -279,7 +295,7 @@ class World:
         self.feed(worker.outbox.popleft())
 
     def talk_nonsense(self, worker: RealWorker) -> None:
-        worker.spoke_garbage = True
+        worker.sent_nonsense = True
         self.feed(on.TaskReturned(worker.number, 10**9, True, 0.0))
         assert worker.killed
 
@@ -296,16 +312,18 @@ class World:
 
     # -- what must be true ----------------------------------------------------------------------------------------
 
-    def _compare_books(self) -> None:
-        scheduler, timers = self.scheduler, self.scheduler._desk.timers
+    def _compare(self) -> None:
+        scheduler, timers = self.scheduler, self.scheduler._decision.timers
         assert scheduler.fleet.workers.keys() == self.workers.keys()
         for worker in scheduler.fleet:
-            real = self.workers[worker.id].held()
+            real = self.workers[worker.id].sent()
             assert worker.tasks == real if self.limits.slots == 1 else sorted(worker.tasks) == sorted(real)
-        assert scheduler._tasks.keys() == self.live.keys()
-        assert scheduler.running == sum(task in self.live for w in self.workers.values() for task in w.held())
+        assert scheduler._table.tasks.keys() == self.live.keys()
+        assert scheduler.running == sum(task in self.live for w in self.workers.values() for task in w.sent())
         assert scheduler.running + scheduler.waiting == len(self.live)
-        assert not (len(scheduler._queue) and scheduler.fleet.free_worker()), "a task waits, a worker is idle"
+        assert scheduler.tally.refused == self.refused
+        assert scheduler.tally.restarts == Counter(self.exits.values())
+        assert not (len(scheduler._table.queue) and scheduler.fleet.free_worker()), "a task waits, a worker is idle"
         pipelining = [w for w in scheduler.fleet if len(w.tasks) > 1 and self.limits.slots == 1]
         assert not pipelining or (Timer.REBALANCE, 0) in timers, "nobody will look after pipelined tasks"
         earliest = timers.earliest()
@@ -328,7 +346,7 @@ class World:
         for worker in list(self.workers.values()):
             if worker.outbox:
                 self.deliver(worker)
-            elif worker.killed or (worker.stopped and not worker.held()):
+            elif worker.killed or (worker.stopped and not worker.sent()):
                 self.die(worker)
             elif not worker.ready:
                 self.get_ready(worker)

@@ -379,7 +379,7 @@ async def test_one_who_leaves_the_line_passes_the_room_on(gate: Gate) -> None:
         await freed(visitor, handles, gate)
         assert await asyncio.wait_for(second, 20) == [4]
         assert first.cancelled()
-        assert pool._running_engine()._scheduler.door.kept == 0
+        assert pool._running_engine()._scheduler.admission.reserved == 0
 
 
 async def test_the_end_of_the_pool_ends_the_line(gate: Gate) -> None:

@@ -23,7 +23,6 @@ from collections import OrderedDict, deque
 from contextvars import Context
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeVar
 
-from lifepool._core import events as on
 from lifepool._transfer.exceptions import bearable, copy_cause, decode_error
 from lifepool._usercode.interrupts import passed_on
 from lifepool.errors import InternalError, PayloadTooLarge, PoolError, QueueFull, TaskNotPicklable, TaskTimeout
@@ -155,7 +154,7 @@ class Batcher:
             # In half the time that the first has waited, half of those will have left.
             oldest = now - next(iter(self._waiting)).since
             reason = f"{len(self._waiting)} calls of {plan.name} wait already"
-            self.engine.feed(on.SubmissionRefused())
+            self.engine.count_refused(1)
             raise QueueFull(reason, retry_after=max(_LEAST_RETRY_S, oldest / 2))
         call: BatchedCall[Any] = BatchedCall(self, item, now, now + plan.timeout)
         self._waiting[call] = None
@@ -315,8 +314,8 @@ class Batcher:
             self._plan_look()
             return
         if isinstance(error, QueueFull):
-            for _ in wanted[1:]:  # the batch was counted when it was refused: as one, but each is a caller
-                self.engine.feed(on.SubmissionRefused())
+            # The batch was counted when it was refused: as one, but each is a caller.
+            self.engine.count_refused(max(0, len(wanted) - 1))
         for call in wanted:
             self._done_with(call)
             call.set_exception(self._own(error))

@@ -1,4 +1,4 @@
-"""Which parts of a shared file are taken. Arithmetic only: no memory is touched here.
+"""The allocator of the shared memory: which parts of a file are taken. Arithmetic only: no memory is touched here.
 
 First fit, lowest first: memory that was used before is used again, because pages that are in the page tables already
 are written many times faster than new ones. A slot may be reserved larger than it will be, and given its true size when
@@ -11,7 +11,7 @@ from bisect import bisect_left
 
 from lifepool.errors import InternalError
 
-#: Holes looked at before the space above all slots is taken: bounds the search when the arena is in tatters.
+#: Holes looked at before the space above all slots is taken: bounds the search when the arena is fragmented.
 HOLES_TRIED = 64
 
 
@@ -30,7 +30,7 @@ class Slot:
 
 
 class Arena:
-    """Hands out slots between two offsets.
+    """Hand out slots between two offsets.
 
     Args:
         start: The first offset that may be used; a multiple of ``grain``.
@@ -47,15 +47,15 @@ class Arena:
 
     @property
     def taken(self) -> int:
-        """Bytes in slots."""
+        """Return how many bytes are in slots."""
         return self._size - sum(self._ends) + sum(self._starts)
 
     def holes(self) -> list[tuple[int, int]]:
-        """What is free, as (start, end), lowest first."""
+        """Return what is free, as (start, end), lowest first."""
         return list(zip(self._starts, self._ends, strict=True))
 
     def reserve(self, size: int) -> Slot | None:
-        """Take a slot of at least ``size`` bytes, or None if there is no such hole (or none that is quickly found)."""
+        """Take a slot of at least ``size`` bytes; return None if no such hole is there, or none is quickly found."""
         size = self._rounded(size)
         holes = len(self._starts)
         for hole in range(min(holes, HOLES_TRIED)):
@@ -66,7 +66,7 @@ class Arena:
         return None
 
     def extend(self, slot: Slot, size: int) -> bool:
-        """Make a slot ``size`` bytes long if the space behind it is free; whether it was."""
+        """Make a slot ``size`` bytes long if the space behind it is free; return whether it was."""
         end = slot.start + self._rounded(size)
         hole = bisect_left(self._starts, slot.end)
         if hole == len(self._starts) or self._starts[hole] != slot.end or self._ends[hole] < end:

@@ -1,4 +1,4 @@
-"""What to do: the outputs of the scheduler, in the imperative. The engine performs them in order."""
+"""The outputs of the scheduler: what the engine is to do, in the imperative and in order."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from lifepool._core.states import TaskState
+    from lifepool._core.events import KeptViews, WorkerExited
+    from lifepool._core.states import ExitReason, TaskState
     from lifepool._core.task import Task
     from lifepool.errors import PoolError
 
@@ -20,7 +21,7 @@ class StartWorker:
 
 @dataclass(slots=True)
 class StopWorker:
-    """Ask an idle worker to exit; answer with ``WorkerExited``."""
+    """Ask a worker without tasks to exit; answer with ``WorkerExited``."""
 
     worker: int
 
@@ -57,9 +58,9 @@ class InterruptTask:
 
 @dataclass(slots=True)
 class Settle:
-    """Give the caller the outcome. For COMPLETED and FAILED the engine holds the answer; else ``error`` is set.
+    """Give the caller the outcome. For COMPLETED and FAILED the engine has the answer; else ``error`` is set.
 
-    Of a task that was not completed ``details`` says more, for the log.
+    ``details`` says more for the log, unless the task was completed.
     """
 
     task: int
@@ -70,28 +71,46 @@ class Settle:
 
 @dataclass(slots=True)
 class SetTimer:
-    """Call back with ``TimerFired`` at this monotonic instant; replaces the one before."""
+    """Answer with ``TimerFired`` at this monotonic instant, instead of at the one asked for before."""
 
     when: float
 
 
 @dataclass(slots=True)
 class ReportStarted:
-    """The pool is up, or could not start."""
+    """Report that the pool is up, or why it could not start."""
 
     error: PoolError | None = None
 
 
 @dataclass(slots=True)
 class ReportClosed:
-    """Every task is settled and every worker is gone."""
+    """Report that every task is settled and every worker is gone."""
 
 
 @dataclass(slots=True)
 class ReportRecycled:
-    """All workers that there were when it was asked for are replaced, or could not be."""
+    """Report that all workers there were when it was asked for are replaced, or why they could not be."""
 
     error: PoolError | None = None
+
+
+@dataclass(slots=True)
+class ReportWorkerExit:
+    """Report that a worker is gone, why it went, and how many tasks it had answered."""
+
+    worker: int
+    reason: ExitReason
+    completed: int
+    end: WorkerExited
+
+
+@dataclass(slots=True)
+class WarnOfKeptViews:
+    """Warn in the log that the worker is replaced because it keeps views of too many shared arguments."""
+
+    worker: int
+    kept: KeptViews
 
 
 Command = (
@@ -106,4 +125,6 @@ Command = (
     | ReportStarted
     | ReportClosed
     | ReportRecycled
+    | ReportWorkerExit
+    | WarnOfKeptViews
 )

@@ -1,4 +1,4 @@
-"""Counting what happens, at a cost of a few additions a task."""
+"""Counters of what happens, and learned run times, at a cost of a few additions a task."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections import Counter
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from lifepool._core.states import TaskState
+    from lifepool._core.states import ExitReason, TaskState
 
 #: Upper bounds of the histogram buckets in seconds: 1, 2.5, 5 in each decade from 50 us (half a round trip) to 500 s.
 #: Fixed, so that a snapshot is cheap and snapshots of several processes can be added up.
@@ -19,7 +19,7 @@ BUCKETS_S = (
 
 
 class Histogram:
-    """Counts by bucket; the last count is for everything above the last bound."""
+    """Count durations by bucket; the last count is for everything above the last bound."""
 
     __slots__ = ("counts", "sum_s")
 
@@ -40,7 +40,7 @@ RECENT_WEIGHT, MEAN_WEIGHT = 0.2, 0.02
 
 
 class RunTime:
-    """How long something takes: two exponentially weighted means, in seconds. They begin with the first run."""
+    """Learn how long something takes: two exponentially weighted means, in seconds, that begin with the first run."""
 
     __slots__ = ("mean_s", "recent_s", "runs")
 
@@ -57,9 +57,9 @@ class RunTime:
 
 
 class RunTimes:
-    """How long functions take, learned by name.
+    """Learn how long functions take, by name.
 
-    Bounded: past ``MAX_NAMES`` names the table starts anew, which costs a few estimates and never memory.
+    The table is bounded: past ``MAX_NAMES`` names the table starts anew, which costs a few estimates and never memory.
     """
 
     MAX_NAMES = 512
@@ -91,30 +91,30 @@ class RunTimes:
             self.learn(name, seconds)
 
     def estimate(self, name: str) -> float | None:
-        """Seconds that a task of this name took lately, or None if nothing is known of it."""
+        """Return the seconds that a task of this name took lately, or None if nothing is known of it."""
         known = self._by_name.get(name)
         return None if known is None else known.recent_s
 
     def mean(self, name: str) -> float | None:
-        """Seconds that tasks of this name take on average, or None if nothing is known of it."""
+        """Return the seconds that tasks of this name take on average, or None if nothing is known of it."""
         known = self._by_name.get(name)
         return None if known is None else known.mean_s
 
     @property
     def overall_s(self) -> float | None:
-        """Seconds that tasks of any name take on average, or None before the first."""
+        """Return the seconds that tasks of any name take on average, or None before the first."""
         return None if self._overall is None else self._overall.mean_s
 
 
 class Tally:
-    """The scheduler's counters since the pool was made."""
+    """Hold the scheduler's counters since the pool was made."""
 
     def __init__(self) -> None:
         self.submitted = 0
         self.refused = 0
         self.retried = 0
         self.outcomes: Counter[TaskState] = Counter()
-        self.restarts: Counter[str] = Counter()  # workers replaced, by reason
+        self.restarts: Counter[ExitReason] = Counter()  # workers replaced, by reason
         self.wait = Histogram()  # from submission until a worker runs it
         self.run = Histogram()  # in the worker
         self.worker_s = 0.0  # lifetimes, from ready to gone, of the workers that are gone

@@ -1,4 +1,4 @@
-"""What a decision has at hand: the settings, the time, the timers, the counters, and the commands written so far."""
+"""The decision context: what a decision has at hand (limits, time, timers, counters, pool state, commands so far)."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from lifepool._core.commands import SetTimer
 from lifepool._core.counters import Tally
+from lifepool._core.states import PoolState
 from lifepool._core.timers import TimerQueue
 
 if TYPE_CHECKING:
@@ -14,30 +15,32 @@ if TYPE_CHECKING:
     from lifepool._core.policy import Limits
 
 
-class Desk:
-    """Shared by the scheduler and the supervisor, so that both write to one list of commands, in order.
+class DecisionContext:
+    """Hold what all parts of the scheduler share, so that they write to one list of commands, in order.
 
     Attributes:
         limits: The pool's settings.
         timers: Every deadline there is.
         tally: What happened so far.
+        pool_state: The state of the pool; only ``PoolStates`` changes it.
         now: The instant of the event that is being decided about.
         out: The commands decided on, in order.
         armed: The instant last asked for by ``SetTimer``, until it has come.
     """
 
-    __slots__ = ("armed", "limits", "now", "out", "tally", "timers")
+    __slots__ = ("armed", "limits", "now", "out", "pool_state", "tally", "timers")
 
     def __init__(self, limits: Limits) -> None:
         self.limits = limits
         self.timers = TimerQueue()
         self.tally = Tally()
+        self.pool_state = PoolState.CREATED
         self.now = 0.0
         self.out: list[Command] = []
         self.armed: float | None = None
 
     def arm(self) -> None:
-        """Ask to be called at the earliest instant there is, if that is earlier than the one asked for."""
+        """Ask for the alarm at the earliest deadline, if that is earlier than the instant asked for before."""
         self.timers.newest = inf
         earliest = self.timers.earliest()
         if earliest is not None and (self.armed is None or earliest < self.armed):

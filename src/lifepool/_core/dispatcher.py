@@ -19,40 +19,39 @@ from lifepool._core.timers import Timer
 
 if TYPE_CHECKING:
     from lifepool._core.counters import RunTimes
-    from lifepool._core.decision import Desk
+    from lifepool._core.decision import DecisionContext
     from lifepool._core.fleet import Worker
-    from lifepool._core.queue import TaskQueue
     from lifepool._core.supervisor import Supervisor
     from lifepool._core.task import Task
+    from lifepool._core.task_table import TaskTable
 
 _REBALANCE = (Timer.REBALANCE, 0)
 
 
 class Dispatcher:
-    """Matches tasks and workers.
+    """Match tasks and workers.
 
     Args:
-        desk: Shared with the scheduler.
-        tasks: All tasks without an outcome, by number; the scheduler's.
-        queue: Who waits.
+        decision: Shared by all parts of the scheduler.
+        table: All tasks without an outcome, and who of them waits.
         supervisor: Owns the fleet.
         run_times: How long tasks take.
     """
 
     def __init__(
-        self, desk: Desk, tasks: dict[int, Task], queue: TaskQueue, supervisor: Supervisor, run_times: RunTimes
+        self, decision: DecisionContext, table: TaskTable, supervisor: Supervisor, run_times: RunTimes
     ) -> None:
-        self._desk = desk
-        self._limits = desk.limits
-        self._tasks = tasks
-        self._queue = queue
+        self._decision = decision
+        self._limits = decision.limits
+        self._tasks = table.tasks
+        self._queue = table.queue
         self._supervisor = supervisor
         self._fleet = supervisor.fleet
         self._run_times = run_times
         self._scales = self._limits.min_workers < self._limits.max_workers
 
-    def place(self, task: Task) -> bool:
-        """Give a task that nobody waits before to a worker; False if there is no place for it."""
+    def assign(self, task: Task) -> bool:
+        """Give a task, before which none waits, to a worker; return False if no worker may take it."""
         worker = self._fleet.free_worker() or self._pipeline_worker(task)
         if worker is None:
             return False
@@ -60,7 +59,7 @@ class Dispatcher:
         return True
 
     def dispatch(self) -> None:
-        """Place all that can be placed, best rank first."""
+        """Give waiting tasks to workers as long as a worker may take one, best rank first."""
         queue, tasks = self._queue, self._tasks
         while (number := queue.peek()) is not None:
             task = tasks[number]
@@ -74,34 +73,34 @@ class Dispatcher:
         if self._limits.slots > 1:
             return None
         depth = self._depth(task)
-        return self._fleet.pipeline_worker(depth, self._desk.now) if depth > 1 else None
+        return self._fleet.pipeline_worker(depth, self._decision.now) if depth > 1 else None
 
     def _depth(self, task: Task) -> int:
-        """How many tasks a worker may hold, this one included."""
+        """Return how many tasks a worker may have, this one included."""
         if not self._limits.can_retract:
             return 1
         return policy.pipeline_depth(self._run_times.estimate(task.name))
 
     def _send(self, task: Task, worker: Worker) -> None:
-        desk = self._desk
+        decision = self._decision
         if worker.state is states.WORKER_READY:
             self._fleet.set_busy(worker)
-            worker.head_since = desk.now
+            worker.head_since = decision.now
             if self._scales:
-                desk.timers.cancel((Timer.IDLE, worker.id))
-            if CLAIM not in desk.timers.instants:
+                decision.timers.cancel((Timer.IDLE, worker.id))
+            if CLAIM not in decision.timers.instants:
                 self._supervisor.watch_claims()
-        elif worker.tasks and self._limits.slots == 1 and _REBALANCE not in desk.timers.instants:
-            desk.timers.set(_REBALANCE, desk.now + policy.OVERRUN_S)
+        elif worker.tasks and self._limits.slots == 1 and _REBALANCE not in decision.timers.instants:
+            decision.timers.set(_REBALANCE, decision.now + policy.OVERRUN_S)
         task.move(states.TASK_RUNNING)
         task.worker = worker
         worker.tasks.append(task.id)
-        desk.out.append(do.SendTask(worker.id, task.id))
+        decision.out.append(do.SendTask(worker.id, task.id))
 
     def steal_for_idle(self) -> None:
-        """Nobody waits, a worker is idle, another has tasks pipelined that are worth the way: take them back."""
+        """Take back pipelined tasks for an idle worker, if they are worth the way; called when no task waits."""
         # As long as anything is pipelined, the timer is set that looks after it.
-        if not self._fleet.idle or _REBALANCE not in self._desk.timers:
+        if not self._fleet.idle or _REBALANCE not in self._decision.timers:
             return
         for worker in self._fleet:
             if (
@@ -109,7 +108,7 @@ class Dispatcher:
                 and worker.state is states.WORKER_BUSY
                 and self._is_worth_stealing(worker.tasks[1])
             ):
-                self._desk.out.append(do.RetractTasks(worker.id))
+                self._decision.out.append(do.RetractTasks(worker.id))
                 return
 
     def _is_worth_stealing(self, number: int) -> bool:
@@ -120,20 +119,20 @@ class Dispatcher:
         return estimate is None or estimate >= policy.STEAL_TASK_S
 
     def rebalance(self) -> None:
-        """Tasks wait behind one that turned out to be long: take them back."""
-        desk = self._desk
+        """Take back the tasks that wait behind one which turned out to be long."""
+        decision = self._decision
         pipelining = [worker for worker in self._fleet if len(worker.tasks) > 1]
         for worker in pipelining:
-            if desk.now - worker.head_since >= policy.OVERRUN_S:
-                desk.out.append(do.RetractTasks(worker.id))
+            if decision.now - worker.head_since >= policy.OVERRUN_S:
+                decision.out.append(do.RetractTasks(worker.id))
         if pipelining:
-            desk.timers.set(_REBALANCE, desk.now + policy.OVERRUN_S)
+            decision.timers.set(_REBALANCE, decision.now + policy.OVERRUN_S)
 
     def refill(self, worker: Worker) -> bool:
-        """Give the worker that has just answered its next tasks; False if there is more to think about.
+        """Give the worker that has just answered its next tasks; return False if ``dispatch`` is needed after all.
 
-        What ``dispatch`` would come to in the usual case, found without looking at the other workers: they were
-        given all that they may have when something last changed for them.
+        This comes to what ``dispatch`` would in the usual case, without looking at the other workers: they were given
+        all that they may have when something last changed for them.
         """
         queue = self._queue
         if not queue.entries or worker.state is not states.WORKER_BUSY or self._limits.slots > 1:

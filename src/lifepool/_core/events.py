@@ -1,4 +1,4 @@
-"""What happened: the inputs of the scheduler, in the past tense.
+"""The inputs of the scheduler: what happened, in the past tense.
 
 Events are small and slotted, hold identifiers rather than payloads, and are never changed after they were made. They
 are not ``frozen`` because a frozen dataclass costs three times as much to make, on the hottest path there is.
@@ -7,6 +7,7 @@ are not ``frozen`` because a frozen dataclass costs three times as much to make,
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 
 @dataclass(slots=True)
@@ -16,7 +17,7 @@ class StartRequested:
 
 @dataclass(slots=True)
 class TaskSubmitted:
-    """A task passed the door (``Scheduler.refusal`` said nothing against it)."""
+    """A task was admitted (``Scheduler.admit`` did not refuse it)."""
 
     task: int
     name: str = ""  # the one that its run time is learned under
@@ -24,26 +25,21 @@ class TaskSubmitted:
     timeout: float | None = None  # seconds from now, waiting included
     retries: int = 0
     fair_key: str | None = None
-    held: bool = False  # its payload is not ready: ``TaskPrepared`` says when
-    firm: bool = False  # once it is let in, it is not refused any more
+    preparing: bool = False  # its payload is not ready: ``TaskPrepared`` says when
+    firm: bool = False  # it is not refused any more once it is admitted
 
 
 @dataclass(slots=True)
 class TaskPrepared:
-    """The payload of a held task is ready; or it can't be made, and the engine knows why."""
+    """The payload of a task in preparation is ready; or it can't be made, and the engine knows why."""
 
     task: int
     succeeded: bool = True
 
 
 @dataclass(slots=True)
-class SubmissionRefused:
-    """A task was turned away at the door."""
-
-
-@dataclass(slots=True)
 class TaskCancelled:
-    """The caller lost interest. ``abandon``: a running task may go on, its answer is dropped."""
+    """The caller cancelled a task. ``abandon``: if it runs it may go on, and its answer is dropped."""
 
     task: int
     abandon: bool = False
@@ -58,7 +54,7 @@ class WorkerReady:
 
 @dataclass(slots=True)
 class WorkerLoading:
-    """Before it can run this task, the worker imports a module that it did not have."""
+    """A worker began to import modules that this task needs and that it did not have."""
 
     worker: int
     task: int
@@ -66,15 +62,22 @@ class WorkerLoading:
 
 @dataclass(slots=True)
 class WorkerLoaded:
-    """It has imported all that the task needs, and runs it from now on."""
+    """A worker has imported all that the task needs, and runs the task from now on."""
 
     worker: int
     task: int
 
 
+class KeptViews(NamedTuple):
+    """How much of the shared arguments of answered tasks a worker still has views of (``copy=False``)."""
+
+    tasks: int
+    size: int  # bytes
+
+
 @dataclass(slots=True)
 class TaskReturned:
-    """A worker answered. ``run_s``: seconds the function took, measured in the worker."""
+    """A worker answered a task. ``run_s``: seconds the function took, measured in the worker."""
 
     worker: int
     task: int
@@ -82,12 +85,12 @@ class TaskReturned:
     run_s: float
     retryable: bool = False  # it raised, and the user named this type for retries
     memory: int | None = None  # the worker's resident bytes after the task, when it measured them
-    retire: str = ""  # why the worker is to be replaced after this, if it is
+    kept: KeptViews | None = None  # what the worker still has views of, if anything
 
 
 @dataclass(slots=True)
 class TasksRetracted:
-    """These tasks were taken back from the worker before it started them (they may be fewer than hoped)."""
+    """These tasks were taken back from the worker before it started them; there may be none."""
 
     worker: int
     tasks: tuple[int, ...]
@@ -95,45 +98,44 @@ class TasksRetracted:
 
 @dataclass(slots=True)
 class WorkerExited:
-    """A worker process is gone."""
+    """A worker is gone."""
 
     worker: int
     unstarted: tuple[int, ...] = ()  # tasks it had been sent and had provably not started
     exitcode: int | None = None
     signal: int | None = None
     oom_suspected: bool = False
-    reason: str = ""  # our own words, where the exit status alone would mislead
+    reason: str = ""  # a description, where the exit status alone would mislead
     start_error: str | None = None  # the worker's traceback, when it died before it was ready
     start_hint: str | None = None
 
 
 @dataclass(slots=True)
 class TimerFired:
-    """The instant last asked for by ``SetTimer`` has come."""
+    """The instant came that ``SetTimer`` last asked for."""
 
 
 @dataclass(slots=True)
 class RecycleRequested:
-    """Replace all workers, one after another, each successor first."""
+    """The user asked to replace all workers, one after another, each successor first."""
 
 
 @dataclass(slots=True)
 class DrainRequested:
-    """Take nothing new and finish what is there, within ``timeout`` seconds."""
+    """The pool was asked to admit nothing new and to finish what is there within ``timeout`` seconds."""
 
     timeout: float
 
 
 @dataclass(slots=True)
 class CloseRequested:
-    """End now: what is not finished is cancelled."""
+    """The pool was asked to end now: what is not finished is cancelled."""
 
 
 Event = (
     StartRequested
     | TaskSubmitted
     | TaskPrepared
-    | SubmissionRefused
     | TaskCancelled
     | WorkerReady
     | WorkerLoading

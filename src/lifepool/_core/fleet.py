@@ -1,6 +1,6 @@
-"""The workers as the scheduler sees them: who there is, who is free, and when to start or stop one.
+"""The workers as the scheduler sees them: which there are, and which are free.
 
-The fleet keeps its own books and decides nothing about tasks; it never emits a command.
+The fleet decides nothing about tasks and emits no commands.
 """
 
 from __future__ import annotations
@@ -9,30 +9,32 @@ from typing import TYPE_CHECKING
 
 from lifepool._core import states
 from lifepool._core.policy import OVERRUN_S, Limits
-from lifepool._core.states import WORKER_TRANSITIONS, WorkerState, moved
+from lifepool._core.states import WORKER_TRANSITIONS, ExitReason, WorkerState, moved
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 
 class Worker:
-    """One worker's books.
+    """One worker: its state, its tasks, and since when.
 
     Attributes:
         tasks: Numbers of the tasks it was sent and has not answered, in order. With one slot the first is running and
-            the others are pipelined. It may hold tasks that were settled meanwhile: they occupy the slot until the
+            the others are pipelined. It may name tasks that were settled meanwhile: they occupy the slot until the
             worker answers.
         head_since: Instant from which the first of ``tasks`` has been running.
         interrupted: The task it was asked to break off, or None.
-        counted: Whether it counts towards ``max_workers``. One that is on its way out, or has a successor coming, does
-            not: it makes room.
+        exit_reason: Why we stopped or killed it; None if we did not.
+        replaced_for: Why it goes as soon as its successor is ready; None if it has no successor.
+        counted: Whether it counts towards ``max_workers``. One that is on its way out, or whose successor is being
+            started, does not: it makes room.
         suspect: The task that it should have taken long ago, while that is being looked into.
         loading: The task for which it imports modules at the moment, or None.
         unwanted: That task, if it is to be broken off as soon as the import is done.
     """
 
     __slots__ = (
-        "completed", "counted", "head_since", "id", "interrupted", "leaving", "loading", "ready_at", "relieved",
+        "completed", "counted", "exit_reason", "head_since", "id", "interrupted", "loading", "ready_at", "replaced_for",
         "started_at", "state", "suspect", "tasks", "unwanted",
     )  # fmt: skip
 
@@ -45,8 +47,8 @@ class Worker:
         self.ready_at: float | None = None
         self.head_since = 0.0
         self.interrupted: int | None = None
-        self.leaving = ""  # why it was stopped or killed by us
-        self.relieved = ""  # why it goes as soon as its successor is ready
+        self.exit_reason: ExitReason | None = None
+        self.replaced_for: ExitReason | None = None
         self.counted = True
         self.suspect: int | None = None
         self.loading: int | None = None
@@ -56,12 +58,12 @@ class Worker:
         return f"worker {self.id}"
 
     def move(self, state: WorkerState) -> None:
-        """Change state along the table."""
+        """Change the state, if the table allows it."""
         self.state = moved(WORKER_TRANSITIONS, self.state, state, self)
 
 
 class Fleet:
-    """All workers by number.
+    """Hold all workers by number.
 
     Invariant: ``idle`` holds exactly the READY workers, the most recently used last (its caches are warm, and the
     others grow old enough to be let go).
@@ -81,14 +83,14 @@ class Fleet:
         return len(self.workers)
 
     def add(self, now: float) -> Worker:
-        """A new worker that is starting."""
+        """Add and return a new worker that is starting."""
         self.last_number += 1
         self._counted += 1
         worker = self.workers[self.last_number] = Worker(self.last_number, now)
         return worker
 
     def remove(self, number: int) -> Worker | None:
-        """Forget a worker that is gone; None if it was forgotten before."""
+        """Forget a worker that is gone, and return it; return None if it was forgotten before."""
         worker = self.workers.pop(number, None)
         if worker is not None:
             if worker.state is WorkerState.READY:
@@ -98,39 +100,39 @@ class Fleet:
         return worker
 
     def set_ready(self, worker: Worker) -> None:
-        """The worker has nothing to do."""
+        """Note that the worker has nothing to do."""
         worker.move(states.WORKER_READY)
         self.idle.append(worker)
 
     def set_busy(self, worker: Worker) -> None:
-        """The worker gets its first task."""
+        """Note that an idle worker gets a task."""
         self.idle.remove(worker)
         worker.move(states.WORKER_BUSY)
 
-    def set_leaving(self, worker: Worker, state: WorkerState, why: str) -> None:
-        """The worker takes no more tasks."""
+    def set_leaving(self, worker: Worker, state: WorkerState, reason: ExitReason) -> None:
+        """Note that the worker takes no more tasks, and why; the first reason stays."""
         if worker.state is WorkerState.READY:
             self.idle.remove(worker)
         self.uncount(worker)
-        worker.leaving = worker.leaving or why
+        worker.exit_reason = worker.exit_reason or reason
         worker.move(state)
 
     def uncount(self, worker: Worker) -> None:
-        """From now on the worker makes room for another one."""
+        """Note that the worker makes room for another one."""
         if worker.counted:
             worker.counted = False
             self._counted -= 1
 
     def counted(self) -> int:
-        """Workers that count towards ``max_workers``."""
+        """Return how many workers count towards ``max_workers``."""
         return self._counted
 
     def count(self, *states: WorkerState) -> int:
-        """Workers in any of these states."""
+        """Return how many workers are in any of these states."""
         return sum(worker.state in states for worker in self)
 
     def free_worker(self) -> Worker | None:
-        """A worker that would start a task at once."""
+        """Return a worker that would start a task at once, or None."""
         if self.idle:
             return self.idle[-1]
         if self.limits.slots > 1:
@@ -140,7 +142,7 @@ class Fleet:
         return None
 
     def pipeline_worker(self, depth: int, now: float) -> Worker | None:
-        """The busy worker with the shortest pipeline below ``depth`` that may take one more task, or None."""
+        """Return the busy worker with the shortest pipeline below ``depth`` that may take one more task, or None."""
         best: Worker | None = None
         for worker in self.workers.values():
             load = len(worker.tasks)
@@ -158,6 +160,6 @@ class Fleet:
         return best
 
     def retires_after(self, worker: Worker, pending: int) -> bool:
-        """Whether the worker has reached its last task once it has done ``pending`` more."""
+        """Return whether the worker has reached its last task once it has done ``pending`` more."""
         limit = self.limits.max_tasks_per_worker
         return limit is not None and worker.completed + pending >= limit

@@ -12,11 +12,11 @@ offset  size  meaning
 ======  ====  =========================================================================
 
 A reader trusts nothing: a worker runs users' code, which may write anything to any descriptor. What does not start
-with the magic, the version and a known kind, or is longer than the limit, is a ``FramingError``, and costs that worker
-its life but nobody else anything.
+with the magic, the version and a known kind, or is longer than the limit, is a ``FramingError``: that worker is ended,
+and nobody else is affected.
 
-``FrameReader`` reads without copying: it lends a writable buffer (``buffer``), is told how much was written into it
-(``received``), and hands out complete frames. A payload larger than the shared buffer gets one of its own, of
+``FrameReader`` reads without copying: it lends a writable buffer (``buffer``), is informed how much was written into it
+(``received``), and returns complete frames. A payload larger than the shared buffer gets one of its own, of
 exactly its size, so that a large message is neither joined from pieces nor moved.
 """
 
@@ -50,8 +50,8 @@ class Kind(IntEnum):
     RESULT_STORED = 9  # as RESULT, but in place of the value is where in shared memory it is
     CONSTANT = 10  # server to worker: a pickled constant; ``extra`` is its number
     FORGET = 11  # server to worker: the constant of this number, ``extra``, is not needed any more
-    TASK_APART = 12  # as TASK, with buffers that are not to be copied beside the arguments
-    TASK_VIEWED = 13  # as TASK_APART, but in place of the arguments is where in shared memory they are
+    TASK_OUT_OF_BAND = 12  # as TASK, with buffers out-of-band, so that they are not copied
+    TASK_VIEWED = 13  # as TASK_OUT_OF_BAND, but in place of the arguments is where in shared memory they are
     RELEASED = 14  # worker to server: nothing of this task's shared memory is in use any more
     LOADING = 15  # worker to server: it imports what this task needs; with ``extra`` 1: it has, and runs the task
 
@@ -60,11 +60,11 @@ _KINDS = frozenset(int(kind) for kind in Kind)
 
 
 class FramingError(Exception):
-    """The bytes are not frames of ours."""
+    """The bytes are not frames."""
 
 
 class Frame(NamedTuple):
-    """One message. ``payload`` is only valid until the reader is given its next bytes, unless it was copied."""
+    """One message. ``payload`` is only valid until the reader gets its next bytes, unless it was copied."""
 
     kind: int
     task: int
@@ -73,12 +73,12 @@ class Frame(NamedTuple):
 
 
 def header(kind: int, length: int, task: int = 0, extra: int = 0) -> bytes:
-    """The 24 bytes before a payload of ``length`` bytes."""
+    """Return the 24 bytes before a payload of ``length`` bytes."""
     return HEADER.pack(MAGIC, VERSION, kind, length, task, extra)
 
 
 class FrameReader:
-    """Bytes in, frames out.
+    """Turn bytes into frames.
 
     Args:
         limit: Payloads above this many bytes are refused.
@@ -96,7 +96,7 @@ class FrameReader:
         self._head = (0, 0, 0)  # kind, task and extra of that payload
 
     def buffer(self) -> memoryview:
-        """Where the next bytes go; never empty."""
+        """Return the memory that the next bytes are to be written into; it is never empty."""
         if self._big is not None:
             return self._big[self._big_fill :]
         if self._start == self._fill:
@@ -109,7 +109,7 @@ class FrameReader:
         return self._small[self._fill :]
 
     def received(self, count: int) -> list[Frame]:
-        """Say that ``count`` bytes were written into the buffer; get the frames that are complete.
+        """Return the frames that are complete, now that ``count`` bytes were written into the buffer.
 
         Raises:
             FramingError: If the bytes are not frames.
@@ -143,7 +143,7 @@ class FrameReader:
         return frames
 
     def feed(self, data: bytes | bytearray | memoryview) -> list[Frame]:
-        """Push bytes that were read elsewhere. Payloads are copied, so they stay valid.
+        """Return the frames that are complete with these bytes. Payloads are copied, so they stay valid.
 
         Raises:
             FramingError: If the bytes are not frames.
@@ -151,15 +151,15 @@ class FrameReader:
         frames: list[Frame] = []
         rest = memoryview(data)
         while rest:
-            room = self.buffer()
-            count = min(len(room), len(rest))
-            room[:count] = rest[:count]
+            free = self.buffer()
+            count = min(len(free), len(rest))
+            free[:count] = rest[:count]
             frames += [Frame(f.kind, f.task, f.extra, memoryview(bytes(f.payload))) for f in self.received(count)]
             rest = rest[count:]
         return frames
 
     def _begin_big(self, kind: int, task: int, extra: int, length: int, body: int) -> None:
-        """The payload gets a buffer of its own; what is there of it, from offset ``body`` on, is moved over."""
+        """Give the payload a buffer of its own, and move what is there of it, from offset ``body`` on, into that."""
         self._big = memoryview(bytearray(length))
         self._big_fill = self._fill - body
         self._big[: self._big_fill] = self._small[body : self._fill]

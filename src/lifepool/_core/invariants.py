@@ -1,4 +1,4 @@
-"""What must be true of the scheduler's books between any two events. For tests: it costs a look at everything."""
+"""What must be true of the scheduler's state between any two events. For tests: it costs a look at everything."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ if TYPE_CHECKING:
 
 
 def check(scheduler: Scheduler) -> None:
-    """Derive the books from scratch and compare.
+    """Derive the scheduler's state from scratch, and compare.
 
     Raises:
-        InternalError: If they disagree.
+        InternalError: If the two disagree.
     """
     _check_tasks(scheduler)
     _check_workers(scheduler)
@@ -25,21 +25,22 @@ def check(scheduler: Scheduler) -> None:
 
 
 def _check_tasks(scheduler: Scheduler) -> None:
-    # A friend of the scheduler's: it looks at what nobody else may.
-    tasks, queue, timers = scheduler._tasks, scheduler._queue, scheduler._desk.timers
+    # It reads the scheduler's private attributes, which nothing else may.
+    table, timers = scheduler._table, scheduler._decision.timers
+    tasks, queue = table.tasks, table.queue
     for task in tasks.values():
         holders = [worker for worker in scheduler.fleet if task.id in worker.tasks]
         retrying = (Timer.RETRY, task.id) in timers
-        if (task.id in queue) + (task.id in scheduler._held) + retrying + len(holders) != 1:
-            raise InternalError(f"task {task.id} is not in exactly one place", scheduler.story(task=task.id))
+        if (task.id in queue) + (task.id in table.preparing) + retrying + len(holders) != 1:
+            raise InternalError(f"task {task.id} is not in exactly one place", scheduler.history(task=task.id))
         if holders != ([] if task.worker is None else [task.worker]):
-            raise InternalError(f"task {task.id} does not know its worker", scheduler.story(task=task.id))
+            raise InternalError(f"task {task.id} does not know its worker", scheduler.history(task=task.id))
         if (task.state is TaskState.RUNNING) is not bool(holders):
             raise InternalError(f"task {task.id} is {task.state.name} with {len(holders)} workers")
     if any(number not in tasks for number in queue.numbers()):
         raise InternalError("a settled task waits in the queue")
-    if not scheduler._held <= tasks.keys():
-        raise InternalError("a settled task is held")
+    if not table.preparing <= tasks.keys():
+        raise InternalError("a settled task is in preparation")
 
 
 def _check_workers(scheduler: Scheduler) -> None:
@@ -62,8 +63,8 @@ def _check_workers(scheduler: Scheduler) -> None:
 
 
 def _check_timers(scheduler: Scheduler) -> None:
-    tasks, workers = scheduler._tasks, scheduler.fleet.workers
-    for timer, number in scheduler._desk.timers.live():
+    tasks, workers = scheduler._table.tasks, scheduler.fleet.workers
+    for timer, number in scheduler._decision.timers.live():
         worker = workers.get(number)
         has_cause = {
             Timer.TASK_DEADLINE: number in tasks,

@@ -1,6 +1,6 @@
-"""Pure choices, each a function of numbers: how deep to pipeline, how long to back off, when a wait is too long.
+"""Policy: every constant of behaviour, and choices that are functions of numbers alone.
 
-The constants are the engine's behaviour; each says where it comes from.
+Each constant says where it comes from. The functions say how deep to pipeline, how long to back off, how much to learn.
 """
 
 from __future__ import annotations
@@ -30,45 +30,51 @@ INTERRUPT_GRACE_S = 0.25
 #: Seconds an idle worker has to exit when asked to (exit handlers of the user's libraries run then).
 STOP_GRACE_S = 2.0
 
+#: A worker that keeps views of the shared arguments of more tasks than this is replaced: each is a mapping of its own,
+#: and the memory behind it can't be used for other arguments.
+KEPT_VIEWS_MOST = 64
+
 #: Backoff of worker starts after failures in a row, doubling from the first to the last value, in seconds.
 RESTART_FIRST_S, RESTART_LAST_S = 0.1, 5.0
-#: So many failed starts in a row, with no worker left, mean a crash loop: waiting tasks are told, new ones refused.
+#: So many failed starts in a row, with no worker left, mean a crash loop: waiting tasks get the error, and new ones are
+#: refused.
 CRASH_LOOP_STARTS = 3
 #: A worker that was ready for so many seconds, and then ends without having done anything, did start. Pauses between
 #: starts are not longer: workers that always end later than that are not started more often either.
 PROBATION_S = 5.0
 
-#: A task is let in if this many times its predicted wait and run time fit into its timeout. Estimates are right on
+#: A task is admitted if this many times its predicted wait and run time fit into its timeout. Estimates are right on
 #: average; of a queue filled to the brim, half would be late, and the workers busy with what nobody waits for any more.
-#: The more run times differ, the more it takes: so it is learned, from the least to the most.
-CAUTION, CAUTION_MOST = 1.25, 6.0
-#: Each task that the door let in and that waited too long makes it so much more cautious; each that was in time makes
-#: it less so, at a rate at which the two are even when this share is late. With less caution than that, workers are
-#: kept busy by what is given up on; with more, the queue is so short that they may run out of work.
-CAUTION_STEP, LATE_SHARE = 0.1, 0.01
-#: So many waiting tasks for each that can run at a time are let in for good, though nothing is known of their function:
-#: they are the first to run, and the fewer there are, the less is to be gained.
+#: The more run times differ, the more it takes: so the factor is learned, from the least to the most.
+SAFETY_FACTOR, SAFETY_FACTOR_MOST = 1.25, 6.0
+#: Each admitted task that waited too long raises the factor by this step; each that was in time lowers it, at a rate
+#: at which the two are even when ``LATE_SHARE`` is late. With a lower factor than that, workers are kept busy by what
+#: is given up on; with a higher one, the queue is so short that they may run out of work.
+SAFETY_STEP, LATE_SHARE = 0.1, 0.01
+#: So many waiting tasks for each that can run at a time are admitted for good, though nothing is known of their
+#: function: they are the first to run, and the fewer there are, the less is to be gained.
 FIRST_FEW = 3
-#: The others are looked at again each time that this part of their timeout has passed, so that they are refused while a
+#: The others are reviewed each time that this part of their timeout has passed, so that they are refused while a
 #: client can still ask another server. Never more often than the second, in seconds.
-LOOK_SHARE, LEAST_LOOK_S = 1 / 16, 0.01
-#: The least advice to a refused client, in seconds: sooner it would only knock again.
+REVIEW_SHARE, LEAST_REVIEW_S = 1 / 16, 0.01
+#: The least advice to a refused client, in seconds: sooner it would only be refused again.
 LEAST_RETRY_S = 0.05
-#: Caution above the least is forgotten by half in so many seconds. An overload that goes on must keep teaching faster
-#: than is forgotten: with 10 s the goodput of tasks of 0.4 s falls by 5 %, with a minute by 1 to 2 %.
-CAUTION_HALF_LIFE_S = 60.0
+#: What the factor is above the least is forgotten by half in so many seconds. An overload that goes on must keep
+#: teaching faster than is forgotten: with 10 s the goodput of tasks of 0.4 s falls by 5 %, with a minute by 1 to 2 %.
+SAFETY_HALF_LIFE_S = 60.0
 #: While nobody has to wait there is no overload, and the next one will be another: so many seconds then.
 CALM_HALF_LIFE_S = 1.0
-#: So little above the least is none.
+#: A factor so little above the least counts as the least.
 NO_EXCESS = 0.01
 
-#: Backoff of a task's retries, doubling, in seconds; half of it is jitter so that tasks lost together part ways.
+#: Backoff of a task's retries, doubling, in seconds; half of it is jitter, so that tasks lost together are not all
+#: tried again at the same instant.
 RETRY_FIRST_S, RETRY_LAST_S = 0.05, 2.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
-    """The scheduler's settings. Times in seconds, memory in bytes."""
+    """The scheduler's settings; times in seconds, memory in bytes."""
 
     max_workers: int
     min_workers: int
@@ -76,6 +82,7 @@ class Limits:
     slots: int = 1  # tasks a worker runs at the same time
     max_tasks_per_worker: int | None = None
     max_worker_memory: int | None = None
+    max_kept_bytes: int | None = None  # of shared arguments that a worker may keep views of beyond their tasks
     idle_timeout: float = 60.0
     start_timeout: float = 60.0
     can_kill: bool = True  # a running task can be ended by ending its worker
@@ -84,7 +91,7 @@ class Limits:
 
 
 def pipeline_depth(estimate_s: float | None) -> int:
-    """How many tasks of this run time a worker may hold, the running one included."""
+    """Return how many tasks of this run time a worker may have, the running one included."""
     if estimate_s is None or estimate_s > PIPELINE_TASK_S:
         return 1
     if estimate_s <= _SHORTEST:
@@ -97,7 +104,7 @@ START_MARGIN = 2.0
 
 
 def recycle_lead(max_tasks: int, start_s: float, pace_s: float) -> int:
-    """How many tasks before its last one a worker's successor is started, so that capacity does not dip.
+    """Return how many tasks before its last one a worker's successor is started, so that capacity does not dip.
 
     Args:
         max_tasks: Tasks that a worker runs in its life.
@@ -111,22 +118,22 @@ def recycle_lead(max_tasks: int, start_s: float, pace_s: float) -> int:
 
 
 def restart_delay(failures: int) -> float:
-    """Seconds to wait after this many failed starts in a row (at least one)."""
+    """Return the seconds to wait after this many failed starts in a row (at least one)."""
     return float(min(RESTART_FIRST_S * 2 ** min(failures - 1, 30), RESTART_LAST_S))
 
 
-def retry_delay(attempt: int, luck: float) -> float:
-    """Seconds before try number ``attempt`` (the first retry is 1); ``luck`` is in [0, 1)."""
+def retry_delay(attempt: int, jitter: float) -> float:
+    """Return the seconds before try number ``attempt`` (the first retry is 1); ``jitter`` is in [0, 1)."""
     full = min(RETRY_FIRST_S * 2 ** min(attempt - 1, 30), RETRY_LAST_S)
-    return float(full * (0.5 + 0.5 * luck))
+    return float(full * (0.5 + 0.5 * jitter))
 
 
 def left_after(seconds: float, half_life: float) -> float:
-    """Return the share that is left of something after so many seconds."""
+    """Return the share that is left after so many seconds of what is forgotten by half in ``half_life``."""
     return float(0.5 ** (max(0.0, seconds) / half_life))
 
 
-def next_caution(caution: float, *, late: bool) -> float:
-    """The door's caution after one more task that was late, or in time."""
-    change = 1 + CAUTION_STEP if late else 1 - CAUTION_STEP * LATE_SHARE
-    return min(max(caution * change, CAUTION), CAUTION_MOST)
+def next_safety_factor(factor: float, *, late: bool) -> float:
+    """Return the safety factor after one more task that was late, or in time."""
+    change = 1 + SAFETY_STEP if late else 1 - SAFETY_STEP * LATE_SHARE
+    return min(max(factor * change, SAFETY_FACTOR), SAFETY_FACTOR_MOST)

@@ -1,103 +1,119 @@
-"""How a pool starts, drains and ends, as the scheduler decides it. ``Scheduler`` adds the tasks."""
+"""How a pool starts, drains and ends."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
 from lifepool._core import commands as do
-from lifepool._core import events as on
-from lifepool._core import history as story
-from lifepool._core.decision import Desk
-from lifepool._core.recycler import Recycler
-from lifepool._core.states import POOL_TRANSITIONS, PoolState, TaskState, WorkerState, moved
-from lifepool._core.supervisor import Supervisor
+from lifepool._core.states import POOL_TRANSITIONS, ExitReason, PoolState, TaskState, WorkerState, moved
 from lifepool._core.timers import Timer
 from lifepool.errors import PoolClosed
 
 if TYPE_CHECKING:
-    from lifepool._core.policy import Limits
-    from lifepool._core.task import Task
-    from lifepool.errors import PoolError
+    from lifepool._core import events as on
+    from lifepool._core.decision import DecisionContext
+    from lifepool._core.recycler import Recycler
+    from lifepool._core.supervisor import Supervisor
+    from lifepool._core.task_table import TaskTable
 
 
-class SchedulerLife:
-    """What a scheduler does apart from tasks.
+class PoolStates:
+    """Move the pool from state to state, and report when it is up, closed, or recycled.
 
     Args:
-        limits: The pool's settings.
+        decision: Shared by all parts of the scheduler.
+        table: All tasks without an outcome.
+        supervisor: Owns the fleet.
+        recycler: Replaces workers, until the pool ends.
     """
 
-    def __init__(self, limits: Limits) -> None:
-        self.limits = limits
-        self.state = PoolState.CREATED
-        self._desk = Desk(limits)
-        self._supervisor = Supervisor(self._desk)
-        self.fleet = self._supervisor.fleet
-        self._recycler = Recycler(self._desk, self._supervisor)
-        self._tasks: dict[int, Task] = {}
+    def __init__(self, decision: DecisionContext, table: TaskTable, supervisor: Supervisor, recycler: Recycler) -> None:
+        self._decision = decision
+        self._table = table
+        self._supervisor = supervisor
+        self._fleet = supervisor.fleet
+        self._recycler = recycler
         self._closed_reported = False
 
-    def _settle(self, task: Task, outcome: TaskState, error: PoolError | None = None) -> None:
-        """Give the task its outcome; the scheduler's."""
-        raise NotImplementedError
-
     def _move(self, state: PoolState) -> None:
-        self.state = moved(POOL_TRANSITIONS, self.state, state, "the pool")
+        decision = self._decision
+        decision.pool_state = moved(POOL_TRANSITIONS, decision.pool_state, state, "the pool")
         if state.is_ending:
             self._recycler.end(PoolClosed("the pool is closing"))
 
-    def _on_start_requested(self, _: on.StartRequested) -> None:
+    def on_start_requested(self, _: on.StartRequested) -> None:
+        """Start the first workers; without any to start the pool is up at once."""
         self._move(PoolState.STARTING)
         self._supervisor.ensure_minimum()
-        if not self.limits.min_workers:
-            self._report_started()
+        if not self._decision.limits.min_workers:
+            self.report_started()
 
-    def _report_started(self) -> None:
+    def report_started(self) -> None:
+        """Report that the pool is up."""
         self._move(PoolState.RUNNING)
-        self._desk.out.append(do.ReportStarted())
+        self._decision.out.append(do.ReportStarted())
 
-    def _on_drain_requested(self, event: on.DrainRequested) -> None:
-        if self.state not in (PoolState.RUNNING, PoolState.DRAINING):
-            self._on_close_requested(on.CloseRequested())
+    def on_recycle_requested(self, _: on.RecycleRequested) -> None:
+        """Replace all workers, or report at once that the pool does not run."""
+        if self._decision.pool_state is PoolState.RUNNING:
+            self._recycler.replace_all()
+        else:
+            self._decision.out.append(do.ReportRecycled(PoolClosed("the pool does not run")))
+
+    def on_drain_requested(self, event: on.DrainRequested) -> None:
+        """Begin to drain; a pool that does not run is closed. The latest request sets the time there is."""
+        decision = self._decision
+        if decision.pool_state not in (PoolState.RUNNING, PoolState.DRAINING):
+            self.on_close_requested()
             return
-        if self.state is PoolState.RUNNING:
+        if decision.pool_state is PoolState.RUNNING:
             self._move(PoolState.DRAINING)
-        self._desk.timers.set((Timer.DRAIN, 0), self._desk.now + event.timeout)  # whoever asks last, decides
-        self._finish_drain()
+        decision.timers.set((Timer.DRAIN, 0), decision.now + event.timeout)
+        self.finish_drain()
 
-    def _finish_drain(self) -> None:
-        """Let every worker go, once nothing is left to do."""
-        if self._tasks:
+    def finish_drain(self) -> None:
+        """Let every worker go and close the pool, once nothing is left to do."""
+        if self._table.tasks:
             return
-        for worker in list(self.fleet):
+        for worker in list(self._fleet):
             if worker.state is WorkerState.READY:
-                self._supervisor.stop(worker, "closed")
+                self._supervisor.stop(worker, ExitReason.CLOSED)
             elif worker.state is WorkerState.STARTING:
-                self._supervisor.kill(worker, "closed")
-        if not len(self.fleet):
+                self._supervisor.kill(worker, ExitReason.CLOSED)
+        if not len(self._fleet):
             self._move(PoolState.CLOSED)
-            self._report_closed()
+            self.report_closed()
 
-    def _on_drain_overdue(self, _: int) -> None:
-        if self.state is PoolState.DRAINING:
-            self._close()
+    def on_drain_overdue(self, _: int) -> None:
+        """End a drain that has taken its whole timeout."""
+        if self._decision.pool_state is PoolState.DRAINING:
+            self.close()
 
-    def _on_close_requested(self, _: on.CloseRequested) -> None:
-        if self.state is PoolState.STARTING:
-            self._desk.out.append(do.ReportStarted(PoolClosed("the pool was closed while it started")))
-        if self.state is not PoolState.CLOSED:
-            self._close()
+    def on_close_requested(self, _: on.CloseRequested | None = None) -> None:
+        """End now; a start that is under way has failed."""
+        decision = self._decision
+        if decision.pool_state is PoolState.STARTING:
+            decision.out.append(do.ReportStarted(PoolClosed("the pool was closed while it started")))
+        if decision.pool_state is not PoolState.CLOSED:
+            self.close()
 
-    def _close(self) -> None:
-        """End now: settle what is left, kill who is left."""
+    def close(self) -> None:
+        """End now: settle all tasks that are left, kill all workers."""
         self._move(PoolState.CLOSED)
-        for task in list(self._tasks.values()):
-            self._settle(task, TaskState.CANCELLED, story.unfinished())
-        for worker in list(self.fleet):
-            self._supervisor.kill(worker, "closed")
-        self._report_closed()
+        for task in list(self._table.tasks.values()):
+            self._table.settle(task, TaskState.CANCELLED, unfinished())
+        for worker in list(self._fleet):
+            self._supervisor.kill(worker, ExitReason.CLOSED)
+        self.report_closed()
 
-    def _report_closed(self) -> None:
-        if self.state is PoolState.CLOSED and not len(self.fleet) and not self._closed_reported:
+    def report_closed(self) -> None:
+        """Report, once, that the pool is closed and all its workers are gone."""
+        is_over = self._decision.pool_state is PoolState.CLOSED and not len(self._fleet)
+        if is_over and not self._closed_reported:
             self._closed_reported = True
-            self._desk.out.append(do.ReportClosed())
+            self._decision.out.append(do.ReportClosed())
+
+
+def unfinished() -> PoolClosed:
+    """Make the error of a task that the end of the pool overtook."""
+    return PoolClosed("the pool was closed before the task was done", hint="give it a longer drain_timeout")

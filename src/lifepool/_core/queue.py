@@ -1,7 +1,7 @@
-"""The waiting room: priorities without starvation, fairness between keys, FIFO otherwise, O(1) removal.
+"""The queue of waiting tasks: priorities without starvation, fairness between keys, FIFO otherwise, O(1) removal.
 
 Theory of operation. A task's *rank* is the instant it was submitted minus ``priority * HEAD_START_S``: a priority is a
-head start, not a right of way. Whoever waits long enough therefore goes first, without any ageing job. Within one
+head start, not a right of way. A task that waits long enough therefore goes first, without any ageing job. Within one
 priority (a *lane*), tasks of the same ``fair_key`` are FIFO and the keys take turns, so that a tenant with a thousand
 tasks waits behind its own, and another tenant's single task is among the next.
 
@@ -20,7 +20,7 @@ _SLACK = 64  # dead entries tolerated before a sweep is thought of
 
 
 class _Entry:
-    """One stay of a task in the room; a task that comes back gets a new entry."""
+    """One stay of a task in the queue; a task that comes back gets a new entry."""
 
     __slots__ = ("alive", "fair_key", "name", "priority", "submitted", "task")
 
@@ -44,9 +44,10 @@ class _Lane:
         self.living = 0
 
     def append(self, entry: _Entry, *, front: bool) -> None:
+        """Add an entry to the FIFO of its key; with ``front`` as the next of the whole lane."""
         fifo = self.turns.get(entry.fair_key)
-        if fifo is not None and not self._shed(fifo):
-            del self.turns[entry.fair_key]  # nobody living kept its turn: who comes now stands at the end
+        if fifo is not None and not self._drop_dead(fifo):
+            del self.turns[entry.fair_key]  # only dead entries kept the key's turn: it takes turns anew, from the end
             fifo = None
         if fifo is None:
             fifo = self.turns[entry.fair_key] = deque()
@@ -59,15 +60,15 @@ class _Lane:
         self.living += 1
 
     def head(self) -> _Entry:
-        """The living entry whose turn it is; the lane has one. Sheds dead ones on the way."""
+        """Return the living entry whose turn it is, dropping dead ones on the way; the lane has one."""
         while True:
             key, fifo = next(iter(self.turns.items()))
-            if (fifo and fifo[0].alive) or self._shed(fifo):
+            if (fifo and fifo[0].alive) or self._drop_dead(fifo):
                 return fifo[0]
             del self.turns[key]
 
-    def _shed(self, fifo: deque[_Entry]) -> bool:
-        """Drop the dead ones at its head; whether a living one is there then."""
+    def _drop_dead(self, fifo: deque[_Entry]) -> bool:
+        """Drop the dead entries at the head of a FIFO, and return whether a living one is there then."""
         while fifo and not fifo[0].alive:
             fifo.popleft()
             self.size -= 1
@@ -84,8 +85,8 @@ class _Lane:
         elif len(self.turns) > 1:
             self.turns.move_to_end(key)
 
-    def bury(self) -> None:
-        """One more entry is dead; sweep when most are."""
+    def count_dead(self) -> None:
+        """Count one more dead entry; remove all of them from the FIFOs when most are dead."""
         self.living -= 1
         if self.size <= 2 * self.living + _SLACK:
             return
@@ -97,20 +98,20 @@ class _Lane:
 
 
 class TaskQueue:
-    """The numbers of the tasks that wait. The bound on its length is the scheduler's business.
+    """The numbers of the tasks that wait. Admission sees to it that the queue does not grow without bound.
 
     Attributes:
-        waiting_by_name: How many tasks of each name wait; for the door's prediction.
+        entries: The tasks that wait, by number. Read directly for whether it is empty: ``len(queue)`` costs a call.
+        waiting_by_name: How many tasks of each name wait; for admission's prediction.
     """
 
     def __init__(self) -> None:
-        #: Who waits, by number. Read by the scheduler for its truth: ``len(queue)`` costs a call.
         self.entries: dict[int, _Entry] = {}
         self._lanes: dict[int, _Lane] = {}
         self._waiting_by_key: Counter[str] = Counter()
         self.waiting_by_name: Counter[str] = Counter()
-        # What the last look found, while it is still true: nearly every pop follows a peek.
-        self._seen: tuple[_Lane, _Entry] | None = None
+        # The task that ``peek`` found, until another may be next: nearly every pop follows a peek.
+        self._next: tuple[_Lane, _Entry] | None = None
 
     def __len__(self) -> int:
         return len(self.entries)
@@ -119,73 +120,73 @@ class TaskQueue:
         return task in self.entries
 
     @property
-    def entries_held(self) -> int:
-        """Entries in memory, dead ones included (for tests of the memory bound)."""
+    def entries_stored(self) -> int:
+        """Return how many entries are in memory, dead ones included (for tests of the memory bound)."""
         return sum(lane.size for lane in self._lanes.values())
 
     @property
     def keys_waiting(self) -> int:
-        """How many different fair keys have waiting tasks."""
+        """Return how many different fair keys have waiting tasks."""
         return len(self._waiting_by_key)
 
     def numbers(self) -> list[int]:
-        """All waiting tasks, in no particular order."""
+        """Return all waiting tasks, in no particular order."""
         return list(self.entries)
 
     def waiting_of(self, fair_key: str) -> int:
-        """How many tasks of this key wait."""
+        """Return how many tasks of this key wait."""
         return self._waiting_by_key.get(fair_key, 0)
 
     def push(
         self, task: int, *, priority: int, fair_key: str | None, submitted: float, name: str = "", front: bool = False
     ) -> None:
-        """Add a task; ``front`` puts one that comes back from a worker before its peers."""
+        """Add a task; with ``front`` before its peers, for one that comes back from a worker."""
         entry = self.entries[task] = _Entry(task, name, priority, fair_key, submitted)
         lane = self._lanes.get(priority)
         if lane is None:
             lane = self._lanes[priority] = _Lane()
-            self._seen = None
+            self._next = None
         if front:
-            self._seen = None
+            self._next = None
         lane.append(entry, front=front)
         self.waiting_by_name[name] += 1
         if fair_key is not None:
             self._waiting_by_key[fair_key] += 1
 
     def peek(self) -> int | None:
-        """The task that ``pop`` would take, or None."""
+        """Return the task that ``pop`` would take, or None."""
         if not self.entries:
             return None
-        return (self._seen or self._look())[1].task
+        return (self._next or self._find_next())[1].task
 
     def pop(self) -> int | None:
-        """Take the task with the best rank, or None if nobody waits."""
+        """Remove and return the task with the best rank; return None if none waits."""
         if not self.entries:
             return None
-        lane, entry = self._seen or self._look()
-        self._seen = None
+        lane, entry = self._next or self._find_next()
+        self._next = None
         lane.take()
         self._forget(entry, lane)
         return entry.task
 
     def remove(self, task: int) -> bool:
-        """Take this task out wherever it stands; False if it does not wait."""
+        """Remove this task wherever it stands; return False if it does not wait."""
         entry = self.entries.get(task)
         if entry is None:
             return False
         lane = self._lanes[entry.priority]
-        self._seen = None
+        self._next = None
         entry.alive = False
-        lane.bury()
+        lane.count_dead()
         self._forget(entry, lane)
         return True
 
-    def _look(self) -> tuple[_Lane, _Entry]:
-        """The lane whose head has the best rank, and that head; somebody waits."""
+    def _find_next(self) -> tuple[_Lane, _Entry]:
+        """Return the lane whose head has the best rank, and that head; at least one task waits."""
         lanes = self._lanes.values()
         lane = next(iter(lanes)) if len(lanes) == 1 else min(lanes, key=_rank)
-        self._seen = seen = (lane, lane.head())
-        return seen
+        self._next = found = (lane, lane.head())
+        return found
 
     def _forget(self, entry: _Entry, lane: _Lane) -> None:
         del self.entries[entry.task]

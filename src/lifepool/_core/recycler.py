@@ -2,8 +2,9 @@
 
 Successor first: another worker is started while the old one goes on, and when that is ready the old one finishes what
 it runs and goes. With ``max_tasks_per_worker`` the successor is started as many tasks ahead as it takes to start, by
-the last start and the worker's own pace. A worker above ``max_worker_memory`` is let go at once: there, what it holds
-is the problem. ``RecycleRequested`` replaces all workers there are, one after another.
+the last start and the worker's own pace. A worker above ``max_worker_memory``, or with views of too many shared
+arguments, is let go at once: there, what it has is the problem. ``RecycleRequested`` replaces all workers there are,
+one after another.
 """
 
 from __future__ import annotations
@@ -13,63 +14,76 @@ from typing import TYPE_CHECKING
 
 from lifepool._core import commands as do
 from lifepool._core import policy
-from lifepool._core.states import WorkerState
+from lifepool._core.states import ExitReason, WorkerState
 from lifepool.errors import WorkerStartError
 
 if TYPE_CHECKING:
-    from lifepool._core.decision import Desk
-    from lifepool._core.events import TaskReturned
+    from lifepool._core.decision import DecisionContext
+    from lifepool._core.events import KeptViews, TaskReturned
     from lifepool._core.fleet import Worker
     from lifepool._core.supervisor import Supervisor
     from lifepool.errors import PoolError
 
 
 class Recycler:
-    """Replaces workers that have done their share.
+    """Replace workers that have done their share.
 
     Args:
-        desk: Shared with the scheduler.
+        decision: Shared by all parts of the scheduler.
         supervisor: Owns the fleet.
+
+    Attributes:
+        is_needed: Whether every answer is to be looked at.
     """
 
-    def __init__(self, desk: Desk, supervisor: Supervisor) -> None:
-        self._desk = desk
+    def __init__(self, decision: DecisionContext, supervisor: Supervisor) -> None:
+        self._decision = decision
         self._supervisor = supervisor
-        self._limits = limits = desk.limits
+        self._limits = limits = decision.limits
         self.is_needed = limits.max_tasks_per_worker is not None or limits.max_worker_memory is not None
         self._to_replace: deque[int] = deque()  # still to come, in a replacement of all
         self._current = 0  # the one whose successor is being started
         self._replacing = False
 
     def after_task(self, worker: Worker, event: TaskReturned, *, running: bool) -> None:
-        """A busy worker has answered: see whether it has done its share, or soon will have.
+        """Let a busy worker go that has done its share, or start its successor if it soon will have.
 
         Args:
-            worker: The worker.
+            worker: The worker, which has answered a task.
             event: What it answered.
             running: Whether the pool takes tasks, so that a successor is of use.
         """
-        fleet, limits, memory = self._supervisor.fleet, self._limits, event.memory
-        if event.retire:
-            self._retire(worker, event.retire, running=running)
-        elif fleet.retires_after(worker, 0):
-            self._retire(worker, "max_tasks_per_worker", running=running)
-        elif limits.max_worker_memory is not None and memory is not None and memory > limits.max_worker_memory:
-            self._retire(worker, "max_worker_memory", running=running)
-        elif running and limits.max_tasks_per_worker is not None and fleet.retires_after(worker, self._lead(worker)):
+        reason = self._reason_to_retire(worker, event)
+        if reason is not None:
+            self._supervisor.retire(worker, reason)
+            if running:
+                self._supervisor.ensure_minimum()
+        elif running and self._is_near_its_last(worker):
             self._supervisor.prepare_successor(worker)
 
-    def _retire(self, worker: Worker, why: str, *, running: bool) -> None:
-        self._supervisor.retire(worker, why)
-        if running:
-            self._supervisor.ensure_minimum()
+    def _reason_to_retire(self, worker: Worker, event: TaskReturned) -> ExitReason | None:
+        most, memory = self._limits.max_worker_memory, event.memory
+        if event.kept is not None and self._keeps_too_much(event.kept):
+            self._decision.out.append(do.WarnOfKeptViews(worker.id, event.kept))
+            return ExitReason.KEPT_VIEWS
+        if self._supervisor.fleet.retires_after(worker, 0):
+            return ExitReason.MAX_TASKS
+        if most is not None and memory is not None and memory > most:
+            return ExitReason.MAX_MEMORY
+        return None
 
-    def _lead(self, worker: Worker) -> int:
-        """How many tasks before its last one the worker's successor is to be started."""
-        assert self._limits.max_tasks_per_worker is not None  # noqa: S101 - asked for by after_task
-        served_s = self._desk.now - (worker.ready_at or self._desk.now)
-        pace_s = served_s / max(1, worker.completed)
-        return policy.recycle_lead(self._limits.max_tasks_per_worker, self._supervisor.last_start_s, pace_s)
+    def _keeps_too_much(self, kept: KeptViews) -> bool:
+        most = self._limits.max_kept_bytes
+        return kept.tasks > policy.KEPT_VIEWS_MOST or (most is not None and kept.size > most)
+
+    def _is_near_its_last(self, worker: Worker) -> bool:
+        """Return whether the worker's successor has to be started now to be ready in time."""
+        most, now = self._limits.max_tasks_per_worker, self._decision.now
+        if most is None:
+            return False
+        pace_s = (now - (worker.ready_at or now)) / max(1, worker.completed)
+        lead = policy.recycle_lead(most, self._supervisor.last_start_s, pace_s)
+        return self._supervisor.fleet.retires_after(worker, lead)
 
     # -- all of them ----------------------------------------------------------------------------------------------
 
@@ -82,7 +96,7 @@ class Recycler:
         self.go_on()
 
     def go_on(self) -> None:
-        """A worker came up, or is gone: it may be the next one's turn."""
+        """Replace the next worker, if the one before it is replaced; called when a worker is ready or gone."""
         workers = self._supervisor.fleet.workers
         if not self._replacing or self._serves(workers.get(self._current)):
             return
@@ -93,16 +107,16 @@ class Recycler:
             self._to_replace.popleft()
             if worker is not None and self._serves(worker):
                 self._current = worker.id
-                self._supervisor.succeed(worker, "recycled")
+                self._supervisor.replace(worker, ExitReason.RECYCLED)
                 return
         self.end()
 
     def end(self, error: PoolError | None = None) -> None:
-        """All are replaced; or with an error: those that are left stay."""
+        """Report that all are replaced; or with an error, that those which are left stay."""
         if self._replacing:
             self._replacing = False
             self._to_replace.clear()
-            self._desk.out.append(do.ReportRecycled(error))
+            self._decision.out.append(do.ReportRecycled(error))
 
     @staticmethod
     def _serves(worker: Worker | None) -> bool:

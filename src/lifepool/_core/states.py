@@ -1,19 +1,19 @@
-"""States of tasks, workers and the pool, and the only transitions that are legal.
+"""States of tasks, workers and the pool, the only transitions that are legal, and the reasons why a worker went.
 
-Everything about *which* state may follow *which* is in the three tables below; everything about *when* is in the
-scheduler. An illegal transition is a bug of ours and leaves the state as it was.
+The three tables below say *which* state may follow *which*; the scheduler decides *when*. An illegal transition is a
+bug of ours and leaves the state as it was.
 """
 
 from __future__ import annotations
 
-from enum import Enum
+from enum import Enum, StrEnum
 from typing import TypeVar
 
 from lifepool.errors import InternalError
 
 
 class TaskState(Enum):
-    """Where a task is."""
+    """The state of a task."""
 
     # Enum's own hash is a Python function, called for each look into a table; members are singletons, so that this
     # one is as good and costs nothing.
@@ -29,7 +29,7 @@ class TaskState(Enum):
 
 
 class WorkerState(Enum):
-    """Where a worker is."""
+    """The state of a worker."""
 
     __hash__ = object.__hash__
 
@@ -42,7 +42,7 @@ class WorkerState(Enum):
 
 
 class PoolState(Enum):
-    """Where the pool is."""
+    """The state of the pool."""
 
     __hash__ = object.__hash__
 
@@ -54,8 +54,36 @@ class PoolState(Enum):
 
     @property
     def is_ending(self) -> bool:
-        """Whether it takes no tasks any more."""
+        """Whether the pool takes no tasks any more."""
         return self in (PoolState.DRAINING, PoolState.CLOSED)
+
+
+class ExitReason(StrEnum):
+    """Why a worker went, as users see it in ``statistics().restarts`` and ``WorkerExit.reason``.
+
+    ``exits.py`` decides it, and the command ``ReportWorkerExit`` carries it out. Texts for people are derived from it;
+    nothing is ever derived from such a text.
+    """
+
+    # It ended by itself, or somebody else ended it.
+    DIED = "died"
+    OUT_OF_MEMORY = "out of memory"
+    FAILED_TO_START = "failed to start"  # it ended before it was ready, or right after without having done anything
+    # It was killed.
+    INTERRUPTED = "interrupted"  # the backend has no softer way to break off a task
+    INTERRUPT_IGNORED = "a task did not end when interrupted"
+    STOP_IGNORED = "it did not stop when asked to"
+    TASK_NOT_TAKEN = "it did not take the task that it was sent"
+    UNKNOWN_TASK = "it answered a task that it did not have"
+    NOT_READY_IN_TIME = "it was not ready within start_timeout"
+    NOT_IMPORTED_IN_TIME = "it had not imported what the task needs within start_timeout"
+    # It was let go.
+    MAX_TASKS = "max_tasks_per_worker"
+    MAX_MEMORY = "max_worker_memory"
+    KEPT_VIEWS = "kept_views"
+    IDLE = "idle_timeout"
+    RECYCLED = "recycled"
+    CLOSED = "closed"  # the pool has ended
 
 
 _T, _W, _P = TaskState, WorkerState, PoolState
@@ -98,7 +126,7 @@ _S = TypeVar("_S", bound=Enum)
 
 
 def moved(table: dict[_S, frozenset[_S]], old: _S, new: _S, what: object) -> _S:
-    """Return ``new`` if ``old -> new`` is in the table.
+    """Return ``new`` if the table has ``old -> new``.
 
     Raises:
         InternalError: If it is not.

@@ -13,7 +13,15 @@ if TYPE_CHECKING:
 
 
 class Task:
-    """One task's books, from submission until it is settled."""
+    """One task, from its submission until it is settled.
+
+    Attributes:
+        firm: Whether it is not refused any more once it is admitted.
+        submitted: The instant of its submission.
+        attempts: How often it was tried in vain.
+        was_predicted: Whether other tasks waited before it, and enough was known to predict that it would be in time.
+        worker: The worker that has it, while RUNNING.
+    """
 
     __slots__ = (
         "attempts", "fair_key", "firm", "id", "name", "priority", "retries", "state", "submitted", "timeout",
@@ -31,14 +39,14 @@ class Task:
         self.submitted = now
         self.attempts = 0
         self.state = states.TASK_QUEUED
-        self.was_predicted = False  # others waited, and the door knew enough to take it to be in time all the same
-        self.worker: Worker | None = None  # while RUNNING
+        self.was_predicted = False
+        self.worker: Worker | None = None
 
     def __str__(self) -> str:
         return f"task {self.id}"
 
     def move(self, state: TaskState) -> None:
-        """Change state along the table."""
+        """Change the state, if the table allows it."""
         if state not in TASK_TRANSITIONS[self.state]:  # checked here, for it is on the way of every task
             moved(TASK_TRANSITIONS, self.state, state, self)
         self.state = state

@@ -1,4 +1,4 @@
-"""Many deadlines, one alarm: a heap of (instant, key) in which setting and cancelling are cheap.
+"""All deadlines behind one alarm: a heap of (instant, key) in which setting and cancelling are cheap.
 
 Cancelling does not search the heap; the entry stays and is passed over when its instant comes. So that a burst of
 tasks with long timeouts, all done in a millisecond, leaves nothing behind, the heap is rebuilt as soon as most of it
@@ -16,7 +16,7 @@ _SLACK = 64
 
 
 class Timer(IntEnum):
-    """What a timer is for; with the number of the task or worker it makes a key."""
+    """What a timer is for; together with the number of the task or worker it is the key."""
 
     # Enum's own hash is a Python function, and keys are hashed several times a task.
     __hash__ = int.__hash__
@@ -30,20 +30,20 @@ class Timer(IntEnum):
     REBALANCE = 6  # look at tasks pipelined behind one that takes long
     DRAIN = 7  # the drain timeout
     CLAIM = 8  # look whether workers have taken what they were sent
-    FIRSTS = 9  # look whether the first tasks of a function can still be in time
+    REVIEW = 9  # look whether the first tasks of a function can still be in time
 
 
 Key = tuple[Timer, int]
 
 
 class TimerQueue:
-    """Instants by key; each key has at most one.
+    """Hold instants by key; each key has at most one.
 
     Invariant: every live (when, key) in ``instants`` is in the heap; the heap may hold dead entries besides.
     """
 
     def __init__(self) -> None:
-        #: What is set. Read for its truth where a call of ``__contains__`` would cost too much.
+        #: What is set. Read directly where a call of ``__contains__`` would cost too much.
         self.instants: dict[Key, float] = {}
         self._heap: list[tuple[float, Key]] = []
         #: The earliest instant set since somebody put this back to infinity: only that can be a new earliest one.
@@ -56,11 +56,11 @@ class TimerQueue:
         return key in self.instants
 
     def live(self) -> list[Key]:
-        """All that are set, in no particular order."""
+        """Return all keys that are set, in no particular order."""
         return list(self.instants)
 
     def set(self, key: Key, when: float) -> None:
-        """Fire ``key`` at ``when``, instead of at any instant set for it before."""
+        """Set the instant of a key, instead of any instant set for it before."""
         if key in self.instants:
             self.cancel(key)
         self.instants[key] = when
@@ -69,13 +69,13 @@ class TimerQueue:
         heapq.heappush(self._heap, (when, key))
 
     def cancel(self, key: Key) -> None:
-        """Forget ``key``; nothing happens if it is not set."""
+        """Forget a key; do nothing if it is not set."""
         if self.instants.pop(key, None) is not None and len(self._heap) > 2 * len(self.instants) + _SLACK:
             self._heap = [(when, key) for key, when in self.instants.items()]
             heapq.heapify(self._heap)
 
     def earliest(self) -> float | None:
-        """The instant of the next live timer, or None."""
+        """Return the instant of the next timer, or None."""
         heap = self._heap
         while heap:
             when, key = heap[0]
@@ -85,7 +85,7 @@ class TimerQueue:
         return None
 
     def pop_due(self, now: float) -> Key | None:
-        """Take the next live timer whose instant has come, or None."""
+        """Remove and return the next timer whose instant has come, or return None."""
         when = self.earliest()
         if when is None or when > now:
             return None

@@ -20,8 +20,7 @@ from lifepool._core import commands as do
 from lifepool._core import events as on
 from lifepool._core.scheduler import Scheduler
 from lifepool._core.states import TASK_COMPLETED, PoolState, TaskState
-from lifepool._core.supervisor import why_gone
-from lifepool._engine.failed_commands import CLOSE_HINT, end_anyway, forked_copy, given_up
+from lifepool._engine.failed_commands import CLOSE_HINT, end_anyway, forked_copy, given_up, warn_of_kept_views
 from lifepool._engine.failure_log import Mishaps
 from lifepool._engine.handle import TaskHandle
 from lifepool._engine.queries import EngineViews
@@ -109,6 +108,8 @@ class Engine(EngineViews):
             do.ReportStarted: lambda c: _resolve(self.started, c.error),
             do.ReportClosed: self._report_closed,
             do.ReportRecycled: self._report_recycled,
+            do.ReportWorkerExit: self._report_worker_exit,
+            do.WarnOfKeptViews: warn_of_kept_views,
         }
 
     # -- for the pool ---------------------------------------------------------------------------------------------
@@ -149,7 +150,7 @@ class Engine(EngineViews):
     def submit(
         self, fn: Callable[..., Any], args: tuple[Any, ...], options: TaskOptions, *, lent: bool = False
     ) -> TaskHandle[Any]:
-        """Queue a call. If its payload takes long to make, the task is held until it is there.
+        """Queue a call. If its payload takes long to make, the task is in preparation until it is there.
 
         Args:
             fn: The function.
@@ -209,8 +210,8 @@ class Engine(EngineViews):
         handle._record = record
         self._handles[number] = handle
         retries, priority, fair_key = options.retries, options.priority, options.fair_key
-        held, firm = payload is None, type(fn) is Chunk  # a map waits before its chunks are let in, not after
-        self.feed(on.TaskSubmitted(number, learned_as, priority, timeout, retries, fair_key, held, firm))
+        preparing, firm = payload is None, type(fn) is Chunk  # a map waits before its chunks are let in, not after
+        self.feed(on.TaskSubmitted(number, learned_as, priority, timeout, retries, fair_key, preparing, firm))
         if isinstance(prepared, asyncio.Future):
             self._preparing[number] = prepared
             prepared.add_done_callback(lambda prepared: self._prepared(number, prepared))
@@ -258,12 +259,14 @@ class Engine(EngineViews):
         return handle is not None and handle.cancel()
 
     def admit(self, timeout: float | None, fair_key: str | None, name: str | None) -> None:
-        """Raise what a task would be turned away with now; see ``Door.refusal``."""
-        refusal = self._broken or self._scheduler.refusal(timeout, fair_key, name)
+        """Raise what a task would be turned away with now; see ``Scheduler.admit``."""
+        refusal = self._broken or self._scheduler.admit(timeout, fair_key, name)
         if refusal is not None:
-            if isinstance(refusal, QueueFull):
-                self.feed(on.SubmissionRefused())
             raise refusal
+
+    def count_refused(self, calls: int) -> None:
+        """Count calls that were refused before they became tasks."""
+        self._scheduler.tally.refused += calls
 
     def cancel(self, handle: TaskHandle[Any]) -> None:
         """The handle was cancelled: drop or break off its task."""
@@ -322,7 +325,7 @@ class Engine(EngineViews):
         size: int = 0,
         shared: bool = False,
         memory: int | None = None,
-        retire: str = "",
+        kept: on.KeptViews | None = None,
     ) -> None:
         """A worker answered."""
         self._traffic.received += size
@@ -337,7 +340,7 @@ class Engine(EngineViews):
                 record.bytes_received += size
             handle._value, handle._error = value, error
             retryable = error is not None and handle._is_retried_on(error)
-        self.feed(on.TaskReturned(worker, task, error is None, run_s, retryable, memory, retire))
+        self.feed(on.TaskReturned(worker, task, error is None, run_s, retryable, memory, kept))
 
     def progressed(self, worker: int, task: int, value: object) -> None:
         """A running task said how far it is."""
@@ -349,12 +352,7 @@ class Engine(EngineViews):
         """A worker is gone."""
         if event.start_error is None and self.state in (PoolState.STARTING, PoolState.RUNNING):
             logger.debug("worker %d exited: %s", event.worker, event)
-        worker, watch = self._scheduler.fleet.workers.get(event.worker), self.observation
-        if watch is None or worker is None:
-            return self.feed(event)
-        reason = why_gone(worker, event, now=self._clock(), ending=self.state.is_ending)
         self.feed(event)
-        watch.worker_exited(event, reason, worker.completed)
 
     def forked(self) -> None:
         """Refuse every call, and tell nobody of anything: this is a forked copy of the pool's process."""
@@ -466,6 +464,10 @@ class Engine(EngineViews):
     def _report_recycled(self, command: do.ReportRecycled) -> None:
         recycled, self._recycled = self._recycled, None
         _resolve(recycled, command.error)
+
+    def _report_worker_exit(self, command: do.ReportWorkerExit) -> None:
+        if self.observation is not None:
+            self.observation.worker_exited(command.end, command.reason.value, command.completed)
 
     def _report_closed(self, _: do.ReportClosed) -> None:
         _resolve(self.closed, None)

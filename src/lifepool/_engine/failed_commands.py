@@ -10,6 +10,7 @@ from lifepool._core.events import WorkerExited
 from lifepool.errors import InternalError, PoolClosed
 
 if TYPE_CHECKING:
+    from lifepool._core.commands import WarnOfKeptViews
     from lifepool._engine.handle import TaskHandle
     from lifepool.backends.base import Backend
 
@@ -54,6 +55,12 @@ def end_anyway(handle: TaskHandle[Any], error: Exception) -> None:
         failure = InternalError(f"the task's outcome could not be given: {error!r}")
         failure.__cause__ = error
         handle.set_exception(failure)
+
+
+def warn_of_kept_views(command: WarnOfKeptViews) -> None:
+    """Log that a worker is replaced because it keeps too many views."""
+    message = "worker %d is replaced: it keeps views of the arguments of %d tasks, %d bytes (copy=False)"
+    logger.warning(message, command.worker, command.kept.tasks, command.kept.size)
 
 
 def forked_copy() -> PoolClosed:

@@ -44,7 +44,7 @@ class Line:
 
     def is_needed(self, timeout: float | None, name: str) -> bool:
         """Tell whether a task would be refused now, for want of room or time. Asking does not count as a refusal."""
-        return isinstance(self._scheduler.refusal(timeout, None, name), QueueFull)
+        return isinstance(self._scheduler.admission.refusal(timeout, None, name), QueueFull)
 
     def join(self) -> Place:
         """Wait for room. Only who was refused just now may: the next event is the first that can call them."""
@@ -56,7 +56,7 @@ class Line:
         """Give the kept room to its owner, who submits before anybody else runs."""
         if place.is_kept:
             place.is_kept = False
-            self._scheduler.door.kept -= 1
+            self._scheduler.admission.reserved -= 1
 
     def leave(self, place: Place) -> None:
         """Stop waiting. Room that was kept goes to the next in line."""
@@ -68,7 +68,7 @@ class Line:
     def serve(self) -> None:
         """Call the first if there is room; call all if the pool takes nothing any more, for they must hear of it."""
         while self.waiting:
-            refusal = self._scheduler.refusal(None)
+            refusal = self._scheduler.admission.refusal(None)
             if isinstance(refusal, QueueFull):
                 return
             place = next(iter(self.waiting))
@@ -78,7 +78,7 @@ class Line:
             place.set_result(None)
             if refusal is None:
                 place.is_kept = True
-                self._scheduler.door.kept += 1
+                self._scheduler.admission.reserved += 1
                 return
 
     def dismiss(self) -> None:

@@ -417,6 +417,7 @@ class PoolLife:
             slots=can.slots,
             max_tasks_per_worker=config.max_tasks_per_worker if can.slots == 1 else None,
             max_worker_memory=config.max_worker_memory,
+            max_kept_bytes=config.max_payload,
             idle_timeout=config.idle_timeout,
             start_timeout=config.start_timeout,
             can_kill=can.kill,

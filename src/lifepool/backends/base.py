@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     import asyncio
     from collections.abc import Callable
 
-    from lifepool._core.events import WorkerExited, WorkerLoaded, WorkerLoading
+    from lifepool._core.events import KeptViews, WorkerExited, WorkerLoaded, WorkerLoading
     from lifepool.hooks import PropagatedContext
 
 
@@ -126,7 +126,7 @@ class Listener(Protocol):
         size: int = 0,
         shared: bool = False,
         memory: int | None = None,
-        retire: str = "",
+        kept: KeptViews | None = None,
     ) -> None:
         """The worker answered: with ``value``, or with ``error`` if that is not None.
 
@@ -139,7 +139,7 @@ class Listener(Protocol):
             size: Bytes of the pickled answer.
             shared: Whether it came through shared memory.
             memory: The worker's resident bytes after the task, if measured.
-            retire: Why the worker is to be replaced now, if it is.
+            kept: What the worker still has views of, if anything.
         """
 
     def progressed(self, worker: int, task: int, value: object) -> None:

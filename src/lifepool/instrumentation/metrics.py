@@ -10,7 +10,7 @@ from collections import deque
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
-from lifepool._core.states import TaskState, WorkerState
+from lifepool._core.states import ExitReason, TaskState, WorkerState
 from lifepool.statistics import HistogramSnapshot
 
 if TYPE_CHECKING:
@@ -67,24 +67,27 @@ OUTCOMES = tuple(
     for state in (TaskState.COMPLETED, TaskState.FAILED, TaskState.CANCELLED, TaskState.TIMED_OUT, TaskState.LOST)
 )
 WORKER_STATES = tuple(state.value for state in WorkerState if state is not WorkerState.DEAD)
-#: Everything above ``max_task_names``, and every reason that is not in the table below.
+#: Everything above ``max_task_names``, and the rarest reasons.
 OTHER = "other"
-#: The scheduler's own words for why a worker ended, and the label's value. The end of the pool is no restart.
-REASONS = {
-    "died": "died",
-    "out of memory": "out_of_memory",
-    "failed to start": "failed_to_start",
-    "a task did not end when interrupted": "interrupted",
-    "interrupted": "interrupted",
-    "it did not take the task that it was sent": "stopped",
-    "it did not stop when asked to": "stopped",
-    "max_tasks_per_worker": "max_tasks_per_worker",
-    "max_worker_memory": "max_worker_memory",
-    "idle_timeout": "idle_timeout",
-    "recycled": "recycled",
+#: The label's value for each reason why a worker went. The end of the pool is no restart.
+REASONS: dict[str, str] = {
+    ExitReason.DIED: "died",
+    ExitReason.OUT_OF_MEMORY: "out_of_memory",
+    ExitReason.FAILED_TO_START: "failed_to_start",
+    ExitReason.INTERRUPT_IGNORED: "interrupted",
+    ExitReason.INTERRUPTED: "interrupted",
+    ExitReason.TASK_NOT_TAKEN: "stopped",
+    ExitReason.STOP_IGNORED: "stopped",
+    ExitReason.MAX_TASKS: "max_tasks_per_worker",
+    ExitReason.MAX_MEMORY: "max_worker_memory",
+    ExitReason.IDLE: "idle_timeout",
+    ExitReason.RECYCLED: "recycled",
+    ExitReason.KEPT_VIEWS: OTHER,
+    ExitReason.UNKNOWN_TASK: OTHER,
+    ExitReason.NOT_READY_IN_TIME: OTHER,
+    ExitReason.NOT_IMPORTED_IN_TIME: OTHER,
 }
-NOT_A_RESTART = "closed"
-RESTART_REASONS = (*dict.fromkeys(REASONS.values()), OTHER)
+RESTART_REASONS = tuple(dict.fromkeys(REASONS.values()))
 PATHS = ("channel", "shared_memory")
 
 Labels = tuple[str, ...]
@@ -154,7 +157,7 @@ def _counters(pool: str, statistics: PoolStatistics) -> dict[tuple[Metric, Label
     found: dict[tuple[Metric, Labels], float] = {(REJECTED, (pool,)): statistics.refused}
     found |= {(RESTARTS, (pool, reason)): 0.0 for reason in RESTART_REASONS}
     for reason, count in statistics.restarts.items():
-        if reason != NOT_A_RESTART:
+        if reason != ExitReason.CLOSED:
             found[RESTARTS, (pool, REASONS.get(reason, OTHER))] += count
     for direction, total, shared in (
         ("sent", statistics.bytes_sent, statistics.shared_sent),

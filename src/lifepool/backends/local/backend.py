@@ -190,7 +190,7 @@ class LocalBackend:
 
     def start_worker(self, worker: int) -> None:
         """Fork a worker from the template. What fails on the way is a failed start of this worker."""
-        member = self._members[worker] = Member(worker, self._max_payload, self._failed)
+        member = self._members[worker] = Member(worker, self._failed)
         try:
             launch = self._begin_launch(member)
         except Exception as error:
@@ -493,5 +493,5 @@ class LocalBackend:
             size=size,
             shared=shared,
             memory=member.memory,
-            retire=member.leases.answered(frame.task),
+            kept=member.leases.answered(frame.task),
         )

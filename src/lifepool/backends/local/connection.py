@@ -29,7 +29,6 @@ class Member:
 
     Args:
         number: The worker's.
-        max_payload: Bytes that it may keep in views beyond their tasks.
         on_failure: Called if something of ours fails that concerns this worker alone.
     """
 
@@ -54,7 +53,7 @@ class Member:
         "start_hint",
     )
 
-    def __init__(self, number: int, max_payload: int, on_failure: Callable[[Member, Exception], None]) -> None:
+    def __init__(self, number: int, on_failure: Callable[[Member, Exception], None]) -> None:
         self.number = number
         self.guard = Guard(lambda error: on_failure(self, error))
         self.channel: Channel | None = None
@@ -66,7 +65,7 @@ class Member:
         self.has_failed = False  # what it says is not listened to any more
         self.end_is_told = False
         self.outstanding = 0  # tasks sent and not answered: none means that it is waiting for one
-        self.leases = Leases(number, max_payload)  # what it may still read of the shared arguments
+        self.leases = Leases()  # what it may still read of the shared arguments
         self.results: ResultReader | None = None
         self.inbox: Inbox | None = None
         self.memory: int | None = None

@@ -55,10 +55,10 @@ def _is_by_reference(fn: object) -> bool:
 _KINDS = {
     (False, False): int(Kind.TASK),
     (True, False): int(Kind.TASK_STORED),
-    (False, True): int(Kind.TASK_APART),
+    (False, True): int(Kind.TASK_OUT_OF_BAND),
     (True, True): int(Kind.TASK_VIEWED),
 }
-_TASK, _TASK_STORED, _TASK_APART = int(Kind.TASK), int(Kind.TASK_STORED), int(Kind.TASK_APART)
+_TASK, _TASK_STORED, _TASK_OUT_OF_BAND = int(Kind.TASK), int(Kind.TASK_STORED), int(Kind.TASK_OUT_OF_BAND)
 
 
 class Call:
@@ -307,7 +307,7 @@ class CallDecoder:
             assert self._shared is not None  # noqa: S101 - the server has told us where it is
             with self._shared.part(rest) as arguments:
                 return _loads(arguments)
-        if kind == _TASK_APART:
+        if kind == _TASK_OUT_OF_BAND:
             return load_apart(memoryview(bytes(rest)))
         assert self._view is not None  # noqa: S101 - as above
         return load_apart(self._view(task, rest))

@@ -13,10 +13,8 @@ import mmap
 import os
 
 from lifepool._core.framing import FramingError
+from lifepool._core.policy import KEPT_VIEWS_MOST
 from lifepool.backends.local.shared.arena import LOCATION
-
-#: Views of this many tasks may be kept by a worker before it is replaced (and bytes: see ``Views``).
-MOST_KEPT = 64
 
 
 class Views:
@@ -60,7 +58,7 @@ class Views:
         if not self._maps:
             return []
         gone = self._close()
-        if len(self._maps) > MOST_KEPT or sum(map(len, self._maps.values())) > self._most:
+        if len(self._maps) > KEPT_VIEWS_MOST or sum(map(len, self._maps.values())) > self._most:
             gc.collect()  # perhaps it is only garbage that keeps them
             gone += self._close()
         return gone

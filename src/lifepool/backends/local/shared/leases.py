@@ -2,28 +2,18 @@
 
 from __future__ import annotations
 
-import logging
 from typing import TYPE_CHECKING
 
-from lifepool.backends.local.shared.argument_views import MOST_KEPT
+from lifepool._core.events import KeptViews
 
 if TYPE_CHECKING:
     from lifepool.backends.local.shared.arena import Lease
 
-logger = logging.getLogger("lifepool")
-
 
 class Leases:
-    """The leases of one worker, by task.
+    """Hold the leases of one worker, by task."""
 
-    Args:
-        worker: Its number, for the log.
-        most: Bytes that it may keep in views beyond their tasks.
-    """
-
-    def __init__(self, worker: int, most: int) -> None:
-        self._worker = worker
-        self._most = most
+    def __init__(self) -> None:
         self._reading: dict[int, Lease] = {}
         self._kept: dict[int, Lease] = {}  # of tasks that it has answered: it has views of these
 
@@ -40,26 +30,13 @@ class Leases:
         if self._reading.pop(task, None) is None:
             self._kept.pop(task, None)
 
-    def answered(self, task: int) -> str:
-        """It has answered the task, and unless it has kept views, the lease ends.
-
-        Returns:
-            Why it is to be replaced, if it keeps too much.
-        """
+    def answered(self, task: int) -> KeptViews | None:
+        """End the lease of an answered task, unless the worker has kept views; return all that it has kept then."""
         lease = self._reading.pop(task, None) if self._reading else None
         if lease is None or not lease.is_viewed:
-            return ""
+            return None
         self._kept[task] = lease
-        size = sum(kept.stored.size for kept in self._kept.values())
-        if size <= self._most and len(self._kept) <= MOST_KEPT:
-            return ""
-        logger.warning(
-            "worker %d is replaced: it keeps views of the arguments of %d tasks, %d bytes (copy=False)",
-            self._worker,
-            len(self._kept),
-            size,
-        )
-        return "kept_views"
+        return KeptViews(len(self._kept), sum(kept.stored.size for kept in self._kept.values()))
 
     def all(self) -> list[Lease]:
         """What it may still read."""
