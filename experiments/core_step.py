@@ -26,7 +26,7 @@ TASKS = 20_000
 
 
 def started_scheduler(workers: int) -> Scheduler:
-    """A scheduler in state RUNNING with idle workers."""
+    """Return a scheduler in state RUNNING with idle workers."""
     limits = Limits(max_workers=workers, min_workers=workers, max_queue=10_000)
     scheduler = Scheduler(limits, random=lambda: 0.5)
     scheduler.handle(on.StartRequested(), 0.0)
@@ -64,10 +64,10 @@ class Direct:
     """The same two effects as plain method calls."""
 
     def send(self, worker: int, task: int) -> None:
-        """Stands for sending."""
+        """Stand for sending."""
 
     def settle(self, task: int, outcome: TaskState) -> None:
-        """Stands for settling."""
+        """Stand for settling."""
 
 
 class Performer:
@@ -77,14 +77,14 @@ class Performer:
         self.perform: dict[type, Callable[..., None]] = {do.SendTask: self.send, do.Settle: self.settle}
 
     def send(self, command: do.SendTask) -> None:
-        """Stands for sending."""
+        """Stand for sending."""
 
     def settle(self, command: do.Settle) -> None:
-        """Stands for settling."""
+        """Stand for settling."""
 
 
 def direct() -> float:
-    """Seconds a task with method calls."""
+    """Return the seconds a task with method calls."""
     target, outcome = Direct(), TaskState.COMPLETED
     began = perf_counter()
     for task in range(TASKS):
@@ -94,7 +94,7 @@ def direct() -> float:
 
 
 def commanded() -> float:
-    """Seconds a task with two events made, two lists of one command each, and the dispatch by type."""
+    """Return the seconds a task with two events, two lists of one command each, and the dispatch by type."""
     perform, outcome = Performer().perform, TaskState.COMPLETED
     began = perf_counter()
     for task in range(TASKS):

@@ -31,7 +31,7 @@ Work = "Callable[[Random], tuple[str, float]]"
 
 @dataclass
 class SimulatedWorker:
-    """Runs what it was sent, in order."""
+    """Run the tasks that it was sent, in order."""
 
     sent: deque[int] = field(default_factory=deque)
     running: int | None = None
@@ -40,7 +40,7 @@ class SimulatedWorker:
 
 @dataclass(frozen=True)
 class Overload:
-    """What came of it.
+    """The result of a simulation.
 
     Attributes:
         goodput: Seconds of work answered in time, of the seconds that the workers had.
@@ -91,7 +91,7 @@ class Simulation:
         self._alarm = 0
 
     def run(self, seconds: float) -> Overload:
-        """Offer work for so many seconds; what is under way then counts for nothing."""
+        """Offer work for so many seconds, and return the result; tasks that still run then do not count."""
         self.start()
         self._at(self._now, self._arrive)
         self.pass_time(seconds)
@@ -103,13 +103,13 @@ class Simulation:
         )
 
     def start(self) -> None:
-        """All workers come up."""
+        """Start the pool; all workers are ready at once."""
         self._feed(on.StartRequested())
         for worker in list(self._workers):
             self._feed(on.WorkerReady(worker))
 
     def pass_time(self, seconds: float) -> None:
-        """Let everything happen that does within this time."""
+        """Let so many seconds pass, and everything happen in its order."""
         end = self._now + seconds
         while self._agenda and self._agenda[0][0] < end:
             self._now, _, happen = heapq.heappop(self._agenda)
@@ -124,7 +124,7 @@ class Simulation:
         return self._refused - before
 
     def outcomes(self) -> dict[str, int]:
-        """How many tasks ended how."""
+        """Return how many tasks ended in each outcome."""
         return {outcome.value: count for outcome, count in self._outcomes.items() if count}
 
     def _at(self, when: float, happen: Callable[[], None]) -> None:

@@ -1,4 +1,4 @@
-"""Plays events to a scheduler and writes down what it says, one line a command."""
+"""Give events to a scheduler and write down its commands, one line each."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ NOON = 1000.0
 
 
 def limits_for(**changes: Any) -> Limits:
-    """One worker and a short queue, with these changes."""
+    """Return limits for one worker and a short queue, with these changes."""
     return Limits(**({"max_workers": 1, "min_workers": 1, "max_queue": 10} | changes))
 
 
@@ -45,7 +45,7 @@ class Script:
         self.warned: dict[int, on.KeptViews] = {}
 
     def feed(self, event: on.Event) -> list[str]:
-        """What the scheduler says to this event, now."""
+        """Return the commands that follow from this event, now."""
         commands = self.scheduler.handle(event, self.now)
         invariants.check(self.scheduler)
         return [line for command in commands if (line := self._line(command))]
@@ -84,7 +84,7 @@ class Script:
                 self.warned[worker] = kept
                 return ""
 
-    # -- events, shortly ------------------------------------------------------------------------------------------
+    # -- events, in short ------------------------------------------------------------------------------------------
 
     def start(self) -> list[str]:
         return self.feed(on.StartRequested())
@@ -130,7 +130,7 @@ class Script:
         return self.feed(on.TimerFired())
 
     def pass_time(self, seconds: float) -> list[str]:
-        """Let all alarms ring that do so within this time; all that was said."""
+        """Let so many seconds pass; return the commands that follow from the alarms."""
         end = self.now + seconds
         said: list[str] = []
         while self.alarm is not None and self.alarm < end:
@@ -140,7 +140,7 @@ class Script:
 
 
 def running(**limits: Any) -> Script:
-    """A pool whose first workers are ready."""
+    """Return a pool whose first workers are ready."""
     script = Script(**limits)
     script.start()
     for worker in list(script.scheduler.fleet.workers):
@@ -149,7 +149,7 @@ def running(**limits: Any) -> Script:
 
 
 def knowing(run_s: float, name: str = "f", **limits: Any) -> Script:
-    """A running pool that has learned how long tasks of this name take."""
+    """Return a running pool that has learned how long tasks of this name take."""
     script = running(**limits)
     script.scheduler.run_times.learn(name, run_s)
     return script

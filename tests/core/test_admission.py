@@ -9,7 +9,7 @@ from tests.core.script import Script, running
 
 
 def full_queue(count: int, **limits: int) -> Script:
-    """All workers busy, and so many tasks waiting."""
+    """Return a pool with all workers busy and so many tasks waiting."""
     pool = running(**limits)
     for task in range(1 + count):
         pool.submit(task)

@@ -26,7 +26,7 @@ def plain(frames: list[Frame]) -> list[Message]:
 
 
 def read_into(reader: FrameReader, data: bytes) -> list[Message]:
-    """As a socket does: straight into the lent buffer, frames looked at before the next bytes."""
+    """Read as a socket does: into the reader's buffer, and look at the frames before the next bytes."""
     seen: list[Message] = []
     while data:
         room = reader.buffer()

@@ -1,4 +1,4 @@
-"""A check that never fails checks nothing: each book is spoiled once."""
+"""A check that never fails checks nothing: each part of the state is spoiled once."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 def busy_pool() -> Script:
-    """Two workers with one task each, a third starting, one task waiting."""
+    """Return a pool with busy workers, one more that is starting, and one task that waits."""
     pool = knowing(1.0, max_workers=4, min_workers=3, slots=1)
     for task in (1, 2, 3, 4):
         pool.submit(task)
@@ -107,7 +107,7 @@ def _kill_timer_of_a_worker_that_was_not_asked(s: Scheduler) -> None:
         (_kill_timer_of_a_worker_that_was_not_asked, "KILL of 1"),
     ],
 )
-def test_a_spoiled_book_is_found(spoil: Callable[[Scheduler], None], complaint: str) -> None:
+def test_a_spoiled_state_is_found(spoil: Callable[[Scheduler], None], complaint: str) -> None:
     scheduler = busy_pool().scheduler
     assert [worker.state for worker in scheduler.fleet] == [*[WorkerState.BUSY] * 3, WorkerState.STARTING]
     invariants.check(scheduler)

@@ -1,4 +1,4 @@
-"""Overload in simulated time: admitted tasks are answered in time, and the workers do not work for nobody."""
+"""Overload in simulated time: admitted tasks are answered in time, and little work is done for tasks given up on."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ def test_the_safety_factor_comes_from_tasks_that_waited_too_long_not_from_those_
 
 
 def test_what_was_learned_is_forgotten_by_half_in_a_minute() -> None:
-    pool = cautious()
+    pool = taught_by_late_tasks()
     admission = pool.scheduler.admission
     excess = admission.safety_factor - policy.SAFETY_FACTOR
     pool.now += policy.SAFETY_HALF_LIFE_S
@@ -101,7 +101,7 @@ def test_what_was_learned_is_forgotten_by_half_in_a_minute() -> None:
 
 
 def test_while_nobody_waits_it_is_forgotten_in_no_time() -> None:
-    pool = cautious()
+    pool = taught_by_late_tasks()
     excess = pool.scheduler.admission.safety_factor - policy.SAFETY_FACTOR
     pool.returned(1, 1)
     pool.returned(1, 2)
@@ -111,8 +111,8 @@ def test_while_nobody_waits_it_is_forgotten_in_no_time() -> None:
     assert pool.scheduler.admission.safety_factor - policy.SAFETY_FACTOR == pytest.approx(excess / 2**4, rel=0.25)
 
 
-def cautious() -> Script:
-    """A busy pool, with somebody who waits, in which many were late."""
+def taught_by_late_tasks() -> Script:
+    """Return a busy pool with one waiting task, in which many tasks were late."""
     pool = knowing(0.1, max_queue=50)
     for task in (1, 2):
         pool.submit(task, name="f")
@@ -122,7 +122,7 @@ def cautious() -> Script:
     return pool
 
 
-def test_a_wait_that_nobody_could_predict_makes_nobody_cautious() -> None:
+def test_a_wait_that_nobody_could_predict_makes_nobody_taught_by_late_tasks() -> None:
     pool = knowing(0.1, max_queue=50)
     pool.submit(1, name="new")
     pool.submit(2, name="new")

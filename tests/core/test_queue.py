@@ -38,7 +38,7 @@ class NaiveQueue:
         return [entry for entry in self.waiting if (entry.priority, entry.key) == (priority, key)]
 
     def heads(self) -> list[Waiting]:
-        """The next of each priority."""
+        """Return the next task of each priority."""
         return [self._fifo(priority, turns[0])[0] for priority, turns in self.turns.items() if turns]
 
     def best(self) -> Waiting | None:

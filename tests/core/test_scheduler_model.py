@@ -237,7 +237,7 @@ class Machine(RuleBasedStateMachine):
         self.world.feed(on.CloseRequested())
 
     def teardown(self) -> None:
-        """Whatever has happened: if everybody behaves from now on, all tasks are settled, and the pool can end."""
+        """Check that all tasks are settled and the pool can end if everybody behaves from now on."""
         world = self.world
         if world.broken:
             return

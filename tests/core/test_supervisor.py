@@ -282,7 +282,7 @@ def test_a_ready_worker_that_is_killed_while_the_pool_starts_does_not_fail_the_s
     ("how", "cause"),
     [
         ({"start_error": "Traceback: x", "reason": "y"}, "Traceback: x"),
-        ({"reason": "it sent garbage"}, "it sent garbage"),
+        ({"reason": "it sent invalid data"}, "it sent invalid data"),
         ({"signal": 9, "oom_suspected": True}, "killed by signal 9"),
         ({}, "it vanished"),
     ],

@@ -17,7 +17,7 @@ steps = st.lists(
 
 
 class SortedList:
-    """The same in five lines."""
+    """The same as a sorted list, in five lines."""
 
     def __init__(self) -> None:
         self.live: dict[Key, float] = {}
@@ -26,7 +26,7 @@ class SortedList:
         return min(self.live.values(), default=None)
 
     def due(self, now: float) -> set[Key]:
-        """Who may be next: of equal instants any."""
+        """Return which keys may be next: of equal instants any."""
         earliest = self.earliest()
         return {k for k, when in self.live.items() if when == earliest} if (earliest or 0.0) <= now else set()
 

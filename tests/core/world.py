@@ -45,12 +45,12 @@ class RealWorker:
     import_began: float = 0.0
 
     def sent(self) -> list[int]:
-        """All it was sent and the scheduler has not heard of since, in order."""
+        """Return the tasks that it was sent and whose answers the scheduler does not have, in order."""
         return [answer.task for answer in self.outbox] + self.claimed + self.tickets
 
 
 class World:
-    """Feeds the scheduler, performs its commands, and holds it to its promises."""
+    """Feed the scheduler, perform its commands, and check that it keeps its promises."""
 
     def __init__(self, limits: policy.Limits) -> None:
         self.limits = limits
@@ -93,7 +93,7 @@ class World:
     # -- the engine -----------------------------------------------------------------------------------------------
 
     def feed(self, event: on.Event) -> None:
-        """What the engine does with an event; answers that come at once wait their turn."""
+        """Do what the engine does with an event; answers that come at once wait their turn."""
         self.broken = True
         self._pending.append(event)
         while self._pending:
@@ -122,12 +122,12 @@ class World:
         self.feed(event)
 
     def prepared(self, task: int, *, succeeded: bool = True) -> None:
-        """The payload is there, whether somebody still wants it or not."""
+        """Report that the payload is ready, whether anybody still wants it or not."""
         self.preparing.remove(task)
         self.feed(on.TaskPrepared(task, succeeded))
 
     def fire(self) -> None:
-        """The alarm rings, at its instant or as late as it is by now."""
+        """Let the alarm ring: at its instant, or now if that has passed."""
         assert self.alarm is not None
         self.now = max(self.now, self.alarm)
         self.alarm = None
@@ -220,7 +220,7 @@ class World:
         return bool(worker.importing) and self.now >= worker.import_began + self.limits.start_timeout
 
     def _sat_still(self, worker: RealWorker) -> bool:
-        """Whether all it was sent long ago has just been taken back from it unstarted."""
+        """Return whether all tasks that it was sent long ago have just been taken back unstarted."""
         took_nothing = isinstance(self._event, on.TasksRetracted) and self._event.tasks and not worker.sent()
         return bool(took_nothing) and self.now - worker.quiet_since >= policy.CLAIM_S
 
@@ -262,7 +262,7 @@ class World:
         self.feed(on.WorkerReady(worker.number))
 
     def claim(self, worker: RealWorker) -> None:
-        """The worker takes its next ticket: from here on the function runs."""
+        """Let the worker take its next ticket: from here on the function runs."""
         task = worker.tickets.pop(0)
         self.runs[task] += 1
         assert all(task not in other.claimed for other in self.workers.values())
@@ -271,19 +271,19 @@ class World:
         worker.claimed.append(task)
 
     def import_begins(self, worker: RealWorker) -> None:
-        """What the claimed task needs is not there."""
+        """Let the worker begin to import what the claimed task needs."""
         worker.importing, worker.import_began = worker.claimed[0], self.now
         worker.interrupted.clear()
         self.feed(on.WorkerLoading(worker.number, worker.importing))
 
     def import_ends(self, worker: RealWorker) -> None:
-        """It is there now, and the task runs."""
+        """Let the import end: the task runs now."""
         task, worker.importing = worker.importing, 0
         worker.quiet_since = self.now
         self.feed(on.WorkerLoaded(worker.number, task))
 
     def finish(self, worker: RealWorker, answer: on.TaskReturned) -> None:
-        """The function is done, or its import has failed; the answer is on its way."""
+        """Let the function return, or its import fail; the answer is on its way then."""
         worker.claimed.remove(answer.task)
         worker.outbox.append(answer)
 
@@ -300,7 +300,7 @@ class World:
         assert worker.killed
 
     def die(self, worker: RealWorker, *, signal: int | None = None, oom: bool = False) -> None:
-        """The process ends; what it had answered before arrives before the news of its end."""
+        """Let the process end; what it answered before arrives before the event of its end."""
         while worker.outbox:
             self.deliver(worker)
         del self.workers[worker.number]
@@ -330,7 +330,7 @@ class World:
         assert earliest is None or (self.alarm is not None and self.alarm <= earliest), "the alarm is late"
 
     def come_to_rest(self, done: Callable[[], bool]) -> None:
-        """Everybody behaves from now on, and time passes, until ``done``."""
+        """Let everybody behave and time pass until ``done``."""
         for _ in range(PATIENCE):
             if self._behave():
                 continue
@@ -362,5 +362,5 @@ class World:
         return False
 
     def in_state(self, *states: WorkerState) -> list[RealWorker]:
-        """The workers that the scheduler believes to be in one of these states."""
+        """Return the workers that the scheduler believes to be in one of these states."""
         return [self.workers[worker.id] for worker in self.scheduler.fleet if worker.state in states]

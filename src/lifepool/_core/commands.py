@@ -50,7 +50,7 @@ class RetractTasks:
 
 @dataclass(slots=True)
 class InterruptTask:
-    """Raise an exception inside the running task. It may fail silently: a kill follows."""
+    """Raise an exception inside the running task. If that has no effect, ``KillWorker`` follows."""
 
     worker: int
     task: int
@@ -90,7 +90,7 @@ class ReportClosed:
 
 @dataclass(slots=True)
 class ReportRecycled:
-    """Report that all workers there were when it was asked for are replaced, or why they could not be."""
+    """Report that all workers which there were at the request are replaced, or why they could not be."""
 
     error: PoolError | None = None
 

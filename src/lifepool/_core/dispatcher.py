@@ -119,7 +119,7 @@ class Dispatcher:
         return estimate is None or estimate >= policy.STEAL_TASK_S
 
     def rebalance(self) -> None:
-        """Take back the tasks that wait behind one which turned out to be long."""
+        """Take back the tasks that wait behind a task which turned out to be long."""
         decision = self._decision
         pipelining = [worker for worker in self._fleet if len(worker.tasks) > 1]
         for worker in pipelining:

@@ -53,7 +53,7 @@ class ProvisionalTasks:
         self._interval = 0.0
 
     def note(self, task: Task, timeout: float) -> None:
-        """Note that a task joins the queue of whose function nothing is known."""
+        """Note that a task of a function of which nothing is known joins the queue."""
         if len(self._queue.entries) < policy.FIRST_FEW * self._admission.capacity:
             return
         interval = max(policy.LEAST_REVIEW_S, timeout * policy.REVIEW_SHARE)

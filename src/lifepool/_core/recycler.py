@@ -112,7 +112,7 @@ class Recycler:
         self.end()
 
     def end(self, error: PoolError | None = None) -> None:
-        """Report that all are replaced; or with an error, that those which are left stay."""
+        """Report that all are replaced; with an error, report that those which are left stay."""
         if self._replacing:
             self._replacing = False
             self._to_replace.clear()

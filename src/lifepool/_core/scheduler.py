@@ -164,7 +164,7 @@ class Scheduler:
             self._on_timer[key[0]](key[1])
 
     def admit(self, timeout: float | None, fair_key: str | None = None, name: str | None = None) -> PoolError | None:
-        """Return why a task is turned away now, or None; see ``Admission.refusal``. Refusals are counted."""
+        """Decide whether a task is admitted, and count a refusal; return the error, or None. See ``Admission``."""
         refusal = self.admission.refusal(timeout, fair_key, name)
         if refusal is not None and isinstance(refusal, QueueFull):
             self._decision.tally.refused += 1

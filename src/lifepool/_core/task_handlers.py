@@ -159,7 +159,7 @@ class TaskHandlers:
             self._settle(task, TaskState.FAILED)
 
     def _after_task(self, worker: Worker, event: on.TaskReturned) -> None:
-        """Let a worker go that has one task less, or give it the next."""
+        """Let a worker go that has answered a task, or give it the next."""
         if (event.kept is not None or self._recycler.is_needed) and worker.state is WorkerState.BUSY:
             self._recycler.after_task(worker, event, running=self._decision.pool_state is PoolState.RUNNING)
         if self._decision.pool_state is not states.POOL_RUNNING or not self._dispatcher.refill(worker):
@@ -231,7 +231,7 @@ class TaskHandlers:
         self.after_change()
 
     def _give_up_work(self, task: Task, *, abandon: bool = False) -> None:
-        """See that the worker which has a settled task does not go on working for nobody."""
+        """Drop a settled task that a worker has: take it back, or break it off."""
         worker = task.worker
         if worker is None:
             return
