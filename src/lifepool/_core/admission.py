@@ -9,7 +9,6 @@ from lifepool._core.states import PoolState
 from lifepool.errors import PoolClosed, PoolError, QueueFull, WorkerStartError
 
 if TYPE_CHECKING:
-    from lifepool._core.counters import RunTimes
     from lifepool._core.decision import DecisionContext
     from lifepool._core.supervisor import Supervisor
     from lifepool._core.task_table import TaskTable
@@ -32,21 +31,18 @@ class Admission:
         decision: Shared by all parts of the scheduler.
         table: The tasks that wait or are in preparation.
         supervisor: Whether workers come up.
-        run_times: How long tasks take.
 
     Attributes:
         reserved: Positions in the queue that are kept free for calls which wait for room.
     """
 
-    def __init__(
-        self, decision: DecisionContext, table: TaskTable, supervisor: Supervisor, run_times: RunTimes
-    ) -> None:
+    def __init__(self, decision: DecisionContext, table: TaskTable, supervisor: Supervisor) -> None:
         self._decision = decision
         self._limits = decision.limits
         self._queue = table.queue
         self._preparing = table.preparing
         self._supervisor = supervisor
-        self._run_times = run_times
+        self._run_times = decision.run_times
         self.reserved = 0
         self._excess = 0.0  # of the safety factor above the least, at the instant when it last changed
         self._changed = 0.0

@@ -1,4 +1,8 @@
-"""The decision context: what a decision has at hand (limits, time, timers, counters, pool state, commands so far)."""
+"""The decision context: what a decision has at hand.
+
+The limits, the time, the timers, the counters, the learned run times, the recent events, the pool's state, and the
+commands so far.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +10,8 @@ from math import inf
 from typing import TYPE_CHECKING
 
 from lifepool._core.commands import SetTimer
-from lifepool._core.counters import Tally
+from lifepool._core.counters import RunTimes, Tally
+from lifepool._core.history import History
 from lifepool._core.states import PoolState
 from lifepool._core.timers import TimerQueue
 
@@ -22,18 +27,22 @@ class DecisionContext:
         limits: The pool's settings.
         timers: Every deadline there is.
         tally: What happened so far.
+        run_times: How long functions take.
+        history: The recent events.
         pool_state: The state of the pool; only ``PoolStates`` changes it.
         now: The instant of the event that is being decided about.
         out: The commands decided on, in order.
         armed: The instant last asked for by ``SetTimer``, until it has come.
     """
 
-    __slots__ = ("armed", "limits", "now", "out", "pool_state", "tally", "timers")
+    __slots__ = ("armed", "history", "limits", "now", "out", "pool_state", "run_times", "tally", "timers")
 
     def __init__(self, limits: Limits) -> None:
         self.limits = limits
         self.timers = TimerQueue()
         self.tally = Tally()
+        self.run_times = RunTimes()
+        self.history = History()
         self.pool_state = PoolState.CREATED
         self.now = 0.0
         self.out: list[Command] = []

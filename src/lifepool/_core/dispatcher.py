@@ -18,7 +18,6 @@ from lifepool._core.supervisor import CLAIM
 from lifepool._core.timers import Timer
 
 if TYPE_CHECKING:
-    from lifepool._core.counters import RunTimes
     from lifepool._core.decision import DecisionContext
     from lifepool._core.fleet import Worker
     from lifepool._core.supervisor import Supervisor
@@ -35,19 +34,16 @@ class Dispatcher:
         decision: Shared by all parts of the scheduler.
         table: All tasks without an outcome, and who of them waits.
         supervisor: Owns the fleet.
-        run_times: How long tasks take.
     """
 
-    def __init__(
-        self, decision: DecisionContext, table: TaskTable, supervisor: Supervisor, run_times: RunTimes
-    ) -> None:
+    def __init__(self, decision: DecisionContext, table: TaskTable, supervisor: Supervisor) -> None:
         self._decision = decision
         self._limits = decision.limits
         self._tasks = table.tasks
         self._queue = table.queue
         self._supervisor = supervisor
         self._fleet = supervisor.fleet
-        self._run_times = run_times
+        self._run_times = decision.run_times
         self._scales = self._limits.min_workers < self._limits.max_workers
 
     def assign(self, task: Task) -> bool:

@@ -30,11 +30,9 @@ from typing import TYPE_CHECKING
 
 from lifepool._core import events as on
 from lifepool._core.admission import Admission
-from lifepool._core.counters import RunTimes
 from lifepool._core.decision import DecisionContext
 from lifepool._core.dispatcher import Dispatcher
 from lifepool._core.first_runs import ProvisionalTasks
-from lifepool._core.history import History
 from lifepool._core.pool_states import PoolStates
 from lifepool._core.recycler import Recycler
 from lifepool._core.supervisor import Supervisor
@@ -75,29 +73,18 @@ class Scheduler:
 
     def __init__(self, limits: Limits, *, random: Callable[[], float]) -> None:
         self.limits = limits
-        self.run_times = RunTimes()
-        self._history = History()
         self._decision = decision = DecisionContext(limits)
+        self.run_times = decision.run_times
         self._table = table = TaskTable(decision, random)
         self._supervisor = supervisor = Supervisor(decision)
-        self.fleet = supervisor.fleet
-        self.admission = Admission(decision, table, supervisor, self.run_times)
-        self._dispatcher = Dispatcher(decision, table, supervisor, self.run_times)
+        self.fleet = fleet = supervisor.fleet
         recycler = Recycler(decision, supervisor)
-        self._pool = PoolStates(decision, table, supervisor, recycler)
-        self._tasks = TaskHandlers(
-            decision,
-            table,
-            supervisor,
-            recycler,
-            self._pool,
-            run_times=self.run_times,
-            admission=self.admission,
-            dispatcher=self._dispatcher,
-            provisional=ProvisionalTasks(decision, table, self.fleet, self.admission),
-            history=self._history,
-        )
-        self._workers = WorkerHandlers(decision, table, supervisor, recycler, self._pool, self._tasks, self._history)
+        self._pool = pool = PoolStates(decision, table, supervisor, recycler)
+        self.admission = admission = Admission(decision, table, supervisor)
+        provisional = ProvisionalTasks(decision, table, fleet, admission)
+        self._dispatcher = dispatcher = Dispatcher(decision, table, supervisor)
+        self._tasks = TaskHandlers(decision, table, supervisor, recycler, pool, admission, dispatcher, provisional)
+        self._workers = WorkerHandlers(decision, table, supervisor, recycler, pool, self._tasks)
         self._handlers = self._event_handlers()
         self._on_timer = self._timer_handlers()
 
@@ -151,7 +138,7 @@ class Scheduler:
         decision.now = now
         out: list[Command] = []
         decision.out = out
-        self._history.events.append((now, event))
+        decision.history.events.append((now, event))
         self._handlers[type(event)](event)
         if decision.armed is None or decision.timers.newest < decision.armed:
             decision.arm()
@@ -208,4 +195,4 @@ class Scheduler:
 
     def history(self, *, task: int | None = None, worker: int | None = None) -> tuple[str, ...]:
         """Return the recent events that name this task or worker, oldest first, with their instants."""
-        return self._history.of(task=task, worker=worker)
+        return self._decision.history.of(task=task, worker=worker)

@@ -15,12 +15,10 @@ from lifepool.errors import InternalError, TaskTimeout
 if TYPE_CHECKING:
     from lifepool._core import events as on
     from lifepool._core.admission import Admission
-    from lifepool._core.counters import RunTimes
     from lifepool._core.decision import DecisionContext
     from lifepool._core.dispatcher import Dispatcher
     from lifepool._core.first_runs import ProvisionalTasks
     from lifepool._core.fleet import Worker
-    from lifepool._core.history import History
     from lifepool._core.pool_states import PoolStates
     from lifepool._core.recycler import Recycler
     from lifepool._core.supervisor import Supervisor
@@ -36,11 +34,9 @@ class TaskHandlers:
         supervisor: Owns the fleet.
         recycler: Replaces workers that have done their share.
         pool: Ends a drain when the last task is done.
-        run_times: How long tasks take.
         admission: Learns from how admitted tasks fare.
         dispatcher: Gives tasks to workers.
         provisional: The first tasks of functions.
-        history: The recent events.
     """
 
     def __init__(
@@ -50,12 +46,9 @@ class TaskHandlers:
         supervisor: Supervisor,
         recycler: Recycler,
         pool: PoolStates,
-        *,
-        run_times: RunTimes,
         admission: Admission,
         dispatcher: Dispatcher,
         provisional: ProvisionalTasks,
-        history: History,
     ) -> None:
         self._decision = decision
         self._limits = decision.limits
@@ -67,18 +60,17 @@ class TaskHandlers:
         self._fleet = supervisor.fleet
         self._recycler = recycler
         self._pool = pool
-        self._run_times = run_times
+        self._run_times = decision.run_times
         self._admission = admission
         self._dispatcher = dispatcher
         self._provisional = provisional
-        self._history = history
 
     # -- coming ---------------------------------------------------------------------------------------------------
 
     def on_submitted(self, event: on.TaskSubmitted) -> None:
         """Give the task to a worker, or let it wait."""
         if event.task in self._tasks:
-            raise InternalError(f"task {event.task} was submitted twice", self._history.of(task=event.task))
+            raise InternalError(f"task {event.task} was submitted twice", self._decision.history.of(task=event.task))
         decision = self._decision
         task = self._tasks[event.task] = Task(event, decision.now)
         decision.tally.submitted += 1

@@ -13,7 +13,6 @@ if TYPE_CHECKING:
     from lifepool._core import events as on
     from lifepool._core.decision import DecisionContext
     from lifepool._core.fleet import Worker
-    from lifepool._core.history import History
     from lifepool._core.pool_states import PoolStates
     from lifepool._core.recycler import Recycler
     from lifepool._core.supervisor import Supervisor
@@ -32,7 +31,6 @@ class WorkerHandlers:
         recycler: Replaces workers.
         pool: Starts and ends the pool.
         tasks: Gives waiting tasks to workers after a change.
-        history: The recent events.
     """
 
     def __init__(
@@ -43,7 +41,6 @@ class WorkerHandlers:
         recycler: Recycler,
         pool: PoolStates,
         tasks: TaskHandlers,
-        history: History,
     ) -> None:
         self._decision = decision
         self._limits = decision.limits
@@ -53,7 +50,6 @@ class WorkerHandlers:
         self._recycler = recycler
         self._pool = pool
         self._tasks = tasks
-        self._history = history
 
     def on_ready(self, event: on.WorkerReady) -> None:
         """Give the worker its first task, and let go the one that it replaces."""
@@ -110,7 +106,7 @@ class WorkerHandlers:
             self._table.retry(task)
             return
         description = lost_description(worker, event, self._limits.start_timeout)
-        error = lost_error(event, description, self._history.of(task=task.id))
+        error = lost_error(event, description, self._decision.history.of(task=task.id))
         self._table.settle(task, TaskState.LOST, error)
 
     def _on_failed_start(self, failure: WorkerStartError) -> None:
