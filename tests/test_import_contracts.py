@@ -49,6 +49,7 @@ def test_the_house_as_it_stands_keeps_every_contract(house: Path) -> None:
     ("package", "line", "broken"),
     [
         ("errors", "import lifepool.pool", LAYERS),
+        ("errors", "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    import lifepool.pool", LAYERS),
         ("_core", "import lifepool._engine", LAYERS),
         ("_core", "import time", SANS_IO),
         ("_core", "from asyncio import get_running_loop", SANS_IO),

@@ -23,25 +23,60 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
+from lifepool._transfer.context import PropagatedContext
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from contextvars import Context
 
-    from lifepool._pool.life import PoolLife
+    from lifepool._core.states import PoolState
+    from lifepool.config import PoolConfig
     from lifepool.errors import PoolError
+    from lifepool.statistics import PoolStatistics, Readiness, WorkerSnapshot
 
 
-class PropagatedContext(Protocol):
-    """What goes along with a task into the worker; it is pickled with the arguments.
+class WatchedPool(Protocol):
+    """A pool, as its hooks see it: what they may read and ask of it."""
 
-    If it can't be pickled its hook is disabled, and the task goes without it.
-    """
+    @property
+    def config(self) -> PoolConfig:
+        """Its settings."""
 
-    def restore(self) -> None:
-        """Called in the worker before the function, in a fresh context of that call: set context variables here.
+    @property
+    def state(self) -> PoolState:
+        """Where it is in its life."""
 
-        What it raises is logged in the worker, and the function is called all the same.
-        """
+    @property
+    def max_workers(self) -> int:
+        """Workers there may be."""
+
+    @property
+    def hooks(self) -> tuple[Hook, ...]:
+        """Who watches it."""
+
+    def add_hook(self, hook: Hook) -> None:
+        """Have one more hook watch it."""
+
+    def remove_hook(self, hook: Hook) -> None:
+        """Have a hook watch it no more."""
+
+    def statistics(self) -> PoolStatistics:
+        """Return its numbers as they are now."""
+
+    def workers(self) -> tuple[WorkerSnapshot, ...]:
+        """Return what each worker does, with its process and its memory."""
+
+    def task_record(self, task: int) -> TaskRecord | None:
+        """Return the record of a task that has no outcome yet, or None."""
+
+    def task_records(self, most: int = 100) -> list[TaskRecord]:
+        """Return the records of the oldest tasks that have no outcome yet."""
+
+    def readiness(self) -> Readiness:
+        """Return whether the server should be sent requests."""
+
+    def tell_hooks(self) -> None:
+        """Call hooks now with what they are otherwise called with in batches."""
 
 
 class _Notes:
@@ -134,10 +169,10 @@ class Hook:
     #: For ``worker_logged``: records that each worker may send in a second.
     logs_per_second: float = 1000
 
-    def pool_started(self, pool: PoolLife) -> None:
+    def pool_started(self, pool: WatchedPool) -> None:
         """The pool is up; also called when the hook is added to a pool that runs."""
 
-    def pool_closed(self, pool: PoolLife) -> None:
+    def pool_closed(self, pool: WatchedPool) -> None:
         """The pool has ended: all tasks are settled, all workers gone.
 
         Also called when the hook is removed from a pool that runs, or disabled because it raised: either way it hears
@@ -179,3 +214,6 @@ class Hook:
     def propagate_context(self, task: TaskRecord) -> PropagatedContext | None:
         """What is to go along with this task, asked before it is pickled."""
         return None
+
+
+__all__ = ["Hook", "PropagatedContext", "TaskRecord", "WatchedPool", "WorkerExit"]

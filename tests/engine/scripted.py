@@ -11,7 +11,7 @@ from lifepool.backends.base import Capabilities, Listener, PlainCall
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from lifepool.hooks import PropagatedContext
+    from lifepool._transfer.context import PropagatedContext
 
 
 class ScriptedBackend:

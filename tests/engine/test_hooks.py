@@ -18,8 +18,8 @@ from tests.engine.gates import until
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from lifepool._pool.life import PoolLife
     from lifepool.errors import PoolError
+    from lifepool.hooks import WatchedPool
     from tests.engine.gates import Gate
 
 
@@ -31,10 +31,10 @@ class Diary(Hook):
         self.settled: list[TaskRecord] = []
         self.exits: list[WorkerExit] = []
 
-    def pool_started(self, pool: PoolLife) -> None:
+    def pool_started(self, pool: WatchedPool) -> None:
         self.lines.append(("started", pool.state.value))
 
-    def pool_closed(self, pool: PoolLife) -> None:
+    def pool_closed(self, pool: WatchedPool) -> None:
         self.lines.append(("closed", pool.state.value))
 
     def task_submitted(self, task: TaskRecord) -> None:
@@ -157,7 +157,7 @@ async def test_a_hook_that_raised_can_give_back_what_it_took(caplog: pytest.LogC
         def worker_exited(self, exit: WorkerExit) -> None:
             raise RuntimeError("the exporter is down")
 
-        def pool_closed(self, pool: PoolLife) -> None:
+        def pool_closed(self, pool: WatchedPool) -> None:
             self.closed += 1
 
     pool, hook = Pool(max_workers=1), Broken()
@@ -191,7 +191,7 @@ class Counting(Hook):
     def tasks_settled(self, tasks: Sequence[TaskRecord]) -> None:
         self.batches.append(list(tasks))
 
-    def pool_closed(self, pool: PoolLife) -> None:
+    def pool_closed(self, pool: WatchedPool) -> None:
         self.closed = True
 
     @property

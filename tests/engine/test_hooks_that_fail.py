@@ -16,7 +16,7 @@ from tests.engine.gates import until
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from lifepool._pool.life import PoolLife
+    from lifepool.hooks import WatchedPool
 
 METHODS = [
     "pool_started", "task_called", "propagate_context", "task_submitted", "task_sent", "task_settled", "tasks_settled",
@@ -55,10 +55,10 @@ class Heard(Hook):
     def tasks_settled(self, tasks: Sequence[TaskRecord]) -> None:
         self.settled += [task.id for task in tasks]
 
-    def pool_started(self, pool: PoolLife) -> None:
+    def pool_started(self, pool: WatchedPool) -> None:
         self.told.append("started")
 
-    def pool_closed(self, pool: PoolLife) -> None:
+    def pool_closed(self, pool: WatchedPool) -> None:
         self.told.append("closed")
 
 
@@ -166,7 +166,7 @@ async def test_a_hook_may_bring_another_one() -> None:
     late = Heard()
 
     class Brings(Hook):
-        def pool_started(self, pool: PoolLife) -> None:
+        def pool_started(self, pool: WatchedPool) -> None:
             pool.add_hook(late)
 
         def task_submitted(self, task: TaskRecord) -> None:

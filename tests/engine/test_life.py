@@ -26,7 +26,7 @@ from tests.engine.scripted import ScriptedBackend
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from lifepool._pool.life import PoolLife
+    from lifepool.hooks import WatchedPool
     from tests.engine.gates import Gate
 
 
@@ -36,10 +36,10 @@ class Ends(Hook):
     def __init__(self) -> None:
         self.told: list[str] = []
 
-    def pool_started(self, pool: PoolLife) -> None:
+    def pool_started(self, pool: WatchedPool) -> None:
         self.told.append("started")
 
-    def pool_closed(self, pool: PoolLife) -> None:
+    def pool_closed(self, pool: WatchedPool) -> None:
         self.told.append("closed")
 
 

@@ -24,7 +24,7 @@ from tests.engine.scripted import ScriptedBackend
 from tests.tasks import double
 
 if TYPE_CHECKING:
-    from lifepool._pool.life import PoolLife
+    from lifepool.hooks import WatchedPool
 
 ENOUGH_TURNS = 500
 """Turns of the event loop after which what was let go must have come to its end; it takes some twenty."""
@@ -40,12 +40,12 @@ class Listening(Hook):
         self.is_up = False
         self.mistakes: list[str] = []
 
-    def pool_started(self, pool: PoolLife) -> None:
+    def pool_started(self, pool: WatchedPool) -> None:
         if self.is_up:
             self.mistakes.append("started twice")
         self.is_up = True
 
-    def pool_closed(self, pool: PoolLife) -> None:
+    def pool_closed(self, pool: WatchedPool) -> None:
         if not self.is_up:
             self.mistakes.append("closed twice, or without a start")
         self.is_up = False

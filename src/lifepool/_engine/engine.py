@@ -38,9 +38,8 @@ if TYPE_CHECKING:
     from lifepool._core.policy import Limits
     from lifepool._engine.hook_calls import Observation
     from lifepool._pool.options import TaskOptions
-    from lifepool._transfer.context import Carrier
+    from lifepool._transfer.context import Carrier, PropagatedContext
     from lifepool.backends.base import Backend, Payload
-    from lifepool.hooks import PropagatedContext
 
 logger = logging.getLogger("lifepool")
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from threading import get_ident
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from lifepool._core.states import TaskState
 from lifepool._usercode.attributes import mro_of
@@ -12,12 +12,32 @@ from lifepool._usercode.attributes import mro_of
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from lifepool._engine.engine import Engine
     from lifepool.backends.base import Payload
     from lifepool.errors import PoolError
     from lifepool.hooks import TaskRecord
 
 T = TypeVar("T")
+
+
+class TaskOwner(Protocol):
+    """Whoever runs the task of a handle, as the handle needs it: the engine.
+
+    Attributes:
+        loop: The event loop that the handle belongs to.
+        thread: The identifier of the thread that runs the loop.
+    """
+
+    loop: asyncio.AbstractEventLoop
+    thread: int
+
+    def is_here(self) -> bool:
+        """Return whether the calling thread runs the event loop."""
+
+    def task_state(self, task: int) -> TaskState | None:
+        """Return the state of a task without an outcome."""
+
+    def cancel(self, handle: TaskHandle[Any]) -> None:
+        """Drop or interrupt the task of a handle that was cancelled."""
 
 
 class TaskHandle(asyncio.Future[T]):
@@ -37,13 +57,13 @@ class TaskHandle(asyncio.Future[T]):
 
     # One object per task, and no dict: a pool may hold 100,000 of them.
     __slots__ = (
-        "_abandon", "_engine", "_error", "_name", "_outcome", "_payload", "_progress", "_record", "_retry_on", "_task",
+        "_abandon", "_error", "_name", "_outcome", "_owner", "_payload", "_progress", "_record", "_retry_on", "_task",
         "_value",
     )  # fmt: skip
 
     def __init__(
         self,
-        engine: Engine,
+        owner: TaskOwner,
         task: int,
         name: str,
         payload: Payload | None,
@@ -51,8 +71,8 @@ class TaskHandle(asyncio.Future[T]):
         *,
         abandon: bool,
     ) -> None:
-        super().__init__(loop=engine.loop)
-        self._engine = engine
+        super().__init__(loop=owner.loop)
+        self._owner = owner
         self._task = task
         self._name = name
         self._payload = payload
@@ -72,7 +92,7 @@ class TaskHandle(asyncio.Future[T]):
     @property
     def state(self) -> TaskState:
         """Where the task is now."""
-        state = self._outcome or self._engine.task_state(self._task)
+        state = self._outcome or self._owner.task_state(self._task)
         if state is None:  # its outcome is on the way: it was cancelled just now, or another thread asks in between
             return TaskState.CANCELLED if self.done() else TaskState.RUNNING
         return state
@@ -89,12 +109,12 @@ class TaskHandle(asyncio.Future[T]):
 
     def abort(self, error: PoolError) -> None:
         """Take the task back, as ``cancel`` does, but raise ``error`` where it is awaited."""
-        if get_ident() != self._engine.thread:
+        if get_ident() != self._owner.thread:
             self._on_loop(self.abort, error)
         elif not self.done():
             self.set_exception(error)
             self.exception()  # whoever awaits it gets it; if nobody does, nothing is lost
-            self._engine.cancel(self)
+            self._owner.cancel(self)
 
     def cancel(self, msg: Any | None = None) -> bool:
         """Take the task back; see the class for what that does. From another thread it is done a moment later.
@@ -102,19 +122,19 @@ class TaskHandle(asyncio.Future[T]):
         Returns:
             Whether it was not done yet.
         """
-        if get_ident() != self._engine.thread:
+        if get_ident() != self._owner.thread:
             return not self.done() and self._on_loop(self.cancel, msg)
         if not super().cancel(msg):
             return False
-        self._engine.cancel(self)
+        self._owner.cancel(self)
         return True
 
     def _on_loop(self, function: Callable[[Any], object], argument: Any) -> bool:
         """Have the event loop's thread do it; whether there is a loop that can."""
-        if self._engine.is_here():  # the loop has moved to this thread
+        if self._owner.is_here():  # the loop has moved to this thread
             return bool(function(argument))
         try:
-            self._engine.loop.call_soon_threadsafe(function, argument)
+            self._owner.loop.call_soon_threadsafe(function, argument)
         except RuntimeError:  # it is closed, and the task with it
             return False
         return True

@@ -19,10 +19,10 @@ if TYPE_CHECKING:
 
     from lifepool._core.events import WorkerExited
     from lifepool._core.states import TaskState
-    from lifepool._pool.life import PoolLife
+    from lifepool._transfer.context import PropagatedContext
     from lifepool.backends.base import Backend
     from lifepool.errors import PoolError
-    from lifepool.hooks import PropagatedContext, TaskRecord
+    from lifepool.hooks import TaskRecord, WatchedPool
 
 logger = logging.getLogger("lifepool")
 
@@ -78,7 +78,7 @@ class Observation:
         on_sent: Whom to tell that it was given to a worker.
     """
 
-    def __init__(self, pool: PoolLife) -> None:
+    def __init__(self, pool: WatchedPool) -> None:
         self._watchers: list[_Watcher] = []
         self._pool = pool
         self._batch: list[TaskRecord] = []  # settled, and not told of yet

@@ -12,17 +12,28 @@ import functools
 import importlib
 import operator
 import sys
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeVar
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
-
-    from lifepool.hooks import PropagatedContext
 
 T = TypeVar("T")
 
 #: The name of the context variable in which ``decimal`` keeps its context.
 _DECIMAL = "decimal_context"
+
+
+class PropagatedContext(Protocol):
+    """What goes along with a task into the worker; it is pickled with the arguments.
+
+    If it can't be pickled its hook is disabled, and the task goes without it.
+    """
+
+    def restore(self) -> None:
+        """Set context variables: called in the worker before the function, in a fresh context of that call.
+
+        What it raises is logged in the worker, and the function is called all the same.
+        """
 
 
 class WithContext(NamedTuple):

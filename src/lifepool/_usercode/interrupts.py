@@ -10,13 +10,20 @@ from __future__ import annotations
 import opcode
 import signal
 import threading
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
-    import asyncio
+    from collections.abc import Callable
     from types import CodeType
 
 _RAISE = opcode.opmap["RAISE_VARARGS"]
+
+
+class EventLoop(Protocol):
+    """An event loop, as far as it is needed here; code that runs in a worker does without ``asyncio``."""
+
+    def call_soon(self, callback: Callable[..., object], /, *args: Any) -> object:
+        """Call back in the next turn."""
 
 
 def is_from_signal(error: BaseException) -> bool:
@@ -42,7 +49,7 @@ def is_from_signal(error: BaseException) -> bool:
         return False
 
 
-def passed_on(error: BaseException | None, loop: asyncio.AbstractEventLoop) -> bool:
+def passed_on(error: BaseException | None, loop: EventLoop) -> bool:
     """Have the event loop raise what a signal handler raised, in a turn of its own; return whether it was one.
 
     It may strike in the middle of a change of our state: that is finished first.

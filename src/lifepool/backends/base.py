@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from lifepool._core.events import KeptViews, WorkerExited, WorkerLoaded, WorkerLoading
-    from lifepool.hooks import PropagatedContext
+    from lifepool._transfer.context import PropagatedContext
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

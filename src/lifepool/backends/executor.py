@@ -35,8 +35,7 @@ from lifepool.errors import BackendUnavailable, TaskNotPicklable
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from lifepool._transfer.context import WithContext
-    from lifepool.hooks import PropagatedContext
+    from lifepool._transfer.context import PropagatedContext, WithContext
 
 
 logger = logging.getLogger("lifepool")

@@ -25,7 +25,7 @@ from lifepool.errors import TaskNotPicklable
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from lifepool.hooks import PropagatedContext
+    from lifepool._transfer.context import PropagatedContext
 
 
 class InlineBackend:

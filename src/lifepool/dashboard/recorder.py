@@ -26,10 +26,9 @@ from lifepool.hooks import Hook
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from lifepool._pool.life import PoolLife
     from lifepool.dashboard.task_details import Story
     from lifepool.errors import PoolError
-    from lifepool.hooks import TaskRecord, WorkerExit
+    from lifepool.hooks import TaskRecord, WatchedPool, WorkerExit
     from lifepool.statistics import WorkerSnapshot
 
 #: Seconds between two heartbeats. How late one comes is the lag of the event loop: what blocks it for longer is seen.
@@ -136,7 +135,7 @@ class Recorder(Hook):
         """Why a worker could not start, if that may be shown."""
         return clipped(exit.start_error, MAX_TRACEBACK) if self._texts and exit.start_error else None
 
-    def pool_started(self, pool: PoolLife) -> None:
+    def pool_started(self, pool: WatchedPool) -> None:
         """Look at it from now on, once a second."""
         if self.pid != os.getpid():
             self._identify()  # the app was loaded before its server forked
@@ -148,7 +147,7 @@ class Recorder(Hook):
         self._stop()
         self._timer = loop.call_later(BEAT_S, self._beat, pool, loop, self.clock() + BEAT_S)
 
-    def pool_closed(self, pool: PoolLife) -> None:
+    def pool_closed(self, pool: WatchedPool) -> None:
         """A last look."""
         self._stop()
         self.take(pool)
@@ -158,7 +157,7 @@ class Recorder(Hook):
             self._timer.cancel()
             self._timer = None
 
-    def _beat(self, pool: PoolLife, loop: asyncio.AbstractEventLoop, due: float) -> None:
+    def _beat(self, pool: WatchedPool, loop: asyncio.AbstractEventLoop, due: float) -> None:
         now = self.clock()
         self._lag_s = max(self._lag_s, now - due)
         self._refill()
@@ -171,7 +170,7 @@ class Recorder(Hook):
         due = max(due + BEAT_S, now)
         self._timer = loop.call_later(due - now, self._beat, pool, loop, due)
 
-    def take(self, pool: PoolLife) -> None:
+    def take(self, pool: WatchedPool) -> None:
         """Look at the pool now: some ten microseconds, and as many for each worker."""
         self.workers = pool.workers()
         self.oldest = [under_way(task) for task in pool.task_records(MAX_OLDEST)]

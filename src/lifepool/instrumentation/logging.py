@@ -20,7 +20,7 @@ from lifepool.hooks import Hook, TaskRecord
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from lifepool._pool.life import PoolLife
+    from lifepool.hooks import WatchedPool
 
 logger = logging.getLogger("lifepool")
 
@@ -69,7 +69,7 @@ class ForwardLogs(Hook):
             raise ValueError(f"per_second={per_second!r}: expected at least 1")
         self.log_level = level
         self.logs_per_second = per_second
-        self._pool: PoolLife | None = None
+        self._pool: WatchedPool | None = None
         self._settled: deque[tuple[int, str, contextvars.Context | None]] = deque(maxlen=_REMEMBERED)
         self._new_loggers = 0
         self._drops: Counter[Any] = Counter()  # by worker
@@ -85,11 +85,11 @@ class ForwardLogs(Hook):
         """Keep their contexts a little longer; not the records, whose errors know the frames of the caller."""
         self._settled += map(_remembered, tasks)
 
-    def pool_started(self, pool: PoolLife) -> None:
+    def pool_started(self, pool: WatchedPool) -> None:
         """Ask this pool for tasks that are under way."""
         self._pool = pool
 
-    def pool_closed(self, pool: PoolLife) -> None:
+    def pool_closed(self, pool: WatchedPool) -> None:
         """Forget all."""
         self._pool = None
         if self._timer is not None:

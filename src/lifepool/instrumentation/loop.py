@@ -12,7 +12,7 @@ from lifepool.instrumentation.limiter import Limiter, and_before
 from lifepool.instrumentation.watchdog import Block, Watchdog
 
 if TYPE_CHECKING:
-    from lifepool._pool.life import PoolLife
+    from lifepool.hooks import WatchedPool
 
 logger = logging.getLogger("lifepool")
 
@@ -46,9 +46,9 @@ class LoopWatch(Hook):
         self.blocks: deque[Block] = deque(maxlen=KEPT)
         self._limiter = Limiter(repeat_after)
         self._watchdog: Watchdog | None = None
-        self._pool: PoolLife | None = None
+        self._pool: WatchedPool | None = None
 
-    def pool_started(self, pool: PoolLife) -> None:
+    def pool_started(self, pool: WatchedPool) -> None:
         """Begin to watch the loop that this is called on."""
         if self._pool not in (None, pool):
             raise ValueError("a LoopWatch watches the loop of one pool: make another one")
@@ -59,7 +59,7 @@ class LoopWatch(Hook):
         self._watchdog = Watchdog(self.lag, self.threshold, self._report)
         self._watchdog.start()
 
-    def pool_closed(self, pool: PoolLife) -> None:
+    def pool_closed(self, pool: WatchedPool) -> None:
         """End."""
         if pool is not self._pool:
             return

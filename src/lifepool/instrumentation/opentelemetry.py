@@ -30,8 +30,8 @@ if TYPE_CHECKING:
 
     from opentelemetry.util.types import AttributeValue
 
-    from lifepool._pool.life import PoolLife
     from lifepool.errors import PoolError
+    from lifepool.hooks import WatchedPool
 
     class CanFlush(Protocol):
         """A tracer provider of the SDK, or anything else that buffers."""
@@ -83,11 +83,11 @@ class OpenTelemetryHook(Hook):
         self._pool = "pool"
         self._spans = 0  # that are under way; most tasks of most servers have none
 
-    def pool_started(self, pool: PoolLife) -> None:
+    def pool_started(self, pool: WatchedPool) -> None:
         """Learn the pool's name."""
         self._pool = pool.config.name
 
-    def pool_closed(self, pool: PoolLife) -> None:
+    def pool_closed(self, pool: WatchedPool) -> None:
         """End the spans of tasks that are still under way, if the hook is removed: it hears no more of them."""
         for task in pool.task_records(sys.maxsize) if self._spans else ():
             if _NOTE in task.notes:

@@ -47,7 +47,7 @@ if TYPE_CHECKING:
 
     from prometheus_client.core import Metric as Family
 
-    from lifepool._pool.life import PoolLife
+    from lifepool.hooks import WatchedPool
     from lifepool.instrumentation.metrics import Labels, Metric
     from lifepool.statistics import HistogramSnapshot
 
@@ -75,7 +75,7 @@ class PrometheusHook(Hook):
 
     def __init__(self, registry: CollectorRegistry = REGISTRY, *, max_task_names: int = 100) -> None:
         self.gauges: Gauges = {}
-        self.pool: PoolLife | None = None  # while it runs
+        self.pool: WatchedPool | None = None  # while it runs
         self._shelf = _shelf_of(registry)
         self._most_names = max_task_names
         self._names: set[str] = set()
@@ -88,7 +88,7 @@ class PrometheusHook(Hook):
 
     # -- what the pool tells --------------------------------------------------------------------------------------
 
-    def pool_started(self, pool: PoolLife) -> None:
+    def pool_started(self, pool: WatchedPool) -> None:
         """Show the pool from now on.
 
         Raises:
@@ -115,7 +115,7 @@ class PrometheusHook(Hook):
         if len(self._counts) > self._most_counts:
             self._put_down_counts()
 
-    def pool_closed(self, pool: PoolLife) -> None:
+    def pool_closed(self, pool: WatchedPool) -> None:
         """Put down the last numbers; its gauges are gone, its counters stay."""
         if pool is not self.pool:
             return
@@ -181,7 +181,7 @@ class PrometheusHook(Hook):
         self._plan_write(files)
 
 
-def _memory_of(pool: PoolLife) -> int | None:
+def _memory_of(pool: WatchedPool) -> int | None:
     known = [worker.memory_bytes for worker in pool.workers() if worker.memory_bytes is not None]
     return sum(known) if known else None
 

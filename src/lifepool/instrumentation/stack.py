@@ -11,8 +11,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import lifepool
-
 if TYPE_CHECKING:
     from types import CodeType, FrameType
 
@@ -22,7 +20,7 @@ _THE_LOOP = (_ASYNCIO, selectors.__file__)
 #: Where code that is not the user's own is.
 _LIBRARIES = tuple(
     {
-        str(Path(lifepool.__file__).parent),
+        str(Path(__file__).parents[1]),
         *(sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")),
     }
 )

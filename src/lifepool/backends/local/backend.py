@@ -39,7 +39,7 @@ from lifepool.errors import TaskNotPicklable
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from lifepool.hooks import PropagatedContext
+    from lifepool._transfer.context import PropagatedContext
 
 #: Seconds the template has to end when asked to, before it is killed. It takes some milliseconds.
 STOP_GRACE_S = 1.0

@@ -25,9 +25,9 @@ if TYPE_CHECKING:
     import asyncio
     from collections.abc import Callable
 
+    from lifepool._transfer.context import PropagatedContext
     from lifepool.backends.local.copy_threads import Aside
     from lifepool.backends.local.shared.arena import Lease
-    from lifepool.hooks import PropagatedContext
 
 #: Room for big arguments, in payloads of the largest size; what does not fit is sent through the socket. Files are
 #: sparse: this costs address space only.

@@ -31,8 +31,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from lifepool._transfer.constants import Constant
+    from lifepool._transfer.context import PropagatedContext
     from lifepool.backends.local.shared.arena import Arguments, Lease, Location
-    from lifepool.hooks import PropagatedContext
 
 #: Functions remembered on either side; past it the table starts anew. Far above what a service calls.
 FUNCTIONS_KEPT = 1024

@@ -18,9 +18,8 @@ import sys
 import weakref
 from multiprocessing import reduction, resource_tracker, spawn, util
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Protocol
 
-import lifepool
 from lifepool.backends.local import fork_safety as forked
 from lifepool.backends.local.main_script import main_script
 from lifepool.backends.local.template.messages import receive_message, send_message
@@ -30,9 +29,6 @@ from lifepool.backends.local.template.surroundings import Surroundings, current_
 from lifepool.backends.local.worker.descendants import leave_reaping_to
 from lifepool.backends.start_failures import what_to_do
 
-if TYPE_CHECKING:
-    from lifepool.backends.local.template.process import WorkerProcess
-
 logger = logging.getLogger("lifepool")
 
 #: Seconds that a template has to end when its end of the line is closed.
@@ -41,6 +37,9 @@ CLOSED_S = 1.0
 _ENDED_HINT = "the process from which workers are forked ended, or was ended, while it was asked"
 
 _KILLED_HINT = "look for who ended it: a kill, the kernel for its memory, or a signal that a task has sent"
+
+#: The folder that this very lifepool is in.
+_HOME = str(Path(__file__).parents[4])
 
 #: What a template's command does: find this very lifepool, and be a template.
 _PROGRAM = (
@@ -59,6 +58,16 @@ class TemplateEnded(Exception):
     def __init__(self, message: str, hint: str) -> None:
         super().__init__(message)
         self.hint = hint
+
+
+class ForkedWorker(Protocol):
+    """A worker that was forked from a template, as the template's client needs it."""
+
+    def kill(self) -> None:
+        """End the process, and all that its tasks have started."""
+
+    def dispose(self) -> None:
+        """Release what this process has of it."""
 
 
 class Template:
@@ -83,8 +92,8 @@ class Template:
         self._line: socket.socket | None = None
         self._importing = ""  # what it said last that it imports
         self._environment = dict(os.environ)
-        self.workers: weakref.WeakSet[WorkerProcess] = weakref.WeakSet()
-        self._left: list[WorkerProcess] = []
+        self.workers: weakref.WeakSet[ForkedWorker] = weakref.WeakSet()
+        self._left: list[ForkedWorker] = []
         leave_reaping_to(self)
         forked.register(self)
 
@@ -156,7 +165,7 @@ class Template:
         for each in left:
             each.dispose()
 
-    def dispose_later(self, process: WorkerProcess) -> None:
+    def dispose_later(self, process: ForkedWorker) -> None:
         """Let go of a process that may still live when the template ends, and it with it."""
         self._left.append(process)
 
@@ -199,7 +208,7 @@ class Template:
         ours, theirs = socket.socketpair()
         try:
             # Its own folder comes last: another lifepool may come first there, as it does here.
-            path = [*search_path(), str(Path(lifepool.__file__).parents[1])]
+            path = [*search_path(), _HOME]
             program = _PROGRAM.format(path=ascii(path), line=theirs.fileno(), tracker=tracker)
             executable = os.fsdecode(spawn.get_executable() or sys.executable or "")
             # An import must not read what is typed for the server, nor stop because it tries to.
