@@ -27,11 +27,11 @@ if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Callable, Iterable, Iterator
     from contextvars import ContextVar
 
-    from lifepool._bulk.chunks import Chunk, ChunkResult
     from lifepool._bulk.mapping import OnFull
     from lifepool._engine.engine import Engine
     from lifepool._engine.handle import TaskHandle
     from lifepool._pool.options import OnCancel, TaskOptions
+    from lifepool._transfer.grouped import Chunk, GroupResult
     from lifepool.progress import ProgressHook
 
 logger = logging.getLogger("lifepool")
@@ -470,7 +470,7 @@ class Pool(PoolLife):
         """Do what ``map`` and ``gather`` have in common."""
         check_hook(plan.on_progress)
 
-        def submit(chunk: Chunk, args: tuple[Any, ...], options: TaskOptions) -> TaskHandle[ChunkResult]:
+        def submit(chunk: Chunk, args: tuple[Any, ...], options: TaskOptions) -> TaskHandle[GroupResult]:
             return self._start(self._running_engine(), chunk, args, options, lent=False)
 
         fn = plain_function(fn)

@@ -21,11 +21,12 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Literal
 
-from lifepool._bulk.chunks import MAX_CHUNK, Chunk, ChunkResult, ChunkSizer
+from lifepool._bulk.chunks import MAX_CHUNK, ChunkSizer
 from lifepool._bulk.meter import make_meter
 from lifepool._pool.options import TaskOptions
 from lifepool._pool.scope import current_scope
 from lifepool._transfer.exceptions import decode_error
+from lifepool._transfer.grouped import Chunk, GroupResult
 from lifepool.errors import TaskError, TaskTimeout
 
 if TYPE_CHECKING:
@@ -79,7 +80,7 @@ class Entrance:
     def __init__(
         self,
         engine: Callable[[], Engine],
-        submit: Callable[[Chunk, tuple[Any, ...], TaskOptions], TaskHandle[ChunkResult]],
+        submit: Callable[[Chunk, tuple[Any, ...], TaskOptions], TaskHandle[GroupResult]],
     ) -> None:
         self.engine = engine
         self.submit = submit
@@ -213,8 +214,8 @@ class _BulkCall:
         self._clock = _Clock(plan)
         self._source = _Source(items)
         self._meter = make_meter(plan.on_progress, items, asyncio.get_running_loop())
-        self._under_way: deque[asyncio.Future[ChunkResult]] = deque()
-        self._sizes: dict[asyncio.Future[ChunkResult], int] = {}
+        self._under_way: deque[asyncio.Future[GroupResult]] = deque()
+        self._sizes: dict[asyncio.Future[GroupResult], int] = {}
         self._in_line: Chunk | None = None  # found no room yet
         self._items: tuple[Any, ...] = ()  # its items
         self._is_admitted = False  # one chunk was let in, and so the call
@@ -224,7 +225,7 @@ class _BulkCall:
         """Whether every item has been handed on."""
         return self._source.exhausted and not self._under_way and self._in_line is None
 
-    async def next_done(self) -> asyncio.Future[ChunkResult] | None:
+    async def next_done(self) -> asyncio.Future[GroupResult] | None:
         """Start what can be started, wait for news, and take out the next chunk to hand on; None if it was other news.
 
         Raises:
@@ -242,7 +243,7 @@ class _BulkCall:
             self._under_way.remove(done)
         return done
 
-    async def results(self, handle: asyncio.Future[ChunkResult]) -> tuple[list[Any], BaseException | None]:
+    async def results(self, handle: asyncio.Future[GroupResult]) -> tuple[list[Any], BaseException | None]:
         """Return the results of a chunk, and the exception that came after them."""
         size, plan = self._sizes.pop(handle), self._plan
         try:
@@ -295,11 +296,11 @@ class _BulkCall:
             if self._meter is not None:
                 self._meter.watch(handle, size)
 
-    def _started(self, chunk: Chunk, items: tuple[Any, ...]) -> asyncio.Future[ChunkResult] | None:
+    def _started(self, chunk: Chunk, items: tuple[Any, ...]) -> asyncio.Future[GroupResult] | None:
         """Submit a chunk; None if it must wait in line. One that has no time left has failed already."""
         plan, left = self._plan, self._clock.left()
         if left is not None and left <= 0:
-            late: asyncio.Future[ChunkResult] = asyncio.get_running_loop().create_future()
+            late: asyncio.Future[GroupResult] = asyncio.get_running_loop().create_future()
             late.set_exception(TaskTimeout(plan.timeout or 0.0, started=False))
             late.exception()  # it is raised when its turn comes; if that never comes, nothing is lost
             return late

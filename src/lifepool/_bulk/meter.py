@@ -12,7 +12,7 @@ from lifepool.progress import MapProgress
 if TYPE_CHECKING:
     import asyncio
 
-    from lifepool._bulk.chunks import ChunkResult
+    from lifepool._transfer.grouped import GroupResult
     from lifepool.progress import ProgressHook
 
 logger = logging.getLogger("lifepool")
@@ -36,14 +36,14 @@ class Meter:
         self._loop = loop
         self._done = 0
         self._failed = 0
-        self._uncounted: dict[asyncio.Future[ChunkResult], int] = {}
+        self._uncounted: dict[asyncio.Future[GroupResult], int] = {}
         self._began = loop.time()
         self._next = self._began
         self._timer: asyncio.TimerHandle | None = None
         self._has_raised = False
         self._tell()
 
-    def watch(self, handle: asyncio.Future[ChunkResult], size: int) -> None:
+    def watch(self, handle: asyncio.Future[GroupResult], size: int) -> None:
         """A chunk of so many items was started."""
         self._uncounted[handle] = size
         handle.add_done_callback(self._chunk_done)
@@ -55,7 +55,7 @@ class Meter:
         self._uncounted.clear()
         self._tell(finished=True)
 
-    def _chunk_done(self, handle: asyncio.Future[ChunkResult]) -> None:
+    def _chunk_done(self, handle: asyncio.Future[GroupResult]) -> None:
         if handle not in self._uncounted:
             return  # the map has ended
         self._count(handle)
@@ -64,7 +64,7 @@ class Meter:
         elif self._timer is None:
             self._timer = self._loop.call_at(self._next, self._tell)
 
-    def _count(self, handle: asyncio.Future[ChunkResult]) -> None:
+    def _count(self, handle: asyncio.Future[GroupResult]) -> None:
         size = self._uncounted.pop(handle)
         if handle.cancelled():
             return

@@ -15,7 +15,6 @@ from random import random as default_random
 from threading import get_ident
 from typing import TYPE_CHECKING, Any
 
-from lifepool._bulk.chunks import Chunk
 from lifepool._core import commands as do
 from lifepool._core import events as on
 from lifepool._core.scheduler import Scheduler
@@ -28,6 +27,7 @@ from lifepool._engine.queries import EngineViews
 from lifepool._engine.snapshot import Traffic
 from lifepool._engine.timer import Alarm
 from lifepool._engine.waiting_line import Line
+from lifepool._transfer.grouped import Chunk
 from lifepool._transfer.naming import names_of
 from lifepool.backends.base import require_kill, require_views
 from lifepool.errors import InternalError, PoolClosed, PoolError, QueueFull

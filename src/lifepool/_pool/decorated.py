@@ -6,10 +6,10 @@ import functools
 import inspect
 from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar
 
-from lifepool._batching.batches import BatchFunction, BatchResult
 from lifepool._batching.collector import BATCHES_PER_WORKER, Batcher, BatchPlan, check_plan
 from lifepool._pool.options import task_options
 from lifepool._pool.scope import current_scope
+from lifepool._transfer.grouped import BatchFunction, GroupResult
 from lifepool._transfer.naming import name_of
 from lifepool._transfer.reference import Reference
 from lifepool._usercode.callables import check_function
@@ -159,7 +159,7 @@ class PoolBatch(Generic[X, Y]):
             window=BATCHES_PER_WORKER * config.max_workers,
         )
 
-    def _submit(self, items: list[Any], *, timeout: float) -> TaskHandle[BatchResult]:
+    def _submit(self, items: list[Any], *, timeout: float) -> TaskHandle[GroupResult]:
         return self._pool.submit(self._batched, items, self._split, timeout=timeout, **self._options)
 
 
