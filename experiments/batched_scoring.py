@@ -102,7 +102,7 @@ def rule(kind: type[Batcher], function: Any, window: int | None = None) -> PoolB
     batch = pool.batch(max_size=32, max_wait=MAX_WAIT_S)(function)
     plan = batch._plan()
     plan = plan if window is None else plan._replace(window=window)
-    batch._batcher = kind(pool._running_engine(), batch._submit, plan)
+    batch._batcher = kind(pool._runtime.running_engine(), batch._submit, plan)
     return batch
 
 

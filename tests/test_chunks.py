@@ -6,8 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lifepool._bulk.chunks import GROWTH, MAX_CHUNK, TARGET_S, ChunkResult, ChunkSizer, run_chunk
+from lifepool._bulk.chunks import GROWTH, MAX_CHUNK, TARGET_S, ChunkSizer
 from lifepool._transfer.exceptions import decode_error
+from lifepool._transfer.grouped import GroupResult, run_chunk
 
 
 def half(number: int) -> int:
@@ -53,7 +54,7 @@ def test_what_would_end_a_worker_is_not_swallowed_by_a_chunk() -> None:
 def test_a_result_can_be_sent() -> None:
     result = run_chunk(half, [2, 3], go_on=True)
     copy = pickle.loads(pickle.dumps(result))
-    assert isinstance(copy, ChunkResult)
+    assert isinstance(copy, GroupResult)
     assert copy == result
 
 

@@ -27,7 +27,7 @@ SCHEDULER = "scheduler"
 
 #: In the order in which a task passes them.
 STAGES: dict[str, tuple[str, ...]] = {
-    "submit: checks": ("lifepool.pool:Pool._submit", "lifepool._pool.life:PoolLife._running_engine"),
+    "submit: checks": ("lifepool.pool:Pool._submit", "lifepool._pool.runtime:PoolRuntime.running_engine"),
     "submit: options": ("lifepool.pool:task_options",),
     "submit: admission": ("lifepool._core.scheduler:Scheduler.admit",),
     "submit: pickle the call": (

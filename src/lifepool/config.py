@@ -1,43 +1,195 @@
-"""The settings of a pool: one table says what each is, what it may be, and how text becomes it.
+"""The settings of a pool, declared once: what each is, what it may be, and how text becomes it.
 
-Every argument of `Pool(...)` can also come from the environment as `LIFEPOOL_<NAME>`. An argument
-that is given wins over the environment, also when it is None; an empty variable counts as not set.
-A bad value is refused here, when the pool is made, and never later, when the first request comes.
+``PoolSettings`` is the declaration. The arguments of ``Pool(...)`` with their types, its docstring, the environment
+variables, the checks and docs/reference/configuration.md all follow from it; ``PoolConfig`` has the defaults.
+
+Every argument of ``Pool(...)`` can also come from the environment as ``LIFEPOOL_<NAME>``. An argument that is given
+wins over the environment, also when it is None; an empty variable counts as not set. A bad value is refused here, when
+the pool is made, and never later, when the first request comes.
 
 Worker processes import this module: it must stay cheap, so what is rarely needed is imported late.
 """
 
-from __future__ import annotations
+# No annotations from the future: those of PoolSettings are read at run time.
 
 import dataclasses
-import math
-import numbers
-import operator
 import os
-import re
+from collections.abc import Callable, Iterable, Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, SupportsIndex, cast
+from typing import Annotated, Any, NamedTuple, TypedDict, get_type_hints
 
+from lifepool._config import checks
+from lifepool._config.checks import ImportedFunction
 from lifepool._host.cpus import CpuBudget, cpu_budget
 
-if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
-
-__all__ = ["ImportedFunction", "PoolConfig", "Setting", "describe_settings", "near_misses", "resolve"]
+__all__ = ["ImportedFunction", "PoolConfig", "PoolSettings", "Setting", "describe_settings", "near_misses", "resolve"]
 
 _PREFIX = "LIFEPOOL_"
 _MIB = 1024 * 1024
-#: An interpreter alone holds 9 MB (resident, Python 3.11, Linux): a smaller limit is a mistaken
-#: unit, and would replace the worker after every task.
+#: An interpreter alone holds 9 MB (resident, Python 3.11, Linux): a smaller limit is a mistaken unit, and would replace
+#: the worker after every task.
 _LEAST_WORKER_MEMORY = 16 * _MIB
+
+
+# -- the declaration -----------------------------------------------------------------------------------------------
+
+
+class Rule(NamedTuple):
+    """What is declared of a setting beside its name and type.
+
+    Attributes:
+        meaning: What it does, for the documentation.
+        expected: What a value must be, as the end of "expected ...".
+        check: Turns a value from code into the setting's own type, or raises.
+        parse: Turns the text of a variable into a value for ``check``, or raises.
+    """
+
+    meaning: str
+    expected: str
+    check: Callable[[object], object]
+    parse: Callable[[str], object] = str
+
+
+_SECONDS = "a number of seconds > 0"
+_WHOLE = "a whole number >= 1"
+
+
+class PoolSettings(TypedDict, total=False):
+    """The arguments of ``Pool(...)``: for each, the type that callers may give, and the rule that it follows."""
+
+    max_workers: Annotated[
+        int | None,
+        Rule(
+            "Workers there may be. None: as many CPUs as this container may really use, divided by the number of server"
+            " processes.",
+            _WHOLE,
+            checks.whole_from(1),
+            int,
+        ),
+    ]
+    min_workers: Annotated[
+        int | None,
+        Rule(
+            "Workers kept when there is nothing to do. None: `max_workers`.",
+            "a whole number >= 0",
+            checks.whole_from(0),
+            int,
+        ),
+    ]
+    max_queue: Annotated[
+        int,
+        Rule("Tasks that may wait; one more is refused with `QueueFull`.", _WHOLE, checks.whole_from(1), int),
+    ]
+    timeout: Annotated[
+        float | None,
+        Rule(
+            "Seconds that a task may take, waiting included, unless it says otherwise. None: no limit.",
+            _SECONDS,
+            checks.seconds,
+            float,
+        ),
+    ]
+    max_tasks_per_worker: Annotated[
+        int | None,
+        Rule("Tasks after which a worker is replaced. None: never.", _WHOLE, checks.whole_from(1), int),
+    ]
+    max_worker_memory: Annotated[
+        int | str | None,
+        Rule(
+            "Bytes of resident memory past which a worker is replaced after its task. A task that allocates more than"
+            " twice as much gets a `MemoryError`. None: no limit.",
+            "a size of at least 16 MiB, in bytes or as in '512MiB' or '1GB'",
+            checks.size_from(_LEAST_WORKER_MEMORY),
+        ),
+    ]
+    idle_timeout: Annotated[
+        float,
+        Rule(
+            "Seconds without work after which a worker above `min_workers` is let go.", _SECONDS, checks.seconds, float
+        ),
+    ]
+    initializer: Annotated[
+        Callable[..., object] | str | None,
+        Rule(
+            "Called once in each worker before its first task: load the model there.",
+            "a function, or its name as in 'package.module:function'",
+            checks.function,
+        ),
+    ]
+    initargs: Annotated[
+        tuple[Any, ...],
+        Rule(
+            "The arguments of the initializer.",
+            "a tuple or list of arguments (in the environment: a JSON list)",
+            checks.arguments,
+            checks.parse_json,
+        ),
+    ]
+    preload: Annotated[
+        Iterable[str],
+        Rule(
+            "Names of modules that are imported once, in the clean process that workers are forked from.",
+            "names of modules (in the environment: separated by commas)",
+            checks.modules,
+        ),
+    ]
+    backend: Annotated[
+        Any,
+        Rule(
+            '`"local"` (this host\'s processes), `"inline"` (the caller\'s process, for tests), `"executor"` (the'
+            " standard library's `ProcessPoolExecutor`), any `concurrent.futures.Executor`, or a `Backend`.",
+            "a backend's name or URL such as 'local' or 'celery+redis://host', or a Backend",
+            checks.backend,
+        ),
+    ]
+    start_timeout: Annotated[
+        float, Rule("Seconds within which a worker must be ready.", _SECONDS, checks.seconds, float)
+    ]
+    drain_timeout: Annotated[
+        float,
+        Rule("Seconds that the end of the pool waits for tasks to finish.", _SECONDS, checks.seconds, float),
+    ]
+    shutdown_delay: Annotated[
+        float,
+        Rule(
+            "Seconds from SIGTERM, in which readiness is red and everything goes on, until the server hears of it. For"
+            " load balancers that need a while to look elsewhere.",
+            "a number of seconds >= 0",
+            checks.seconds_or_zero,
+            float,
+        ),
+    ]
+    max_payload: Annotated[
+        int | str,
+        Rule(
+            "Bytes that pickled arguments or results may have.",
+            "a size of at least 1 byte, in bytes or as in '512MiB' or '1GB'",
+            checks.size_from(1),
+        ),
+    ]
+    carry_context: Annotated[
+        Iterable[ContextVar[Any] | str],
+        Rule(
+            'Context variables, or their names as in `"package.module:variable"`, whose values go along with each task'
+            " into the worker.",
+            "context variables, or names as in 'package.module:variable' (in the environment: separated by commas)",
+            checks.variables,
+        ),
+    ]
+    name: Annotated[
+        str, Rule("Used in log lines and in the names of processes.", "a line of text", checks.line_of_text)
+    ]
+
+
+# -- what comes of it ----------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PoolConfig:
-    """The settings of one pool, checked and complete; `resolve` makes it.
+    """The settings of one pool, checked and complete; ``resolve`` makes it.
 
-    Times are in seconds, sizes in bytes. `describe_settings` says what each setting means.
+    Times are in seconds, sizes in bytes. ``describe_settings`` says what each setting means.
 
     Attributes:
         max_workers_source: Where `max_workers` comes from, as a phrase for a log line.
@@ -72,24 +224,30 @@ class Setting:
     """One setting: its name, what it may be and what it means.
 
     Attributes:
-        name: The argument of `Pool(...)`.
-        expected: What a value must be, as the end of "expected ...".
-        meaning: What the setting does, in one line.
-        check: Turns a value from code into the setting's own type, or raises.
-        parse: Turns the text of a variable into a value for `check`, or raises.
+        name: The argument of ``Pool(...)``.
+        accepts: The type of the argument.
         default: The value without argument and variable.
+        rule: What else is declared of it.
     """
 
     name: str
-    expected: str
-    meaning: str
-    check: Callable[[object], object] = field(repr=False)
-    parse: Callable[[str], object] = field(repr=False)
+    accepts: Any = field(repr=False)
     default: object
+    rule: Rule = field(repr=False)
+
+    @property
+    def meaning(self) -> str:
+        """Return what it does, for the documentation."""
+        return self.rule.meaning
+
+    @property
+    def expected(self) -> str:
+        """Return what a value must be."""
+        return self.rule.expected
 
     @property
     def variable(self) -> str:
-        """The environment variable of this setting."""
+        """Return the environment variable of this setting."""
         return _PREFIX + self.name.upper()
 
     def find(self, explicit: Mapping[str, object], environ: Mapping[str, str]) -> tuple[Any, str]:
@@ -111,7 +269,7 @@ class Setting:
             return None
         or_none = ", or None" if self.default is None else ""
         try:
-            return self.check(value)
+            return self.rule.check(value)
         except TypeError:
             raise TypeError(_refusal(self.name, value, self.expected + or_none)) from None
         except (ValueError, OverflowError):
@@ -119,7 +277,7 @@ class Setting:
 
     def _from_text(self, text: str) -> object:
         try:
-            return self.check(self.parse(text))
+            return self.rule.check(self.rule.parse(text))
         except (TypeError, ValueError, OverflowError):
             raise ValueError(_refusal(self.variable, text, self.expected)) from None
 
@@ -159,7 +317,7 @@ def _workers(
     environ: Mapping[str, str],
     budget: Callable[..., CpuBudget],
 ) -> dict[str, Any]:
-    """Return what `max_workers` and `min_workers` come to, and why."""
+    """Decide what ``max_workers`` and ``min_workers`` come to, and why."""
     largest, smallest = values["max_workers"], values["min_workers"]
     source, sizing = sources["max_workers"], None
     if largest is None:
@@ -239,264 +397,17 @@ def _closest(name: str, names: list[str]) -> str | None:
     return next(iter(difflib.get_close_matches(name, names, n=1, cutoff=0.8)), None)
 
 
-# --- checks: a value from code becomes the setting's own type, or TypeError, or ValueError --------
+# -- the table -----------------------------------------------------------------------------------------------------
 
 
-def _whole_from(least: int) -> Callable[[object], int]:
-    def check(value: object) -> int:
-        if isinstance(value, bool):  # an int to Python, a mistake to everybody else
-            raise TypeError
-        number = operator.index(cast("SupportsIndex", value))  # numpy's integers too, floats not
-        if number < least:
-            raise ValueError
-        return number
-
-    return check
+def _declared() -> tuple[Setting, ...]:
+    """Read the declaration."""
+    defaults = {each.name: each.default for each in dataclasses.fields(PoolConfig)}
+    table = []
+    for name, hint in get_type_hints(PoolSettings, include_extras=True).items():
+        default = None if defaults[name] is dataclasses.MISSING else defaults[name]
+        table.append(Setting(name, hint.__origin__, default, *hint.__metadata__))
+    return tuple(table)
 
 
-def _seconds(value: object) -> float:
-    if isinstance(value, bool) or not isinstance(value, numbers.Real):
-        raise TypeError
-    number = float(value)
-    if not 0 < number < math.inf:  # NaN compares false and is refused as well
-        raise ValueError
-    return number
-
-
-def _seconds_or_0(value: object) -> float:
-    return 0.0 if value == 0 and not isinstance(value, bool) else _seconds(value)
-
-
-_UNITS: dict[str, int] = {
-    "": 1,
-    **{f"{letter}B": 1000**power for power, letter in enumerate(["", *"KMGT"])},
-    **{f"{letter}IB": 1024**power for power, letter in enumerate("KMGT", start=1)},
-}
-
-
-def _size_from(least: int) -> Callable[[object], int]:
-    check = _whole_from(least)
-    return lambda value: check(_bytes(value) if isinstance(value, str) else value)
-
-
-def _bytes(text: str) -> int:
-    """Return the bytes of `512MiB`. A bare `512M` is refused: some tools mean 2**20, some 10**6."""
-    match = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?)\s*([A-Za-z]*)", text.strip())
-    if match is None or match[2].upper() not in _UNITS:
-        raise ValueError
-    return round(float(match[1]) * _UNITS[match[2].upper()])
-
-
-@dataclass(frozen=True, slots=True)
-class ImportedFunction:
-    """A function by its name, imported where and when it is called: in the worker.
-
-    The server process never imports it, however heavy its module is; and a module may name one of
-    its own functions while it is itself still being imported.
-    """
-
-    path: str
-
-    def __call__(self, *args: object) -> object:
-        """Import the function and call it."""
-        import importlib
-
-        module, _, name = self.path.partition(":")
-        function = operator.attrgetter(name)(importlib.import_module(module))
-        return function(*args)
-
-
-_MODULE = r"[^\W\d]\w*(\.[^\W\d]\w*)*"
-
-
-def _function(value: object) -> Callable[..., object]:
-    if isinstance(value, str):
-        if not re.fullmatch(f"{_MODULE}:{_MODULE}", value.strip()):
-            raise ValueError
-        return ImportedFunction(value.strip())
-    if not callable(value):
-        raise TypeError
-    return value
-
-
-def _arguments(value: object) -> tuple[Any, ...]:
-    if not isinstance(value, (tuple, list)):
-        raise TypeError
-    return tuple(value)
-
-
-def _json(text: str) -> object:
-    import json
-
-    return json.loads(text)
-
-
-def _modules(value: object) -> tuple[str, ...]:
-    if isinstance(value, str):
-        value = [name.strip() for name in value.split(",") if name.strip()]
-    if not isinstance(value, (tuple, list)) or not all(isinstance(name, str) for name in value):
-        raise TypeError
-    if not all(re.fullmatch(_MODULE, name) for name in value):
-        raise ValueError
-    return tuple(value)
-
-
-def _variables(value: object) -> tuple[Any, ...]:
-    if isinstance(value, str):
-        value = [name.strip() for name in value.split(",") if name.strip()]
-    if not isinstance(value, (tuple, list)) or not all(isinstance(each, (str, ContextVar)) for each in value):
-        raise TypeError
-    if not all(re.fullmatch(f"{_MODULE}:{_MODULE}", each) for each in value if isinstance(each, str)):
-        raise ValueError
-    return tuple(value)
-
-
-def _backend(value: object) -> object:
-    if isinstance(value, str):
-        return _line(value)
-    if type(value).__module__ == "builtins":  # a number, None, or a class in place of an instance
-        raise TypeError
-    return value
-
-
-def _line(value: object) -> str:
-    if not isinstance(value, str):
-        raise TypeError
-    if not value.strip() or not value.isprintable():
-        raise ValueError
-    return value.strip()
-
-
-# --- the table ------------------------------------------------------------------------------------
-
-_DEFAULTS = {
-    each.name: None if each.default is dataclasses.MISSING else each.default for each in dataclasses.fields(PoolConfig)
-}
-
-
-def _setting(
-    name: str,
-    expected: str,
-    meaning: str,
-    check: Callable[[object], object],
-    parse: Callable[[str], object] = str,
-) -> Setting:
-    return Setting(name, expected, meaning, check, parse, _DEFAULTS[name])
-
-
-_SECONDS = "a number of seconds > 0"
-_WHOLE = "a whole number >= 1"
-_SETTINGS = (
-    _setting(
-        "max_workers",
-        _WHOLE,
-        "The most workers; None: the CPUs that this container may use, shared among its servers.",
-        _whole_from(1),
-        int,
-    ),
-    _setting(
-        "min_workers",
-        "a whole number >= 0",
-        "The fewest workers, kept warm; None: as many as max_workers.",
-        _whole_from(0),
-        int,
-    ),
-    _setting(
-        "max_queue",
-        _WHOLE,
-        "The most tasks that wait for a worker; the next one is refused with QueueFull.",
-        _whole_from(1),
-        int,
-    ),
-    _setting(
-        "timeout",
-        _SECONDS,
-        "A task's time from submission to result, waiting included; None: no limit.",
-        _seconds,
-        float,
-    ),
-    _setting(
-        "max_tasks_per_worker",
-        _WHOLE,
-        "A worker is replaced after so many tasks; None: never.",
-        _whole_from(1),
-        int,
-    ),
-    _setting(
-        "max_worker_memory",
-        "a size of at least 16 MiB, in bytes or as in '512MiB' or '1GB'",
-        "A worker that holds more memory is replaced after its task; None: no limit.",
-        _size_from(_LEAST_WORKER_MEMORY),
-    ),
-    _setting(
-        "idle_timeout",
-        _SECONDS,
-        "A worker above min_workers is stopped after so long without a task.",
-        _seconds,
-        float,
-    ),
-    _setting(
-        "initializer",
-        "a function, or its name as in 'package.module:function'",
-        "Called once in each worker before its first task: load the model there.",
-        _function,
-    ),
-    _setting(
-        "initargs",
-        "a tuple or list of arguments (in the environment: a JSON list)",
-        "The arguments of the initializer.",
-        _arguments,
-        _json,
-    ),
-    _setting(
-        "preload",
-        "names of modules (in the environment: separated by commas)",
-        "Modules that are imported once, before the workers are forked from the clean template.",
-        _modules,
-    ),
-    _setting(
-        "backend",
-        "a backend's name or URL such as 'local' or 'celery+redis://host', or a Backend",
-        "Where the tasks run.",
-        _backend,
-    ),
-    _setting(
-        "start_timeout",
-        _SECONDS,
-        "A worker that is not ready after so long counts as failed.",
-        _seconds,
-        float,
-    ),
-    _setting(
-        "drain_timeout",
-        _SECONDS,
-        "At shutdown, what runs and waits has so long to finish.",
-        _seconds,
-        float,
-    ),
-    _setting(
-        "shutdown_delay",
-        "a number of seconds >= 0",
-        "SIGTERM turns readiness red at once and is passed on to the server after so long.",
-        _seconds_or_0,
-        float,
-    ),
-    _setting(
-        "max_payload",
-        "a size of at least 1 byte, in bytes or as in '512MiB' or '1GB'",
-        "The largest pickled arguments or result of a task.",
-        _size_from(1),
-    ),
-    _setting(
-        "carry_context",
-        "context variables, or names as in 'package.module:variable' (in the environment: separated by commas)",
-        "Context variables whose values go along with each task into the worker.",
-        _variables,
-    ),
-    _setting(
-        "name",
-        "a line of text",
-        "The pool's name in log lines, and in the names of its processes and threads.",
-        _line,
-    ),
-)
+_SETTINGS = _declared()

@@ -2,36 +2,34 @@
 
 from __future__ import annotations
 
-import dataclasses
 import logging
-import weakref
 from contextlib import aclosing
 from types import FunctionType
-from typing import TYPE_CHECKING, Any, Literal, Never, ParamSpec, Protocol, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Literal, Never, ParamSpec, Protocol, TypeVar, Unpack, overload
 
-from lifepool._bulk.mapping import BulkPlan, Entrance, map_chunks, one_by_one, plan_bulk
+from lifepool._bulk.mapping import Entrance, map_chunks, one_by_one
+from lifepool._bulk.plan import plan_bulk
 from lifepool._core.states import PoolState
-from lifepool._inside.resources import Resource, load_eagerly
-from lifepool._pool.decorated import PoolBatch, PoolTask, plain_function
+from lifepool._engine.options import TaskOptions, task_options
+from lifepool._engine.scope import current_scope
+from lifepool._inside.resources import Resource
+from lifepool._pool.decorated import PoolBatch, PoolTask, decorator_options, plain_function
 from lifepool._pool.from_thread import FromThread
 from lifepool._pool.life import PoolLife
-from lifepool._pool.options import task_options
-from lifepool._pool.scope import current_scope
+from lifepool._pool.settings import takes_settings
+from lifepool._transfer.naming import names_of
 from lifepool._transfer.reference import Reference
 from lifepool._usercode.callables import UNFINISHED, check_function, refuse_keywords
-from lifepool.config import PoolConfig, resolve
-from lifepool.errors import BackendUnsupported
-from lifepool.progress import check_hook
+from lifepool.config import resolve
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Callable, Iterable, Iterator
-    from contextvars import ContextVar
 
-    from lifepool._bulk.chunks import Chunk, ChunkResult
-    from lifepool._bulk.mapping import OnFull
+    from lifepool._bulk.plan import OnFull
     from lifepool._engine.engine import Engine
     from lifepool._engine.handle import TaskHandle
-    from lifepool._pool.options import OnCancel, TaskOptions
+    from lifepool._engine.options import OnCancel
+    from lifepool.config import PoolSettings
     from lifepool.progress import ProgressHook
 
 logger = logging.getLogger("lifepool")
@@ -53,13 +51,7 @@ class _MakesResource(Protocol):
     def __call__(self, function: Callable[[], T], /) -> Resource[T]: ...
 
 
-class _Unset:
-    """Tells "not given" from every value that could be given."""
-
-
-_UNSET: Any = _Unset()
-
-
+@takes_settings
 class Pool(PoolLife):
     """A process pool that lives as long as your app.
 
@@ -68,28 +60,7 @@ class Pool(PoolLife):
     again. Every argument can also be given as ``LIFEPOOL_<NAME>`` in the environment; an explicit argument wins.
 
     Args:
-        max_workers: Workers there may be. None: as many CPUs as this container may really use, divided by the number
-            of server processes.
-        min_workers: Workers kept when there is nothing to do. None: ``max_workers``.
-        max_queue: Tasks that may wait; one more is refused with ``QueueFull``.
-        timeout: Seconds that a task may take, waiting included, unless it says otherwise. None: no limit.
-        max_tasks_per_worker: Tasks after which a worker is replaced. None: never.
-        max_worker_memory: Bytes of resident memory past which a worker is replaced after its task. A task that
-            allocates more than twice as much gets a ``MemoryError``. None: no limit.
-        idle_timeout: Seconds without work after which a worker above ``min_workers`` is let go.
-        initializer: Called once in each worker before its first task: load the model there.
-        initargs: Its arguments.
-        preload: Names of modules that are imported once, in the clean process that workers are forked from.
-        backend: ``"local"`` (this host's processes), ``"inline"`` (the caller's process, for tests), ``"executor"``
-            (the standard library's ``ProcessPoolExecutor``), any ``concurrent.futures.Executor``, or a ``Backend``.
-        start_timeout: Seconds within which a worker must be ready.
-        drain_timeout: Seconds that the end of the pool waits for tasks to finish.
-        shutdown_delay: Seconds from SIGTERM, in which readiness is red and everything goes on, until the server hears
-            of it. For load balancers that need a while to look elsewhere.
-        max_payload: Bytes that pickled arguments or results may have.
-        carry_context: Context variables, or their names as in ``"package.module:variable"``, whose values go along
-            with each task into the worker.
-        name: Used in log lines and in the names of processes.
+        **settings: The settings of ``lifepool.config.PoolSettings``.
 
     Raises:
         ValueError: If an argument or its environment variable has a value that makes no sense.
@@ -97,35 +68,11 @@ class Pool(PoolLife):
         BackendUnsupported: If this version has no such backend.
     """
 
-    def __init__(
-        self,
-        *,
-        max_workers: int | None = _UNSET,
-        min_workers: int | None = _UNSET,
-        max_queue: int = _UNSET,
-        timeout: float | None = _UNSET,
-        max_tasks_per_worker: int | None = _UNSET,
-        max_worker_memory: int | str | None = _UNSET,
-        idle_timeout: float = _UNSET,
-        initializer: Callable[..., object] | str | None = _UNSET,
-        initargs: tuple[Any, ...] = _UNSET,
-        preload: Iterable[str] = _UNSET,
-        backend: Any = _UNSET,
-        start_timeout: float = _UNSET,
-        drain_timeout: float = _UNSET,
-        shutdown_delay: float = _UNSET,
-        max_payload: int | str = _UNSET,
-        carry_context: Iterable[ContextVar[Any] | str] = _UNSET,
-        name: str = _UNSET,
-    ) -> None:
-        given = {
-            key: value for key, value in locals().items() if key not in ("self", "__class__") and value is not _UNSET
-        }
-        super().__init__(resolve(given))
+    def __init__(self, **settings: Unpack[PoolSettings]) -> None:
+        super().__init__(resolve(settings))
         if callable(self.config.initializer):
             check_function(self.config.initializer)
-        self._resources: list[Resource[Any]] = []
-        self._batches: list[weakref.ref[PoolBatch[Any, Any]]] = []
+        self._options = TaskOptions(timeout=self.config.timeout)  # of tasks that were given none
 
     # -- tasks ----------------------------------------------------------------------------------------------------
 
@@ -179,7 +126,17 @@ class Pool(PoolLife):
         """
         if keywords:
             refuse_keywords("run", keywords, Pool.run)
-        return await self._submit(fn, args, timeout, retries, priority, retry_on, fair_key, on_cancel, copy, lent=True)
+        options = task_options(
+            self._options,
+            timeout=timeout,
+            retries=retries,
+            priority=priority,
+            retry_on=retry_on,
+            fair_key=fair_key,
+            on_cancel=on_cancel,
+            copy=copy,
+        )
+        return await self._submit(fn, args, options, lent=True)
 
     def submit(
         self,
@@ -201,7 +158,17 @@ class Pool(PoolLife):
         """
         if keywords:
             refuse_keywords("submit", keywords, Pool.submit)
-        return self._submit(fn, args, timeout, retries, priority, retry_on, fair_key, on_cancel, copy, lent=False)
+        options = task_options(
+            self._options,
+            timeout=timeout,
+            retries=retries,
+            priority=priority,
+            retry_on=retry_on,
+            fair_key=fair_key,
+            on_cancel=on_cancel,
+            copy=copy,
+        )
+        return self._submit(fn, args, options, lent=False)
 
     def cancel(self, task: int) -> bool:
         """Take a task back by its number (``TaskHandle.id``), as ``TaskHandle.cancel`` does. From any thread.
@@ -209,7 +176,7 @@ class Pool(PoolLife):
         Returns:
             Whether it had no outcome yet.
         """
-        engine = self._life.engine
+        engine = self._engine
         return engine is not None and engine.cancel_task(task)
 
     def map(
@@ -256,20 +223,19 @@ class Pool(PoolLife):
             Leaving the loop, by ``break`` too, cancels what is under way.
         """
         refuse_keywords("map", keywords, Pool.map)
-        plan = plan_bulk(
-            chunksize,
-            buffer,
-            self.max_workers,
-            timeout=self.config.timeout if timeout is None else timeout,
-            on_full=on_full,
+        chunks = self._in_chunks(
+            fn,
+            items,
             ordered=ordered,
-            go_on=False,
-            is_whole=False,
+            chunksize=chunksize,
+            buffer=buffer,
+            timeout=timeout,
             retries=retries,
             priority=priority,
+            on_full=on_full,
             on_progress=on_progress,
         )
-        return one_by_one(self._chunks(fn, items, plan))
+        return one_by_one(chunks)
 
     async def gather(
         self,
@@ -310,21 +276,20 @@ class Pool(PoolLife):
             Cancels what is under way.
         """
         refuse_keywords("gather", keywords, Pool.gather)
-        plan = plan_bulk(
-            chunksize,
-            None,
-            self.max_workers,
-            timeout=self.config.timeout if timeout is None else timeout,
-            on_full=on_full,
-            ordered=True,
-            go_on=return_exceptions,
+        results: list[R] = []
+        chunks = self._in_chunks(
+            fn,
+            items,
             is_whole=True,
+            go_on=return_exceptions,
+            chunksize=chunksize,
+            timeout=timeout,
             retries=retries,
             priority=priority,
+            on_full=on_full,
             on_progress=on_progress,
         )
-        results: list[R] = []
-        async with aclosing(self._chunks(fn, items, plan)) as chunks:
+        async with aclosing(chunks):
             async for chunk in chunks:
                 results += chunk
         return results
@@ -346,8 +311,9 @@ class Pool(PoolLife):
         """
 
         def decorate(function: Callable[..., Any]) -> PoolTask[..., Any]:
-            made: PoolTask[..., Any] = PoolTask(self, function, options)
-            self._task_modules[made.__module__] = None
+            own = decorator_options("task", self._options, options)
+            made: PoolTask[..., Any] = PoolTask(function, self._submit, own)
+            self._runtime.declared.modules[made.__module__] = None
             return made
 
         return decorate if function is None else decorate(function)
@@ -398,10 +364,16 @@ class Pool(PoolLife):
 
         def decorate(function: Callable[[list[Any]], Iterable[Any]]) -> PoolBatch[Any, Any]:
             made: PoolBatch[Any, Any] = PoolBatch(
-                self, function, max_size=max_size, max_wait=max_wait, split_on_error=split_on_error, options=options
+                function,
+                self._runtime,
+                self._submit,
+                decorator_options("batch", self._options, options),
+                max_size=max_size,
+                max_wait=max_wait,
+                split_on_error=split_on_error,
             )
-            self._batches.append(weakref.ref(made))  # a list: other threads may decorate while the loop goes through it
-            self._task_modules[made.__module__] = None
+            self._runtime.declared.add_batch(made._flush)
+            self._runtime.declared.modules[made.__module__] = None
             return made
 
         return decorate if function is None else decorate(function)
@@ -434,8 +406,8 @@ class Pool(PoolLife):
             made: Resource[Any] = Resource(function, eager=eager)
             if eager and self.state not in (PoolState.CREATED, PoolState.CLOSED):
                 logger.warning("the pool runs already: the resource %s is loaded when it is first used", made.__name__)
-            self._resources.append(made)
-            self._task_modules[made.__module__] = None
+            self._runtime.declared.resources.append(made)
+            self._runtime.declared.modules[made.__module__] = None
             return made
 
         return decorate if function is None else decorate(function)
@@ -446,64 +418,24 @@ class Pool(PoolLife):
 
         In FastAPI that is what sync ``def`` endpoints use, which run in threads.
         """
-        return FromThread(self)
+        return FromThread(self._runtime, self.run)
 
     # -- inside ---------------------------------------------------------------------------------------------------
 
-    def _worker_config(self) -> PoolConfig:
-        config = self.config
-        eager = tuple(resource for resource in self._resources if resource.eager)
-        if not eager:
-            return config
-        if not isinstance(config.backend, str):
-            raise BackendUnsupported(
-                "workers of a backend of your own can't load eager resources",
-                capability="initializer",
-                hint="leave out eager=True: they are loaded when they are first used",
-            )
-        initargs = (config.initializer, config.initargs, eager)
-        return dataclasses.replace(config, initializer=load_eagerly, initargs=initargs)
-
-    def _chunks(
-        self, fn: Callable[[Any], Any], items: Iterable[Any] | AsyncIterable[Any], plan: BulkPlan
+    def _in_chunks(
+        self, fn: Callable[[Any], Any], items: Iterable[Any] | AsyncIterable[Any], **how: Any
     ) -> AsyncGenerator[list[Any], None]:
-        """Do what ``map`` and ``gather`` have in common."""
-        check_hook(plan.on_progress)
-
-        def submit(chunk: Chunk, args: tuple[Any, ...], options: TaskOptions) -> TaskHandle[ChunkResult]:
-            return self._start(self._running_engine(), chunk, args, options, lent=False)
-
-        fn = plain_function(fn)
-        return map_chunks(Entrance(self._running_engine, submit), fn, items, plan)
-
-    def _after_drain(self) -> None:
-        for resource in reversed(self._resources):
-            resource.close()  # this process's own, if its tasks ran here
-
-    def _before_drain(self) -> None:
-        for reference in self._batches:
-            if (batch := reference()) is not None:
-                batch._flush()
+        """Begin a ``map`` or ``gather``; see ``plan_bulk`` for how."""
+        plan = plan_bulk(self._options, self.max_workers, **how)
+        return map_chunks(Entrance(self._runtime.running_engine, self._start), plain_function(fn), items, plan)
 
     def _submit(
-        self,
-        fn: Callable[..., T],
-        args: tuple[Any, ...],
-        timeout: float | None,
-        retries: int,
-        priority: int,
-        retry_on: type[Exception] | tuple[type[Exception], ...],
-        fair_key: str | None,
-        on_cancel: OnCancel,
-        copy: bool,
-        *,
-        lent: bool,
+        self, fn: Callable[..., T], args: tuple[Any, ...], options: TaskOptions, *, lent: bool
     ) -> TaskHandle[T]:
-        engine = self._running_engine()
+        """Check the function, and queue the call."""
+        engine = self._runtime.running_engine()
         if type(fn) is PoolTask:
             fn = fn.function
-        seconds = self.config.timeout if timeout is None else timeout
-        options = task_options(seconds, retries, priority, retry_on, fair_key, on_cancel, copy)
         if type(fn) is FunctionType:
             if fn.__code__.co_flags & UNFINISHED:
                 check_function(fn)
@@ -512,9 +444,10 @@ class Pool(PoolLife):
         return self._start(engine, fn, args, options, lent=lent)
 
     def _start(
-        self, engine: Engine, fn: Callable[..., T], args: tuple[Any, ...], options: TaskOptions, *, lent: bool
+        self, engine: Engine, fn: Callable[..., T], args: tuple[Any, ...], options: TaskOptions, *, lent: bool = False
     ) -> TaskHandle[T]:
-        handle = engine.submit(fn, args, options, lent=lent)
+        """Name the task, queue it, and let it share the fate of the request that it belongs to."""
+        handle = engine.submit(fn, args, options, names_of(fn), lent=lent)
         scope = current_scope.get()
         if scope is not None:
             scope.add(handle)

@@ -18,7 +18,7 @@ from lifepool import (
     TaskTimeout,
     WorkerLost,
 )
-from lifepool._pool.scope import TaskScope, current_scope
+from lifepool._engine.scope import TaskScope, current_scope
 from lifepool.errors import ClientDisconnected
 from tests import tasks
 from tests.engine import batched
@@ -443,4 +443,4 @@ async def test_the_door_knows_a_batch_by_the_name_that_its_run_time_is_learned_u
     batch: Any = pool.batch(batched.Nested.double)
     async with pool:
         assert await batch(2) == 4
-        assert pool._running_engine()._scheduler.run_times.mean(batch._plan().name) is not None
+        assert pool._runtime.running_engine()._scheduler.run_times.mean(batch._plan().name) is not None

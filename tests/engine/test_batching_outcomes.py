@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from lifepool import (
     TaskNotPicklable,
 )
-from lifepool._pool.scope import TaskScope, current_scope
+from lifepool._engine.scope import TaskScope, current_scope
 from lifepool.errors import ClientDisconnected
 from tests.engine import batched
 from tests.engine.gates import until

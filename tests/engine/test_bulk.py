@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, cast
 import pytest
 
 from lifepool import Pool, PoolClosed, QueueFull, TaskNotPicklable, TaskTimeout, WorkerLost
-from lifepool._pool.scope import TaskScope, current_scope
+from lifepool._engine.scope import TaskScope, current_scope
 from lifepool.errors import ClientDisconnected
 from tests import tasks
 from tests.engine.gates import Gate, until
@@ -254,7 +254,7 @@ async def test_an_item_that_can_not_be_sent_fails_the_map() -> None:
 
 def line_of(pool: Pool) -> dict[Any, None]:
     """Those who wait for room in the queue of a pool that runs."""
-    return pool._running_engine().line.waiting
+    return pool._runtime.running_engine().line.waiting
 
 
 async def filled(pool: Pool, gate: Gate) -> tuple[Any, list[Any]]:
@@ -379,7 +379,7 @@ async def test_one_who_leaves_the_line_passes_the_room_on(gate: Gate) -> None:
         await freed(visitor, handles, gate)
         assert await asyncio.wait_for(second, 20) == [4]
         assert first.cancelled()
-        assert pool._running_engine()._scheduler.admission.reserved == 0
+        assert pool._runtime.running_engine()._scheduler.admission.reserved == 0
 
 
 async def test_the_end_of_the_pool_ends_the_line(gate: Gate) -> None:
@@ -433,7 +433,7 @@ async def test_chunks_are_known_by_the_function_that_is_mapped_everywhere(gate: 
             visitor.let_through()
             await mapping
         await pool.gather(tasks.double, range(100), chunksize=50)
-        learned = pool._running_engine()._scheduler.run_times
+        learned = pool._runtime.running_engine()._scheduler.run_times
         assert learned.estimate("double") is None
         assert learned.estimate("double x64") is not None
         assert learned.estimate("run_chunk") is None

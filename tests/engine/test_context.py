@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from lifepool import Pool, TaskNotPicklable
-from lifepool._batching.batches import run_batch
+from lifepool._transfer.grouped import run_batch
 from lifepool.futures import ProcessPoolExecutor
 from lifepool.hooks import Hook
 from tests.engine import context_tasks as tasks

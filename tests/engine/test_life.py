@@ -75,7 +75,7 @@ async def test_a_drain_that_is_cancelled_ends_at_once_tells_hooks_and_releases_e
 async def test_resources_are_closed_also_when_the_drain_was_cancelled() -> None:
     pool, _, _ = scripted()
     closed: list[bool] = []
-    pool._after_drain = lambda: closed.append(True)  # type: ignore[method-assign]
+    pool._runtime.declared.close_resources = lambda: closed.append(True)  # type: ignore[method-assign]
     await pool.start()
     pool.submit(tasks.double, 1)
     draining = asyncio.ensure_future(pool.drain(1000))

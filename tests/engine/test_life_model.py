@@ -165,7 +165,7 @@ class LifeOfAPool(RuleBasedStateMachine):
         for _ in range(ENOUGH_TURNS):
             self.backend.let_go("open")
             self.backend.let_go("close")
-            if self.pool._life.is_alive:
+            if self.pool._runtime.lifecycle.is_alive:
                 self.close(0)
             elif not asyncio.all_tasks(self.loop):
                 break

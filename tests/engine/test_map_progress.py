@@ -20,8 +20,8 @@ from tests import tasks
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator
 
-    from lifepool._bulk.chunks import ChunkResult
     from lifepool._engine.handle import TaskHandle
+    from lifepool._transfer.grouped import GroupResult
     from tests.engine.gates import Gate
 
 
@@ -214,9 +214,9 @@ class DoneChunk:
         return None
 
     def result(self) -> Any:
-        from lifepool._bulk.chunks import ChunkResult
+        from lifepool._transfer.grouped import GroupResult
 
-        return ChunkResult(self._values, {}, 0.0)
+        return GroupResult(self._values, {}, 0.0)
 
 
 @pytest.fixture
@@ -226,7 +226,7 @@ def clock() -> Clock:
 
 def watched(meter: Meter, count: int = 1) -> DoneChunk:
     chunk = DoneChunk(count)
-    meter.watch(cast("TaskHandle[ChunkResult]", chunk), count)
+    meter.watch(cast("TaskHandle[GroupResult]", chunk), count)
     return chunk
 
 

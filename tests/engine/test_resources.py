@@ -176,7 +176,7 @@ async def test_an_eager_one_is_loaded_before_the_worker_is_ready(log: Path) -> N
 
 async def test_the_pools_own_initializer_comes_before_it(log: Path) -> None:
     pool = Pool(max_workers=1, initializer=resourceful.initialize, initargs=("first",))
-    pool._resources.append(resourceful.eager)
+    pool._runtime.declared.resources.append(resourceful.eager)
     async with pool:
         assert events(log) == ["initialized first", "loaded eager"]
 
@@ -257,7 +257,7 @@ def test_a_program_that_ends_cleans_up(log: Path) -> None:
 
 async def test_inline_it_is_loaded_here_and_cleaned_up_with_the_pool(log: Path) -> None:
     pool = Pool(backend="inline")
-    pool._resources.append(resourceful.connection)
+    pool._runtime.declared.resources.append(resourceful.connection)
     async with pool:
         assert await pool.run(resourceful.read_connection) == "connection"
         assert await pool.run(resourceful.read_connection) == "connection"
@@ -267,7 +267,7 @@ async def test_inline_it_is_loaded_here_and_cleaned_up_with_the_pool(log: Path) 
 
 async def test_inline_an_eager_one_is_loaded_at_the_start(log: Path) -> None:
     pool = Pool(backend="inline")
-    pool._resources.append(resourceful.eager)
+    pool._runtime.declared.resources.append(resourceful.eager)
     async with pool:
         assert events(log) == ["loaded eager"]
 

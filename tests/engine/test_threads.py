@@ -64,6 +64,7 @@ async def _first(items: Any) -> None:
 TABLE: dict[tuple[type, str], tuple[str, Callable[[Context], object]]] = {
     (PoolLife, "state"): works(lambda c: c.pool.state),
     (PoolLife, "max_workers"): works(lambda c: c.pool.max_workers),
+    (PoolLife, "config"): works(lambda c: c.pool.config),
     (PoolLife, "start"): awaited(lambda c: c.pool.start()),
     (PoolLife, "recycle"): awaited(lambda c: c.pool.recycle()),
     (PoolLife, "drain"): awaited(lambda c: c.pool.drain()),

@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from lifepool._batching.batches import BatchFunction
-from lifepool._bulk.chunks import Chunk
+from lifepool._transfer.grouped import BatchFunction, Chunk
 from lifepool._transfer.naming import name_of, names_of
 from lifepool._transfer.reference import Reference
 from tests import tasks

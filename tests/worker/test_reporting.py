@@ -60,7 +60,7 @@ async def test_it_is_seen_of_a_task_that_passes_its_timeout(gate: Gate) -> None:
 
 async def test_of_a_chunk_too() -> None:
     async with Pool(max_workers=1) as pool:
-        from lifepool._bulk.chunks import run_chunk
+        from lifepool._transfer.grouped import run_chunk
 
         handle = pool.submit(run_chunk, progress_tasks.report_number, (1, 2, 3, 4), False)
         await handle

@@ -28,9 +28,9 @@ from lifepool._usercode.interrupts import passed_on
 from lifepool.errors import InternalError, PayloadTooLarge, PoolError, QueueFull, TaskNotPicklable, TaskTimeout
 
 if TYPE_CHECKING:
-    from lifepool._batching.batches import BatchResult
     from lifepool._engine.engine import Engine
     from lifepool._engine.handle import TaskHandle
+    from lifepool._transfer.grouped import GroupResult
 
 T = TypeVar("T")
 
@@ -47,7 +47,7 @@ _LEAST_TIMEOUT_S = 1e-3
 class Submit(Protocol):
     """Puts a batch into the pool."""
 
-    def __call__(self, items: list[Any], *, timeout: float) -> TaskHandle[BatchResult]:
+    def __call__(self, items: list[Any], *, timeout: float) -> TaskHandle[GroupResult]:
         """Submit the batch's function with these items and so many seconds."""
 
 
@@ -104,7 +104,7 @@ class _Batch:
 
     __slots__ = ("calls", "handle", "wanted")
 
-    def __init__(self, handle: TaskHandle[BatchResult], calls: list[BatchedCall[Any]]) -> None:
+    def __init__(self, handle: TaskHandle[GroupResult], calls: list[BatchedCall[Any]]) -> None:
         self.handle = handle
         self.calls = calls
         self.wanted = len(calls)  # calls that still want their answer
@@ -267,7 +267,7 @@ class Batcher:
 
     # -- in -------------------------------------------------------------------------------------------------------
 
-    def _returned(self, batch: _Batch, handle: asyncio.Future[BatchResult]) -> None:
+    def _returned(self, batch: _Batch, handle: asyncio.Future[GroupResult]) -> None:
         self._under_way -= 1
         try:
             if handle.cancelled():
@@ -291,7 +291,7 @@ class Batcher:
                 failure.__cause__ = error
                 call.set_exception(failure)
 
-    def _hand_out(self, calls: list[BatchedCall[Any]], result: BatchResult) -> None:
+    def _hand_out(self, calls: list[BatchedCall[Any]], result: GroupResult) -> None:
         for index, call in enumerate(calls):
             if call.done():
                 continue

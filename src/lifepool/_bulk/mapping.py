@@ -4,135 +4,50 @@ Theory of operation
     Items are taken in chunks; each chunk is a task, and a few of them are under way at a time. One wait covers all that
     can happen next: a chunk is done, the source has something new, there is room in the queue, time is up.
 
-    A full queue. The first chunk of a call passes the door like any other task: if the pool is overloaded the call is
-    refused (``on_full="raise"``), or it stands in line. Once a chunk was let in, so was the call: the others need
-    nothing but room, for which they stand in line (``lifepool._engine.waiting_line``), ahead of calls that come later.
-    What is done meanwhile is handed on. The time in line counts: see ``_Clock``. Decision 31 has the reasons.
+    A full queue. The first chunk of a call is admitted like any other task: if the pool is overloaded the call is
+    refused (``on_full="raise"``), or it waits for room. Once a chunk was admitted, so was the call: the others need
+    nothing but room, for which they wait (``lifepool._engine.waiting_line``) ahead of calls that come later. What is
+    done meanwhile is handed on. The time of waiting for room counts: see ``_Clock``. Decision 31 has the reasons.
 """
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from collections import deque
-from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Callable, Iterable, Iterator
 from contextlib import aclosing
-from dataclasses import dataclass
 from itertools import islice
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from lifepool._bulk.chunks import MAX_CHUNK, Chunk, ChunkResult, ChunkSizer
 from lifepool._bulk.meter import make_meter
-from lifepool._pool.options import TaskOptions
-from lifepool._pool.scope import current_scope
+from lifepool._bulk.source import Source
+from lifepool._engine.scope import current_scope
 from lifepool._transfer.exceptions import decode_error
+from lifepool._transfer.grouped import Chunk, GroupResult
 from lifepool.errors import TaskError, TaskTimeout
 
 if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Callable, Iterable
+
+    from lifepool._bulk.plan import BulkPlan
     from lifepool._engine.engine import Engine
     from lifepool._engine.handle import TaskHandle
-    from lifepool.progress import ProgressHook
-
-OnFull = Literal["wait", "raise"]
-
-#: Chunks under way for each worker: one runs, one waits behind it, and two more hide the consumer's own pauses.
-CHUNKS_PER_WORKER = 4
+    from lifepool._engine.options import TaskOptions
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class BulkPlan:
-    """How the items of one call are to be treated.
-
-    Attributes:
-        sizer: Gives the size of each chunk.
-        window: Chunks under way at most.
-        ordered: Whether results come in the order of the items.
-        go_on: Whether an item's exception is its result.
-        timeout: Seconds, or None for no limit.
-        is_whole: Whether the timeout is that of the whole call, or of each chunk.
-        waits: Whether a call that finds the queue full at its beginning waits for room, or is refused.
-        retries: Of each chunk.
-        priority: Of each chunk.
-        on_progress: Is told how far it is, or None.
-    """
-
-    sizer: ChunkSizer
-    window: int
-    ordered: bool
-    go_on: bool
-    timeout: float | None
-    is_whole: bool
-    waits: bool
-    retries: int
-    priority: int
-    on_progress: ProgressHook | None
-
-
-class Entrance:
+class Entrance(NamedTuple):
     """The way of chunks into a pool.
 
-    Args:
-        engine: Gives the engine that runs now; raises ``PoolClosed`` if there is none.
-        submit: Submits a function and its arguments with these options.
+    Attributes:
+        engine: Returns the engine that runs now; raises ``PoolClosed`` if there is none.
+        start: Submits a chunk with its arguments and options to that engine.
     """
 
-    def __init__(
-        self,
-        engine: Callable[[], Engine],
-        submit: Callable[[Chunk, tuple[Any, ...], TaskOptions], TaskHandle[ChunkResult]],
-    ) -> None:
-        self.engine = engine
-        self.submit = submit
-
-
-def plan_bulk(
-    chunksize: int | Literal["auto"],
-    buffer: int | None,
-    workers: int,
-    *,
-    timeout: float | None,
-    on_full: OnFull,
-    **more: Any,
-) -> BulkPlan:
-    """Check the arguments of a call, and decide how large chunks may be and how many may be under way.
-
-    Raises:
-        ValueError: If an argument makes no sense.
-    """
-    sizer, window = bulk_size(chunksize, buffer, workers)
-    if on_full not in ("wait", "raise"):
-        raise ValueError(f"on_full={on_full!r}: expected 'wait' or 'raise'")
-    if timeout is not None and not timeout > 0:
-        raise ValueError(f"timeout={timeout!r}: expected seconds above 0, or None")
-    seconds = None if timeout == float("inf") else timeout
-    return BulkPlan(sizer=sizer, window=window, timeout=seconds, waits=on_full == "wait", **more)
-
-
-def bulk_size(chunksize: int | Literal["auto"], buffer: int | None, workers: int) -> tuple[ChunkSizer, int]:
-    """How large chunks may be, and how many may be under way.
-
-    Raises:
-        ValueError: If either argument makes no sense.
-    """
-    if chunksize != "auto" and not _is_count(chunksize):
-        raise ValueError(f"chunksize={chunksize!r}: expected 'auto' or a whole number >= 1")
-    if buffer is not None and not _is_count(buffer):
-        raise ValueError(f"buffer={buffer!r}: expected None or a whole number >= 1")
-    window = CHUNKS_PER_WORKER * workers
-    if buffer is None:
-        most = MAX_CHUNK
-    else:
-        window = min(window, buffer)
-        most = buffer // window
-    return ChunkSizer(None if chunksize == "auto" else chunksize, most), window
-
-
-def _is_count(value: object) -> bool:
-    return isinstance(value, int) and value >= 1
+    engine: Callable[[], Engine]
+    start: Callable[[Engine, Chunk, tuple[Any, ...], TaskOptions], TaskHandle[GroupResult]]
 
 
 async def one_by_one(chunks: AsyncGenerator[list[Any], None]) -> AsyncIterator[Any]:
-    """The items of lists. Leaving early ends what makes the lists."""
+    """Yield the items of lists. Leaving early ends what makes the lists."""
     async with aclosing(chunks):
         async for results in chunks:
             for result in results:
@@ -166,26 +81,26 @@ async def map_chunks(
 
 
 class _Clock:
-    """How much time a chunk has left.
+    """The time that a chunk has left.
 
     The timeout of a whole call runs from its beginning. That of a chunk runs from when it could have been submitted:
-    waiting in line for room in the queue is waiting as well.
+    waiting for room in the queue is waiting as well.
     """
 
     def __init__(self, plan: BulkPlan) -> None:
         self._now = asyncio.get_running_loop().time
         self._timeout = plan.timeout
         self._end = None if plan.timeout is None or not plan.is_whole else self._now() + plan.timeout
-        self._in_line_since: float | None = None
+        self._waiting_since: float | None = None
 
-    def line_up(self) -> None:
-        """Note that a chunk stands in line."""
-        if self._in_line_since is None:
-            self._in_line_since = self._now()
+    def note_waiting(self) -> None:
+        """Note that a chunk waits for room."""
+        if self._waiting_since is None:
+            self._waiting_since = self._now()
 
     def next_chunk(self) -> None:
         """Note that it is the next one's turn."""
-        self._in_line_since = None
+        self._waiting_since = None
 
     def left(self) -> float | None:
         """Return the seconds that the next chunk has; None for no limit."""
@@ -193,7 +108,7 @@ class _Clock:
             return None
         if self._end is not None:
             return self._end - self._now()
-        waited = 0.0 if self._in_line_since is None else self._now() - self._in_line_since
+        waited = 0.0 if self._waiting_since is None else self._now() - self._waiting_since
         return self._timeout - waited
 
 
@@ -211,20 +126,20 @@ class _BulkCall:
         self._fn = fn
         self._plan = plan
         self._clock = _Clock(plan)
-        self._source = _Source(items)
+        self._source = Source(items)
         self._meter = make_meter(plan.on_progress, items, asyncio.get_running_loop())
-        self._under_way: deque[asyncio.Future[ChunkResult]] = deque()
-        self._sizes: dict[asyncio.Future[ChunkResult], int] = {}
-        self._in_line: Chunk | None = None  # found no room yet
+        self._under_way: deque[asyncio.Future[GroupResult]] = deque()
+        self._sizes: dict[asyncio.Future[GroupResult], int] = {}
+        self._next: Chunk | None = None  # found no room yet
         self._items: tuple[Any, ...] = ()  # its items
-        self._is_admitted = False  # one chunk was let in, and so the call
+        self._is_admitted = False  # one chunk was admitted, and so the call
 
     @property
     def is_finished(self) -> bool:
         """Whether every item has been handed on."""
-        return self._source.exhausted and not self._under_way and self._in_line is None
+        return self._source.exhausted and not self._under_way and self._next is None
 
-    async def next_done(self) -> asyncio.Future[ChunkResult] | None:
+    async def next_done(self) -> asyncio.Future[GroupResult] | None:
         """Start what can be started, wait for news, and take out the next chunk to hand on; None if it was other news.
 
         Raises:
@@ -233,7 +148,7 @@ class _BulkCall:
         await self._fill()
         candidates = islice(self._under_way, 1) if self._plan.ordered else self._under_way
         waiting: list[asyncio.Future[Any]] = list(candidates)
-        if not waiting and self._in_line is None and self._source.pending is None:
+        if not waiting and self._next is None and self._source.pending is None:
             return None  # there were no items, or no more
         if not any(handle.done() for handle in waiting):
             await self._wait(waiting)
@@ -242,16 +157,16 @@ class _BulkCall:
             self._under_way.remove(done)
         return done
 
-    async def results(self, handle: asyncio.Future[ChunkResult]) -> tuple[list[Any], BaseException | None]:
+    async def results(self, handle: asyncio.Future[GroupResult]) -> tuple[list[Any], BaseException | None]:
         """Return the results of a chunk, and the exception that came after them."""
         size, plan = self._sizes.pop(handle), self._plan
         try:
             chunk = await handle
         except TaskError as error:  # the chunk as a whole: its worker died, or it took too long
-            told = self._of_call(error)
+            reported = self._of_call(error)
             if not plan.go_on:
-                raise told from told.__cause__
-            return [told] * size, None
+                raise reported from reported.__cause__
+            return [reported] * size, None
         plan.sizer.learn(len(chunk.values), chunk.run_s)
         results = list(chunk.values)
         for index, carried in chunk.errors.items():
@@ -261,7 +176,7 @@ class _BulkCall:
         return results, failure
 
     async def end(self) -> None:
-        """Call off what is under way, and close the source."""
+        """Cancel what is under way, and close the source."""
         if self._meter is not None:
             self._meter.finish()
         for handle in self._under_way:
@@ -280,26 +195,26 @@ class _BulkCall:
     async def _fill(self) -> None:
         """Start chunks until the window is full, the source has nothing ready, or there is no room."""
         while len(self._under_way) < self._plan.window:
-            if self._in_line is None:
+            if self._next is None:
                 items = await self._source.take(self._plan.sizer.size)
                 if not items:
                     return
-                self._in_line, self._items = Chunk(self._fn, len(items)), tuple(items)
-            handle = self._started(self._in_line, self._items)
+                self._next, self._items = Chunk(self._fn, len(items)), tuple(items)
+            handle = self._started(self._next, self._items)
             if handle is None:
                 return
             self._sizes[handle] = size = len(self._items)
-            self._in_line, self._items = None, ()
+            self._next, self._items = None, ()
             self._clock.next_chunk()
             self._under_way.append(handle)
             if self._meter is not None:
                 self._meter.watch(handle, size)
 
-    def _started(self, chunk: Chunk, items: tuple[Any, ...]) -> asyncio.Future[ChunkResult] | None:
-        """Submit a chunk; None if it must wait in line. One that has no time left has failed already."""
+    def _started(self, chunk: Chunk, items: tuple[Any, ...]) -> asyncio.Future[GroupResult] | None:
+        """Submit a chunk; return None if it must wait for room. One that has no time left has failed already."""
         plan, left = self._plan, self._clock.left()
         if left is not None and left <= 0:
-            late: asyncio.Future[ChunkResult] = asyncio.get_running_loop().create_future()
+            late: asyncio.Future[GroupResult] = asyncio.get_running_loop().create_future()
             late.set_exception(TaskTimeout(plan.timeout or 0.0, started=False))
             late.exception()  # it is raised when its turn comes; if that never comes, nothing is lost
             return late
@@ -307,10 +222,10 @@ class _BulkCall:
         if plan.waits or self._is_admitted:
             line = self._entrance.engine().line
             if line.is_needed(left if is_judged else None, chunk.learned_as):
-                self._clock.line_up()
+                self._clock.note_waiting()
                 return None
-        options = TaskOptions(timeout=left, retries=plan.retries, priority=plan.priority, is_admitted=not is_judged)
-        handle = self._entrance.submit(chunk, (items, plan.go_on), options)
+        options = plan.options.within(left, is_admitted=not is_judged)
+        handle = self._entrance.start(self._entrance.engine(), chunk, (items, plan.go_on), options)
         self._is_admitted = True
         return handle
 
@@ -321,7 +236,7 @@ class _BulkCall:
             TaskTimeout: If the source had nothing before the time of the call was up.
             ClientDisconnected: If the request that it belongs to has ended.
         """
-        if self._in_line is not None:
+        if self._next is not None:
             return await self._wait_in_line(chunks)
         pending = self._source.pending if len(self._under_way) < self._plan.window else None
         if pending is None:
@@ -350,63 +265,3 @@ class _BulkCall:
             return place.result() if place.done() else None
         line.take(place)
         return await self._fill()
-
-
-class _Source:
-    """Items in chunks, from a plain or an asynchronous iterable. A slow asynchronous one gives what it has."""
-
-    def __init__(self, items: Iterable[Any] | AsyncIterable[Any]) -> None:
-        self.exhausted = False
-        #: The item that an asynchronous source is being asked for, while it is.
-        self.pending: asyncio.Task[Any] | None = None
-        self._sync: Iterator[Any] | None = None
-        self._async: AsyncIterator[Any] | None = None
-        if isinstance(items, AsyncIterable):
-            self._async = aiter(items)
-        else:
-            self._sync = iter(items)
-
-    async def take(self, size: int) -> list[Any]:
-        """Return up to ``size`` items; none if the source is exhausted, or has none ready: then one is ``pending``."""
-        if self.exhausted:
-            return []
-        if self._sync is not None:
-            return self._take_sync(self._sync, size)
-        return await self._take_async(size)
-
-    def _take_sync(self, source: Iterator[Any], size: int) -> list[Any]:
-        chunk = list(islice(source, size))
-        self.exhausted = len(chunk) < size
-        return chunk
-
-    async def _take_async(self, size: int) -> list[Any]:
-        chunk: list[Any] = []
-        while len(chunk) < size:
-            if self.pending is None:
-                self.pending = asyncio.ensure_future(_anext(self._async))
-                await asyncio.sleep(0)  # let a source that has an item ready give it
-            if not self.pending.done():
-                break
-            task, self.pending = self.pending, None
-            try:
-                chunk.append(task.result())
-            except StopAsyncIteration:
-                self.exhausted = True
-                break
-        return chunk
-
-    async def aclose(self) -> None:
-        """Stop asking, and close a generator."""
-        if self.pending is not None:
-            self.pending.cancel()
-            with contextlib.suppress(asyncio.CancelledError, Exception):
-                await self.pending
-        close = getattr(self._async, "aclose", None)
-        if close is not None:
-            with contextlib.suppress(Exception):
-                await close()
-
-
-async def _anext(source: AsyncIterator[Any] | None) -> Any:
-    assert source is not None  # noqa: S101 - only asked of asynchronous sources
-    return await anext(source)

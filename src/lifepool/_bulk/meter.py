@@ -1,4 +1,4 @@
-"""Tells a hook how far a map is: not too often, never too late, and without being hurt by it."""
+"""Report to a hook how far a map is: not too often, never too late, and unharmed by what the hook raises."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ from lifepool.progress import MapProgress
 if TYPE_CHECKING:
     import asyncio
 
-    from lifepool._bulk.chunks import ChunkResult
+    from lifepool._transfer.grouped import GroupResult
     from lifepool.progress import ProgressHook
 
 logger = logging.getLogger("lifepool")
 
-#: A hook is told at most so often a second: people see no more, and a bar costs a millisecond to draw.
+#: Reports to a hook in a second at most: people see no more, and a bar costs a millisecond to draw.
 REPORTS_PER_S = 10
 
 
 class Meter:
-    """Counts what is done of one map.
+    """Count what is done of one map, and report it.
 
     Args:
-        hook: Whom to tell.
+        hook: Is called with each report.
         total: Items there are, or None.
         loop: The event loop that the map runs on.
     """
@@ -36,35 +36,35 @@ class Meter:
         self._loop = loop
         self._done = 0
         self._failed = 0
-        self._uncounted: dict[asyncio.Future[ChunkResult], int] = {}
+        self._uncounted: dict[asyncio.Future[GroupResult], int] = {}
         self._began = loop.time()
         self._next = self._began
         self._timer: asyncio.TimerHandle | None = None
         self._has_raised = False
-        self._tell()
+        self._report()
 
-    def watch(self, handle: asyncio.Future[ChunkResult], size: int) -> None:
-        """A chunk of so many items was started."""
+    def watch(self, handle: asyncio.Future[GroupResult], size: int) -> None:
+        """Count a chunk of so many items when it is done."""
         self._uncounted[handle] = size
         handle.add_done_callback(self._chunk_done)
 
     def finish(self) -> None:
-        """The map has come to its end, whichever: tell for the last time."""
+        """Report for the last time: the map has ended, in whichever way."""
         for handle in [handle for handle in self._uncounted if handle.done()]:
             self._count(handle)
         self._uncounted.clear()
-        self._tell(finished=True)
+        self._report(finished=True)
 
-    def _chunk_done(self, handle: asyncio.Future[ChunkResult]) -> None:
+    def _chunk_done(self, handle: asyncio.Future[GroupResult]) -> None:
         if handle not in self._uncounted:
             return  # the map has ended
         self._count(handle)
         if self._loop.time() >= self._next:
-            self._tell()
+            self._report()
         elif self._timer is None:
-            self._timer = self._loop.call_at(self._next, self._tell)
+            self._timer = self._loop.call_at(self._next, self._report)
 
-    def _count(self, handle: asyncio.Future[ChunkResult]) -> None:
+    def _count(self, handle: asyncio.Future[GroupResult]) -> None:
         size = self._uncounted.pop(handle)
         if handle.cancelled():
             return
@@ -76,7 +76,7 @@ class Meter:
             self._done += len(chunk.values)
             self._failed += len(chunk.errors)
 
-    def _tell(self, *, finished: bool = False) -> None:
+    def _report(self, *, finished: bool = False) -> None:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
@@ -93,7 +93,7 @@ class Meter:
 
 
 def make_meter(hook: ProgressHook | None, items: object, loop: asyncio.AbstractEventLoop) -> Meter | None:
-    """A meter, if there is somebody to tell."""
+    """Return a meter, or None if there is no hook."""
     if hook is None:
         return None
     return Meter(hook, len(items) if isinstance(items, Sized) else None, loop)

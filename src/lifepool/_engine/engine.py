@@ -15,7 +15,6 @@ from random import random as default_random
 from threading import get_ident
 from typing import TYPE_CHECKING, Any
 
-from lifepool._bulk.chunks import Chunk
 from lifepool._core import commands as do
 from lifepool._core import events as on
 from lifepool._core.scheduler import Scheduler
@@ -27,7 +26,7 @@ from lifepool._engine.queries import EngineViews
 from lifepool._engine.snapshot import Traffic
 from lifepool._engine.timer import Alarm
 from lifepool._engine.waiting_line import Line
-from lifepool._transfer.naming import names_of
+from lifepool._transfer.grouped import Chunk
 from lifepool.backends.base import require_kill, require_views
 from lifepool.errors import InternalError, PoolClosed, PoolError, QueueFull
 from lifepool.hooks import TaskRecord
@@ -37,7 +36,7 @@ if TYPE_CHECKING:
 
     from lifepool._core.policy import Limits
     from lifepool._engine.hook_calls import Observation
-    from lifepool._pool.options import TaskOptions
+    from lifepool._engine.options import TaskOptions
     from lifepool._transfer.context import Carrier, PropagatedContext
     from lifepool.backends.base import Backend, Payload
 
@@ -147,7 +146,13 @@ class Engine(EngineViews):
                     handle.exception()  # the log has it
 
     def submit(
-        self, fn: Callable[..., Any], args: tuple[Any, ...], options: TaskOptions, *, lent: bool = False
+        self,
+        fn: Callable[..., Any],
+        args: tuple[Any, ...],
+        options: TaskOptions,
+        names: tuple[str, str],
+        *,
+        lent: bool = False,
     ) -> TaskHandle[Any]:
         """Queue a call. If its payload takes long to make, the task is in preparation until it is there.
 
@@ -155,6 +160,7 @@ class Engine(EngineViews):
             fn: The function.
             args: Its arguments.
             options: How it is to be treated.
+            names: What the task is called, and under which name its run time is learned.
             lent: Whether the arguments stay as they are until the task is done.
 
         Raises:
@@ -164,7 +170,7 @@ class Engine(EngineViews):
             PayloadTooLarge: If it is too large.
         """
         watch = self.observation
-        names, record = names_of(fn), None
+        record = None
         if watch is not None and watch.of_tasks:
             record = TaskRecord(names[0], self._clock(), options.timeout, options.priority, options.fair_key)
         try:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import functools
 import inspect
-from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, ParamSpec, Protocol, TypeVar
 
-from lifepool._batching.batches import BatchFunction, BatchResult
 from lifepool._batching.collector import BATCHES_PER_WORKER, Batcher, BatchPlan, check_plan
-from lifepool._pool.options import task_options
-from lifepool._pool.scope import current_scope
+from lifepool._engine.options import OPTION_NAMES, task_options
+from lifepool._engine.scope import current_scope
+from lifepool._transfer.grouped import BatchFunction, GroupResult
 from lifepool._transfer.naming import name_of
 from lifepool._transfer.reference import Reference
 from lifepool._usercode.callables import check_function
@@ -18,12 +18,22 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
     from lifepool._engine.handle import TaskHandle
-    from lifepool.pool import Pool
+    from lifepool._engine.options import TaskOptions
+    from lifepool._pool.runtime import PoolRuntime
 
 T = TypeVar("T")
 X = TypeVar("X")
 Y = TypeVar("Y")
 P = ParamSpec("P")
+
+
+class Submit(Protocol):
+    """Put a task into a pool."""
+
+    def __call__(
+        self, fn: Callable[..., Any], args: tuple[Any, ...], options: TaskOptions, *, lent: bool
+    ) -> TaskHandle[Any]:
+        """Queue ``fn(*args)``; ``lent`` says that the arguments stay as they are until the task is done."""
 
 
 class PoolTask(Generic[P, T]):
@@ -35,27 +45,27 @@ class PoolTask(Generic[P, T]):
 
     __name__: str
 
-    def __init__(self, pool: Pool, function: Callable[P, T], options: Mapping[str, Any]) -> None:
-        _check_options("task", options, _TASK_OPTIONS)
+    def __init__(self, function: Callable[P, T], submit: Submit, options: TaskOptions) -> None:
         check_function(function)
-        self._pool = pool
-        self._options = dict(options)
+        self._submit = submit
+        self._options = options
         self._reference = Reference(function)
         functools.update_wrapper(self, function)
         self.function: Callable[..., T] = self._reference
 
     async def __call__(self, *args: P.args, **kwargs: P.kwargs) -> T:
         """Run it in the pool; see ``Pool.run``."""
-        return await self._pool.run(self._with(kwargs), *args, **self._options)
+        result: T = await self._submit(self._with(kwargs), args, self._options, lent=True)
+        return result
 
     def submit(self, *args: P.args, **kwargs: P.kwargs) -> TaskHandle[T]:
         """Queue it now and return a handle to await later."""
-        return self._pool.submit(self._with(kwargs), *args, **self._options)
+        return self._submit(self._with(kwargs), args, self._options, lent=False)
 
     def _with(self, kwargs: Mapping[str, Any]) -> Callable[..., T]:
         if not kwargs:
             return self._reference
-        if kwargs.keys() & _TASK_OPTIONS:
+        if kwargs.keys() & OPTION_NAMES:
             self._check_keywords(kwargs)
         return functools.partial(self._reference, **kwargs)
 
@@ -64,7 +74,7 @@ class PoolTask(Generic[P, T]):
         parameters = inspect.signature(self._reference.__wrapped__).parameters
         if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values()):
             return
-        if alien := sorted(kwargs.keys() & _TASK_OPTIONS - parameters.keys()):
+        if alien := sorted(kwargs.keys() & OPTION_NAMES - parameters.keys()):
             name = self.__name__
             raise TypeError(
                 f"{name}() has no parameter {alien[0]}: options of the pool go to the decorator, as in "
@@ -72,13 +82,21 @@ class PoolTask(Generic[P, T]):
             )
 
 
-_BATCH_DEFAULTS: dict[str, Any] = {
-    "timeout": None, "retries": 0, "priority": 0, "retry_on": (), "fair_key": None, "on_cancel": "interrupt",
-}  # fmt: skip
-#: The keywords of ``Pool.run``.
-_TASK_OPTIONS = frozenset({*_BATCH_DEFAULTS, "copy"})
 #: What makes sense for many callers at once. ``retry_on`` does not: one item's exception is one caller's.
-_BATCH_OPTIONS = _BATCH_DEFAULTS.keys() - {"retry_on"}
+_BATCH_OPTIONS = OPTION_NAMES - {"retry_on", "copy"}
+
+
+def decorator_options(decorator: str, default: TaskOptions, given: Mapping[str, Any]) -> TaskOptions:
+    """Check the options that were given to a decorator, once for all of its calls.
+
+    Raises:
+        TypeError: If there is one that the decorator does not know.
+        ValueError: If a value makes no sense.
+    """
+    known = _BATCH_OPTIONS if decorator == "batch" else OPTION_NAMES
+    if unknown := given.keys() - known:
+        raise TypeError(f"@pool.{decorator} does not know {sorted(unknown)}; it takes {sorted(known)}")
+    return task_options(default, **given)
 
 
 class PoolBatch(Generic[X, Y]):
@@ -92,22 +110,21 @@ class PoolBatch(Generic[X, Y]):
 
     def __init__(
         self,
-        pool: Pool,
         function: Callable[[list[X]], Iterable[Y]],
+        runtime: PoolRuntime,
+        submit: Submit,
+        options: TaskOptions,
         *,
         max_size: int,
         max_wait: float,
         split_on_error: bool,
-        options: Mapping[str, Any],
     ) -> None:
         check_plan(max_size, max_wait)
-        _check_options("batch", options, _BATCH_OPTIONS)
-        task_options(**{**_BATCH_DEFAULTS, **options})
         if not inspect.isgeneratorfunction(function):  # what it yields are the results
             check_function(function)
-        self._pool = pool
-        self._options = {key: value for key, value in options.items() if key != "timeout"}
-        self._timeout: float | None = options.get("timeout")
+        self._runtime = runtime
+        self._submit_task = submit
+        self._options = options
         self._batched = BatchFunction(function)
         self._size, self._wait, self._split = max_size, max_wait, split_on_error
         self._batcher: Batcher | None = None
@@ -125,7 +142,7 @@ class PoolBatch(Generic[X, Y]):
 
     @property
     def waiting(self) -> int:
-        """Calls that wait for their batch to leave."""
+        """Return how many calls wait for their batch to leave."""
         return 0 if self._batcher is None else self._batcher.waiting
 
     def flush(self) -> None:
@@ -134,7 +151,7 @@ class PoolBatch(Generic[X, Y]):
         Raises:
             RuntimeError: If the pool's event loop runs in another thread.
         """
-        self._pool._must_be_here()
+        self._runtime.check_here()
         self._flush()
 
     def _flush(self) -> None:
@@ -142,14 +159,13 @@ class PoolBatch(Generic[X, Y]):
             self._batcher.flush()
 
     def _current_batcher(self) -> Batcher:
-        engine = self._pool._running_engine()
+        engine = self._runtime.running_engine()
         if self._batcher is None or self._batcher.engine is not engine:  # the pool was started anew
             self._batcher = Batcher(engine, self._submit, self._plan())
         return self._batcher
 
     def _plan(self) -> BatchPlan:
-        config = self._pool.config
-        timeout = config.timeout if self._timeout is None else self._timeout
+        config, timeout = self._runtime.config, self._options.timeout
         return BatchPlan(
             name=name_of(self._batched),
             max_size=self._size,
@@ -159,13 +175,8 @@ class PoolBatch(Generic[X, Y]):
             window=BATCHES_PER_WORKER * config.max_workers,
         )
 
-    def _submit(self, items: list[Any], *, timeout: float) -> TaskHandle[BatchResult]:
-        return self._pool.submit(self._batched, items, self._split, timeout=timeout, **self._options)
-
-
-def _check_options(decorator: str, options: Mapping[str, Any], known: set[str] | frozenset[str]) -> None:
-    if unknown := options.keys() - known:
-        raise TypeError(f"@pool.{decorator} does not know {sorted(unknown)}; it takes {sorted(known)}")
+    def _submit(self, items: list[Any], *, timeout: float) -> TaskHandle[GroupResult]:
+        return self._submit_task(self._batched, (items, self._split), self._options.within(timeout), lent=False)
 
 
 def plain_function(fn: Any) -> Callable[..., Any]:

@@ -11,13 +11,14 @@ from contextvars import copy_context
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 from lifepool._pool.decorated import PoolBatch
+from lifepool._pool.thread_futures import pass_on_cancel, settle
 from lifepool.errors import PoolClosed
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from lifepool._pool.decorated import PoolTask
-    from lifepool.pool import Pool
+    from lifepool._pool.runtime import PoolRuntime
 
 T = TypeVar("T")
 
@@ -34,11 +35,13 @@ class FromThread:
     its client leaves, its tasks are broken off.
 
     Args:
-        pool: The pool.
+        runtime: The pool's.
+        run: The pool's ``run``.
     """
 
-    def __init__(self, pool: Pool) -> None:
-        self._pool = pool
+    def __init__(self, runtime: PoolRuntime, run: Callable[..., Awaitable[Any]]) -> None:
+        self._runtime = runtime
+        self._run = run
 
     @overload
     def run(self, fn: PoolTask[Any, T], /, *args: Any, **options: Any) -> T: ...
@@ -67,7 +70,7 @@ class FromThread:
         """
         if isinstance(fn, PoolBatch):
             return self.call(fn, *args, **options)
-        return self.call(self._pool.run, fn, *args, **options)
+        return self.call(self._run, fn, *args, **options)
 
     @overload
     def call(self, function: Callable[..., Awaitable[T]], /, *args: Any, **keywords: Any) -> T: ...
@@ -89,7 +92,7 @@ class FromThread:
         Cancellation:
             ``KeyboardInterrupt`` in the waiting thread cancels what the function does.
         """
-        loop = self._pool._loop_for_threads()
+        loop = self._runtime.loop_for_threads()
         future: Future[Any] = Future()
         try:
             loop.call_soon_threadsafe(_begin, future, function, args, keywords, context=copy_context())
@@ -99,7 +102,7 @@ class FromThread:
             _await_answer(future, loop)
             return future.result()
         except CancelledError:
-            if self._pool.state.is_ending:
+            if self._runtime.lifecycle.state.is_ending:
                 raise PoolClosed(
                     "the pool ended before the call was done", hint="give it a longer drain_timeout"
                 ) from None
@@ -114,14 +117,8 @@ def _begin(future: Future[T], function: Callable[..., Any], args: tuple[Any, ...
     if future.cancelled():
         return
     task = asyncio.ensure_future(_outcome_of(function, args, keywords))
-    loop = asyncio.get_running_loop()
-
-    def pass_on_cancel(future: Future[T]) -> None:
-        if future.cancelled() and not loop.is_closed():
-            loop.call_soon_threadsafe(task.cancel)
-
     task.add_done_callback(functools.partial(_settle, future))
-    future.add_done_callback(pass_on_cancel)
+    future.add_done_callback(functools.partial(pass_on_cancel, task))
 
 
 async def _outcome_of(
@@ -143,13 +140,10 @@ async def _outcome_of(
 def _settle(future: Future[T], task: asyncio.Future[tuple[T, BaseException | None]]) -> None:
     if task.cancelled():
         future.cancel()
-    if not future.set_running_or_notify_cancel():
-        return
-    value, error = task.result()
-    if error is None:
-        future.set_result(value)
+        settle(future)
     else:
-        future.set_exception(error)
+        value, error = task.result()
+        settle(future, value, error)
 
 
 def _await_answer(future: Future[Any], loop: asyncio.AbstractEventLoop) -> None:

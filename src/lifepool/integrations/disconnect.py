@@ -19,11 +19,11 @@ from typing import TYPE_CHECKING
 from starlette.requests import HTTPConnection, Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from lifepool._pool.scope import TaskScope, current_scope
+from lifepool._engine.scope import TaskScope, current_scope
 from lifepool.errors import ClientDisconnected
 
 if TYPE_CHECKING:
-    from lifepool._pool.scope import Endable
+    from lifepool._engine.scope import Endable
 
 logger = logging.getLogger("lifepool")
 

@@ -33,7 +33,7 @@ def share_cpus(pools: Sequence[Pool]) -> None:
         # Somebody asked for min_workers; nobody asked for fewer.
         asked = config.min_workers if config.min_workers_given else 1
         most = min(max(1, asked, each + (index < more)), config.max_workers)
-        pool.config = dataclasses.replace(
+        pool._runtime.config = dataclasses.replace(
             config,
             max_workers=most,
             min_workers=config.min_workers if config.min_workers_given else most,

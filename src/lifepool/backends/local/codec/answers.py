@@ -6,10 +6,10 @@ import pickle
 from types import AsyncGeneratorType, CoroutineType, GeneratorType
 from typing import TYPE_CHECKING
 
-from lifepool._bulk.chunks import ChunkResult
 from lifepool._core.framing import Kind
 from lifepool._inside.state import TaskInterrupted
 from lifepool._transfer.exceptions import encode_error
+from lifepool._transfer.grouped import GroupResult
 from lifepool._usercode.display import reason_of
 from lifepool.backends.local.codec.diagnosis import SEARCH_IN_WORKER_S, explain
 from lifepool.backends.local.codec.large_text import stand_in
@@ -67,7 +67,7 @@ def encode_result(
 def _refusal(value: object, error: BaseException, what: Side) -> TaskNotPicklable:
     """Say why a value can't be pickled. What is left of a call that nobody can make any more is closed."""
     path, reason = explain(value, what, error, search_s=SEARCH_IN_WORKER_S)
-    values = (value, *value.values) if type(value) is ChunkResult else (value,)
+    values = (value, *value.values) if type(value) is GroupResult else (value,)
     unfinished = [each for each in values if type(each) in _UNFINISHED]
     if not unfinished or what != "result":
         return TaskNotPicklable(what, path, reason)

@@ -34,7 +34,7 @@ _KNOWN = frozenset(
         ("array", "array"),
         ("array", "_array_reconstructor"),
         ("lifepool.backends.local.codec.large_text", "rebuild"),
-        ("lifepool._bulk.chunks", "ChunkResult"),
+        ("lifepool._transfer.grouped", "GroupResult"),
         ("numpy", "dtype"),
         ("numpy", "ndarray"),
         *((f"numpy.{core}.multiarray", name) for core in ("core", "_core") for name in ("_reconstruct", "scalar")),

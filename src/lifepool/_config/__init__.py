@@ -1,0 +1,1 @@
+"""Check the settings of a pool, one value at a time."""
