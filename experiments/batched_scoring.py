@@ -128,11 +128,11 @@ async def measure(
     ends = perf_counter() + SECONDS
 
     async def caller(seed: int) -> None:
-        luck = random.Random(seed)
+        rng = random.Random(seed)
         while (began := perf_counter()) < ends:
-            await call(images[luck.randrange(len(images))])
+            await call(images[rng.randrange(len(images))])
             latencies.append(perf_counter() - began)
-            await asyncio.sleep(luck.expovariate(1 / THINK_S))
+            await asyncio.sleep(rng.expovariate(1 / THINK_S))
 
     began = perf_counter()
     await asyncio.gather(*map(caller, range(callers)))
@@ -146,7 +146,7 @@ async def measure(
 
 async def overload(call: Callable[[list[float]], Awaitable[int]]) -> list[float]:
     """Latencies in ms, in order, of calls that come at random, 1000 a second, whether others were answered or not."""
-    luck = random.Random(1)
+    rng = random.Random(1)
     began = perf_counter()
     calls: list[asyncio.Task[float]] = []
     when = began
@@ -156,7 +156,7 @@ async def overload(call: Callable[[list[float]], Awaitable[int]]) -> list[float]
         return 1e3 * (perf_counter() - due)
 
     while when < began + OVERLOAD_S:
-        when += luck.expovariate(ARRIVALS_PER_S)
+        when += rng.expovariate(ARRIVALS_PER_S)
         await asyncio.sleep(when - perf_counter())
         calls.append(asyncio.ensure_future(timed(when)))
     return sorted(await asyncio.gather(*calls))

@@ -14,7 +14,7 @@ from typing import Any
 from benchmarks.cases.base import Case, Metric, Outcome, Parameters
 from benchmarks.tasks import double
 from lifepool.cli.bench.contenders import LIFEPOOL, STANDARD
-from lifepool.cli.bench.workloads import running
+from lifepool.cli.bench.timing import running
 
 Warm = Callable[[], Coroutine[Any, Any, None]]
 MapAll = Callable[[Iterable[int]], Coroutine[Any, Any, int]]

@@ -9,7 +9,7 @@ from typing import Any
 from benchmarks import tasks
 from benchmarks.cases.base import Case, Metric, Outcome, Parameters
 from lifepool.cli.bench.contenders import LIFEPOOL, STANDARD
-from lifepool.cli.bench.workloads import running
+from lifepool.cli.bench.timing import running
 
 MICROSECONDS = 1e6
 WARM_TASKS = 2000

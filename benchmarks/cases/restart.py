@@ -23,7 +23,7 @@ from lifepool.cli.bench.contenders import (
     Contender,
     ExecutorContender,
 )
-from lifepool.cli.bench.workloads import running
+from lifepool.cli.bench.timing import running
 from lifepool.cli.summary import percentile
 
 T = TypeVar("T")

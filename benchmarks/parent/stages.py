@@ -29,13 +29,13 @@ SCHEDULER = "scheduler"
 STAGES: dict[str, tuple[str, ...]] = {
     "submit: checks": ("lifepool.pool:Pool._submit", "lifepool._pool.life:PoolLife._running_engine"),
     "submit: options": ("lifepool.pool:task_options",),
-    "submit: the door": ("lifepool._core.scheduler:Scheduler.refusal",),
+    "submit: admission": ("lifepool._core.scheduler:Scheduler.refusal",),
     "submit: pickle the call": (
         "lifepool.backends.local.backend:LocalBackend.prepare",
         "lifepool.backends.local.codec.calls:CallEncoder.encode",
     ),
     "submit: make the handle": ("lifepool._engine.handle:TaskHandle.__init__",),
-    "submit: the engine's books": ("lifepool._engine.engine:Engine.submit",),
+    "submit: the engine's state": ("lifepool._engine.engine:Engine.submit",),
     f"{SCHEDULER}: TaskSubmitted": (),
     "engine: feed, perform": ("lifepool._engine.engine:Engine.feed", "lifepool._engine.engine:Engine._send_task"),
     "channel: make and join frames": (
@@ -44,7 +44,7 @@ STAGES: dict[str, tuple[str, ...]] = {
         "lifepool.backends.local.channel:Channel._flush",
         "lifepool.backends.local.channel:Channel._write",
     ),
-    "channel: places": (
+    "channel: cells": (
         "lifepool.backends.local.shared.cells:Places.put",
         "lifepool.backends.local.shared.cells:Places.release",
     ),
@@ -53,7 +53,7 @@ STAGES: dict[str, tuple[str, ...]] = {
     POLL: (),
     SELECT: (),
     RECEIVE: (),
-    "channel: take frames apart": (
+    "channel: parse frames": (
         "lifepool.backends.local.channel:Channel._on_readable",
         "lifepool.backends.local.channel:Channel._read_once",
         "lifepool._core.framing:FrameReader.buffer",

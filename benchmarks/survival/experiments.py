@@ -12,7 +12,7 @@ from typing import Any
 
 import psutil
 
-from benchmarks.survival import deeds
+from benchmarks.survival import probes
 from lifepool.cli.bench.contenders import Anyio, Contender, Deadpool, Lifepool, Pebble
 
 PATIENCE_S = 8.0
@@ -64,7 +64,7 @@ async def pids_in(folder: str, count: int) -> list[int]:
 
 async def answers(contender: Contender) -> Verdict:
     """Whether the pool still does plain work, on all its workers."""
-    calls = [asyncio.ensure_future(contender.run(deeds.double, number)) for number in range(8)]
+    calls = [asyncio.ensure_future(contender.run(probes.double, number)) for number in range(8)]
     done, pending = await asyncio.wait(calls, timeout=PATIENCE_S)
     errors = {type(call.exception()).__name__ for call in done if call.exception() is not None}
     if pending:
@@ -87,18 +87,18 @@ async def outcome(call: Awaitable[Any]) -> str:
 
 
 async def neighbour_of_a_crash(contender: Contender, folder: str) -> Verdict:
-    neighbour = asyncio.ensure_future(contender.run(deeds.announce_and_wait, folder, 1.5))
+    neighbour = asyncio.ensure_future(contender.run(probes.announce_and_wait, folder, 1.5))
     await pids_in(folder, 1)
-    await outcome(contender.run(deeds.crash))
+    await outcome(contender.run(probes.crash))
     seen = await outcome(neighbour)
     return Verdict(seen == "answered", f"the other running task: {seen}")
 
 
 async def queued_at_a_crash(contender: Contender, folder: str) -> Verdict:
-    busy = [asyncio.ensure_future(contender.run(deeds.announce_and_wait, folder, 0.5)) for _ in range(2)]
+    busy = [asyncio.ensure_future(contender.run(probes.announce_and_wait, folder, 0.5)) for _ in range(2)]
     await pids_in(folder, 2)
-    deadly = asyncio.ensure_future(contender.run(deeds.crash))
-    queued = [asyncio.ensure_future(contender.run(deeds.double, number)) for number in range(20)]
+    deadly = asyncio.ensure_future(contender.run(probes.crash))
+    queued = [asyncio.ensure_future(contender.run(probes.double, number)) for number in range(20)]
     seen = [await outcome(call) for call in queued]
     await asyncio.wait([*busy, deadly], timeout=PATIENCE_S)
     answered = seen.count("answered")
@@ -106,14 +106,14 @@ async def queued_at_a_crash(contender: Contender, folder: str) -> Verdict:
 
 
 async def use_after_a_crash(contender: Contender, folder: str) -> Verdict:
-    seen = await outcome(contender.run(deeds.crash))
+    seen = await outcome(contender.run(probes.crash))
     if seen in ("hangs", "answered"):
         return Verdict(False, f"the task that crashed: {seen}")
     return await answers(contender)
 
 
 async def idle_worker_killed(contender: Contender, folder: str) -> Verdict:
-    calls = [asyncio.ensure_future(contender.run(deeds.announce_and_wait, folder, 0.3)) for _ in range(2)]
+    calls = [asyncio.ensure_future(contender.run(probes.announce_and_wait, folder, 0.3)) for _ in range(2)]
     pids = await pids_in(folder, 2)
     await asyncio.gather(*calls)
     os.kill(pids[0], signal.SIGKILL)
@@ -122,7 +122,7 @@ async def idle_worker_killed(contender: Contender, folder: str) -> Verdict:
 
 
 async def idle_worker_stopped(contender: Contender, folder: str) -> Verdict:
-    calls = [asyncio.ensure_future(contender.run(deeds.announce_and_wait, folder, 0.3)) for _ in range(2)]
+    calls = [asyncio.ensure_future(contender.run(probes.announce_and_wait, folder, 0.3)) for _ in range(2)]
     pids = await pids_in(folder, 2)
     await asyncio.gather(*calls)
     os.kill(pids[0], signal.SIGSTOP)
@@ -131,19 +131,19 @@ async def idle_worker_stopped(contender: Contender, folder: str) -> Verdict:
 
 async def caller_of_a_hang(contender: Contender, folder: str) -> Verdict:
     start = time.monotonic()
-    seen = await outcome(within(contender, HANG_TIMEOUT_S, deeds.hang_in_c, folder))
+    seen = await outcome(within(contender, HANG_TIMEOUT_S, probes.hang_in_c, folder))
     took = time.monotonic() - start
     return Verdict("Timeout" in seen and took < 2 * HANG_TIMEOUT_S, f"{seen} after {took:.2f} s")
 
 
 async def workers_after_hangs(contender: Contender, folder: str) -> Verdict:
-    hangs = [within(contender, HANG_TIMEOUT_S, deeds.hang_in_c, folder) for _ in range(2)]
+    hangs = [within(contender, HANG_TIMEOUT_S, probes.hang_in_c, folder) for _ in range(2)]
     await asyncio.gather(*map(outcome, hangs))
     return await answers(contender)
 
 
 async def cancelled_task_stops(contender: Contender, folder: str) -> Verdict:
-    call = asyncio.ensure_future(cancellable(contender, deeds.hang_in_c, folder))
+    call = asyncio.ensure_future(cancellable(contender, probes.hang_in_c, folder))
     (pid,) = await pids_in(folder, 1)
     call.cancel()
     start = time.monotonic()
@@ -165,19 +165,19 @@ def is_running(pid: int) -> bool:
 
 
 async def unpicklable_argument(contender: Contender, folder: str) -> Verdict:
-    seen = await outcome(contender.run(deeds.double, {"lock": threading.Lock()}))
+    seen = await outcome(contender.run(probes.double, {"lock": threading.Lock()}))
     after = await answers(contender)
     return Verdict(seen not in ("hangs", "answered") and after.survived, f"{seen}; {after.detail}")
 
 
 async def unpicklable_result(contender: Contender, folder: str) -> Verdict:
-    seen = await outcome(contender.run(deeds.make_lock))
+    seen = await outcome(contender.run(probes.make_lock))
     after = await answers(contender)
     return Verdict(seen not in ("hangs", "answered") and after.survived, f"{seen}; {after.detail}")
 
 
 async def unpicklable_exception(contender: Contender, folder: str) -> Verdict:
-    seen = await outcome(contender.run(deeds.raise_stubborn))
+    seen = await outcome(contender.run(probes.raise_stubborn))
     after = await answers(contender)
     return Verdict(seen == "Stubborn" and after.survived, f"{seen}; {after.detail}")
 
@@ -190,7 +190,7 @@ async def task_calls_sys_exit(contender: Contender, folder: str) -> Verdict:
 
 async def _without_exit(contender: Contender) -> None:
     try:
-        await contender.run(deeds.leave)
+        await contender.run(probes.leave)
     except SystemExit as error:  # raised in the server, it would end that
         raise RuntimeError("SystemExit in the server") from error
 
@@ -198,11 +198,11 @@ async def _without_exit(contender: Contender) -> None:
 async def queue_has_a_bound(contender: Contender, folder: str) -> Verdict:
     """Put far more in than can be done; somebody must say no, or make the caller wait."""
     for _ in range(2):
-        asyncio.ensure_future(contender.run(deeds.announce_and_wait, folder, deeds.ENDLESS_S))  # noqa: RUF006
+        asyncio.ensure_future(contender.run(probes.announce_and_wait, folder, probes.ENDLESS_S))  # noqa: RUF006
     await pids_in(folder, 2)
     if isinstance(contender, Deadpool):
         return await _blocking_bound(contender._executor)
-    calls = [asyncio.ensure_future(contender.run(deeds.double, 1)) for _ in range(QUEUE_TASKS)]
+    calls = [asyncio.ensure_future(contender.run(probes.double, 1)) for _ in range(QUEUE_TASKS)]
     done, pending = await asyncio.wait(calls, timeout=1.0)
     refused = {type(call.exception()).__name__ for call in done if call.exception() is not None}
     if refused:
@@ -216,7 +216,7 @@ async def _blocking_bound(executor: Executor) -> Verdict:
 
     def submit_all() -> None:
         for number in range(QUEUE_TASKS):
-            futures.append(executor.submit(deeds.double, number))  # noqa: PERF401 - its length is looked at meanwhile
+            futures.append(executor.submit(probes.double, number))  # noqa: PERF401 - its length is looked at meanwhile
 
     threading.Thread(target=submit_all, daemon=True).start()
     await asyncio.sleep(3.0)
@@ -229,9 +229,9 @@ async def _blocking_bound(executor: Executor) -> Verdict:
 async def server_killed(contender: Contender, folder: str) -> Verdict:
     """This one is judged by whoever started this process: it is killed with both workers in a C loop."""
     for _ in range(2):
-        asyncio.ensure_future(contender.run(deeds.hang_in_c, folder))  # noqa: RUF006
+        asyncio.ensure_future(contender.run(probes.hang_in_c, folder))  # noqa: RUF006
     await pids_in(folder, 2)
-    deeds.ask_to_be_killed(folder)
+    probes.ask_to_be_killed(folder)
     await asyncio.sleep(PATIENCE_S)
     return Verdict(False, "it was not killed")
 

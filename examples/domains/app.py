@@ -149,7 +149,7 @@ def server_timing(started: float) -> str:
 
 
 def is_ending() -> bool:
-    """Whether the server was told to stop."""
+    """Whether the server was asked to stop."""
     return not {"terminating", "draining"}.isdisjoint(pool.readiness().reasons)
 
 

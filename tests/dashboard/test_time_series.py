@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from lifepool.dashboard.time_series import COLUMNS, MAX_POINTS, History, Look
+from lifepool.dashboard.time_series import COLUMNS, MAX_POINTS, History, Sample
 from lifepool.statistics import HistogramSnapshot, PoolStatistics
 
 BOUNDS = (0.001, 0.01, 0.1)
@@ -18,9 +18,9 @@ EMPTY = PoolStatistics(
 )  # fmt: skip
 
 
-def look(t: float, *, busy_s: float = 0.0, lag_s: float = 0.0, **counts: Any) -> Look:
+def look(t: float, *, busy_s: float = 0.0, lag_s: float = 0.0, **counts: Any) -> Sample:
     counts.setdefault("submitted", counts.get("completed", 0))
-    return Look(t, dataclasses.replace(EMPTY, **counts), busy_s, lag_s)
+    return Sample(t, dataclasses.replace(EMPTY, **counts), busy_s, lag_s)
 
 
 def last(history: History) -> dict[str, float | None]:

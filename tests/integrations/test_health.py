@@ -75,7 +75,7 @@ async def test_all_three_answer_while_the_pool_is_full(gate: Gate) -> None:
         assert ready.headers["cache-control"] == "no-store"
         (reason,) = ready.json()["reasons"]
         assert (reason["pool"], reason["reason"]) == ("site", "saturated")
-        assert "all 2 places in the queue are taken" in reason["detail"]
+        assert "all 2 positions in the queue are taken" in reason["detail"]
         assert 'lifepool_queue_length{pool="site"} 2.0' in metrics.text
         visitor.let_through()
         for _ in range(2):

@@ -9,7 +9,7 @@ from lifepool.dashboard.formatting import shown_name
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from lifepool.dashboard.task_details import Story
+    from lifepool.dashboard.task_details import TaskDetails
     from lifepool.hooks import TaskRecord
 
 #: Names kept. Past this, the half that took the least time in all is counted together.
@@ -32,7 +32,7 @@ class Entry:
         self.run_sum = 0.0
         self.run_max = 0.0
         self.wait_sum = 0.0
-        self.slowest: Story | None = None  # kept as long as the name is: it is what one wants to look at
+        self.slowest: TaskDetails | None = None  # kept as long as the name is: it is what one wants to look at
 
     def absorb(self, other: Entry) -> None:
         """Count another one's tasks as well."""
@@ -87,18 +87,18 @@ class Names:
                     slowest.append(task)
         return slowest
 
-    def remember(self, name: str, story: Story) -> None:
+    def remember(self, name: str, details: TaskDetails) -> None:
         """The slowest of its name so far has this story."""
         entry = self._entries.get(name)
         if entry is not None:  # else it has just made room for others
-            entry.slowest = story
+            entry.slowest = details
 
-    def find(self, task: int) -> Story | None:
+    def find(self, task: int) -> TaskDetails | None:
         """The story of a task that is the slowest of its name."""
         entries = [self._others, *self._entries.values()]
         return next((each.slowest for each in entries if each.slowest is not None and each.slowest.id == task), None)
 
-    def forget_stories(self) -> None:
+    def forget_details(self) -> None:
         """The pool numbers its tasks anew."""
         for entry in self._entries.values():
             entry.slowest = None

@@ -13,14 +13,14 @@ from lifepool.dashboard.formatting import shown_name
 if TYPE_CHECKING:
     from lifepool.hooks import TaskRecord
 
-#: Stories kept; the oldest go first.
-MAX_STORIES = 3_000
+#: Tasks kept; the oldest go first.
+MAX_TASKS = 3_000
 #: The name of a hook's note with the arguments of a call.
 ARGUMENTS = "lifepool.dashboard.arguments"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Story:
+class TaskDetails:
     """One task. Instants are monotonic seconds.
 
     Attributes:
@@ -52,7 +52,7 @@ class Story:
         return {name: getattr(self, name) for name in self.__slots__ if name != "tick"}
 
 
-def story_of(task: TaskRecord, tick: int, *, private: bool, failure: int | None = None) -> Story:
+def details_of(task: TaskRecord, tick: int, *, private: bool, failure: int | None = None) -> TaskDetails:
     """What is to be remembered of a task.
 
     Args:
@@ -61,7 +61,7 @@ def story_of(task: TaskRecord, tick: int, *, private: bool, failure: int | None 
         private: Leave out what may tell of a person: arguments and ``fair_key``.
         failure: The number of its failure.
     """
-    return Story(
+    return TaskDetails(
         tick=tick,
         id=task.id,
         name=shown_name(task.name),
@@ -101,12 +101,12 @@ def finite(timeout: float | None) -> float | None:
     return timeout if timeout is not None and math.isfinite(timeout) else None
 
 
-class Stories:
+class RecentTasks:
     """The stories kept, found by the task's number."""
 
     def __init__(self) -> None:
-        self._by_id: dict[int, Story] = {}
-        self._recent: deque[Story] = deque()
+        self._by_id: dict[int, TaskDetails] = {}
+        self._recent: deque[TaskDetails] = deque()
 
     def __len__(self) -> int:
         return len(self._recent)
@@ -116,14 +116,14 @@ class Stories:
         self._by_id.clear()
         self._recent.clear()
 
-    def add(self, story: Story) -> None:
+    def add(self, details: TaskDetails) -> None:
         """Keep one."""
-        if len(self._recent) >= MAX_STORIES:
+        if len(self._recent) >= MAX_TASKS:
             self._by_id.pop(self._recent.popleft().id, None)
-        self._recent.append(story)
-        self._by_id[story.id] = story
+        self._recent.append(details)
+        self._by_id[details.id] = details
 
-    def find(self, task: int) -> Story | None:
+    def find(self, task: int) -> TaskDetails | None:
         """The story of a task, if it was kept."""
         return self._by_id.get(task)
 
@@ -133,12 +133,12 @@ class Stories:
         Returns:
             Number, worker, name, when the function began, seconds that it ran, and outcome of each.
         """
-        newer = itertools.takewhile(lambda story: story.tick > after, reversed(self._recent))
-        found = [story for story in newer if story.tick <= until and story.worker is not None]
-        return [_row(story) for story in found[:: -(-len(found) // most) or 1]][::-1]
+        newer = itertools.takewhile(lambda details: details.tick > after, reversed(self._recent))
+        found = [details for details in newer if details.tick <= until and details.worker is not None]
+        return [_row(details) for details in found[:: -(-len(found) // most) or 1]][::-1]
 
 
-def _row(story: Story) -> list[object]:
-    began = story.submitted + (story.wait_s or 0.0)
-    ran = story.run_s if story.run_s is not None else (story.finished or began) - began
-    return [story.id, story.worker, story.name, began, max(0.0, ran), story.outcome]
+def _row(details: TaskDetails) -> list[object]:
+    began = details.submitted + (details.wait_s or 0.0)
+    ran = details.run_s if details.run_s is not None else (details.finished or began) - began
+    return [details.id, details.worker, details.name, began, max(0.0, ran), details.outcome]

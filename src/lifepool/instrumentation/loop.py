@@ -76,7 +76,7 @@ class LoopWatch(Hook):
     def _report(self, block: Block, now: float) -> None:
         """Called in the watchdog's thread, while the loop stands still."""
         self.blocks.append(block)
-        who = block.culprit
+        who = block.blocking_call
         key = (who.file, who.function)
         if not self._limiter.may_say(key, now):
             return
@@ -84,4 +84,4 @@ class LoopWatch(Hook):
             "the event loop has not come round for %.2f s: %s blocks it, and every other request waits. "
             "Run what takes long in a worker: await pool.run(function, ...)%s\n%s"
         )
-        logger.warning(message, block.seconds, who.place, and_before(self._limiter.left_out(key)), who.stack)
+        logger.warning(message, block.seconds, who.location, and_before(self._limiter.left_out(key)), who.stack)

@@ -91,7 +91,7 @@ Labels = tuple[str, ...]
 Gauges = dict[tuple[Metric, Labels], float]
 
 
-class Ledger(Protocol):
+class MetricStore(Protocol):
     """Where numbers are put down: in memory, or in the files that several processes share."""
 
     def add(self, metric: Metric, labels: Labels, amount: float) -> None:
@@ -101,7 +101,7 @@ class Ledger(Protocol):
         """Add observations to a histogram."""
 
 
-class Books:
+class PoolCounters:
     """What one pool has counted since it was last looked at.
 
     The pool's own statistics are taken as they are, so that counting costs a task nothing; of each the difference to
@@ -109,12 +109,12 @@ class Books:
 
     Args:
         pool: The pool's name.
-        ledger: Where it is put down.
+        store: Where it is put down.
     """
 
-    def __init__(self, pool: str, ledger: Ledger) -> None:
+    def __init__(self, pool: str, store: MetricStore) -> None:
         self._pool = pool
-        self._ledger = ledger
+        self._store = store
         self._counted: dict[tuple[Metric, Labels], float] = {}
         self._observed: dict[Metric, HistogramSnapshot] = {}
 
@@ -123,19 +123,19 @@ class Books:
         self._counted = _counters(self._pool, statistics)
         self._observed = {WAIT: statistics.wait, RUN: statistics.run, LAG: lag}
 
-    def put_down(self, statistics: PoolStatistics, lag: HistogramSnapshot) -> None:
+    def record(self, statistics: PoolStatistics, lag: HistogramSnapshot) -> None:
         """Put down what came since the last look."""
         for key, value in _counters(self._pool, statistics).items():
-            self._ledger.add(*key, value - self._counted[key])
+            self._store.add(*key, value - self._counted[key])
             self._counted[key] = value
         for metric, now in ((WAIT, statistics.wait), (RUN, statistics.run), (LAG, lag)):
-            self._ledger.observe(metric, (self._pool,), minus(now, self._observed[metric]))
+            self._store.observe(metric, (self._pool,), minus(now, self._observed[metric]))
             self._observed[metric] = now
 
     def tasks(self, counts: dict[tuple[str, str], int]) -> None:
         """Put down tasks by name and outcome."""
         for (name, outcome), count in counts.items():
-            self._ledger.add(TASKS, (self._pool, name, outcome), count)
+            self._store.add(TASKS, (self._pool, name, outcome), count)
 
 
 def minus(now: HistogramSnapshot, before: HistogramSnapshot) -> HistogramSnapshot:
@@ -224,7 +224,7 @@ class Window:
 
 
 class Totals:
-    """A ledger in memory. Scrapes may read it from other threads than the pools' own."""
+    """A store in memory. Scrapes may read it from other threads than the pools' own."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()

@@ -46,7 +46,7 @@ _NOTE = "lifepool.opentelemetry"
 _ERRORS = frozenset({"failed", "timed_out", "lost"})
 
 
-class Carried:
+class TraceContext:
     """A trace context and baggage on their way into the worker.
 
     Args:
@@ -59,7 +59,7 @@ class Carried:
         self._headers = headers
 
     def __reduce__(self) -> tuple[object, ...]:
-        return (Carried, (self._headers,))
+        return (TraceContext, (self._headers,))
 
     def restore(self) -> None:
         """Make it the current context. It is never detached: the call's context variables end with the call."""
@@ -96,7 +96,7 @@ class OpenTelemetryHook(Hook):
                 span.end()
         self._spans = 0
 
-    def propagate_context(self, task: TaskRecord) -> Carried | None:
+    def propagate_context(self, task: TaskRecord) -> TraceContext | None:
         """Start the task's span and take its context along."""
         if not context.get_current() and not self._always:
             return None
@@ -111,7 +111,7 @@ class OpenTelemetryHook(Hook):
                 self._spans += 1
         headers: dict[str, str] = {}
         propagate.inject(headers, here)
-        return Carried(headers) if headers else None
+        return TraceContext(headers) if headers else None
 
     def task_sent(self, task: TaskRecord) -> None:
         """An event of its span for each time that it is given to a worker."""

@@ -40,7 +40,17 @@ from lifepool.hooks import Hook, TaskRecord
 from lifepool.instrumentation.lag import LagMeter
 from lifepool.instrumentation.leftovers import folder, forget_dead_processes, remove_files_of_earlier_servers
 from lifepool.instrumentation.limiter import Limiter
-from lifepool.instrumentation.metrics import METRICS, OTHER, Books, Gauges, Ledger, Totals, Window, gauges, together
+from lifepool.instrumentation.metrics import (
+    METRICS,
+    OTHER,
+    Gauges,
+    MetricStore,
+    PoolCounters,
+    Totals,
+    Window,
+    gauges,
+    together,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -58,7 +68,7 @@ WRITE_S = 1.0
 #: Writes after which memory is looked at anew: that reads a file of each worker, some 50 µs each, on the event loop.
 MEMORY_EVERY = 5
 #: Seconds that a scrape in another thread waits for the loop. One that is blocked for longer is shown as it was before.
-PATIENCE_S = 1.0
+REFRESH_TIMEOUT_S = 1.0
 _name_and_outcome = attrgetter("name", "outcome")
 
 
@@ -76,7 +86,7 @@ class PrometheusHook(Hook):
     def __init__(self, registry: CollectorRegistry = REGISTRY, *, max_task_names: int = 100) -> None:
         self.gauges: Gauges = {}
         self.pool: PoolLife | None = None  # while it runs
-        self._shelf = _shelf_of(registry)
+        self._exporter = _exporter_for(registry)
         self._most_names = max_task_names
         self._names: set[str] = set()
         self._counts: Counter[tuple[str, str | None]] = Counter()  # since they were put down
@@ -94,26 +104,26 @@ class PrometheusHook(Hook):
         Raises:
             ValueError: If another hook shows it already, or this one another pool.
         """
-        if self.pool not in (None, pool) or any(hook.pool is pool for hook in self._shelf.hooks if hook is not self):
+        if self.pool not in (None, pool) or any(hook.pool is pool for hook in self._exporter.hooks if hook is not self):
             raise ValueError("one PrometheusHook watches one pool, and one is enough for it")
         self.pool = pool
         self._loop, self._thread = asyncio.get_running_loop(), threading.get_ident()
         self._window = Window()
-        self._books = Books(pool.config.name, self._shelf.ledger)
-        self._books.begin(pool.statistics(), self._lag.snapshot())
-        if self not in self._shelf.hooks:
-            self._shelf.hooks.append(self)
+        self._counters = PoolCounters(pool.config.name, self._exporter.store)
+        self._counters.begin(pool.statistics(), self._lag.snapshot())
+        if self not in self._exporter.hooks:
+            self._exporter.hooks.append(self)
         self._lag.start()
-        if isinstance(self._shelf, _Files):
-            self._shelf.clean_up()
-            self._plan_write(self._shelf)
+        if isinstance(self._exporter, _FileExporter):
+            self._exporter.clean_up()
+            self._plan_write(self._exporter)
         self.look()
 
     def tasks_settled(self, tasks: Sequence[TaskRecord]) -> None:
         """So many more of these names and outcomes."""
         self._counts.update(map(_name_and_outcome, tasks))
         if len(self._counts) > self._most_counts:
-            self._put_down_counts()
+            self._record_counts()
 
     def pool_closed(self, pool: PoolLife) -> None:
         """Put down the last numbers; its gauges are gone, its counters stay."""
@@ -123,10 +133,10 @@ class PrometheusHook(Hook):
         if self._timer is not None:
             self._timer.cancel()
         self.look()
-        self._shelf.hooks.remove(self)
+        self._exporter.hooks.remove(self)
         self.pool = None
         self.gauges = {}
-        self._shelf.show()
+        self._exporter.show()
 
     # -- looking at it --------------------------------------------------------------------------------------------
 
@@ -140,7 +150,7 @@ class PrometheusHook(Hook):
         looked = threading.Event()
         with contextlib.suppress(RuntimeError):  # the loop is closed: then there is nothing new
             self._loop.call_soon_threadsafe(self._look_for, looked)
-            looked.wait(PATIENCE_S)
+            looked.wait(REFRESH_TIMEOUT_S)
 
     def look(self) -> None:
         """Put down what came since the last look. Called on the pool's loop."""
@@ -149,8 +159,8 @@ class PrometheusHook(Hook):
             return
         pool.tell_hooks()
         statistics = pool.statistics()
-        self._books.put_down(statistics, self._lag.snapshot())
-        self._put_down_counts()
+        self._counters.record(statistics, self._lag.snapshot())
+        self._record_counts()
         if not self._writes % MEMORY_EVERY:
             self._memory = _memory_of(pool)
         utilisation = self._window.utilisation(statistics, time.monotonic())
@@ -162,19 +172,19 @@ class PrometheusHook(Hook):
         finally:
             looked.set()
 
-    def _put_down_counts(self) -> None:
+    def _record_counts(self) -> None:
         counts: Counter[tuple[str, str]] = Counter()
         for (name, outcome), count in self._counts.items():
             if name not in self._names and len(self._names) < self._most_names:
                 self._names.add(name)
             counts[name if name in self._names else OTHER, str(outcome)] += count
-        self._books.tasks(counts)
+        self._counters.tasks(counts)
         self._counts.clear()
 
-    def _plan_write(self, files: _Files) -> None:
+    def _plan_write(self, files: _FileExporter) -> None:
         self._timer = self._loop.call_later(WRITE_S, self._write, files)
 
-    def _write(self, files: _Files) -> None:
+    def _write(self, files: _FileExporter) -> None:
         self._writes += 1
         self.look()
         files.show()
@@ -189,28 +199,28 @@ def _memory_of(pool: PoolLife) -> int | None:
 # -- where the numbers are shown --------------------------------------------------------------------------------------
 
 
-class _Shelf(Protocol):
+class _Exporter(Protocol):
     """Where hooks put their numbers, and who shows them."""
 
     hooks: list[PrometheusHook]
-    ledger: Ledger
+    store: MetricStore
 
     def show(self) -> None:
         """Show the hooks' gauges as they are now, if nobody comes to ask."""
 
 
-_registered: weakref.WeakKeyDictionary[CollectorRegistry, _Registered] = weakref.WeakKeyDictionary()
-_files: _Files | None = None
+_registered: weakref.WeakKeyDictionary[CollectorRegistry, _RegistryExporter] = weakref.WeakKeyDictionary()
+_files: _FileExporter | None = None
 
 
-def _shelf_of(registry: CollectorRegistry) -> _Shelf:
+def _exporter_for(registry: CollectorRegistry) -> _Exporter:
     """The one for this registry or, in multiprocess mode, of this process."""
     global _files
     if is_multiprocess():
-        _files = _files or _Files()
+        _files = _files or _FileExporter()
         return _files
     if registry not in _registered:
-        _registered[registry] = _Registered()
+        _registered[registry] = _RegistryExporter()
         registry.register(_registered[registry])
     return _registered[registry]
 
@@ -220,13 +230,13 @@ def is_multiprocess() -> bool:
     return bool(values.ValueClass._multiprocess)
 
 
-class _Registered(Collector):
+class _RegistryExporter(Collector):
     """In memory; looked at when the registry is scraped."""
 
     def __init__(self) -> None:
         self.hooks: list[PrometheusHook] = []
         self._totals = Totals()
-        self.ledger: Ledger = self._totals
+        self.store: MetricStore = self._totals
 
     def show(self) -> None:
         """Somebody will come to ask."""
@@ -277,7 +287,7 @@ def _le(bound: float) -> str:
     return str(floatToGoString(bound))  # type: ignore[no-untyped-call]
 
 
-class _Files:
+class _FileExporter:
     """In the files of the multiprocess mode, one set for each process, added up by whoever is scraped.
 
     What this process has counted is kept in memory as well: the files may be taken away from a server that runs.
@@ -285,7 +295,7 @@ class _Files:
 
     def __init__(self) -> None:
         self.hooks: list[PrometheusHook] = []
-        self.ledger: Ledger = self
+        self.store: MetricStore = self
         self.totals = Totals()
         self._values: dict[tuple[str, Labels], Any] = {}
         self._shown: Gauges = {}
@@ -362,7 +372,7 @@ class _Files:
 class _ThisProcess:
     """What is shown while the files are gone: the client's own metrics, and lifepool's, of one process."""
 
-    def __init__(self, registry: CollectorRegistry, files: _Files | None) -> None:
+    def __init__(self, registry: CollectorRegistry, files: _FileExporter | None) -> None:
         self._registry = registry
         self._files = files
 

@@ -29,7 +29,7 @@ _LIBRARIES = tuple(
 
 
 @dataclass(frozen=True, slots=True)
-class Culprit:
+class BlockingCall:
     """What an event loop was busy with.
 
     Attributes:
@@ -50,7 +50,7 @@ class Culprit:
         return "".join(traceback.StackSummary.from_list(self.frames).format()).rstrip()
 
     @property
-    def place(self) -> str:
+    def location(self) -> str:
         """For messages."""
         return f"{self.function} ({self.file}:{self.line})"
 
@@ -66,7 +66,7 @@ def base_of_loop(frame: FrameType | None) -> int:
     return id(frame)
 
 
-def culprit(thread: int, base: int) -> Culprit | None:
+def find_blocking_call(thread: int, base: int) -> BlockingCall | None:
     """Who keeps a loop from coming round, or None if nobody does: it waits for events, or gets no CPU.
 
     Nothing here lets go of the interpreter's lock, as reading a source file would: whoever holds the loop up may not
@@ -87,7 +87,7 @@ def culprit(thread: int, base: int) -> Culprit | None:
         return None
     mine, line = next((pair for pair in frames if not _is_in(pair[0].f_code, _LIBRARIES)), frames[0])
     stack = tuple(_summary(each.f_code, at) for each, at in reversed(frames))
-    return Culprit(mine.f_code.co_qualname, mine.f_code.co_filename, line, stack)
+    return BlockingCall(mine.f_code.co_qualname, mine.f_code.co_filename, line, stack)
 
 
 def _summary(code: CodeType, line: int) -> traceback.FrameSummary:

@@ -8,7 +8,7 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from lifepool.instrumentation.stack import Culprit, culprit
+from lifepool.instrumentation.stack import BlockingCall, find_blocking_call
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -28,15 +28,15 @@ class Block:
     Attributes:
         since: The monotonic instant from which it was late.
         seconds: For how long; as long as it lasts, until it was last looked at.
-        culprit: Who it was.
+        blocking_call: Who it was.
     """
 
     since: float
     seconds: float
-    culprit: Culprit
+    blocking_call: BlockingCall
 
 
-class Judge:
+class BlockDetector:
     """Says from what clocks show whether a loop is blocked, and not merely the whole process stopped.
 
     A process that is stopped (SIGSTOP, a laptop's lid, a frozen cgroup) or gets no CPU is late everywhere: then whoever
@@ -94,13 +94,13 @@ class Watchdog(threading.Thread):
         self._loop = asyncio.get_running_loop()
         self._loop_thread = threading.get_ident()
         self._ended = threading.Event()
-        self._judge = Judge(threshold, threshold / 4)
+        self._detector = BlockDetector(threshold, threshold / 4)
         self._cpu = cpu_clock(self._loop_thread)
         self._block: Block | None = None
 
     def run(self) -> None:
         """Look again and again, until the pool or the loop ends."""
-        while not self._ended.wait(self._judge.pause) and not self._loop.is_closed():
+        while not self._ended.wait(self._detector.pause) and not self._loop.is_closed():
             self._look()
 
     def end(self) -> None:
@@ -110,12 +110,12 @@ class Watchdog(threading.Thread):
 
     def _look(self) -> None:
         now, due, base = time.monotonic(), self._meter.due, self._meter.base
-        since = self._judge.late_since(now, due, self._cpu())
+        since = self._detector.late_since(now, due, self._cpu())
         if since is None or not self._loop.is_running() or base is None:
             self._block = None
         elif self._block is not None:
             self._block.seconds = now - self._block.since
-        elif (who := culprit(self._loop_thread, base)) is not None and self._meter.due == due:
+        elif (who := find_blocking_call(self._loop_thread, base)) is not None and self._meter.due == due:
             self._block = Block(since, now - since, who)
             self._report(self._block, now)
 

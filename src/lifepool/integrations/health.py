@@ -123,7 +123,7 @@ def reasons_against(pool: Pool) -> list[dict[str, str]]:
     numbers = pool.statistics()
     details = {
         "broken": "a bug in lifepool has stopped the pool; its log says more, and only a restart helps",
-        "terminating": f"the server was told to stop; {numbers.running} tasks run and {numbers.queued} wait",
+        "terminating": f"the server was asked to stop; {numbers.running} tasks run and {numbers.queued} wait",
         "created": "the pool was not started: is it in the app's lifespan?",
         "starting": f"{numbers.workers.get('ready', 0)} of {pool.config.min_workers} workers are ready",
         "draining": f"the pool finishes {numbers.running} running and {numbers.queued} waiting tasks",
@@ -131,7 +131,7 @@ def reasons_against(pool: Pool) -> list[dict[str, str]]:
         "crash-looping": "no worker can be started; the log says why",
         "no-worker": f"no worker is up: {numbers.workers.get('starting', 0)} of {numbers.max_workers} are starting, "
         f"and {numbers.queued} tasks wait",
-        "saturated": f"all {pool.config.max_queue} places in the queue are taken; a task submitted now would wait "
+        "saturated": f"all {pool.config.max_queue} positions in the queue are taken; a task submitted now would wait "
         f"{numbers.predicted_wait_s:.1f} s",
     }
     name = pool.config.name

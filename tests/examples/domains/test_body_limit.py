@@ -146,11 +146,11 @@ async def test_all_bodies_together_are_bounded_and_one_alone_is_always_taken() -
         await go_on.wait()
         yield b"x" * 80
 
-    async with guarded(Limits(max_held=100)) as http:
+    async with guarded(Limits(max_buffered=100)) as http:
         asking = asyncio.ensure_future(http.post("/other", content=first()))
         await asyncio.wait_for(held.wait(), PATIENCE_S)
         refused = await http.post("/other", content=b"x" * 30)
-        assert_problem(refused, 503, "holds as many")
+        assert_problem(refused, 503, "has as many")
         assert refused.headers["Retry-After"] == "2"
         assert (await http.post("/streamed", content=b"x" * 30)).status_code == 200  # not held
         go_on.set()

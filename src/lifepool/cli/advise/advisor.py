@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from lifepool.cli.advise.advice import BreakEven, Measurement, Verdict, judge
+from lifepool.cli.advise.judgement import BreakEven, Measurement, Verdict, judge
 from lifepool.cli.advise.measure import measure
 from lifepool.cli.isolation import run_isolated
 from lifepool.cli.summary import Spread

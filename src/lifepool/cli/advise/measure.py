@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any
 
 from lifepool._host.cpus import cpu_budget
 from lifepool._pool.decorated import PoolBatch, PoolTask
-from lifepool.cli.advise.advice import Measurement, locate
 from lifepool.cli.advise.arguments import Arguments, BadArguments
-from lifepool.cli.doctor.findings import told
+from lifepool.cli.advise.judgement import Measurement, locate
+from lifepool.cli.doctor.findings import describe_error
 from lifepool.cli.doctor.selftest import plain_pool
 from lifepool.cli.importing import NotFound, import_target
 from lifepool.cli.summary import Spread
@@ -56,7 +56,7 @@ def measure(request: dict[str, Any]) -> dict[str, Any]:
     except BadArguments as error:
         return {"error": str(error), "hint": "write them as between the parentheses of a call"}
     except Exception as error:  # of the user's function, or what the pool says of it
-        message, hint = told(error)
+        message, hint = describe_error(error)
         mine = hasattr(error, "hint")
         return {"error": message, "hint": hint if mine else "the function raised it with these arguments"}
 

@@ -9,7 +9,7 @@ from statistics import median
 from typing import TYPE_CHECKING, Any, Literal
 
 from lifepool.cli.bench import tasks
-from lifepool.cli.bench.workloads import count_calls, running, time_calls
+from lifepool.cli.bench.timing import count_calls, running, time_calls
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable

@@ -133,8 +133,8 @@ def _measure(samples: _Samples, request: dict[str, Any], index: int) -> None:
     else:
         samples.failures.setdefault(name, []).append(speed.error)
     death = run_isolated(measure_survival, request, MEASUREMENT_BOUND_S)
-    told = death.answer or {"survived": False, "detail": (death.error or "").partition("\n")[0]}
-    samples.deaths.setdefault(name, []).append(told)
+    answer = death.answer or {"survived": False, "detail": (death.error or "").partition("\n")[0]}
+    samples.deaths.setdefault(name, []).append(answer)
 
 
 def _table(case: Case, chosen: Sequence[str], samples: _Samples) -> Table:

@@ -42,7 +42,7 @@ def fail(topic: str, found: str, fix: str) -> Finding:
     return Finding(topic, "fail", found, fix)
 
 
-def told(error: BaseException) -> tuple[str, str]:
+def describe_error(error: BaseException) -> tuple[str, str]:
     """An exception as what was found, and what to do about it."""
     message = str(error.args[0]) if isinstance(error, PoolError) else str(error)
     fix = getattr(error, "hint", "") or "report this with the output of `lifepool doctor --json`"

@@ -43,7 +43,7 @@ export class Failures {
     setText(when, ago(now - failure.last));
     setText(message, failure.message);
     setData(item, "fresh", String(now - failure.last < 10));
-    keyed(tasks, failure.tasks, (task) => task, (task) => link(`#${task}`, `Story of task ${task}`, () => this.open(task)), () => {});
+    keyed(tasks, failure.tasks, (task) => task, (task) => link(`#${task}`, `Details of task ${task}`, () => this.open(task)), () => {});
   }
 
   async load(item) {

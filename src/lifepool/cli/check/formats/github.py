@@ -17,17 +17,17 @@ def render(report: Report) -> str:
 
 
 def _command(finding: Finding) -> str:
-    place = finding.place
+    location = finding.location
     properties = {
         "file": finding.path.as_posix(),
-        "line": place.line,
-        "endLine": place.end_line,
-        "col": place.column,
-        "endColumn": place.end_column,
+        "line": location.line,
+        "endLine": location.end_line,
+        "col": location.column,
+        "endColumn": location.end_column,
         "title": f"{finding.code}: {finding.rule.title}",
     }
-    told = ",".join(f"{key}={_escaped(str(value), ':,')}" for key, value in properties.items())
-    return f"::{_COMMANDS[finding.rule.level]} {told}::{_escaped(f'{finding.message}. {finding.rule.fix}')}"
+    listed = ",".join(f"{key}={_escaped(str(value), ':,')}" for key, value in properties.items())
+    return f"::{_COMMANDS[finding.rule.level]} {listed}::{_escaped(f'{finding.message}. {finding.rule.fix}')}"
 
 
 def _escaped(text: str, also: str = "") -> str:

@@ -21,7 +21,7 @@ def _entry(finding: Finding) -> dict[str, Any]:
     about = {"level": rule.level, "title": rule.title, "why": rule.why, "fix": rule.fix}
     return {
         "path": finding.path.as_posix(),
-        **asdict(finding.place),
+        **asdict(finding.location),
         "code": finding.code,
         "message": finding.message,
         **about,

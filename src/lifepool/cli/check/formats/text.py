@@ -26,7 +26,7 @@ def explain(rule: Rule) -> str:
 
 
 def _line(finding: Finding) -> str:
-    return f"{finding.path}:{finding.place.line}:{finding.place.column}: {finding.code} {finding.message}"
+    return f"{finding.path}:{finding.location.line}:{finding.location.column}: {finding.code} {finding.message}"
 
 
 def _summary(rule: Rule) -> str:

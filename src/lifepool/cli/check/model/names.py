@@ -111,8 +111,8 @@ class Names:
             case Value():
                 if binding not in self._known:
                     self._open.add(binding)
-                    told = self.of_type(binding.annotation, binding.scope)
-                    self._known[binding] = told or self.of(binding.value, binding.scope)
+                    annotated = self.of_type(binding.annotation, binding.scope)
+                    self._known[binding] = annotated or self.of(binding.value, binding.scope)
                     self._open.discard(binding)
                 return self._known[binding]
         return None

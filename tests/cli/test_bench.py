@@ -15,7 +15,7 @@ from lifepool.cli.bench.cases import CASES, measure_survival
 from lifepool.cli.bench.comparison import BenchReport, bench
 from lifepool.cli.bench.render import render
 from lifepool.cli.isolation import Outcome, run_isolated
-from tests.commands.runner import lifepool
+from tests.cli.runner import lifepool
 
 FIGURES = {
     "lifepool": [

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 PATIENCE = 20.0  # seconds
 ASK = (
     "import sys; from lifepool.cli.isolation import run_isolated\n"
-    "from tests.commands.test_isolation import hang; run_isolated(hang, {'address': sys.argv[1]}, 600.0)"
+    "from tests.cli.test_isolation import hang; run_isolated(hang, {'address': sys.argv[1]}, 600.0)"
 )
 
 

@@ -27,7 +27,7 @@ from lifepool.cli.top import quantities as units
 from lifepool.cli.top.headers import parsed
 from lifepool.cli.top.source import NoPage, Source
 from lifepool.cli.top.view import View, sparkline
-from tests.commands.runner import SCRIPT, lifepool
+from tests.cli.runner import SCRIPT, lifepool
 from tests.integrations.serving import Server, end, serving
 
 if TYPE_CHECKING:

@@ -18,7 +18,7 @@ from lifepool.cli.doctor.software import check_environment
 from lifepool.cli.doctor.target import check_config
 from lifepool.config import resolve
 from lifepool.pool import Pool
-from tests.commands.runner import lifepool
+from tests.cli.runner import lifepool
 from tests.host.test_cpus import CGROUP2, linux, plant
 
 if TYPE_CHECKING:

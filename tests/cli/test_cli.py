@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 import lifepool as package
-from tests.commands.runner import TIMEOUT, lifepool
+from tests.cli.runner import TIMEOUT, lifepool
 
 
 def run(program: str) -> subprocess.CompletedProcess[str]:

@@ -12,7 +12,7 @@ from lifepool.cli.check.checker import check_files
 from lifepool.cli.check.detect.known import RUN_IN_EXECUTOR
 from lifepool.cli.check.detect.sending import OPTIONS
 from lifepool.cli.check.rules import RULES
-from tests.commands.sources import findings
+from tests.cli.sources import findings
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -72,9 +72,9 @@ def test_the_service_that_this_project_was_born_from_is_found(tmp_path: Path) ->
             return {"status": "success", "domains_found": domains, "count": len(domains)}
         """
     pool, waiting = findings(tmp_path, source)
-    assert (pool.code, pool.place.line, pool.place.column) == ("LP001", 19, 10)
+    assert (pool.code, pool.location.line, pool.location.column) == ("LP001", 19, 10)
     assert pool.message == "ProcessPoolExecutor is made in `add_content`, for each request"
-    assert (waiting.code, waiting.place.line) == ("LP007", 21)
+    assert (waiting.code, waiting.location.line) == ("LP007", 21)
 
 
 # --- LP001: in a request ---------------------------------------------------------------------------------------------
@@ -291,7 +291,7 @@ def test_what_does_not_hold_the_loop_up_is_left_alone(body: str, tmp_path: Path)
 def test_a_plain_function_that_async_code_calls_is_on_the_loop(tmp_path: Path) -> None:
     source = "import time\ndef nap():\n    time.sleep(1)\n\nasync def handler():\n    nap()"
     (found,) = findings(tmp_path, source)
-    assert (found.code, found.place.line) == ("LP005", 3)
+    assert (found.code, found.location.line) == ("LP005", 3)
     assert found.message.endswith("in `nap`, which `async def handler` (line 5) calls")
 
 
