@@ -66,7 +66,7 @@ class Bars:
     log: bool = False
 
     def points(self, result: Result) -> int:
-        """How many bars there would be."""
+        """Return how many bars there would be."""
         return len(result.contenders(self.case, ASYNCIO))
 
     def draw(self, axes: Any, result: Result) -> None:
@@ -114,7 +114,7 @@ class Lines:
     ticks: tuple[str, ...] = ()
 
     def points(self, result: Result) -> int:
-        """How many places there would be."""
+        """Return how many ticks there would be."""
         return sum(result.has(case, ASYNCIO) for case in self.cases.values())
 
     def draw(self, axes: Any, result: Result) -> None:
@@ -146,14 +146,14 @@ class Lines:
 
 @dataclass(frozen=True)
 class Figure:
-    """One SVG file: panels beside each other, and what a reader who does not see it is told."""
+    """One SVG file: panels beside each other, and a description for readers who do not see it."""
 
     name: str
     alt: str
     panels: tuple[Bars | Lines, ...]
 
     def shown(self, result: Result) -> list[Bars | Lines]:
-        """The panels for which there is something to show."""
+        """Return the panels for which there is something to show."""
         return [panel for panel in self.panels if panel.points(result) >= 2]
 
 

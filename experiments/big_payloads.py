@@ -47,14 +47,14 @@ class Plain:
         self._at = 0
 
     def write(self, data: Any) -> int:
-        """Append."""
+        """Append the data."""
         self._put(self._at, data)
         self._at += len(data)
         return len(data)
 
 
 def median_us(action: Callable[[], object], count: int, before: Callable[[], object] = lambda: None) -> float:
-    """The median time of an action in microseconds."""
+    """Return the median time of an action in microseconds."""
     samples = []
     for _ in range(count):
         before()
@@ -65,7 +65,7 @@ def median_us(action: Callable[[], object], count: int, before: Callable[[], obj
 
 
 def show_ways(size: int) -> None:
-    """Part 1, one row."""
+    """Print a row of part 1."""
     fd = os.memfd_create("experiment")
     os.ftruncate(fd, ROOM)
     memory = mmap.mmap(fd, ROOM)
@@ -95,12 +95,12 @@ def show_ways(size: int) -> None:
 
 
 def set_threshold(size: int) -> None:
-    """Runs in each worker, and in the server."""
+    """Set malloc's threshold. Runs in each worker, and in the server."""
     sink.BIG_BYTES = size
 
 
 async def one_round(pool: Pool, size: int) -> float:
-    """The median round trip in microseconds."""
+    """Return the median round trip in microseconds."""
     value = os.urandom(size)
     samples = []
     for _ in range(CALLS):
@@ -111,7 +111,7 @@ async def one_round(pool: Pool, size: int) -> float:
 
 
 async def show_threshold() -> None:
-    """Part 2: interleaved, so that the machine's moods hit both."""
+    """Print part 2: interleaved, so that a drift of the machine hits both."""
     print("\necho, us a round trip     socket    shared memory    ratio within a round: median (range)")
     never = sys.maxsize
     async with (
@@ -132,7 +132,7 @@ async def show_threshold() -> None:
 
 
 async def late_ticks(action: Callable[[], Awaitable[object]]) -> list[float]:
-    """Milliseconds by which each tick was late while this was done a few times."""
+    """Return milliseconds by which each tick was late while this was done a few times."""
     lags: list[float] = []
     done = asyncio.Event()
 
@@ -152,7 +152,7 @@ async def late_ticks(action: Callable[[], Awaitable[object]]) -> list[float]:
 
 
 async def show_lag() -> None:
-    """Part 3."""
+    """Print part 3."""
     print("\nechoed         loop's lag, ms:  socket median, p99, longest      shared memory median, p99, longest")
     async with (
         Pool(max_workers=1, initializer=set_threshold, initargs=(sys.maxsize,)) as by_socket,
@@ -169,7 +169,7 @@ async def show_lag() -> None:
 
 
 async def show_lag_of_copies() -> None:
-    """Part 4."""
+    """Print part 4."""
     print("\none copy of 64 MiB       loop's lag, ms:   median, p99, longest          us a copy")
     fd = os.memfd_create("experiment")
     os.ftruncate(fd, ROOM)
@@ -200,7 +200,7 @@ async def show_lag_of_copies() -> None:
 
 
 def shown(lags: list[float]) -> str:
-    """The median, the 99th percentile and the longest."""
+    """Return the median, the 99th percentile and the longest."""
     return f"{lags[len(lags) // 2]:>16.2f} {lags[int(len(lags) * 0.99)]:>8.1f} {lags[-1]:>8.1f}"
 
 

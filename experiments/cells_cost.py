@@ -39,7 +39,7 @@ async def _round_trip() -> float:
 
 
 def round_trip(with_cells: bool) -> float:
-    """The median round trip of a no-op through a pool, in seconds."""
+    """Return the median round trip of a no-op through a pool, in seconds."""
     if with_cells:
         return asyncio.run(_round_trip())
     with mock.patch.object(channel, "Places", side_effect=OSError):
@@ -47,7 +47,7 @@ def round_trip(with_cells: bool) -> float:
 
 
 def ping_pong(spins: bool) -> float:
-    """The median round trip in seconds."""
+    """Return the median round trip in seconds."""
     near, far = socket.socketpair()
     child = os.fork()
     if not child:

@@ -32,7 +32,7 @@ TICK_S = 0.001
 
 
 def make(kind: str, size: int) -> Any:
-    """A value of about this many bytes."""
+    """Return a value of about this many bytes."""
     if kind == "bytes":
         return os.urandom(size)
     if kind == "bytearray":
@@ -54,7 +54,7 @@ _kept: dict[tuple[str, int], Any] = {}
 
 
 def give(kind: str, size: int) -> Any:
-    """In a worker: the value of that kind, made once."""
+    """Return the value of that kind, made once in each worker."""
     key = (kind, size)
     if key not in _kept:
         _kept[key] = make(kind, size)
@@ -62,7 +62,7 @@ def give(kind: str, size: int) -> Any:
 
 
 async def late_ticks(action: Callable[[], Awaitable[object]]) -> tuple[list[float], float]:
-    """Milliseconds by which each tick was late while this was done a few times; the median time of one."""
+    """Return milliseconds by which each tick was late while this was done a few times; the median time of one."""
     lags: list[float] = []
     done = asyncio.Event()
 
@@ -85,7 +85,7 @@ async def late_ticks(action: Callable[[], Awaitable[object]]) -> tuple[list[floa
 
 
 def show(what: str, lags: list[float], spent: float) -> None:
-    """One row."""
+    """Print one row."""
     p99 = lags[int(len(lags) * 0.99)]
     print(f"{what:<28} {lags[len(lags) // 2]:>8.2f} {p99:>8.2f} {lags[-1]:>8.2f} {spent:>10.2f}", flush=True)
 

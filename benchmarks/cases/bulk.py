@@ -29,7 +29,7 @@ async def measure_map(name: str, parameters: Parameters) -> Outcome:
 
 
 async def _timed(map_all: MapAll, items: int) -> float:
-    """Seconds for all items, on workers that have had some before. The results are checked by their sum."""
+    """Time all items, on workers that have had some before, and check the results by their sum."""
     for count in (min(items, WARM_ITEMS), items):
         start = time.perf_counter()
         total = await map_all(range(count))

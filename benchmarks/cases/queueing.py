@@ -60,7 +60,7 @@ async def _batch(submit: Submit, count: int) -> float:
 
 
 async def _bytes_per_task(submit: Submit, count: int) -> float:
-    """Bytes of the server's memory that a submitted task takes until it is answered."""
+    """Return bytes of the server's memory that a submitted task takes until it is answered."""
     tracemalloc.start()
     try:
         before = tracemalloc.get_traced_memory()[0]

@@ -34,7 +34,7 @@ MOST_FAILURES = 3
 
 
 class Mender:
-    """Calls a pool that may have lost a worker, until it answers.
+    """Call a pool that may have lost a worker, until it answers.
 
     Attributes:
         broken: How often the pool had to be replaced.

@@ -63,7 +63,7 @@ async def pids_in(folder: str, count: int) -> list[int]:
 
 
 async def answers(contender: Contender) -> Verdict:
-    """Whether the pool still does plain work, on all its workers."""
+    """Tell whether the pool still does plain work, on all its workers."""
     calls = [asyncio.ensure_future(contender.run(probes.double, number)) for number in range(8)]
     done, pending = await asyncio.wait(calls, timeout=PATIENCE_S)
     errors = {type(call.exception()).__name__ for call in done if call.exception() is not None}
@@ -75,7 +75,7 @@ async def answers(contender: Contender) -> Verdict:
 
 
 async def outcome(call: Awaitable[Any]) -> str:
-    """What comes of a call, as a word or two; "hangs" if nothing does."""
+    """Return what comes of a call, as a word or two; "hangs" if nothing does."""
     future = asyncio.ensure_future(call)
     done, _ = await asyncio.wait([future], timeout=PATIENCE_S)
     if not done:
@@ -157,7 +157,7 @@ async def cancelled_task_stops(contender: Contender, folder: str) -> Verdict:
 
 
 def is_running(pid: int) -> bool:
-    """Whether there is such a process that has not ended."""
+    """Tell whether there is such a process that has not ended."""
     try:
         return bool(psutil.Process(pid).status() != psutil.STATUS_ZOMBIE)
     except psutil.NoSuchProcess:
@@ -211,7 +211,7 @@ async def queue_has_a_bound(contender: Contender, folder: str) -> Verdict:
 
 
 async def _blocking_bound(executor: Executor) -> Verdict:
-    """Deadpool's ``submit`` blocks when its backlog is full: it is called from a thread, or nothing would go on."""
+    """Test Deadpool, whose ``submit`` blocks when its backlog is full: call it from a thread."""
     futures: list[object] = []
 
     def submit_all() -> None:
@@ -227,7 +227,7 @@ async def _blocking_bound(executor: Executor) -> Verdict:
 
 
 async def server_killed(contender: Contender, folder: str) -> Verdict:
-    """This one is judged by whoever started this process: it is killed with both workers in a C loop."""
+    """Wait to be killed with both workers in a C loop. The parent process makes the verdict."""
     for _ in range(2):
         asyncio.ensure_future(contender.run(probes.hang_in_c, folder))  # noqa: RUF006
     await pids_in(folder, 2)

@@ -67,7 +67,7 @@ class BodyLimit:
 
 
 def route_path(scope: Scope) -> str:
-    """The path as routes know it: without the prefix that a proxy or a mount has put in front."""
+    """Return the path as routes know it: without the prefix that a proxy or a mount has put in front."""
     path: str = scope["path"]
     root: str = scope.get("root_path", "").rstrip("/")
     return path[len(root) :] if root and path.startswith(f"{root}/") else path

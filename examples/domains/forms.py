@@ -21,7 +21,7 @@ logging.getLogger("python_multipart").setLevel(logging.ERROR)
 
 
 class Form:
-    """Reads the files in the field `file`, one after another, and passes over all other fields.
+    """Read the files in the field `file`, one after another, and skip all other fields.
 
     Args:
         boundary: The boundary named by the body's Content-Type.

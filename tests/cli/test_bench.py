@@ -31,7 +31,7 @@ FIGURES = {
 
 @pytest.fixture
 def scripted(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """Measurements that are written down here; returns what is measured, in order."""
+    """Replace measurements by scripted ones; return what is measured, in order."""
     asked: list[str] = []
 
     def answer(function: Any, request: dict[str, Any], timeout: float) -> Outcome:

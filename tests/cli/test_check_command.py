@@ -31,7 +31,7 @@ POLLS = "import asyncio\n\nloop = asyncio.get_event_loop()\n"
 
 @pytest.fixture
 def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder that one is in, with a file that sleeps and one that polls."""
+    """Make the current folder, with a file that sleeps and one that polls."""
     (tmp_path / "app").mkdir()
     (tmp_path / "app" / "sleeps.py").write_text(SLEEPS)
     (tmp_path / "app" / "polls.py").write_text(POLLS)
@@ -296,7 +296,7 @@ def check_object(kind: str, value: dict[str, Any]) -> None:
 
 
 def sarif(*paths: Path) -> dict[str, Any]:
-    """The log, after each of its objects was compared with the standard."""
+    """Return the log, after each of its objects was compared with the standard."""
     log: dict[str, Any] = json.loads(command.check(paths, form="sarif")[0])
     check_object("log", log)
     assert log["version"] == "2.1.0"

@@ -42,7 +42,7 @@ def faked(
     environ: Mapping[str, str] | None = None,
     host_cpus: int = 4,
 ) -> Machine:
-    """A machine of four CPUs in a cgroup of version 2, with these files and soft limits."""
+    """Make a machine of four CPUs in a cgroup of version 2, with these files and soft limits."""
     plant(root, linux("0::/", CGROUP2, **{"proc/meminfo": "MemTotal: 8388608 kB\n", **(files or {})}))
     soft = limits or {}
 

@@ -131,7 +131,7 @@ def terminal(*command: Any) -> Iterator[tuple[subprocess.Popen[bytes], Screen]]:
 
 @contextlib.contextmanager
 def answering(status: int, body: bytes) -> Iterator[str]:
-    """A server that always gives the same answer."""
+    """Run a server that always gives the same answer."""
 
     class Handler(http.server.BaseHTTPRequestHandler):
         def do_GET(self) -> None:

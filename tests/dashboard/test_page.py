@@ -40,7 +40,7 @@ def server() -> Iterator[Server]:
 
 @pytest.fixture(scope="module")
 def tab(server: Server, chromium: str) -> Iterator[Page]:
-    """One tab for all tests: new ones would start browser processes that linger for seconds."""
+    """Provide one tab for all tests: new ones would start browser processes that linger for seconds."""
     with sync_playwright() as playwright:
         browser: Browser = playwright.chromium.launch(executable_path=chromium, args=CHROMIUM_ARGS)
         with browser.new_context(base_url=server.url) as context:
@@ -51,7 +51,7 @@ def tab(server: Server, chromium: str) -> Iterator[Page]:
 
 @pytest.fixture
 def expected() -> list[str]:
-    """Beginnings of complaints that a test wants to hear."""
+    """Provide a list for the beginnings of complaints that a test expects."""
     return []
 
 
@@ -83,7 +83,7 @@ def page(tab: Page, server: Server, expected: list[str]) -> Iterator[Page]:
 
 @pytest.fixture
 def gate() -> Iterator[tuple[str, socket.socket]]:
-    """Where tasks wait, for tests that have no event loop: its address, and the socket that sees them come."""
+    """Provide a gate where tasks wait, for tests without an event loop: its address, and the listening socket."""
     with tempfile.TemporaryDirectory(prefix="gate-") as folder, socket.socket(socket.AF_UNIX) as listener:
         address = str(Path(folder, "g"))
         listener.bind(address)

@@ -29,7 +29,7 @@ ROOT = Path(__file__).parents[2]
 
 
 class Heard(logging.Handler):
-    """Sets an event at the first warning, from whatever thread."""
+    """A handler that sets an event at the first warning, from any thread."""
 
     def __init__(self) -> None:
         super().__init__(logging.WARNING)
@@ -42,7 +42,7 @@ class Heard(logging.Handler):
 
 
 async def blocked_by(block: Callable[[], object], watch: LoopWatch, times: int = 1) -> Heard:
-    """What was logged while these functions blocked the loop."""
+    """Return what was logged while these functions blocked the loop."""
     heard = Heard()
     logger = logging.getLogger("lifepool")
     logger.addHandler(heard)
@@ -216,7 +216,7 @@ def test_a_process_that_was_stopped_blames_nobody() -> None:
 
 
 def judged(*looks: tuple[float, float, float]) -> list[float | None]:
-    """What it says at (now, due, cpu); the threshold is 0.1 s."""
+    """Return what the detector says at (now, due, cpu); the threshold is 0.1 s."""
     detector = BlockDetector(0.1, 0.025)
     return [detector.late_since(*look) for look in looks]
 
@@ -276,7 +276,7 @@ async def test_a_loop_that_waits_for_events_is_no_culprit() -> None:
 
 
 def seen_waiting(thread: int, base: int) -> set[object]:
-    """Who was to blame once the loop did nothing but wait for this function."""
+    """Return the blocking calls that are found while the loop only waits for this function."""
     deadline = perf_counter() + PATIENCE_S
     while find_blocking_call(thread, base) is not None:
         assert perf_counter() < deadline

@@ -29,7 +29,7 @@ PATIENCE_S = 20.0
 
 
 class Server:
-    """Speaks the lifespan protocol as a server does, with time limits."""
+    """A server that speaks the lifespan protocol, with time limits."""
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app
@@ -46,7 +46,7 @@ class Server:
         return await self._ask("lifespan.shutdown")
 
     async def end(self) -> None:
-        """The app's lifespan returns, or raises what it raises."""
+        """End the lifespan: return, or raise what the app's lifespan raises."""
         await asyncio.wait_for(self._task, PATIENCE_S)
         assert self._from_app.empty(), "a message after the last one"
 
@@ -66,7 +66,7 @@ class Server:
 
 
 def bare(*, raises: bool) -> ASGIApp:
-    """An app without a lifespan: some raise for that scope, some return."""
+    """Make an app without a lifespan: some raise for that scope, some return."""
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":

@@ -53,7 +53,7 @@ class Site:
         return client
 
     async def is_well(self) -> bool:
-        """Whether the one worker, or its successor, answers."""
+        """Tell whether the one worker, or its successor, answers."""
         return await self.pool.run(double, 21) == 42
 
     async def noticed_that_all_clients_left(self) -> None:
@@ -64,7 +64,7 @@ class Site:
 
 @dataclass
 class Client:
-    """One connection, held by hand: what goes over it when, and when it ends."""
+    """One connection under the test's control: what goes over it when, and when it ends."""
 
     reader: asyncio.StreamReader
     writer: asyncio.StreamWriter
@@ -77,7 +77,7 @@ class Client:
         await self.writer.wait_closed()
 
     async def answer(self) -> bytes:
-        """The body of the next answer."""
+        """Return the body of the next answer."""
         async with asyncio.timeout(PATIENCE_S):
             head = (await self.reader.readuntil(b"\r\n\r\n")).decode().lower()
             length = next(line for line in head.split("\r\n") if line.startswith("content-length:"))
@@ -95,12 +95,12 @@ def an_app(site: Site) -> FastAPI:
 
 
 def own_pool_of(site: Site) -> FastAPI:
-    """Handlers that take the pool as a dependency, which is what `PoolDep` is short for."""
+    """Make handlers that take the pool as a dependency, which is what `PoolDep` is short for."""
     return with_handlers(an_app(site), site, Depends(get_pool))
 
 
 def global_pool_of(site: Site) -> FastAPI:
-    """Handlers that know the pool by themselves, in an app that it was installed in."""
+    """Make handlers that use the global pool, in an app that it was installed in."""
     return with_handlers(an_app(site), site, Depends(lambda: site.pool))
 
 
@@ -109,7 +109,7 @@ def pool_dep_without_install(site: Site) -> FastAPI:
 
 
 def global_pool_without_install(site: Site) -> FastAPI:
-    """A dependency of the whole app watches."""
+    """Make handlers that use the global pool, in an app whose dependency watches clients."""
     app = FastAPI(lifespan=site.pool.lifespan, dependencies=[Depends(watch_client, scope="function")])
     return with_handlers(app, site, Depends(lambda: site.pool))
 
@@ -139,7 +139,7 @@ def with_handlers(app: FastAPI, site: Site, the_pool: Any) -> FastAPI:
 
 @asynccontextmanager
 async def serving(site: Site) -> AsyncIterator[None]:
-    """A uvicorn on this event loop, so that the test sees the pool from inside."""
+    """Run a uvicorn on this event loop, so that the test sees the pool from inside."""
     config = uvicorn.Config(
         site.app, port=0, log_config=None, lifespan="on", ws="websockets-sansio", timeout_graceful_shutdown=5
     )

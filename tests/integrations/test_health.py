@@ -32,7 +32,7 @@ def reasons(body: dict[str, Any]) -> list[str]:
 
 
 class Patient(uvicorn.Server):
-    """Looks whether it is to stop only when it may."""
+    """A server that checks whether it is to stop only when the test lets it."""
 
     may_stop = False
 
@@ -42,7 +42,7 @@ class Patient(uvicorn.Server):
 
 @asynccontextmanager
 async def served(app: Any) -> AsyncIterator[tuple[Patient, httpx.AsyncClient]]:
-    """A real uvicorn on this loop, and a client with its address."""
+    """Run a real uvicorn on this loop, and yield a client with its address."""
     server = Patient(uvicorn.Config(app, port=0, log_config=None))
     running = asyncio.create_task(server.serve())
     try:
@@ -56,7 +56,7 @@ async def served(app: Any) -> AsyncIterator[tuple[Patient, httpx.AsyncClient]]:
 
 
 async def asked(app: Any, path: str) -> httpx.Response:
-    """The answer of an app without a server, and without its lifespan."""
+    """Return the answer of an app without a server, and without its lifespan."""
     async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://test") as client:
         return await client.get(path)
 

@@ -66,7 +66,7 @@ def dashboard(
 
 
 class Dashboard:
-    """Routes requests.
+    """The ASGI app: answer each request with a file, data, or the result of an action.
 
     Args:
         pool: What is shown.
@@ -151,12 +151,12 @@ class Dashboard:
 
 
 def is_number(text: str) -> bool:
-    """Whether this is the number of something."""
+    """Tell whether a text is the number of a task or a failure."""
     return text.isascii() and text.isdigit() and len(text) < 20
 
 
 def route_path(scope: Scope) -> str:
-    """The path below the place where the app is mounted: ``/``, ``/state.json``; empty without the slash at the end.
+    """Return the path below the mount point: ``/``, ``/state.json``; empty without the slash at the end.
 
     Frameworks and proxies disagree on whether ``path`` holds all of ``root_path``, its last part, or nothing of it.
     """

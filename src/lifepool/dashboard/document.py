@@ -1,4 +1,4 @@
-"""What the page is told, as plain values fit for JSON: a function of the recorder's tables, and nothing else."""
+"""Build the page's JSON document from the recorder's tables, and from nothing else."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ VERSION = 1
 
 
 def document(pool: PoolLife, recorder: Recorder, *, since: str = "", actions: tuple[str, ...] = ()) -> dict[str, Any]:
-    """All that the page shows.
+    """Build the document: all that the page shows, as plain values for JSON.
 
     Args:
         pool: What is shown.
@@ -78,7 +78,7 @@ def document(pool: PoolLife, recorder: Recorder, *, since: str = "", actions: tu
 
 
 def task_details(pool: PoolLife, recorder: Recorder, task: int) -> dict[str, Any] | None:
-    """All that is known of one task: of one that is under way always, of one that has its outcome if it was kept."""
+    """Return all that is known of a task; None if it has its outcome and was not kept."""
     pool.tell_hooks()
     record = pool.task_record(task)
     if record is not None:
@@ -133,7 +133,7 @@ def _worker(worker: WorkerSnapshot) -> dict[str, Any]:
 
 
 def _blocks(pool: PoolLife) -> list[dict[str, Any]] | None:
-    """Who has blocked the event loop lately; None if nobody watches it."""
+    """Return what has blocked the event loop lately; None if nothing watches it."""
     watch = next((hook for hook in pool.hooks if isinstance(hook, LoopWatch)), None)
     if watch is None:
         return None

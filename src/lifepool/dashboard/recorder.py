@@ -49,7 +49,7 @@ _FINE = ("completed", "cancelled")
 
 
 class Recorder(Hook):
-    """Watches one pool for its page.
+    """Record what one pool does, for its page.
 
     Args:
         texts: Whether messages and tracebacks of errors are kept.
@@ -79,7 +79,7 @@ class Recorder(Hook):
         self._refill()
 
     def _identify(self) -> None:
-        """Tell this server process from its siblings and its successor."""
+        """Note what tells this server process from its siblings and its successor."""
         self.instance, self.pid, self.host = secrets.token_hex(4), os.getpid(), socket.gethostname()
 
     def _refill(self) -> None:
@@ -89,7 +89,7 @@ class Recorder(Hook):
     # -- tasks ----------------------------------------------------------------------------------------------------
 
     def tasks_settled(self, tasks: Sequence[TaskRecord]) -> None:
-        """Count them; keep the stories of a few."""
+        """Count the tasks; keep the details of a few."""
         kept = [task for task in self.names.settled(tasks) if task.outcome in _FINE]
         for task in kept:
             self.names.remember(task.name, self._keep(task))
@@ -119,25 +119,25 @@ class Recorder(Hook):
         return details
 
     def details(self, task: int) -> TaskDetails | None:
-        """The story of a task that has its outcome, if it was kept."""
+        """Return the details of a task that has its outcome, if they were kept."""
         return self.recent_tasks.find(task) or self.names.find(task)
 
     def task_refused(self, task: TaskRecord, error: PoolError) -> None:
-        """Being turned away is a failure too."""
+        """Count a refusal as a failure."""
         self.failures.add(task, "refused", error, self.clock())
 
     # -- workers and the pool -------------------------------------------------------------------------------------
 
     def worker_exited(self, exit: WorkerExit) -> None:
-        """Remember why it is gone."""
+        """Keep why a worker has ended."""
         self.exits.append((self.clock(), exit))
 
     def start_error(self, exit: WorkerExit) -> str | None:
-        """Why a worker could not start, if that may be shown."""
+        """Return why a worker could not start, if that may be shown."""
         return clipped(exit.start_error, MAX_TRACEBACK) if self._texts and exit.start_error else None
 
     def pool_started(self, pool: PoolLife) -> None:
-        """Look at it from now on, once a second."""
+        """Begin to take a sample of the pool once a second."""
         if self.pid != os.getpid():
             self._identify()  # the app was loaded before its server forked
         self.server_processes = (pool.config.sizing or cpu_budget()).server_processes
@@ -149,7 +149,7 @@ class Recorder(Hook):
         self._timer = loop.call_later(BEAT_S, self._beat, pool, loop, self.clock() + BEAT_S)
 
     def pool_closed(self, pool: PoolLife) -> None:
-        """A last look."""
+        """Take a last sample."""
         self._stop()
         self.take(pool)
 
@@ -172,7 +172,7 @@ class Recorder(Hook):
         self._timer = loop.call_later(due - now, self._beat, pool, loop, due)
 
     def take(self, pool: PoolLife) -> None:
-        """Look at the pool now: some ten microseconds, and as many for each worker."""
+        """Take a sample of the pool: some ten microseconds, and as many for each worker."""
         self.workers = pool.workers()
         self.oldest = [under_way(task) for task in pool.task_records(MAX_OLDEST)]
         busy_s = sum(worker.running_s or 0.0 for worker in self.workers)
@@ -183,10 +183,10 @@ class Recorder(Hook):
 
 
 class ArgumentRecorder(Recorder):
-    """Also writes down what tasks were called with: for those who asked for it."""
+    """A recorder that also keeps what tasks were called with, where that was asked for."""
 
     def task_called(self, task: TaskRecord, args: tuple[Any, ...]) -> None:
-        """Write down the arguments of a few calls."""
+        """Keep the arguments of a few calls."""
         if self._arguments > 0:
             self._arguments -= 1
             task.notes[ARGUMENTS] = arguments_of(args)

@@ -1,4 +1,4 @@
-"""The stories of tasks: when each was submitted, given to a worker, run and settled. A sample, of bounded size."""
+"""Details of recent tasks: when each was submitted, sent, run and settled. A sample, of bounded size."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ ARGUMENTS = "lifepool.dashboard.arguments"
 
 @dataclass(frozen=True, slots=True, eq=False)
 class TaskDetails:
-    """One task. Instants are monotonic seconds.
+    """What is kept of one task. Instants are monotonic seconds.
 
     Attributes:
         tick: The second in which it was kept, counted from 1.
@@ -48,12 +48,12 @@ class TaskDetails:
     arguments: str | None
 
     def as_dict(self) -> dict[str, object]:
-        """Fit for JSON."""
+        """Return the details as plain values for JSON."""
         return {name: getattr(self, name) for name in self.__slots__ if name != "tick"}
 
 
 def details_of(task: TaskRecord, tick: int, *, private: bool, failure: int | None = None) -> TaskDetails:
-    """What is to be remembered of a task.
+    """Copy what is to be kept of a task from the pool's record.
 
     Args:
         task: The pool's record of it.
@@ -85,7 +85,7 @@ def details_of(task: TaskRecord, tick: int, *, private: bool, failure: int | Non
 
 
 def under_way(task: TaskRecord) -> dict[str, object]:
-    """A task without an outcome, as a line of a table."""
+    """Return a task without an outcome as a row of a table."""
     return {
         "id": task.id,
         "name": shown_name(task.name),
@@ -97,12 +97,12 @@ def under_way(task: TaskRecord) -> dict[str, object]:
 
 
 def finite(timeout: float | None) -> float | None:
-    """Seconds, or None for no limit: JSON has no infinity."""
+    """Return a timeout in seconds, None for no limit: JSON has no infinity."""
     return timeout if timeout is not None and math.isfinite(timeout) else None
 
 
 class RecentTasks:
-    """The stories kept, found by the task's number."""
+    """The tasks that are kept, found by number."""
 
     def __init__(self) -> None:
         self._by_id: dict[int, TaskDetails] = {}
@@ -112,23 +112,23 @@ class RecentTasks:
         return len(self._recent)
 
     def clear(self) -> None:
-        """Forget all: the pool numbers its tasks anew."""
+        """Drop all: the pool numbers its tasks anew."""
         self._by_id.clear()
         self._recent.clear()
 
     def add(self, details: TaskDetails) -> None:
-        """Keep one."""
+        """Keep a task; the oldest makes room."""
         if len(self._recent) >= MAX_TASKS:
             self._by_id.pop(self._recent.popleft().id, None)
         self._recent.append(details)
         self._by_id[details.id] = details
 
     def find(self, task: int) -> TaskDetails | None:
-        """The story of a task, if it was kept."""
+        """Return the details of a task, or None if they were not kept."""
         return self._by_id.get(task)
 
     def between(self, after: int, until: int, most: int) -> list[list[object]]:
-        """Those kept after one second and until another as short rows; at most so many, evenly thinned out.
+        """Return the tasks kept after one second and until another as short rows, thinned out evenly.
 
         Returns:
             Number, worker, name, when the function began, seconds that it ran, and outcome of each.

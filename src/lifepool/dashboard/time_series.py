@@ -62,7 +62,7 @@ class History:
         self._samples: deque[Sample] = deque(maxlen=WINDOW_POINTS + 1)
 
     def add(self, sample: Sample) -> None:
-        """One more second has passed."""
+        """Add the sample of one more second."""
         before = self._samples[-1] if self._samples else None
         if before is not None and sample.statistics.submitted < before.statistics.submitted:
             self._samples.clear()  # the pool was started again, and counts anew
@@ -72,7 +72,7 @@ class History:
         self._samples.append(sample)
 
     def since(self, number: int) -> list[Point]:
-        """The points after the one of this number, as far as they are still there."""
+        """Return the points after the one of this number, as far as they are still there."""
         missing = min(max(0, self.number - number), len(self._points))
         return list(self._points)[len(self._points) - missing :]
 
@@ -116,14 +116,14 @@ def _point(before: Sample | None, sample: Sample) -> Point:
 
 
 def _rates(before: Sample, after: Sample) -> list[float | None]:
-    """Per second: each outcome, and what was refused."""
+    """Return each outcome, and the refusals, per second."""
     seconds = max(1e-6, after.t - before.t)
     names = (*OUTCOMES, "refused")
     return [(getattr(after.statistics, name) - getattr(before.statistics, name)) / seconds for name in names]
 
 
 def _utilisation(before: Sample, after: Sample) -> float:
-    """The part of the workers' time in which functions ran: those that have answered, and those still at it."""
+    """Return the part of the workers' time in which functions ran, those that still run included."""
     ran = after.statistics.run.sum + after.busy_s - before.statistics.run.sum - before.busy_s
     workers = sum(after.statistics.workers.values())
     offered = workers * (after.t - before.t)

@@ -92,24 +92,24 @@ Gauges = dict[tuple[Metric, Labels], float]
 
 
 class MetricStore(Protocol):
-    """Where numbers are put down: in memory, or in the files that several processes share."""
+    """What keeps the totals: memory, or the files that several processes share."""
 
     def add(self, metric: Metric, labels: Labels, amount: float) -> None:
-        """Count."""
+        """Add to a counter."""
 
     def observe(self, metric: Metric, labels: Labels, new: HistogramSnapshot) -> None:
         """Add observations to a histogram."""
 
 
 class PoolCounters:
-    """What one pool has counted since it was last looked at.
+    """The counters of one pool: add what came since the last update to a store.
 
-    The pool's own statistics are taken as they are, so that counting costs a task nothing; of each the difference to
-    the look before is put down. A pool that is started again begins at zero, and the counters go on.
+    The pool's own statistics are taken as they are, so that counting costs a task nothing; each update adds
+    the difference to the one before. A pool that is started again begins at zero, and the counters go on.
 
     Args:
         pool: The pool's name.
-        store: Where it is put down.
+        store: Where the totals are kept.
     """
 
     def __init__(self, pool: str, store: MetricStore) -> None:
@@ -119,12 +119,12 @@ class PoolCounters:
         self._observed: dict[Metric, HistogramSnapshot] = {}
 
     def begin(self, statistics: PoolStatistics, lag: HistogramSnapshot) -> None:
-        """What was before is not counted."""
+        """Start from these numbers: what came before is not counted."""
         self._counted = _counters(self._pool, statistics)
         self._observed = {WAIT: statistics.wait, RUN: statistics.run, LAG: lag}
 
     def record(self, statistics: PoolStatistics, lag: HistogramSnapshot) -> None:
-        """Put down what came since the last look."""
+        """Add what came since the last update to the store."""
         for key, value in _counters(self._pool, statistics).items():
             self._store.add(*key, value - self._counted[key])
             self._counted[key] = value
@@ -133,19 +133,19 @@ class PoolCounters:
             self._observed[metric] = now
 
     def tasks(self, counts: dict[tuple[str, str], int]) -> None:
-        """Put down tasks by name and outcome."""
+        """Add tasks by name and outcome to the store."""
         for (name, outcome), count in counts.items():
             self._store.add(TASKS, (self._pool, name, outcome), count)
 
 
 def minus(now: HistogramSnapshot, before: HistogramSnapshot) -> HistogramSnapshot:
-    """What was observed in between."""
+    """Return what was observed between two snapshots."""
     counts = tuple(new - old for new, old in zip(now.counts, before.counts, strict=True))
     return HistogramSnapshot(now.bounds, counts, now.sum - before.sum)
 
 
 def plus(one: HistogramSnapshot, other: HistogramSnapshot) -> HistogramSnapshot:
-    """Both together."""
+    """Return the sum of two snapshots."""
     counts = tuple(a + b for a, b in zip(one.counts, other.counts, strict=True))
     return HistogramSnapshot(one.bounds, counts, one.sum + other.sum)
 
@@ -166,11 +166,11 @@ def _counters(pool: str, statistics: PoolStatistics) -> dict[tuple[Metric, Label
 
 
 def gauges(pool: str, statistics: PoolStatistics, utilisation: float, memory: int | None) -> Gauges:
-    """What a pool is like at this moment.
+    """Return the gauges of a pool at this moment.
 
     Args:
         pool: Its name.
-        statistics: The look at it.
+        statistics: Its statistics.
         utilisation: From a ``Window``.
         memory: Bytes that its workers occupy; None if that is not known.
     """
@@ -183,7 +183,7 @@ def gauges(pool: str, statistics: PoolStatistics, utilisation: float, memory: in
 
 
 def together(each: Iterable[Gauges]) -> Gauges:
-    """The gauges of several pools as one: of the same name and labels, the sum or the highest."""
+    """Merge the gauges of several pools: for the same name and labels, the sum or the highest value."""
     total: Gauges = {}
     for found in each:
         for key, value in found.items():
@@ -196,7 +196,7 @@ def together(each: Iterable[Gauges]) -> Gauges:
 
 
 class Window:
-    """The utilisation of the last minute or, if nobody has looked for longer, since the look before.
+    """The utilisation of the last minute or, if nobody asked for longer, since the time before.
 
     Args:
         seconds: Its length.
@@ -207,10 +207,10 @@ class Window:
         self._looks: deque[tuple[float, float, float]] = deque()  # at least a sixtieth of the window apart
 
     def utilisation(self, statistics: PoolStatistics, now: float) -> float:
-        """Take a look into account; return the utilisation, 0 to 1.
+        """Add a sample; return the utilisation, 0 to 1.
 
         Args:
-            statistics: The look.
+            statistics: The sample.
             now: Its monotonic instant in seconds.
         """
         looks = self._looks
@@ -232,7 +232,7 @@ class Totals:
         self._histograms: dict[tuple[Metric, Labels], HistogramSnapshot] = {}
 
     def add(self, metric: Metric, labels: Labels, amount: float) -> None:
-        """Count."""
+        """Add to a counter."""
         with self._lock:
             self._counters[metric, labels] = self._counters.get((metric, labels), 0.0) + amount
 
@@ -243,11 +243,11 @@ class Totals:
             self._histograms[metric, labels] = new if before is None else plus(before, new)
 
     def counters(self, metric: Metric) -> list[tuple[Labels, float]]:
-        """All label values of a counter, with their totals."""
+        """Return all label values of a counter, with their totals."""
         with self._lock:
             return [(labels, total) for (each, labels), total in self._counters.items() if each is metric]
 
     def histograms(self, metric: Metric) -> list[tuple[Labels, HistogramSnapshot]]:
-        """All label values of a histogram, with what was observed."""
+        """Return all label values of a histogram, with what was observed."""
         with self._lock:
             return [(labels, total) for (each, labels), total in self._histograms.items() if each is metric]

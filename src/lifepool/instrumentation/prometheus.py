@@ -73,9 +73,9 @@ _name_and_outcome = attrgetter("name", "outcome")
 
 
 class PrometheusHook(Hook):
-    """Counts what a pool does; see ``docs/reference/metrics.md``.
+    """Export the metrics of a pool; see ``docs/reference/metrics.md``.
 
-    One hook watches one pool. Pools are told apart by the label ``pool``, the pool's ``name``; of several pools with
+    One hook watches one pool. Pools are distinguished by the label ``pool``, the pool's ``name``; of several pools with
     the same name the sums are shown.
 
     Args:
@@ -89,14 +89,14 @@ class PrometheusHook(Hook):
         self._exporter = _exporter_for(registry)
         self._most_names = max_task_names
         self._names: set[str] = set()
-        self._counts: Counter[tuple[str, str | None]] = Counter()  # since they were put down
+        self._counts: Counter[tuple[str, str | None]] = Counter()  # since they were recorded
         self._most_counts = 10 * max_task_names  # names without end take no memory without end
         self._lag = LagMeter()
         self._timer: asyncio.TimerHandle | None = None
         self._memory: int | None = None
         self._writes = 0
 
-    # -- what the pool tells --------------------------------------------------------------------------------------
+    # -- what the pool reports --------------------------------------------------------------------------------------
 
     def pool_started(self, pool: PoolLife) -> None:
         """Show the pool from now on.
@@ -120,13 +120,13 @@ class PrometheusHook(Hook):
         self.look()
 
     def tasks_settled(self, tasks: Sequence[TaskRecord]) -> None:
-        """So many more of these names and outcomes."""
+        """Count the tasks by name and outcome."""
         self._counts.update(map(_name_and_outcome, tasks))
         if len(self._counts) > self._most_counts:
             self._record_counts()
 
     def pool_closed(self, pool: PoolLife) -> None:
-        """Put down the last numbers; its gauges are gone, its counters stay."""
+        """Write the last numbers: the pool's gauges are gone, its counters stay."""
         if pool is not self.pool:
             return
         self._lag.stop()
@@ -153,7 +153,7 @@ class PrometheusHook(Hook):
             looked.wait(REFRESH_TIMEOUT_S)
 
     def look(self) -> None:
-        """Put down what came since the last look. Called on the pool's loop."""
+        """Add what came since the last update. Called on the pool's loop."""
         pool = self.pool
         if pool is None:
             return
@@ -200,13 +200,13 @@ def _memory_of(pool: PoolLife) -> int | None:
 
 
 class _Exporter(Protocol):
-    """Where hooks put their numbers, and who shows them."""
+    """What keeps the numbers of hooks, and exports them."""
 
     hooks: list[PrometheusHook]
     store: MetricStore
 
     def show(self) -> None:
-        """Show the hooks' gauges as they are now, if nobody comes to ask."""
+        """Export the hooks' gauges as they are now, where nobody asks for them."""
 
 
 _registered: weakref.WeakKeyDictionary[CollectorRegistry, _RegistryExporter] = weakref.WeakKeyDictionary()
@@ -214,7 +214,7 @@ _files: _FileExporter | None = None
 
 
 def _exporter_for(registry: CollectorRegistry) -> _Exporter:
-    """The one for this registry or, in multiprocess mode, of this process."""
+    """Return the exporter of this registry or, in multiprocess mode, of this process."""
     global _files
     if is_multiprocess():
         _files = _files or _FileExporter()
@@ -226,12 +226,12 @@ def _exporter_for(registry: CollectorRegistry) -> _Exporter:
 
 
 def is_multiprocess() -> bool:
-    """Whether the client keeps its values in files; decided when it is imported, by ``PROMETHEUS_MULTIPROC_DIR``."""
+    """Tell whether the client keeps its values in files; ``PROMETHEUS_MULTIPROC_DIR`` decides when it is imported."""
     return bool(values.ValueClass._multiprocess)
 
 
 class _RegistryExporter(Collector):
-    """In memory; looked at when the registry is scraped."""
+    """Keep the totals in memory; collected when the registry is scraped."""
 
     def __init__(self) -> None:
         self.hooks: list[PrometheusHook] = []
@@ -239,10 +239,10 @@ class _RegistryExporter(Collector):
         self.store: MetricStore = self._totals
 
     def show(self) -> None:
-        """Somebody will come to ask."""
+        """Do nothing: the registry asks when it is scraped."""
 
     def describe(self) -> Iterable[Family]:
-        """The names alone, so that registering looks at nothing."""
+        """Return the names alone, so that registering collects nothing."""
         return [_family(metric) for metric in METRICS]
 
     def collect(self) -> Iterator[Family]:
@@ -274,7 +274,7 @@ def _family(metric: Metric) -> Any:
 
 
 def _buckets(observed: HistogramSnapshot) -> list[tuple[str, int]]:
-    """Bounds and counts as they are shown: everything up to each bound."""
+    """Return bounds and cumulative counts, as Prometheus wants them."""
     total, buckets = 0, []
     for bound, count in zip((*observed.bounds, float("inf")), observed.counts, strict=True):
         total += count
@@ -283,12 +283,12 @@ def _buckets(observed: HistogramSnapshot) -> list[tuple[str, int]]:
 
 
 def _le(bound: float) -> str:
-    """The label of a bucket."""
+    """Return the ``le`` label of a bucket."""
     return str(floatToGoString(bound))  # type: ignore[no-untyped-call]
 
 
 class _FileExporter:
-    """In the files of the multiprocess mode, one set for each process, added up by whoever is scraped.
+    """Keep the totals in files, one set for each process, which the process that is scraped adds up.
 
     What this process has counted is kept in memory as well: the files may be taken away from a server that runs.
     """
@@ -316,7 +316,7 @@ class _FileExporter:
             logger.warning("could not remove the files of earlier servers from %s: %s", folder(), error)
 
     def add(self, metric: Metric, labels: Labels, amount: float) -> None:
-        """Count."""
+        """Add to a counter."""
         self.totals.add(metric, labels, amount)
         with self._lock:
             self._change(metric, metric.name, metric.labels, labels, "inc", amount)
@@ -347,7 +347,7 @@ class _FileExporter:
         )
 
     def warn(self, message: str, *args: object) -> None:
-        """Say it, at most once a minute."""
+        """Log a warning, at most once a minute."""
         if self._limiter.may_say(message, time.monotonic()):
             logger.warning(message, *args)
 
@@ -370,7 +370,7 @@ class _FileExporter:
 
 
 class _ThisProcess:
-    """What is shown while the files are gone: the client's own metrics, and lifepool's, of one process."""
+    """The fallback while the files are gone: the client's metrics and lifepool's, of one process."""
 
     def __init__(self, registry: CollectorRegistry, files: _FileExporter | None) -> None:
         self._registry = registry
@@ -383,7 +383,7 @@ class _ThisProcess:
 
 
 def exposition(accept: str = "", registry: CollectorRegistry = REGISTRY) -> tuple[bytes, str]:
-    """What Prometheus reads: of this process or, in multiprocess mode, of all. May be called from any thread.
+    """Return what Prometheus reads: of this process or, in multiprocess mode, of all. Any thread may call it.
 
     If the folder of the multiprocess mode was removed under a server that runs, it is of this process alone, and the
     log says so: a scrape is answered in any case.

@@ -1,4 +1,4 @@
-"""Who stands on an event loop's stack: seen from another thread, while it happens."""
+"""Find what blocks an event loop: look at its thread's stack from another thread, while it happens."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _LIBRARIES = tuple(
 
 @dataclass(frozen=True, slots=True)
 class BlockingCall:
-    """What an event loop was busy with.
+    """The call that an event loop was busy with.
 
     Attributes:
         function: The qualified name of the user's innermost function; of a library's, if there is none of the user's.
@@ -46,17 +46,17 @@ class BlockingCall:
 
     @property
     def stack(self) -> str:
-        """The frames with their source, as in a traceback."""
+        """Return the frames with their source, as in a traceback."""
         return "".join(traceback.StackSummary.from_list(self.frames).format()).rstrip()
 
     @property
     def location(self) -> str:
-        """For messages."""
+        """Return the function, file and line, for messages."""
         return f"{self.function} ({self.file}:{self.line})"
 
 
 def base_of_loop(frame: FrameType | None) -> int:
-    """The identity of the frame that runs the loop, seen from a callback that the loop has called.
+    """Return the identity of the frame that runs the loop, seen from a callback that the loop has called.
 
     Args:
         frame: The callback's caller.
@@ -67,10 +67,10 @@ def base_of_loop(frame: FrameType | None) -> int:
 
 
 def find_blocking_call(thread: int, base: int) -> BlockingCall | None:
-    """Who keeps a loop from coming round, or None if nobody does: it waits for events, or gets no CPU.
+    """Return the call that keeps a loop from coming round; None if it waits for events, or gets no CPU.
 
-    Nothing here lets go of the interpreter's lock, as reading a source file would: whoever holds the loop up may not
-    give it back before all is over, and then there is nobody left to see.
+    Nothing here lets go of the interpreter's lock, as reading a source file would: what blocks the loop may not
+    give it back before all is over, and then there is nothing left to see.
 
     Args:
         thread: The loop's thread.

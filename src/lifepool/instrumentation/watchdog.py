@@ -1,4 +1,4 @@
-"""The thread that looks at an event loop from outside, and takes the stack of its thread while it stands still."""
+"""Watch an event loop from a thread, and take the stack of the loop's thread while it stands still."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ if TYPE_CHECKING:
 
 #: The part of a time that a thread must have computed to be called busy in it: it shares its CPU with others.
 WORKED = 0.25
-#: Seconds for the thread to end when asked to: it looks up as soon as it is told to.
+#: Seconds for the thread to end when asked to: it wakes up as soon as it is asked to.
 JOIN_S = 5.0
 
 
 @dataclass(slots=True)
 class Block:
-    """The loop stood still.
+    """One time that the loop stood still.
 
     Attributes:
         since: The monotonic instant from which it was late.
         seconds: For how long; as long as it lasts, until it was last looked at.
-        blocking_call: Who it was.
+        blocking_call: What it was busy with.
     """
 
     since: float
@@ -37,7 +37,7 @@ class Block:
 
 
 class BlockDetector:
-    """Says from what clocks show whether a loop is blocked, and not merely the whole process stopped.
+    """Decide from clocks whether a loop is blocked, and not merely the whole process stopped.
 
     A process that is stopped (SIGSTOP, a laptop's lid, a frozen cgroup) or gets no CPU is late everywhere: then whoever
     looks is late as well, and nobody has computed. If the one who looks was late but the loop's thread has computed,
@@ -58,10 +58,10 @@ class BlockDetector:
         self._period = period
         self._looked: float | None = None
         self._worked = 0.0
-        self._excused = 0.0  # what was late before this instant is nobody's fault
+        self._excused = 0.0  # what was late before this instant does not count
 
     def late_since(self, now: float, due: float, cpu: float) -> float | None:
-        """The instant since which the loop is blocked, or None if it is not.
+        """Return the instant since which the loop is blocked, or None if it is not.
 
         Args:
             now: Monotonic seconds.
@@ -79,7 +79,7 @@ class BlockDetector:
 
 
 class Watchdog(threading.Thread):
-    """Looks at the running event loop from outside.
+    """The thread that watches the running event loop.
 
     Args:
         meter: Knows when the loop is due.
@@ -115,13 +115,13 @@ class Watchdog(threading.Thread):
             self._block = None
         elif self._block is not None:
             self._block.seconds = now - self._block.since
-        elif (who := find_blocking_call(self._loop_thread, base)) is not None and self._meter.due == due:
-            self._block = Block(since, now - since, who)
+        elif (call := find_blocking_call(self._loop_thread, base)) is not None and self._meter.due == due:
+            self._block = Block(since, now - since, call)
             self._report(self._block, now)
 
 
 def cpu_clock(thread: int) -> Callable[[], float]:
-    """A clock of the CPU time of a thread, in seconds; of the process, where there is none for threads (macOS)."""
+    """Return a clock of a thread's CPU time, in seconds; of the process, where threads have none (macOS)."""
     get_clock = getattr(time, "pthread_getcpuclockid", None)
     if get_clock is None:
         return time.process_time

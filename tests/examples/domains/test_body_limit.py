@@ -24,7 +24,7 @@ PATIENCE_S = 20
 
 
 def guarded(limits: Limits, is_ending: Callable[[], bool] = lambda: False) -> httpx.AsyncClient:
-    """An app that reads its body, behind the middleware."""
+    """Run an app that reads its body, behind the middleware."""
     echo = FastAPI()
     problems.install(echo)
 
@@ -38,7 +38,7 @@ def guarded(limits: Limits, is_ending: Callable[[], bool] = lambda: False) -> ht
 
 
 class _Shared:
-    """Puts one instance of a middleware in front of the app."""
+    """Put one instance of a middleware in front of the app."""
 
     def __init__(self, app: ASGIApp, middleware: BodyLimit) -> None:
         self.middleware = middleware

@@ -1,4 +1,4 @@
-"""From a function's name to advice."""
+"""Measure a named function, and give advice."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class Advice:
 
     @property
     def exit_code(self) -> int:
-        """1 if there is no advice."""
+        """Return 1 if there is no advice, else 0."""
         return 1 if self.error else 0
 
 

@@ -1,4 +1,4 @@
-"""Advice for a terminal."""
+"""Render advice for a terminal."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Check files: parse, look, and leave out what was not asked for."""
+"""Check files: parse them, detect, and leave out what was not asked for."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _DEPTH = 20_000
 
 @dataclass(frozen=True)
 class Report:
-    """What came of a run.
+    """The result of a run.
 
     Attributes:
         files: How many were looked at.
@@ -39,7 +39,7 @@ class Report:
 
 @dataclass(frozen=True)
 class _Checked:
-    """One file: what was found, and what it says about the others."""
+    """The result of one file, and what it says about the others."""
 
     findings: tuple[Finding, ...]
     behind_middleware: tuple[Finding, ...] = ()
@@ -85,7 +85,7 @@ def _check_file(file: Path) -> _Checked:
 
 
 def _text(data: bytes) -> str:
-    """Decoded as Python would: by its byte order mark, its coding line, or UTF-8."""
+    """Decode source as Python does: by its byte order mark, its coding line, or UTF-8."""
     encoding, _ = tokenize.detect_encoding(io.BytesIO(data).readline)
     return io.TextIOWrapper(io.BytesIO(data), encoding).read()
 
@@ -112,7 +112,7 @@ def _finding(hit: Hit, file: Path, lines: list[str]) -> Finding:
 
 
 def _column(lines: list[str], line: int, offset: int) -> int:
-    """From ``ast``'s bytes of UTF-8 before it to characters, counted from 1."""
+    """Return a column in characters from 1, from ``ast``'s offset in bytes of UTF-8."""
     text = lines[line - 1]
     return offset + 1 if text.isascii() else len(text.encode()[:offset].decode(errors="ignore")) + 1
 

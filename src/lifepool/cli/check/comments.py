@@ -1,4 +1,4 @@
-"""``# lifepool: ignore[LP001]``: what the source asks not to be told."""
+"""Read ``# lifepool: ignore[LP001]``: comments that suppress findings."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Ignores:
                 self._by_line[token.start[0]] = _codes(match["codes"])
 
     def cover(self, code: str, location: Location) -> bool:
-        """Whether a comment on the first or the last line of the place is about this rule."""
+        """Tell whether a comment on the first or the last line of a location is about this rule."""
         for line in {location.line, location.end_line} & self._by_line.keys():
             codes = self._by_line[line]
             if codes is None or code in codes:

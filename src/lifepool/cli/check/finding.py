@@ -1,4 +1,4 @@
-"""What was found, and where."""
+"""Hits of the detectors, and findings: hits in a file."""
 
 from __future__ import annotations
 
@@ -59,5 +59,5 @@ class Finding:
 
     @property
     def rule(self) -> Rule:
-        """Its line of the table."""
+        """Return the rule, from the table."""
         return RULES[self.code]

@@ -1,4 +1,4 @@
-"""From nothing to a report: every section in order."""
+"""Examine the machine, the engine and the user's pool, and report, section by section."""
 
 from __future__ import annotations
 

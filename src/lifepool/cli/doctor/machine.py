@@ -1,6 +1,6 @@
-"""The machine: CPUs, memory, limits, shared memory; read from files and system calls, nothing is started.
+"""Examine the machine: CPUs, memory, limits, shared memory. It reads files and makes system calls, and starts nothing.
 
-Everything is looked up through a ``Machine``, so that another one can be put in its place.
+Everything is looked up through a ``Machine``, so that tests can replace it.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ class Machine:
 
 
 def system_limit(name: str) -> tuple[int, int] | None:
-    """``resource.getrlimit`` by name; None where the system has no such limit."""
+    """Call ``resource.getrlimit`` by name; return None where the system has no such limit."""
     try:
         import resource
     except ImportError:  # Windows
@@ -69,7 +69,7 @@ def system_limit(name: str) -> tuple[int, int] | None:
 
 
 def check_cpus(machine: Machine) -> Iterator[Finding]:
-    """How many CPUs there are, who says so, and how many workers that makes."""
+    """Report how many CPUs there are, who says so, and how many workers that makes."""
     budget = machine.budget(root=machine.root, environ=machine.environ)
     yield ok("host", f"{budget.host_cpus} online")
     yield from _cpu_limits(budget)
@@ -116,7 +116,7 @@ def _throttling(files: Files) -> Iterator[Finding]:
 
 
 def check_memory(machine: Machine) -> Iterator[Finding]:
-    """How much memory the container has, and what that leaves each worker."""
+    """Report how much memory the container has, and what that leaves each worker."""
     limit, source = memory_limit(machine)
     if limit is None:
         yield ok("memory", "unknown on this system")
@@ -134,7 +134,7 @@ _MEMORY_FILES = {1: "memory.limit_in_bytes", 2: "memory.max"}
 
 
 def memory_limit(machine: Machine) -> tuple[int | None, str]:
-    """The bytes that this container may use, and who says so; (None, "") if nobody does."""
+    """Return the bytes that this container may use, and who says so; (None, "") if nobody does."""
     files = Files(machine.root, [])
     host = _host_memory(files)
     found = [(host, "the host's")] if host else []
@@ -161,7 +161,7 @@ def _host_memory(files: Files) -> int | None:
 
 
 def check_limits(machine: Machine) -> Iterator[Finding]:
-    """Open files, processes, address space: what runs out under load, and not when it is tried."""
+    """Report limits of open files, processes and address space: what runs out under load, not in a first try."""
     workers = machine.budget(root=machine.root, environ=machine.environ).workers
     yield _open_files(machine, workers)
     yield _processes(machine, workers)
@@ -169,7 +169,7 @@ def check_limits(machine: Machine) -> Iterator[Finding]:
 
 
 def _soft(machine: Machine, name: str) -> int | None:
-    """The soft limit, or None if there is none."""
+    """Return the soft limit, or None if there is none."""
     limits = machine.resource_limit(name)
     # RLIM_INFINITY is -1 in some Pythons and a huge number in others.
     return None if limits is None or not 0 <= limits[0] < 1 << 62 else limits[0]
@@ -229,7 +229,7 @@ def _address_space(machine: Machine) -> Finding:
 
 
 def check_processes(machine: Machine) -> Iterator[Finding]:
-    """How workers start here, and how big payloads reach them."""
+    """Report how workers start here, and how big payloads reach them."""
     if not is_local_supported():
         yield warn(
             "start method",

@@ -1,4 +1,4 @@
-"""A report for a terminal."""
+"""Render a report for a terminal."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Does the engine work here? A real pool: started, asked, loaded, its worker killed, hung, ended."""
+"""Test the engine on this machine with a real pool: start it, call it, kill a worker, hang one, end it."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _REPORT = "report this with the output of `lifepool doctor --json`"
 
 
 def plain_pool(**settings: Any) -> Pool:
-    """A pool that reads no environment variable: every setting is given."""
+    """Make a pool that reads no environment variable: every setting is given."""
     defaults = {setting.name: setting.default for setting in describe_settings()}
     return Pool(**{**defaults, "max_workers": 1, "min_workers": 1, "backend": "local", **settings})
 

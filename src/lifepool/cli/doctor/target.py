@@ -1,4 +1,4 @@
-"""The user's own pool: found in what `module:pool` names, its settings looked at, and one worker of it started.
+"""Examine the user's own pool: find it in what `module:pool` names, check its settings, start one worker.
 
 Runs in a process of its own (``lifepool.cli.isolation``): the user's module may hang, exit or start a server.
 """
@@ -88,7 +88,7 @@ def find_pools(found: object, target: str) -> list[Pool]:
 
 
 def _pools_in(function: Any, depth: int) -> Iterator[Pool]:
-    """The pools that a lifespan function belongs to, encloses, or names."""
+    """Yield the pools that a lifespan function belongs to, encloses, or names."""
     if isinstance(function, Pool):
         yield function
         return
@@ -118,7 +118,7 @@ def _is_filled(cell: Any) -> bool:
 
 
 def check_config(config: PoolConfig, budget: CpuBudget, machine: Machine) -> Iterator[Finding]:
-    """Settings that fit neither the machine nor each other."""
+    """Report settings that fit neither the machine nor each other."""
     yield _workers(config, budget)
     yield _waiting(config)
     yield _memory(config, machine)

@@ -12,7 +12,7 @@ _COMMANDS = {"error": "error", "warning": "warning", "note": "notice"}
 
 
 def render(report: Report) -> str:
-    """``::error file=...,line=...::message``, a line for each finding."""
+    """Write ``::error file=...,line=...::message``, a line for each finding."""
     return "\n".join(_command(finding) for finding in report.findings)
 
 
@@ -31,7 +31,7 @@ def _command(finding: Finding) -> str:
 
 
 def _escaped(text: str, also: str = "") -> str:
-    """As the toolkit of GitHub's actions does it: the percent sign first."""
+    """Escape text as the toolkit of GitHub's actions does: the percent sign first."""
     for character in f"%\r\n{also}":
         text = text.replace(character, f"%{ord(character):02X}")
     return text

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 def render(report: Report) -> str:
-    """``{"files": n, "findings": [{"path": ..., "line": ..., "code": ..., ...}]}``."""
+    """Write ``{"files": n, "findings": [{"path": ..., "line": ..., "code": ..., ...}]}``."""
     return json.dumps({"files": report.files, "findings": [_entry(each) for each in report.findings]}, indent=2)
 
 
