@@ -19,3 +19,7 @@ def findings(folder: Path, source: str, name: str = "app.py") -> tuple[Finding, 
     file = folder / name
     file.write_text(textwrap.dedent(source), encoding="utf-8")
     return check_files([file], RULES.keys()).findings
+
+
+def codes(folder: Path, source: str, name: str = "app.py") -> list[str]:
+    return [finding.code for finding in findings(folder, source, name)]

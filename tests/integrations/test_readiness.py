@@ -12,7 +12,7 @@ import pytest
 from lifepool import Pool
 from lifepool.integrations.health import reasons_against
 from tests.engine.gates import Gate, until
-from tests.integrations.test_disconnect import a_site
+from tests.integrations.site import a_site
 from tests.tasks import double, hold
 
 

@@ -10,12 +10,12 @@ from lifepool import ClientDisconnected, Pool, PoolDep, WorkerLost
 from lifepool.integrations.fastapi import get_pool, install
 from tests.engine.gates import until
 from tests.integrations.clients import TestClient
-from tests.integrations.test_disconnect import a_site
+from tests.integrations.site import a_site
 from tests.tasks import double, exit_hard, hold
 
 if TYPE_CHECKING:
     from tests.engine.gates import Gate
-    from tests.integrations.test_disconnect import Site
+    from tests.integrations.site import Site
 
 
 def an_app() -> FastAPI:
