@@ -23,6 +23,7 @@ from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
 from benchmarks.tasks import echo
+from experiments.loop_lag import late_ticks
 from lifepool import Pool
 from lifepool.backends.local.codec import sink
 
@@ -131,24 +132,10 @@ async def show_threshold() -> None:
             print(f"{size // KIB:>13,} KiB {sent:>14,.0f} {stored:>16,.0f} {middle:>10.2f} ({low:.2f}-{high:.2f})")
 
 
-async def late_ticks(action: Callable[[], Awaitable[object]]) -> list[float]:
+async def lags_of(action: Callable[[], Awaitable[object]]) -> list[float]:
     """Return milliseconds by which each tick was late while this was done a few times."""
-    lags: list[float] = []
-    done = asyncio.Event()
-
-    async def tick() -> None:
-        while not done.is_set():
-            due = perf_counter() + TICK_S
-            await asyncio.sleep(TICK_S)
-            lags.append((perf_counter() - due) * 1e3)
-
-    ticking = asyncio.create_task(tick())
-    for _ in range(LAG_CALLS):
-        await action()
-        await asyncio.sleep(TICK_S)  # also if it never waits
-    done.set()
-    await ticking
-    return sorted(lags)
+    lags, _ = await late_ticks(action, LAG_CALLS, TICK_S)
+    return lags
 
 
 async def show_lag() -> None:
@@ -164,7 +151,7 @@ async def show_lag() -> None:
                 set_threshold(threshold)
                 value = os.urandom(size)
                 await pool.run(echo, value)
-                row += shown(await late_ticks(lambda: pool.run(echo, value)))  # noqa: B023 - called at once
+                row += shown(await lags_of(lambda: pool.run(echo, value)))  # noqa: B023 - called at once
             print(f"{size // KIB:>9,} KiB {row}")
 
 
@@ -192,7 +179,7 @@ async def show_lag_of_copies() -> None:
     ):
         await copy()
         started = perf_counter()
-        lags = await late_ticks(copy)
+        lags = await lags_of(copy)
         spent = (perf_counter() - started) / LAG_CALLS * 1e6
         print(f"{name:<24} {shown(lags)} {spent:>18,.0f}")
     memory.close()

@@ -61,24 +61,26 @@ def give(kind: str, size: int) -> Any:
     return _kept[key]
 
 
-async def late_ticks(action: Callable[[], Awaitable[object]]) -> tuple[list[float], float]:
+async def late_ticks(
+    action: Callable[[], Awaitable[object]], calls: int = CALLS, tick_s: float = TICK_S
+) -> tuple[list[float], float]:
     """Return milliseconds by which each tick was late while this was done a few times; the median time of one."""
     lags: list[float] = []
     done = asyncio.Event()
 
     async def tick() -> None:
         while not done.is_set():
-            due = perf_counter() + TICK_S
-            await asyncio.sleep(TICK_S)
+            due = perf_counter() + tick_s
+            await asyncio.sleep(tick_s)
             lags.append((perf_counter() - due) * 1e3)
 
     ticking = asyncio.create_task(tick())
     spent = []
-    for _ in range(CALLS):
+    for _ in range(calls):
         started = perf_counter()
         await action()
         spent.append((perf_counter() - started) * 1e3)
-        await asyncio.sleep(2 * TICK_S)
+        await asyncio.sleep(2 * tick_s)  # also if it never waits
     done.set()
     await ticking
     return sorted(lags), statistics.median(spent)

@@ -15,7 +15,7 @@ import psutil
 from benchmarks.survival import probes
 from lifepool.cli.bench.contenders import Anyio, Contender, Deadpool, Lifepool, Pebble
 
-PATIENCE_S = 8.0
+ANSWER_TIMEOUT_S = 8.0
 """Seconds that a pool has to give an answer that needs milliseconds; a restart of workers is in it."""
 HANG_TIMEOUT_S = 0.5
 QUEUE_TASKS = 5000
@@ -55,7 +55,7 @@ async def cancellable(contender: Contender, fn: Callable[..., Any], *args: Any) 
 
 async def pids_in(folder: str, count: int) -> list[int]:
     """Wait until so many tasks have announced themselves."""
-    async with asyncio.timeout(PATIENCE_S):
+    async with asyncio.timeout(ANSWER_TIMEOUT_S):
         # Tasks of all pools can write a file; nothing else is common to them.
         while len(names := [name for name in os.listdir(folder) if name.isdigit()]) < count:  # noqa: ASYNC110
             await asyncio.sleep(0.01)
@@ -65,7 +65,7 @@ async def pids_in(folder: str, count: int) -> list[int]:
 async def answers(contender: Contender) -> Verdict:
     """Tell whether the pool still does plain work, on all its workers."""
     calls = [asyncio.ensure_future(contender.run(probes.double, number)) for number in range(8)]
-    done, pending = await asyncio.wait(calls, timeout=PATIENCE_S)
+    done, pending = await asyncio.wait(calls, timeout=ANSWER_TIMEOUT_S)
     errors = {type(call.exception()).__name__ for call in done if call.exception() is not None}
     if pending:
         return Verdict(False, f"{len(pending)} of 8 later tasks hang")
@@ -77,7 +77,7 @@ async def answers(contender: Contender) -> Verdict:
 async def outcome(call: Awaitable[Any]) -> str:
     """Return what comes of a call, as a word or two; "hangs" if nothing does."""
     future = asyncio.ensure_future(call)
-    done, _ = await asyncio.wait([future], timeout=PATIENCE_S)
+    done, _ = await asyncio.wait([future], timeout=ANSWER_TIMEOUT_S)
     if not done:
         return "hangs"
     if future.cancelled():
@@ -100,7 +100,7 @@ async def queued_at_a_crash(contender: Contender, folder: str) -> Verdict:
     deadly = asyncio.ensure_future(contender.run(probes.crash))
     queued = [asyncio.ensure_future(contender.run(probes.double, number)) for number in range(20)]
     seen = [await outcome(call) for call in queued]
-    await asyncio.wait([*busy, deadly], timeout=PATIENCE_S)
+    await asyncio.wait([*busy, deadly], timeout=ANSWER_TIMEOUT_S)
     answered = seen.count("answered")
     return Verdict(answered == 20, f"{answered} of 20 queued tasks answered")
 
@@ -112,20 +112,23 @@ async def use_after_a_crash(contender: Contender, folder: str) -> Verdict:
     return await answers(contender)
 
 
-async def idle_worker_killed(contender: Contender, folder: str) -> Verdict:
+async def signal_idle_worker(contender: Contender, folder: str, number: int) -> int:
+    """Send a signal to a worker once both are idle; return its process id."""
     calls = [asyncio.ensure_future(contender.run(probes.announce_and_wait, folder, 0.3)) for _ in range(2)]
     pids = await pids_in(folder, 2)
     await asyncio.gather(*calls)
-    os.kill(pids[0], signal.SIGKILL)
-    psutil.wait_procs([psutil.Process(pid) for pid in pids[:1] if psutil.pid_exists(pid)], timeout=0.3)
+    os.kill(pids[0], number)
+    return pids[0]
+
+
+async def idle_worker_killed(contender: Contender, folder: str) -> Verdict:
+    pid = await signal_idle_worker(contender, folder, signal.SIGKILL)
+    psutil.wait_procs([psutil.Process(pid)] if psutil.pid_exists(pid) else [], timeout=0.3)
     return await answers(contender)
 
 
 async def idle_worker_stopped(contender: Contender, folder: str) -> Verdict:
-    calls = [asyncio.ensure_future(contender.run(probes.announce_and_wait, folder, 0.3)) for _ in range(2)]
-    pids = await pids_in(folder, 2)
-    await asyncio.gather(*calls)
-    os.kill(pids[0], signal.SIGSTOP)
+    await signal_idle_worker(contender, folder, signal.SIGSTOP)
     return await answers(contender)
 
 
@@ -148,8 +151,8 @@ async def cancelled_task_stops(contender: Contender, folder: str) -> Verdict:
     call.cancel()
     start = time.monotonic()
     while is_running(pid):
-        if time.monotonic() > start + PATIENCE_S:
-            return Verdict(False, f"{PATIENCE_S:.0f} s later it still runs")
+        if time.monotonic() > start + ANSWER_TIMEOUT_S:
+            return Verdict(False, f"{ANSWER_TIMEOUT_S:.0f} s later it still runs")
         await asyncio.sleep(0.02)
     took = time.monotonic() - start
     after = await answers(contender)
@@ -232,7 +235,7 @@ async def server_killed(contender: Contender, folder: str) -> Verdict:
         asyncio.ensure_future(contender.run(probes.hang_in_c, folder))  # noqa: RUF006
     await pids_in(folder, 2)
     probes.ask_to_be_killed(folder)
-    await asyncio.sleep(PATIENCE_S)
+    await asyncio.sleep(ANSWER_TIMEOUT_S)
     return Verdict(False, "it was not killed")
 
 

@@ -66,9 +66,6 @@ async def test_a_client_that_leaves_a_sync_endpoint_takes_its_task_along(gate: G
         return app
 
     async with a_site(gate, make) as site:
-        client = await site.ask("GET", "/held")
-        visitor = await gate.arrival()
-        await client.leave()
-        await visitor.gone()
+        await site.ask_and_leave("GET", "/held")
         await until(lambda: bool(site.seen))
         assert await site.is_well()

@@ -112,17 +112,19 @@ class Names:
 
     def slowest(self) -> list[dict[str, object]]:
         """Return the entries as plain values, those that took the most time in all first."""
-        ranked = sorted(self._entries.values(), key=lambda entry: entry.run_sum, reverse=True)
+        ranked = self._ranked()
         rest = Entry(OTHERS)
         rest.absorb(self._others)
         for entry in ranked[SHOWN:]:
             rest.absorb(entry)
         return [entry.as_dict() for entry in [*ranked[:SHOWN], *([rest] if rest.count else [])]]
 
+    def _ranked(self) -> list[Entry]:
+        return sorted(self._entries.values(), key=lambda entry: entry.run_sum, reverse=True)
+
     def _new(self, name: str) -> Entry:
         if len(self._entries) >= MAX_NAMES:
-            ranked = sorted(self._entries.values(), key=lambda entry: entry.run_sum, reverse=True)
-            for entry in ranked[MAX_NAMES // 2 :]:
+            for entry in self._ranked()[MAX_NAMES // 2 :]:
                 self._others.absorb(self._entries.pop(entry.name))
         entry = self._entries[name] = Entry(name)
         return entry

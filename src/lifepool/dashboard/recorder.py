@@ -1,4 +1,4 @@
-"""The hook behind the page: it counts each task, keeps a sample of them, and looks at the pool once a second.
+"""The hook behind the page: it counts each task, keeps a sample of them, and takes a sample of the pool once a second.
 
 What it costs is bounded from all sides. A settled task is a few additions; how many tasks and texts are kept in a
 second has a limit; every table has one too. Pages that are open read what is there and add nothing to it.
@@ -165,7 +165,7 @@ class Recorder(Hook):
         self._beats += 1
         if self._beats % BEATS_PER_SAMPLE == 0:
             self.take(pool)
-        if pool.state.value == "closed":  # nobody told: its end was cut short
+        if pool.state.value == "closed":  # without pool_closed: its end was cut short
             self._timer = None
             return
         due = max(due + BEAT_S, now)

@@ -11,18 +11,18 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
-from lifepool.statistics import HistogramSnapshot
+from lifepool.instrumentation.metrics import minus
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from lifepool.statistics import PoolStatistics
+    from lifepool.statistics import HistogramSnapshot, PoolStatistics
 
 #: Points kept: five minutes.
 MAX_POINTS = 300
-#: Looks kept to take differences from: the numbers on top of the page are those of the last minute.
+#: Samples kept to take differences from: the numbers on top of the page are those of the last minute.
 WINDOW_POINTS = 60
-#: Looks that the verdict is about: what was bad and is over should not be said for a minute.
+#: Samples that the verdict is about: what was bad and is over should not be said for a minute.
 RECENT_POINTS = 10
 OUTCOMES = ("completed", "failed", "timed_out", "lost", "cancelled")
 PERCENTILES = (0.5, 0.95, 0.99)
@@ -142,6 +142,5 @@ def _occupied(samples: Sequence[Sample]) -> float:
 
 
 def _percentiles(before: HistogramSnapshot, after: HistogramSnapshot) -> list[float | None]:
-    counts = tuple(late - early for early, late in zip(before.counts, after.counts, strict=True))
-    between = HistogramSnapshot(after.bounds, counts, after.sum - before.sum)
+    between = minus(after, before)
     return [between.quantile(q) for q in PERCENTILES]

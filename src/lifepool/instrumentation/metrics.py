@@ -204,7 +204,8 @@ class Window:
 
     def __init__(self, seconds: float = 60.0) -> None:
         self._seconds = seconds
-        self._looks: deque[tuple[float, float, float]] = deque()  # at least a sixtieth of the window apart
+        #: Instant, worker seconds and busy seconds; there is at least a sixtieth of the window between two.
+        self._samples: deque[tuple[float, float, float]] = deque()
 
     def utilisation(self, statistics: PoolStatistics, now: float) -> float:
         """Add a sample; return the utilisation, 0 to 1.
@@ -213,12 +214,12 @@ class Window:
             statistics: The sample.
             now: Its monotonic instant in seconds.
         """
-        looks = self._looks
-        while len(looks) > 1 and now - looks[1][0] >= self._seconds:
-            looks.popleft()
-        _, worker_s, busy_s = looks[0] if looks else (now, 0.0, 0.0)
-        if not looks or now - looks[-1][0] >= self._seconds / 60:
-            looks.append((now, statistics.worker_s, statistics.busy_s))
+        samples = self._samples
+        while len(samples) > 1 and now - samples[1][0] >= self._seconds:
+            samples.popleft()
+        _, worker_s, busy_s = samples[0] if samples else (now, 0.0, 0.0)
+        if not samples or now - samples[-1][0] >= self._seconds / 60:
+            samples.append((now, statistics.worker_s, statistics.busy_s))
         lived = statistics.worker_s - worker_s
         return min(1.0, max(0.0, (statistics.busy_s - busy_s) / lived)) if lived > 0 else 0.0
 
