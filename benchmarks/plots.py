@@ -101,8 +101,8 @@ class Lines:
     """A panel with one line for each contender over several cases.
 
     Attributes:
-        cases: name of the case by place on the axis.
-        ticks: what stands below a place, where that is not the number itself.
+        cases: name of the case by position on the axis.
+        ticks: what stands below a position, where that is not the number itself.
     """
 
     cases: Mapping[float, str]
@@ -234,9 +234,9 @@ def _draw(figure: Figure, result: Result, folder: Path) -> Path:
     panels = figure.shown(result)
     with plt.rc_context(RC):
         canvas, axes = plt.subplots(1, len(panels), figsize=(4.6 * len(panels) + 0.4, 2.7), squeeze=False)
-        for panel, place in zip(panels, axes[0], strict=True):
-            panel.draw(place, result)
-            place.patch.set_alpha(0)
+        for panel, axis in zip(panels, axes[0], strict=True):
+            panel.draw(axis, result)
+            axis.patch.set_alpha(0)
         canvas.tight_layout()
         target = folder / f"{figure.name}.svg"
         about = {"Date": None, "Description": f"result {fingerprint(result)}"}

@@ -93,7 +93,7 @@ def main(rounds: int) -> None:
             for awake in (False, True):
                 with asyncio.Runner(loop_factory=loop) as runner:
                     rows[awake].append(runner.run(measure(awake)))
-        print(f"{name:<22}  trip us   cpu us        8/s       64/s   1 ms, %   apart, us")
+        print(f"{name:<22}  trip us   cpu us        8/s       64/s   1 ms, %  sparse, us")
         for awake, measured in rows.items():
             middle, least, most = (
                 [pick(column) for column in zip(*measured, strict=True)] for pick in (statistics.median, min, max)

@@ -1,6 +1,6 @@
 """Many tiny items through the pool's own ``map``: what does an item cost when calls are sent in chunks?
 
-Each pool is used as its documentation shows for this. Where a pool wants to be told the size of a chunk it is told
+Each pool is used as its documentation shows for this. Where a pool needs the size of a chunk it is given
 ``chunk``, 1000, which is near its best (``--set chunk=...`` tries another). lifepool, mpire, joblib and
 ``multiprocessing.Pool`` choose it themselves. The callers of blocking pools have a thread, so that the event loop is
 free in all of them.

@@ -1,7 +1,7 @@
 """Bytes of a file, piece by piece, to chunks of text: gzip, character sets. No I/O in here.
 
 Everything here has `feed(data)`, an iterator of results in small steps, so that the caller can let
-others run in between, and `close()`, which gives what was held back and checks that the input was
+others run in between, and `close()`, which gives what was kept back and checks that the input was
 whole.
 """
 
@@ -107,7 +107,7 @@ class Gunzip:
         self._is_inner = is_inner
         self._own = budget.for_one_file()
         self._member = _new_member()
-        self._fresh = True  # at the start of a member: the only place where the input may end
+        self._fresh = True  # at the start of a member: the input may end only here
         self._members = 0
 
     def feed(self, data: bytes) -> Iterator[bytes]:

@@ -16,7 +16,7 @@ MAX_PARTS = 10_000  # and each other field a little
 
 Headers = dict[bytes, bytes]
 
-# A bad form is told to its sender, not to the log.
+# A bad form is reported to its sender, not to the log.
 logging.getLogger("python_multipart").setLevel(logging.ERROR)
 
 

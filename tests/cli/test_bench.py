@@ -91,9 +91,9 @@ def test_a_peer_that_is_not_installed_is_left_out_and_named(
 
 @pytest.mark.parametrize(("contender", "survives"), [("lifepool", True), ("standard", False)])
 def test_it_is_seen_whether_a_pool_survives_the_death_of_a_worker(contender: str, survives: bool) -> None:
-    told = run_isolated(measure_survival, {"contender": contender, "workers": 1, "loop": "asyncio"}, 30.0)
-    assert told.error is None
-    assert told.answer["survived"] is survives
+    outcome = run_isolated(measure_survival, {"contender": contender, "workers": 1, "loop": "asyncio"}, 30.0)
+    assert outcome.error is None
+    assert outcome.answer["survived"] is survives
 
 
 def test_the_command_measures_real_pools() -> None:

@@ -129,7 +129,7 @@ def test_a_pattern_leaves_out_files_and_folders(tmp_path: Path, pattern: str) ->
 
 
 @pytest.mark.parametrize(
-    ("content", "why", "place"),
+    ("content", "why", "position"),
     [
         (b"def broken(:\n", "invalid syntax", (1, 12)),
         (b"x = 1\ny = '\xff'\n", "", (1, 1)),
@@ -139,7 +139,7 @@ def test_a_pattern_leaves_out_files_and_folders(tmp_path: Path, pattern: str) ->
     ],
 )
 def test_a_file_that_can_not_be_read_is_a_finding_and_the_others_are_checked(
-    tmp_path: Path, content: bytes, why: str, place: tuple[int, int]
+    tmp_path: Path, content: bytes, why: str, position: tuple[int, int]
 ) -> None:
     broken, sleeps = tmp_path / "broken.py", tmp_path / "sleeps.py"
     broken.write_bytes(content)
@@ -147,7 +147,7 @@ def test_a_file_that_can_not_be_read_is_a_finding_and_the_others_are_checked(
     first, second = check_files([broken, sleeps], RULES.keys()).findings
     assert (first.code, second.code) == ("LP000", "LP005")
     assert why in first.message
-    assert (first.location.line, first.location.column) == place or not why
+    assert (first.location.line, first.location.column) == position or not why
 
 
 @pytest.mark.parametrize("source", [" + ".join(["'a'"] * 600), "q" + ".f(1)" * 600])

@@ -145,7 +145,7 @@ async def test_a_file_that_the_browser_has_is_not_sent_again() -> None:
         assert (await client.get("/static/main.js", headers={"if-none-match": '"old"'})).status_code == 200
 
 
-# --- what is told ---------------------------------------------------------------------------------------------------
+# --- the documents -------------------------------------------------------------------------------------------------
 
 
 async def test_the_state_tells_of_tasks_failures_and_workers() -> None:

@@ -272,7 +272,7 @@ def test_on_a_phone_what_is_wrong_comes_before_the_charts_and_a_cut_table_says_s
 
 
 def changed(page: Page, **changes: Any) -> None:
-    """Have the page be told something else than the server says, from the next answer on."""
+    """Replace what the server says to the page, from the next answer on."""
 
     def answer(route: Any) -> None:
         state = route.fetch().json()

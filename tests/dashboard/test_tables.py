@@ -264,9 +264,9 @@ def test_every_text_that_is_shown_is_made_visible() -> None:
     failures, names = Failures(), Names()
     failures.add(task, "failed", ValueError(name), 1.0)
     names.settled([task])
-    told = [*failures.recent(), *names.slowest(), details_of(task, 1, private=False).as_dict(), under_way(task)]
-    assert "\u202e" not in json.dumps(told, ensure_ascii=False)
-    assert len(told) == 4
+    shown = [*failures.recent(), *names.slowest(), details_of(task, 1, private=False).as_dict(), under_way(task)]
+    assert "\u202e" not in json.dumps(shown, ensure_ascii=False)
+    assert len(shown) == 4
 
 
 def test_of_a_worker_that_could_not_start_the_exceptions_own_line_is_shown() -> None:

@@ -45,7 +45,7 @@ async def pids(pool: PoolDep) -> list[int]:
 
 
 @app.get("/hold")
-async def held(address: str, pool: PoolDep) -> Any:
+async def waiting(address: str, pool: PoolDep) -> Any:
     return await pool.run(hold, address, "finished")
 
 

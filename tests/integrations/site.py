@@ -114,24 +114,24 @@ def global_pool_without_install(site: Site) -> FastAPI:
 
 
 def with_handlers(app: FastAPI, site: Site, the_pool: Any) -> FastAPI:
-    async def held(pool: Pool) -> Any:
+    async def waiting(pool: Pool) -> Any:
         try:
             return await pool.run(hold, site.gate.address, "finished")
         except ClientDisconnected as error:
             site.seen.append(error)
             raise
 
-    @app.get("/held")
+    @app.get("/waiting")
     async def get(pool: Pool = the_pool) -> Any:
-        return await held(pool)
+        return await waiting(pool)
 
-    @app.post("/held")
+    @app.post("/waiting")
     async def post(more: Annotated[dict[str, str] | None, Body()] = None, pool: Pool = the_pool) -> Any:
-        return await held(pool)
+        return await waiting(pool)
 
     @app.post("/form")
     async def form(name: Annotated[str, Form()], pool: Pool = the_pool) -> Any:
-        return await held(pool)
+        return await waiting(pool)
 
     return app
 
@@ -171,9 +171,9 @@ WITH_AND_WITHOUT_MIDDLEWARE = pytest.mark.parametrize("wrappers", [(), (pass_on,
 REQUESTS = pytest.mark.parametrize(
     "request_line",
     [
-        {"method": "GET", "path": "/held"},
-        {"method": "POST", "path": "/held"},
-        {"method": "POST", "path": "/held", "content_type": "application/json", "body": b'{"a": "b"}'},
+        {"method": "GET", "path": "/waiting"},
+        {"method": "POST", "path": "/waiting"},
+        {"method": "POST", "path": "/waiting", "content_type": "application/json", "body": b'{"a": "b"}'},
         {"method": "POST", "path": "/form", "content_type": "application/x-www-form-urlencoded", "body": b"name=a"},
     ],
     ids=["GET", "POST-empty", "POST-json", "POST-form"],

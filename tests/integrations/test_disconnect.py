@@ -62,9 +62,9 @@ async def test_a_client_that_leaves_takes_its_queued_task_along_and_nobody_elses
     gate: Gate, make: Callable[[Site], FastAPI], wrappers: tuple[Any, ...]
 ) -> None:
     async with a_site(gate, make, *wrappers) as site:
-        stays = await site.ask("GET", "/held")
+        stays = await site.ask("GET", "/waiting")
         visitor = await gate.arrival()
-        leaves = await site.ask("GET", "/held")
+        leaves = await site.ask("GET", "/waiting")
         await until(lambda: site.pool.statistics().queued == 1)
         await leaves.leave()
         await until(lambda: site.pool.statistics().queued == 0)
@@ -148,7 +148,7 @@ async def test_a_middleware_of_the_users_own_may_be_inside_or_outside(gate: Gate
         return with_handlers(app, site, Depends(lambda: site.pool))
 
     async with a_site(gate, make, pass_on) as site:
-        await site.ask_and_leave("POST", "/held", content_type="application/json", body=b"{}")
+        await site.ask_and_leave("POST", "/waiting", content_type="application/json", body=b"{}")
         await until(lambda: bool(site.seen))
 
 
@@ -215,14 +215,14 @@ async def test_a_response_that_streams_can_use_the_pool_and_ends_with_its_client
 
 async def test_the_middleware_works_in_an_app_of_starlettes(gate: Gate) -> None:
     def make(site: Site) -> Any:
-        async def held(request: Request) -> JSONResponse:
+        async def waiting(request: Request) -> JSONResponse:
             return JSONResponse(await site.pool.run(hold, gate.address))
 
         middleware = [Middleware(WatchClients)]
-        return Starlette(routes=[Route("/held", held)], middleware=middleware, lifespan=site.pool.lifespan)
+        return Starlette(routes=[Route("/waiting", waiting)], middleware=middleware, lifespan=site.pool.lifespan)
 
     async with a_site(gate, make) as site:
-        await site.ask_and_leave("GET", "/held")
+        await site.ask_and_leave("GET", "/waiting")
         await until(lambda: site.pool.statistics().cancelled == 1)
 
 
@@ -233,5 +233,5 @@ async def test_a_mounted_app_with_the_same_pool_is_watched_once(gate: Gate) -> N
         return outer
 
     async with a_site(gate, make) as site:
-        await site.ask_and_leave("GET", "/inner/held")
+        await site.ask_and_leave("GET", "/inner/waiting")
         await until(lambda: bool(site.seen))

@@ -57,7 +57,7 @@ each_error = pytest.mark.parametrize(
 
 
 class Raises:
-    """An app that raises the error of the moment in all the places where one can be raised."""
+    """An app that raises the error of the moment wherever one can be raised."""
 
     def __init__(self, *, hints: bool | None = None) -> None:
         self.error: Exception = PoolError("not set")

@@ -1,4 +1,4 @@
-"""SIGTERM and Ctrl-C: heard when they come, passed on, held if asked for; the second one ends a drain."""
+"""SIGTERM and Ctrl-C: heard when they come, passed on, deferred if asked for; the second one ends a drain."""
 
 from __future__ import annotations
 

@@ -159,7 +159,7 @@ class Accountant:
         late -= self._lag.worst_since(began + timeout)
         self.latest_timeout_s = max(self.latest_timeout_s, late)
         if late > LATE_S:
-            return f"timed out {late:.3f} s late, apart from the event loop's lag"
+            return f"timed out {late:.3f} s late, beyond the event loop's lag"
         is_explained = may_time_out or self._chaos.stopped_since(began) or self._chaos.fell_since(began)
         return "" if is_explained else "timed out without any cause"
 

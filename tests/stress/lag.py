@@ -1,4 +1,4 @@
-"""How late the event loop is: a timeout can't be told sooner than the loop looks at it."""
+"""How late the event loop is: a timeout can't be reported sooner than the loop looks at it."""
 
 from __future__ import annotations
 

@@ -233,7 +233,7 @@ def test_what_a_bomb_expands_to_is_never_held(
 
 @contextlib.contextmanager
 def measured() -> Iterator[Callable[[], int]]:
-    """Count the bytes that Python holds in this process at most, beyond those it held before."""
+    """Count the bytes that Python allocates in this process at most, beyond those it had before."""
     tracemalloc.start()
     before, most = tracemalloc.get_traced_memory()[0], 0
 

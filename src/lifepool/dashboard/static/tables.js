@@ -99,7 +99,7 @@ export function totals({ counts, server }) {
   });
 }
 
-/** Tables that are wider than their place say so: a cut looks like an end. */
+/** Tables that are wider than their container say so: a cut looks like an end. */
 export function hintAtWideTables() {
   for (const scroll of document.querySelectorAll(".scroll")) {
     const hint = make("p", { class: "note swipe", hidden: "" }, "More columns to the right: swipe, or use the arrow keys.");

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def find(module: Module) -> Iterator[Hit]:
-    """Look at every place where a pool is made."""
+    """Look at every call that makes a pool."""
     for call in module.calls:
         if not makes_processes(call):
             continue
