@@ -71,7 +71,7 @@ async def test_the_function_that_blocks_is_named_while_it_does() -> None:
     heard = await blocked_by(reads_a_slow_disk, watch)
     (message,) = heard.messages
     assert re.search(
-        r"has not come round for \d+\.\d\d s: \S*reads_a_slow_disk \(\S+test_loop\.py:\d+\) blocks it", message
+        r"has been blocked for \d+\.\d\d s by \S*reads_a_slow_disk \(\S+test_loop\.py:\d+\): every", message
     )
     assert "await pool.run(function, ...)" in message
     stack = message.splitlines()

@@ -46,8 +46,8 @@ class LagMeter:
         interval: Seconds between two looks.
 
     Attributes:
-        due: The monotonic instant at which the loop should come round next.
-        base: The identity of the frame that runs the loop; None before it has come round.
+        due: The monotonic instant at which the timer should run next.
+        base: The identity of the frame that runs the loop; None before the timer has run.
     """
 
     def __init__(self, interval: float = TICK_S) -> None:

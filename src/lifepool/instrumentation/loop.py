@@ -81,7 +81,7 @@ class LoopWatch(Hook):
         if not self._limiter.may_say(key, now):
             return
         message = (
-            "the event loop has not come round for %.2f s: %s blocks it, and every other request waits. "
+            "the event loop has been blocked for %.2f s by %s: every other request waits. "
             "Run what takes long in a worker: await pool.run(function, ...)%s\n%s"
         )
         logger.warning(message, block.seconds, call.location, and_before(self._limiter.left_out(key)), call.stack)

@@ -57,7 +57,7 @@ UTILISATION = Metric(
 PAYLOAD = Metric(
     "lifepool_payload_bytes_total", "counter", "Pickled arguments and answers.", ("pool", "direction", "path")
 )
-LAG = Metric("lifepool_loop_lag_seconds", "histogram", "How late the event loop came round, measured by a timer.")
+LAG = Metric("lifepool_loop_lag_seconds", "histogram", "How late the event loop was, measured by a timer.")
 
 #: All of them, in the order in which they are exposed.
 METRICS = (TASKS, WAIT, RUN, QUEUE, REJECTED, WORKERS, RESTARTS, MEMORY, UTILISATION, PAYLOAD, LAG)

@@ -67,7 +67,7 @@ def base_of_loop(frame: FrameType | None) -> int:
 
 
 def find_blocking_call(thread: int, base: int) -> BlockingCall | None:
-    """Return the call that keeps a loop from coming round; None if it waits for events, or gets no CPU.
+    """Return the call that blocks a loop; None if it waits for events, or gets no CPU.
 
     Nothing here lets go of the interpreter's lock, as reading a source file would: what blocks the loop may not
     give it back before all is over, and then there is nothing left to see.

@@ -65,7 +65,7 @@ class BlockDetector:
 
         Args:
             now: Monotonic seconds.
-            due: When the loop should have come round, or will.
+            due: When the loop's timer should have run, or will.
             cpu: Seconds of CPU time that the loop's thread has used.
         """
         if self._looked is not None:
