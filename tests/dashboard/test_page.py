@@ -97,7 +97,7 @@ def ask(server: Server, path: str, **query: Any) -> Any:
 
 
 def count(page: Page, label: str) -> int:
-    line = page.locator("#store > div", has=page.locator("dt", has_text=label))
+    line = page.locator("#totals > div", has=page.locator("dt", has_text=label))
     return int(line.locator("dd").inner_text().replace(",", ""))
 
 
@@ -110,7 +110,7 @@ def test_load_shows_up_and_the_charts_move(page: Page, server: Server) -> None:
     done = count(page, "Completed")
     ask(server, "/double", times=300)
     page.wait_for_function(
-        "n => Number(document.querySelector('#store div:nth-child(2) dd').textContent.replace(',', '')) >= n",
+        "n => Number(document.querySelector('#totals div:nth-child(2) dd').textContent.replace(',', '')) >= n",
         arg=done + 300,
     )
     expect(page.locator("#names tbody tr", has_text="double")).to_be_visible()
@@ -228,7 +228,7 @@ def test_everything_can_be_reached_with_the_keyboard(page: Page, server: Server)
     for _ in range(40):
         page.keyboard.press("Tab")
         reached.append(page.evaluate(FOCUSED))
-    wanted = ["skip", "task", "TaskDetails", "pause", "theme", "recycle", "drain", *["chart"] * 6, "scroll"]
+    wanted = ["skip", "task", "Details", "pause", "theme", "recycle", "drain", *["chart"] * 6, "scroll"]
     assert reached[: len(wanted)] == wanted
     assert {"count", "failures", "run_max"} <= set(reached)
     visible = page.evaluate("getComputedStyle(document.activeElement).outlineStyle")
