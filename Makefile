@@ -15,6 +15,7 @@ QUICK_TESTS = tests/core tests/engine tests/codec tests/shared tests/transfer te
 
 BIN = .venv/bin
 LOCK = requirements/dev.txt
+SERVE_LOCK = requirements/serve.txt
 DISTRIBUTED_LOCK = requirements/distributed.txt
 STAMP = .venv/.stamp
 RUN = $(BIN)/python -m
@@ -27,8 +28,8 @@ help:  ## print this list
 
 setup: $(STAMP)  ## make .venv from the lock file
 
-serve: $(STAMP)  ## run the reference service (HOST, PORT, WORKERS)
-	@HOST=$(HOST) PORT=$(PORT) WORKERS=$(WORKERS) exec $(RUN) examples.domains
+serve: .venv-serve/.stamp  ## run the reference service (HOST, PORT, WORKERS)
+	@HOST=$(HOST) PORT=$(PORT) WORKERS=$(WORKERS) exec .venv-serve/bin/python -m examples.domains
 
 test: $(STAMP) chromium promtool  ## run all tests (ARGS="-k name")
 	$(RUN) pytest -n $(JOBS) --dist worksteal $(ARGS)
@@ -82,6 +83,7 @@ wheel-test: build  ## install the built wheel into a fresh environment and test 
 
 lock:  ## choose new versions and write the lock files
 	sh scripts/lock.sh $(LOCK) --all-extras --group dev
+	sh scripts/lock.sh $(SERVE_LOCK) --extra examples --group install --constraint $(LOCK)
 	sh scripts/lock.sh $(DISTRIBUTED_LOCK) --group distributed
 
 clean:  ## remove everything that make made
@@ -96,6 +98,9 @@ promtool:
 
 $(STAMP): pyproject.toml $(LOCK)
 	@sh scripts/make-venv.sh .venv "$(PYTHON)"
+
+.venv-serve/.stamp: pyproject.toml $(SERVE_LOCK)
+	@LOCK=$(SERVE_LOCK) sh scripts/make-venv.sh $(@D) "$(PYTHON)"
 
 .venv-distributed/.stamp: pyproject.toml $(DISTRIBUTED_LOCK)
 	@LOCK=$(DISTRIBUTED_LOCK) sh scripts/make-venv.sh $(@D) "$(PYTHON)"

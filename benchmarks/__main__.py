@@ -79,7 +79,7 @@ def chosen_cases(options: argparse.Namespace) -> list[Case]:
     """Return the cases that are named, or all, or those of the default set."""
     if options.case:
         return [CASES[name] for name in options.case]
-    return [case for case in CASES.values() if case.default or (options.full and not case.apart)]
+    return [case for case in CASES.values() if case.default or (options.full and not case.opt_in)]
 
 
 def chosen_loops(case: Case, options: argparse.Namespace) -> tuple[str, ...]:
@@ -103,9 +103,9 @@ def chosen_contenders(case: Case, options: argparse.Namespace) -> tuple[str, ...
 
 def announce(sample: Sample) -> None:
     """Print one line about a measurement, so that a long run shows where it is."""
-    place = f"{sample.case} {sample.loop} round {sample.round + 1} {sample.contender}"
+    position = f"{sample.case} {sample.loop} round {sample.round + 1} {sample.contender}"
     figures = ", ".join(f"{name} {report.number(v)}" for name, v in sample.metrics.items())
-    print(f"{place}: {sample.error or figures}", file=sys.stderr, flush=True)
+    print(f"{position}: {sample.error or figures}", file=sys.stderr, flush=True)
 
 
 def measure_all(plans: Sequence[Plan]) -> list[Sample]:

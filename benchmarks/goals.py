@@ -107,7 +107,7 @@ class Line:
 
     @property
     def cells(self) -> list[str]:
-        """The line of a table."""
+        """Return the line of a table."""
         measured = "" if self.measured is None else spread_text(self.measured, _spaced(self.unit))
         return [self.goal, self.bound, measured, self.verdict]
 

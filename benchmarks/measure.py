@@ -1,7 +1,7 @@
 """One measurement of one contender, in a process of its own.
 
 Called by ``lifepool.cli.isolation``. A fresh process for each measurement keeps the
-contenders apart: threads that poll, warm caches and collected garbage of one never meet another.
+contenders separate: threads that poll, warm caches and collected garbage of one never meet another.
 """
 
 import asyncio

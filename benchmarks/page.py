@@ -133,7 +133,7 @@ def cases_block(result: Result) -> str:
 
 
 def _about(plan: dict[str, Any]) -> str:
-    """Name, event loop and rounds of a case; when it was measured, if that was in an earlier run."""
+    """Return name, event loop and rounds of a case; when it was measured, if that was in an earlier run."""
     made = plan.get("made")
     when = f"; {made['date'][:10]}, commit {made['commit'][:12]}" if made else ""
     return f"`{plan['case']}`, {plan['loop']}, {plan['rounds']} rounds{when}"

@@ -66,7 +66,7 @@ class Bars:
     log: bool = False
 
     def points(self, result: Result) -> int:
-        """How many bars there would be."""
+        """Return how many bars there would be."""
         return len(result.contenders(self.case, ASYNCIO))
 
     def draw(self, axes: Any, result: Result) -> None:
@@ -101,8 +101,8 @@ class Lines:
     """A panel with one line for each contender over several cases.
 
     Attributes:
-        cases: name of the case by place on the axis.
-        ticks: what stands below a place, where that is not the number itself.
+        cases: name of the case by position on the axis.
+        ticks: what stands below a position, where that is not the number itself.
     """
 
     cases: Mapping[float, str]
@@ -114,7 +114,7 @@ class Lines:
     ticks: tuple[str, ...] = ()
 
     def points(self, result: Result) -> int:
-        """How many places there would be."""
+        """Return how many ticks there would be."""
         return sum(result.has(case, ASYNCIO) for case in self.cases.values())
 
     def draw(self, axes: Any, result: Result) -> None:
@@ -146,14 +146,14 @@ class Lines:
 
 @dataclass(frozen=True)
 class Figure:
-    """One SVG file: panels beside each other, and what a reader who does not see it is told."""
+    """One SVG file: panels beside each other, and a description for readers who do not see it."""
 
     name: str
     alt: str
     panels: tuple[Bars | Lines, ...]
 
     def shown(self, result: Result) -> list[Bars | Lines]:
-        """The panels for which there is something to show."""
+        """Return the panels for which there is something to show."""
         return [panel for panel in self.panels if panel.points(result) >= 2]
 
 
@@ -234,9 +234,9 @@ def _draw(figure: Figure, result: Result, folder: Path) -> Path:
     panels = figure.shown(result)
     with plt.rc_context(RC):
         canvas, axes = plt.subplots(1, len(panels), figsize=(4.6 * len(panels) + 0.4, 2.7), squeeze=False)
-        for panel, place in zip(panels, axes[0], strict=True):
-            panel.draw(place, result)
-            place.patch.set_alpha(0)
+        for panel, axis in zip(panels, axes[0], strict=True):
+            panel.draw(axis, result)
+            axis.patch.set_alpha(0)
         canvas.tight_layout()
         target = folder / f"{figure.name}.svg"
         about = {"Date": None, "Description": f"result {fingerprint(result)}"}

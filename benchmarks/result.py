@@ -29,25 +29,25 @@ class Result:
         return cls(json.loads((folder / f"{name}.json").read_text(encoding="utf-8")))
 
     def has(self, case: str, loop: str) -> bool:
-        """Whether the case was measured on this event loop."""
+        """Tell whether the case was measured on this event loop."""
         return (case, loop) in self.plans
 
     def leading(self, case: str, loop: str) -> dict[str, str]:
-        """Name, unit and direction of the case's first metric."""
+        """Return name, unit and direction of the case's first metric."""
         metric: dict[str, str] = self.plans[case, loop]["metrics"][0]
         return metric
 
     def contenders(self, case: str, loop: str) -> list[str]:
-        """Who has a value, in the order of the plan."""
+        """Return the contenders that have a value, in the order of the plan."""
         names: list[str] = self.plans[case, loop]["contenders"] if self.has(case, loop) else []
         return [name for name in names if self.by_round(case, loop, name)]
 
     def peers(self, case: str, loop: str) -> list[str]:
-        """The other pools that have a value."""
+        """Return the other pools that have a value."""
         return [name for name in self.contenders(case, loop) if name not in (LIFEPOOL, LIMIT)]
 
     def by_round(self, case: str, loop: str, contender: str, metric: str | None = None) -> dict[int, float]:
-        """The values of the leading or of another metric."""
+        """Return the values of the leading or of another metric."""
         if not self.has(case, loop):
             return {}
         name = metric or self.leading(case, loop)["name"]
@@ -56,12 +56,12 @@ class Result:
         return {sample["round"]: sample["metrics"][name] for sample in own}
 
     def spread(self, case: str, loop: str, contender: str, metric: str | None = None) -> Spread | None:
-        """The median over the rounds, with the range; None if there is nothing."""
+        """Return the median over the rounds, with the range; None if there is nothing."""
         values = self.by_round(case, loop, contender, metric)
         return Spread.of(list(values.values())) if values else None
 
     def advantage(self, case: str, loop: str, over: Iterable[str]) -> Spread | None:
-        """How many times better lifepool is than the best of these in each round."""
+        """Return how many times better lifepool is than the best of these in each round."""
         ours = self.by_round(case, loop, LIFEPOOL)
         if not ours:
             return None

@@ -28,12 +28,12 @@ CALLS, MANY, BURNS, SPARSE = 5000, 20_000, 1600, 200
 
 
 def sleep_at_once() -> None:
-    """In a worker, before its first task."""
+    """Prepare a worker before its first task."""
     tickets.AWAKE_S = tickets.PROBE_S = 0.0
 
 
 async def together(pool: Pool, callers: int, calls: int) -> float:
-    """No-ops per second."""
+    """Measure no-ops per second."""
 
     async def caller() -> None:
         for _ in range(calls // callers):
@@ -45,7 +45,7 @@ async def together(pool: Pool, callers: int, calls: int) -> float:
 
 
 async def efficiency(pool: Pool) -> float:
-    """Percent of the CPUs."""
+    """Measure the percentage of the CPUs that is used."""
     started = time.perf_counter()
 
     async def caller() -> None:
@@ -57,7 +57,7 @@ async def efficiency(pool: Pool) -> float:
 
 
 async def sparse(pool: Pool) -> float:
-    """Microseconds of the workers' CPU for one of many no-ops that are far apart."""
+    """Measure the workers' CPU microseconds for each of many no-ops with pauses between them."""
     processes = [psutil.Process(worker.pid) for worker in pool.workers() if worker.pid is not None]
 
     def used() -> float:
@@ -71,7 +71,7 @@ async def sparse(pool: Pool) -> float:
 
 
 async def measure(awake: bool) -> tuple[float, ...]:
-    """One row."""
+    """Print one row."""
     async with Pool(max_workers=WORKERS, initializer=None if awake else sleep_at_once) as pool:
         await together(pool, 1, 500)
         trips = []
@@ -93,7 +93,7 @@ def main(rounds: int) -> None:
             for awake in (False, True):
                 with asyncio.Runner(loop_factory=loop) as runner:
                     rows[awake].append(runner.run(measure(awake)))
-        print(f"{name:<22}  trip us   cpu us        8/s       64/s   1 ms, %   apart, us")
+        print(f"{name:<22}  trip us   cpu us        8/s       64/s   1 ms, %  sparse, us")
         for awake, measured in rows.items():
             middle, least, most = (
                 [pick(column) for column in zip(*measured, strict=True)] for pick in (statistics.median, min, max)

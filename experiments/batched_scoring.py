@@ -45,18 +45,18 @@ pool = Pool(max_workers=WORKERS, max_queue=10_000)
 
 @pool.resource(eager=True)
 def model() -> Any:
-    """A forest that knows handwritten digits."""
+    """Load a forest that knows handwritten digits."""
     return pickle.loads(MODEL.read_bytes())  # noqa: S301 - written a moment ago by this program
 
 
 def score(images: list[list[float]]) -> list[int]:
-    """Which digits these are."""
+    """Return which digits these are."""
     found: list[int] = model().predict(images).tolist()
     return found
 
 
 def score_one(image: list[float]) -> int:
-    """Which digit this is."""
+    """Return which digit this is."""
     return score([image])[0]
 
 
@@ -70,12 +70,12 @@ def linear(items: list[list[float]]) -> list[int]:
 
 
 def linear_one(item: list[float]) -> int:
-    """The same, for one."""
+    """Return which digit this is, by the linear model."""
     return linear([item])[0]
 
 
 def slow(items: list[list[float]]) -> list[int]:
-    """As a remote database: 20 ms, however many are asked for."""
+    """Behave as a remote database: take 20 ms, however many are asked for."""
     time.sleep(0.02)
     return [0] * len(items)
 
@@ -98,7 +98,7 @@ class Greedy(Batcher):
 
 
 def rule(kind: type[Batcher], function: Any, window: int | None = None) -> PoolBatch[list[float], int]:
-    """A function batched by a rule; ``window`` overrides how many batches may be in the pool."""
+    """Batch a function by a rule; ``window`` overrides how many batches may be in the pool."""
     batch = pool.batch(max_size=32, max_wait=MAX_WAIT_S)(function)
     plan = batch._plan()
     plan = plan if window is None else plan._replace(window=window)
@@ -107,7 +107,7 @@ def rule(kind: type[Batcher], function: Any, window: int | None = None) -> PoolB
 
 
 def rules() -> dict[str, Callable[[list[float]], Awaitable[int]]]:
-    """What is compared."""
+    """Return the rules to compare."""
     compared: dict[str, Callable[[list[float]], Awaitable[int]]] = {}
     for name, one, many in (("forest", score_one, score), ("linear", linear_one, linear)):
         compared |= {
@@ -123,16 +123,16 @@ def rules() -> dict[str, Callable[[list[float]], Awaitable[int]]]:
 async def measure(
     call: Callable[[list[float]], Awaitable[int]], images: Any, callers: int
 ) -> tuple[float, float, float]:
-    """Answers a second; median and 99th percentile of the latency in ms."""
+    """Measure answers a second, and median and 99th percentile of the latency in ms."""
     latencies: list[float] = []
     ends = perf_counter() + SECONDS
 
     async def caller(seed: int) -> None:
-        luck = random.Random(seed)
+        rng = random.Random(seed)
         while (began := perf_counter()) < ends:
-            await call(images[luck.randrange(len(images))])
+            await call(images[rng.randrange(len(images))])
             latencies.append(perf_counter() - began)
-            await asyncio.sleep(luck.expovariate(1 / THINK_S))
+            await asyncio.sleep(rng.expovariate(1 / THINK_S))
 
     began = perf_counter()
     await asyncio.gather(*map(caller, range(callers)))
@@ -145,8 +145,8 @@ async def measure(
 
 
 async def overload(call: Callable[[list[float]], Awaitable[int]]) -> list[float]:
-    """Latencies in ms, in order, of calls that come at random, 1000 a second, whether others were answered or not."""
-    luck = random.Random(1)
+    """Measure latencies in ms, in order, of calls that come at random, 1000 a second, answered or not."""
+    rng = random.Random(1)
     began = perf_counter()
     calls: list[asyncio.Task[float]] = []
     when = began
@@ -156,14 +156,14 @@ async def overload(call: Callable[[list[float]], Awaitable[int]]) -> list[float]
         return 1e3 * (perf_counter() - due)
 
     while when < began + OVERLOAD_S:
-        when += luck.expovariate(ARRIVALS_PER_S)
+        when += rng.expovariate(ARRIVALS_PER_S)
         await asyncio.sleep(when - perf_counter())
         calls.append(asyncio.ensure_future(timed(when)))
     return sorted(await asyncio.gather(*calls))
 
 
 async def show_overload() -> None:
-    """Slow batches, steady arrivals: with and without a bound on the batches in the pool."""
+    """Compare slow batches at steady arrivals with and without a bound on the batches in the pool."""
     print(f"{ARRIVALS_PER_S} calls a second for {OVERLOAD_S} s; a batch of any size takes 20 ms")
     for name, window in (("c. at most 2 batches a worker", None), ("d. any number in the pool", 10_000)):
         latencies = await overload(rule(Batcher, slow, window))
@@ -172,7 +172,7 @@ async def show_overload() -> None:
 
 
 def train() -> list[list[float]]:
-    """Train the model and store it; returns images to ask about."""
+    """Train the model and store it; return images to ask about."""
     from sklearn.datasets import load_digits
     from sklearn.ensemble import RandomForestClassifier
 

@@ -23,6 +23,7 @@ from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
 from benchmarks.tasks import echo
+from experiments.loop_lag import late_ticks
 from lifepool import Pool
 from lifepool.backends.local.codec import sink
 
@@ -47,14 +48,14 @@ class Plain:
         self._at = 0
 
     def write(self, data: Any) -> int:
-        """Append."""
+        """Append the data."""
         self._put(self._at, data)
         self._at += len(data)
         return len(data)
 
 
 def median_us(action: Callable[[], object], count: int, before: Callable[[], object] = lambda: None) -> float:
-    """The median time of an action in microseconds."""
+    """Return the median time of an action in microseconds."""
     samples = []
     for _ in range(count):
         before()
@@ -65,7 +66,7 @@ def median_us(action: Callable[[], object], count: int, before: Callable[[], obj
 
 
 def show_ways(size: int) -> None:
-    """Part 1, one row."""
+    """Print a row of part 1."""
     fd = os.memfd_create("experiment")
     os.ftruncate(fd, ROOM)
     memory = mmap.mmap(fd, ROOM)
@@ -95,12 +96,12 @@ def show_ways(size: int) -> None:
 
 
 def set_threshold(size: int) -> None:
-    """Runs in each worker, and in the server."""
+    """Set malloc's threshold. Runs in each worker, and in the server."""
     sink.BIG_BYTES = size
 
 
 async def one_round(pool: Pool, size: int) -> float:
-    """The median round trip in microseconds."""
+    """Return the median round trip in microseconds."""
     value = os.urandom(size)
     samples = []
     for _ in range(CALLS):
@@ -111,7 +112,7 @@ async def one_round(pool: Pool, size: int) -> float:
 
 
 async def show_threshold() -> None:
-    """Part 2: interleaved, so that the machine's moods hit both."""
+    """Print part 2: interleaved, so that a drift of the machine hits both."""
     print("\necho, us a round trip     socket    shared memory    ratio within a round: median (range)")
     never = sys.maxsize
     async with (
@@ -131,28 +132,14 @@ async def show_threshold() -> None:
             print(f"{size // KIB:>13,} KiB {sent:>14,.0f} {stored:>16,.0f} {middle:>10.2f} ({low:.2f}-{high:.2f})")
 
 
-async def late_ticks(action: Callable[[], Awaitable[object]]) -> list[float]:
-    """Milliseconds by which each tick was late while this was done a few times."""
-    lags: list[float] = []
-    done = asyncio.Event()
-
-    async def tick() -> None:
-        while not done.is_set():
-            due = perf_counter() + TICK_S
-            await asyncio.sleep(TICK_S)
-            lags.append((perf_counter() - due) * 1e3)
-
-    ticking = asyncio.create_task(tick())
-    for _ in range(LAG_CALLS):
-        await action()
-        await asyncio.sleep(TICK_S)  # also if it never waits
-    done.set()
-    await ticking
-    return sorted(lags)
+async def lags_of(action: Callable[[], Awaitable[object]]) -> list[float]:
+    """Return milliseconds by which each tick was late while this was done a few times."""
+    lags, _ = await late_ticks(action, LAG_CALLS, TICK_S)
+    return lags
 
 
 async def show_lag() -> None:
-    """Part 3."""
+    """Print part 3."""
     print("\nechoed         loop's lag, ms:  socket median, p99, longest      shared memory median, p99, longest")
     async with (
         Pool(max_workers=1, initializer=set_threshold, initargs=(sys.maxsize,)) as by_socket,
@@ -164,12 +151,12 @@ async def show_lag() -> None:
                 set_threshold(threshold)
                 value = os.urandom(size)
                 await pool.run(echo, value)
-                row += shown(await late_ticks(lambda: pool.run(echo, value)))  # noqa: B023 - called at once
+                row += shown(await lags_of(lambda: pool.run(echo, value)))  # noqa: B023 - called at once
             print(f"{size // KIB:>9,} KiB {row}")
 
 
 async def show_lag_of_copies() -> None:
-    """Part 4."""
+    """Print part 4."""
     print("\none copy of 64 MiB       loop's lag, ms:   median, p99, longest          us a copy")
     fd = os.memfd_create("experiment")
     os.ftruncate(fd, ROOM)
@@ -192,7 +179,7 @@ async def show_lag_of_copies() -> None:
     ):
         await copy()
         started = perf_counter()
-        lags = await late_ticks(copy)
+        lags = await lags_of(copy)
         spent = (perf_counter() - started) / LAG_CALLS * 1e6
         print(f"{name:<24} {shown(lags)} {spent:>18,.0f}")
     memory.close()
@@ -200,7 +187,7 @@ async def show_lag_of_copies() -> None:
 
 
 def shown(lags: list[float]) -> str:
-    """The median, the 99th percentile and the longest."""
+    """Return the median, the 99th percentile and the longest."""
     return f"{lags[len(lags) // 2]:>16.2f} {lags[int(len(lags) * 0.99)]:>8.1f} {lags[-1]:>8.1f}"
 
 

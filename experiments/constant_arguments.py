@@ -20,12 +20,12 @@ SIZES = (100, 10_000, 100_000)
 
 
 def look_up(table: dict[str, int], word: str) -> int | None:
-    """What each task does."""
+    """Do what each task does: look a key up."""
     return table.get(word)
 
 
 async def measure(pool: Pool, table: dict[str, int]) -> float:
-    """Microseconds for each call, one after the other; a first one is not counted."""
+    """Return microseconds for each call, one after the other; a first one is not counted."""
     await pool.run(look_up, table, "word 1")
     began = perf_counter()
     for _ in range(CALLS):

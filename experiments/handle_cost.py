@@ -53,7 +53,7 @@ class Engine:
 
 
 async def make_settle_await(kind: Callable[..., Any]) -> float:
-    """Seconds to make a handle, give it its result and await it."""
+    """Return seconds to make a handle, give it its result and await it."""
     engine = Engine()
     began = perf_counter()
     for number in range(HANDLES):
@@ -64,7 +64,7 @@ async def make_settle_await(kind: Callable[..., Any]) -> float:
 
 
 async def bytes_each(kind: Callable[..., Any]) -> float:
-    """Bytes that one waiting handle occupies."""
+    """Return bytes that one waiting handle occupies."""
     engine = Engine()
     tracemalloc.start()
     handles = [kind(engine, 0, None, (), abandon=False) for _ in range(HANDLES)]

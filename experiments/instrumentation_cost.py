@@ -38,10 +38,10 @@ EVERYTHING = "all of them"
 
 
 class Bare(Hook):
-    """Hears of each task and does nothing: what the records alone cost."""
+    """A hook that does nothing with each task: what the records alone cost."""
 
     def task_settled(self, task: TaskRecord) -> None:
-        """Nothing."""
+        """Do nothing."""
 
 
 #: The first one is no instrument: it is left out of "all of them".
@@ -70,7 +70,7 @@ class Sample:
 
 
 async def throughput(pool: Pool, seconds: float) -> Sample:
-    """No-ops for so many seconds."""
+    """Run no-ops for so many seconds."""
     done = 0
     end = perf_counter() + seconds
 
@@ -86,7 +86,7 @@ async def throughput(pool: Pool, seconds: float) -> Sample:
 
 
 async def watched(pool: Pool, hooks: Sequence[Hook], seconds: float) -> Sample:
-    """Throughput with these hooks."""
+    """Measure the throughput with these hooks."""
     for hook in hooks:
         pool.add_hook(hook)
     try:
@@ -97,7 +97,7 @@ async def watched(pool: Pool, hooks: Sequence[Hook], seconds: float) -> Sample:
 
 
 async def measure(rounds: int, seconds: float) -> dict[str, list[Sample]]:
-    """Samples of each, taken in turn; which one is first changes from round to round."""
+    """Take samples of each in turn; which one is first changes from round to round."""
     _, *instruments = INSTRUMENTS.values()
     variants = {NOTHING: [], **{name: [make] for name, make in INSTRUMENTS.items()}, EVERYTHING: instruments}
     samples: dict[str, list[Sample]] = {name: [] for name in variants}

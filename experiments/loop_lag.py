@@ -32,7 +32,7 @@ TICK_S = 0.001
 
 
 def make(kind: str, size: int) -> Any:
-    """A value of about this many bytes."""
+    """Return a value of about this many bytes."""
     if kind == "bytes":
         return os.urandom(size)
     if kind == "bytearray":
@@ -54,38 +54,40 @@ _kept: dict[tuple[str, int], Any] = {}
 
 
 def give(kind: str, size: int) -> Any:
-    """In a worker: the value of that kind, made once."""
+    """Return the value of that kind, made once in each worker."""
     key = (kind, size)
     if key not in _kept:
         _kept[key] = make(kind, size)
     return _kept[key]
 
 
-async def late_ticks(action: Callable[[], Awaitable[object]]) -> tuple[list[float], float]:
-    """Milliseconds by which each tick was late while this was done a few times; the median time of one."""
+async def late_ticks(
+    action: Callable[[], Awaitable[object]], calls: int = CALLS, tick_s: float = TICK_S
+) -> tuple[list[float], float]:
+    """Return milliseconds by which each tick was late while this was done a few times; the median time of one."""
     lags: list[float] = []
     done = asyncio.Event()
 
     async def tick() -> None:
         while not done.is_set():
-            due = perf_counter() + TICK_S
-            await asyncio.sleep(TICK_S)
+            due = perf_counter() + tick_s
+            await asyncio.sleep(tick_s)
             lags.append((perf_counter() - due) * 1e3)
 
     ticking = asyncio.create_task(tick())
     spent = []
-    for _ in range(CALLS):
+    for _ in range(calls):
         started = perf_counter()
         await action()
         spent.append((perf_counter() - started) * 1e3)
-        await asyncio.sleep(2 * TICK_S)
+        await asyncio.sleep(2 * tick_s)  # also if it never waits
     done.set()
     await ticking
     return sorted(lags), statistics.median(spent)
 
 
 def show(what: str, lags: list[float], spent: float) -> None:
-    """One row."""
+    """Print one row."""
     p99 = lags[int(len(lags) * 0.99)]
     print(f"{what:<28} {lags[len(lags) // 2]:>8.2f} {p99:>8.2f} {lags[-1]:>8.2f} {spent:>10.2f}", flush=True)
 

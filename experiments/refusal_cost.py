@@ -26,7 +26,7 @@ WORKERS, RATE, SECONDS, PATIENCE_S = 2, 1000, 5.0, 1.0
 
 
 async def load(client: Client) -> Counter[int]:
-    """Requests at a fixed rate; how many got which status."""
+    """Send requests at a fixed rate; return how many got which status."""
     statuses: Counter[int] = Counter()
 
     async def send(when: float) -> None:

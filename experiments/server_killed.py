@@ -22,7 +22,7 @@ GIVE_UP_S = 10.0
 
 
 def hang() -> None:
-    """Never end, and never look at a socket."""
+    """Hang: never end, and never look at a socket."""
     while True:
         pass
 
@@ -32,7 +32,7 @@ def answer() -> None:
 
 
 async def serve() -> None:
-    """A server with a hanging task; waits to be killed."""
+    """Run a server with a hanging task, and wait to be killed."""
     async with Pool(max_workers=2) as pool:
         pool.submit(hang)
         await pool.run(answer)

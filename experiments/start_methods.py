@@ -21,13 +21,13 @@ TASK_MODULES = ["examples.domains.counting"]  # what the reference service's wor
 
 
 def load(modules: list[str]) -> None:
-    """Runs in the child: import what tasks need."""
+    """Import what tasks need. Runs in the child."""
     for name in modules:
         importlib.import_module(name)
 
 
 def start_and_finish(context: BaseContext) -> float:
-    """Seconds for one process to start, import what tasks need, and end."""
+    """Return seconds for one process to start, import what tasks need, and end."""
     began = perf_counter()
     child = context.Process(target=load, args=(TASK_MODULES,))  # type: ignore[attr-defined]
     child.start()

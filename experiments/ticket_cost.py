@@ -36,7 +36,7 @@ POOL_TASKS = 15_000
 
 
 def ping_pong(with_ticket: bool) -> float:
-    """The median round trip in seconds."""
+    """Return the median round trip in seconds."""
     wire, far_wire = socket.socketpair()
     tickets, far_tickets = socket.socketpair()
     child = os.fork()
@@ -72,7 +72,7 @@ def _echo(wire: socket.socket, tickets: socket.socket | None) -> None:
 
 
 async def throughput() -> float:
-    """Tasks a second of a pool with two workers and ``IN_FLIGHT`` callers."""
+    """Return tasks a second of a pool with two workers and ``IN_FLIGHT`` callers."""
 
     async def caller(count: int) -> None:
         for _ in range(count):
@@ -86,7 +86,7 @@ async def throughput() -> float:
 
 
 def throughput_without_pipelining() -> float:
-    """The same, with one task at a time sent to each worker."""
+    """Return the same, with one task at a time sent to each worker."""
     with mock.patch.object(policy, "pipeline_depth", return_value=1):
         return asyncio.run(throughput())
 

@@ -1,7 +1,8 @@
 #!/bin/sh
 # Writes the lock file: every package with its hashes, for Python 3.11 and newer on every platform, and no address
 # of where it came from, so that it installs from any index.
-# usage: lock.sh OUTPUT CHOICE...      what of pyproject.toml: --group dev, --all-extras
+# usage: lock.sh OUTPUT CHOICE...      what of pyproject.toml: --group dev, --all-extras, --extra examples;
+#                                      --constraint LOCK: the same versions as in another lock file
 set -eu
 
 output=$1

@@ -22,6 +22,7 @@ ROOT = Path(__file__).parent.parent
 PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 MOST_BYTES = 2_000_000  # of a file in the repository
 LOCK = (ROOT / "requirements" / "dev.txt").read_text()
+SERVE_LOCK = (ROOT / "requirements/serve.txt").read_text()
 DISTRIBUTED_LOCK = (ROOT / "requirements/distributed.txt").read_text()
 
 
@@ -107,19 +108,32 @@ def test_the_public_names_load_with_the_standard_library_alone() -> None:
     assert done.returncode == 0, done.stderr
 
 
-def test_the_lock_names_no_address() -> None:
-    assert not re.findall(r"\w+://|--index|--extra-index|--find-links", LOCK)
+@pytest.mark.parametrize("lock", [LOCK, SERVE_LOCK], ids=["dev", "serve"])
+def test_the_lock_names_no_address(lock: str) -> None:
+    assert not re.findall(r"\w+://|--index|--extra-index|--find-links", lock)
 
 
-def test_every_locked_package_is_pinned_with_a_hash() -> None:
-    entries = re.findall(r"(?m)^(\S+==\S+)((?:.*\\\n)*.*)", LOCK)
+@pytest.mark.parametrize("lock", [LOCK, SERVE_LOCK], ids=["dev", "serve"])
+def test_every_locked_package_is_pinned_with_a_hash(lock: str) -> None:
+    entries = re.findall(r"(?m)^(\S+==\S+)((?:.*\\\n)*.*)", lock)
     assert len(entries) > 20
     assert [name for name, rest in entries if "--hash=sha256:" not in rest] == []
+
+
+def test_make_serve_installs_few_packages_and_those_that_the_tests_ran_with() -> None:
+    served, tested = (set(re.findall(r"(?m)^(\S+==\S+)", lock)) for lock in (SERVE_LOCK, LOCK))
+    assert served <= tested
+    assert len(served) < len(tested) / 2
 
 
 def test_every_declared_package_is_locked() -> None:
     project = PYPROJECT["project"]
     groups = [*project["optional-dependencies"].values(), *PYPROJECT["dependency-groups"].values()]
     declared = {canonical(r) for group in groups for r in group if isinstance(r, str)}
-    locked = {canonical(line) for line in (LOCK + DISTRIBUTED_LOCK).splitlines() if re.match(r"\w", line)}
-    assert declared - locked == set()
+    assert declared - _locked(LOCK + DISTRIBUTED_LOCK) == set()
+    needed = [*project["optional-dependencies"]["examples"], *PYPROJECT["dependency-groups"]["install"]]
+    assert {canonical(r) for r in needed} - _locked(SERVE_LOCK) == set()
+
+
+def _locked(lock: str) -> set[str]:
+    return {canonical(line) for line in lock.splitlines() if re.match(r"\w", line)}

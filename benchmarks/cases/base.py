@@ -42,7 +42,7 @@ class Case:
         requires: packages that a contender needs; it is left out where one is not installed.
         loops: whether the kind of event loop matters.
         default: the event loops on which it is part of a run that names no cases; empty: only with ``--full``.
-        apart: whether it is never run unless it is named: it needs what is not in everybody's environment.
+        opt_in: whether it is never run unless it is named: it needs what is not in everybody's environment.
         rounds: of a real run; more where a figure differs much from one process to the next.
         timeout: seconds after which one measurement is ended.
     """
@@ -58,7 +58,7 @@ class Case:
     requires: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     loops: bool = True
     default: tuple[str, ...] = ()
-    apart: bool = False
+    opt_in: bool = False
     rounds: int = 5
     timeout: float = 60.0
 

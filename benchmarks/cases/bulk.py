@@ -1,6 +1,6 @@
 """Many tiny items through the pool's own ``map``: what does an item cost when calls are sent in chunks?
 
-Each pool is used as its documentation shows for this. Where a pool wants to be told the size of a chunk it is told
+Each pool is used as its documentation shows for this. Where a pool needs the size of a chunk it is given
 ``chunk``, 1000, which is near its best (``--set chunk=...`` tries another). lifepool, mpire, joblib and
 ``multiprocessing.Pool`` choose it themselves. The callers of blocking pools have a thread, so that the event loop is
 free in all of them.
@@ -14,7 +14,7 @@ from typing import Any
 from benchmarks.cases.base import Case, Metric, Outcome, Parameters
 from benchmarks.tasks import double
 from lifepool.cli.bench.contenders import LIFEPOOL, STANDARD
-from lifepool.cli.bench.workloads import running
+from lifepool.cli.bench.timing import running
 
 Warm = Callable[[], Coroutine[Any, Any, None]]
 MapAll = Callable[[Iterable[int]], Coroutine[Any, Any, int]]
@@ -29,7 +29,7 @@ async def measure_map(name: str, parameters: Parameters) -> Outcome:
 
 
 async def _timed(map_all: MapAll, items: int) -> float:
-    """Seconds for all items, on workers that have had some before. The results are checked by their sum."""
+    """Time all items, on workers that have had some before, and check the results by their sum."""
     for count in (min(items, WARM_ITEMS), items):
         start = time.perf_counter()
         total = await map_all(range(count))

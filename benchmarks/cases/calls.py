@@ -13,7 +13,7 @@ from lifepool.cli.bench.contenders import (
     REQUIRES,
     STANDARD,
 )
-from lifepool.cli.bench.workloads import count_calls, running, time_calls
+from lifepool.cli.bench.timing import count_calls, running, time_calls
 from lifepool.cli.summary import distribution, latency_metrics
 
 MICROSECONDS = 1e6

@@ -8,7 +8,7 @@ from typing import Any
 from benchmarks import tasks
 from benchmarks.cases.base import Case, Metric, Outcome, Parameters, latency_columns
 from lifepool.cli.bench.contenders import Contender
-from lifepool.cli.bench.workloads import count_calls, started, time_calls
+from lifepool.cli.bench.timing import count_calls, started, time_calls
 from lifepool.cli.summary import latency_metrics
 
 MILLISECONDS = 1e3
@@ -83,7 +83,7 @@ def _case(
         full={"duration": 2.0, "warmup": 1.0, **parameters},
         quick={"duration": 0.1, "warmup": 0.05, **parameters},
         requires=REQUIRES,
-        apart=True,
+        opt_in=True,
         rounds=3,
         timeout=120.0,
     )

@@ -12,7 +12,7 @@ from concurrent.futures import Executor
 from benchmarks import tasks
 from benchmarks.cases.base import Case, Metric, Outcome, Parameters
 from lifepool.cli.bench.contenders import LIFEPOOL, POOLS, REQUIRES, Contender, ExecutorContender
-from lifepool.cli.bench.workloads import running, started
+from lifepool.cli.bench.timing import running, started
 
 THREADS = "threads"
 MEBIBYTE = 1 << 20

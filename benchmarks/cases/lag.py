@@ -9,7 +9,7 @@ from typing import Any
 from benchmarks import tasks
 from benchmarks.cases.base import Case, Metric, Outcome, Parameters
 from lifepool.cli.bench.contenders import LIFEPOOL, LIMIT, POOLS, REQUIRES, Contender
-from lifepool.cli.bench.workloads import running
+from lifepool.cli.bench.timing import running
 from lifepool.cli.summary import latency_metrics
 
 TICK_S = 0.005

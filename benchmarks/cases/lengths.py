@@ -11,7 +11,7 @@ import time
 from benchmarks import tasks
 from benchmarks.cases.base import Case, Metric, Outcome, Parameters
 from lifepool.cli.bench.contenders import LIFEPOOL, POOLS, REQUIRES, STANDARD, Contender
-from lifepool.cli.bench.workloads import running
+from lifepool.cli.bench.timing import running
 
 PERCENT = 100.0
 IN_FLIGHT_PER_WORKER = 8

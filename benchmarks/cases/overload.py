@@ -15,7 +15,7 @@ from benchmarks import tasks
 from benchmarks.cases.base import Case, Metric, Outcome, Parameters
 from benchmarks.cases.lag import lag_metered
 from lifepool.cli.bench.contenders import LIFEPOOL, REQUIRES, STANDARD, Contender, Lifepool
-from lifepool.cli.bench.workloads import running
+from lifepool.cli.bench.timing import running
 from lifepool.cli.summary import percentile
 
 PERCENT, MILLISECONDS = 100.0, 1e3
@@ -54,14 +54,14 @@ class Overload:
 
     async def offer(self, rate: float, duration: float) -> float:
         """Send tasks at this rate; return the seconds until the last was answered or given up."""
-        luck = random.Random(0)
+        rng = random.Random(0)
         start = time.perf_counter()
         arrival, under_way = start, set[asyncio.Task[None]]()
         while arrival < start + duration:
             await asyncio.sleep(arrival - time.perf_counter())
             under_way.add(task := asyncio.ensure_future(self._one()))
             task.add_done_callback(under_way.discard)
-            arrival += luck.expovariate(rate)
+            arrival += rng.expovariate(rate)
         if under_way:
             await asyncio.wait(set(under_way))
         return time.perf_counter() - start

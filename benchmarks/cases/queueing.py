@@ -9,7 +9,7 @@ from typing import Any
 from benchmarks import tasks
 from benchmarks.cases.base import Case, Metric, Outcome, Parameters
 from lifepool.cli.bench.contenders import LIFEPOOL, STANDARD
-from lifepool.cli.bench.workloads import running
+from lifepool.cli.bench.timing import running
 
 MICROSECONDS = 1e6
 WARM_TASKS = 2000
@@ -60,7 +60,7 @@ async def _batch(submit: Submit, count: int) -> float:
 
 
 async def _bytes_per_task(submit: Submit, count: int) -> float:
-    """Bytes of the server's memory that a submitted task takes until it is answered."""
+    """Return bytes of the server's memory that a submitted task takes until it is answered."""
     tracemalloc.start()
     try:
         before = tracemalloc.get_traced_memory()[0]

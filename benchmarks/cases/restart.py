@@ -23,7 +23,7 @@ from lifepool.cli.bench.contenders import (
     Contender,
     ExecutorContender,
 )
-from lifepool.cli.bench.workloads import running
+from lifepool.cli.bench.timing import running
 from lifepool.cli.summary import percentile
 
 T = TypeVar("T")
@@ -34,7 +34,7 @@ MOST_FAILURES = 3
 
 
 class Mender:
-    """Calls a pool that may have lost a worker, until it answers.
+    """Call a pool that may have lost a worker, until it answers.
 
     Attributes:
         broken: How often the pool had to be replaced.

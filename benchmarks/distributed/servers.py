@@ -83,5 +83,5 @@ def _wait_until_up(process: subprocess.Popen[bytes], port: int) -> None:
 
 
 def worker_environment(broker: str) -> dict[str, str]:
-    """Return the environment of a Celery worker. It refuses to run as root unless told that it may."""
+    """Return the environment of a Celery worker. It runs as root only if that is allowed explicitly."""
     return {**os.environ, "BENCHMARK_BROKER": broker, "C_FORCE_ROOT": "1"}

@@ -47,7 +47,7 @@ class Run:
     pin: bool = True
 
     def summarise(self, rounds: Sequence[tuple[Measurement, Measurement]], calibrated: Overhead) -> dict[str, Any]:
-        """The medians of rounds, in microseconds a task.
+        """Return the medians of rounds, in microseconds a task.
 
         Args:
             rounds: Of each, the measurement without and the one with the stopwatch.
@@ -95,12 +95,12 @@ class Measurement:
 
     @property
     def cpu_us(self) -> float:
-        """Microseconds of CPU a task."""
+        """Return microseconds of CPU a task."""
         return self.cpu_ns / self.tasks / 1e3
 
     @property
     def switches(self) -> float:
-        """Timed calls a task."""
+        """Return the timed calls a task."""
         return sum(stage.calls for stage in self.stages.values()) / self.tasks
 
 

@@ -35,7 +35,7 @@ STAGES: dict[str, tuple[str, ...]] = {
         "lifepool.backends.local.codec.calls:CallEncoder.encode",
     ),
     "submit: make the handle": ("lifepool._engine.handle:TaskHandle.__init__",),
-    "submit: the engine's books": ("lifepool._engine.engine:Engine.submit",),
+    "submit: the engine's state": ("lifepool._engine.engine:Engine.submit",),
     f"{SCHEDULER}: TaskSubmitted": (),
     "engine: feed, perform": ("lifepool._engine.engine:Engine.feed", "lifepool._engine.engine:Engine._send_task"),
     "channel: make and join frames": (
@@ -44,7 +44,7 @@ STAGES: dict[str, tuple[str, ...]] = {
         "lifepool.backends.local.channel:Channel._flush",
         "lifepool.backends.local.channel:Channel._write",
     ),
-    "channel: places": (
+    "channel: cells": (
         "lifepool.backends.local.shared.cells:Places.put",
         "lifepool.backends.local.shared.cells:Places.release",
     ),
@@ -53,7 +53,7 @@ STAGES: dict[str, tuple[str, ...]] = {
     POLL: (),
     SELECT: (),
     RECEIVE: (),
-    "channel: take frames apart": (
+    "channel: parse frames": (
         "lifepool.backends.local.channel:Channel._on_readable",
         "lifepool.backends.local.channel:Channel._read_once",
         "lifepool._core.framing:FrameReader.buffer",
@@ -74,17 +74,17 @@ _SCHEDULED = {name.removeprefix(f"{SCHEDULER}: "): name for name in STAGES if na
 
 
 def scheduler_stage(_scheduler: object, event: object, _now: float) -> str:
-    """The stage of ``Scheduler.handle``: submissions and answers apart."""
+    """Return the stage of ``Scheduler.handle``: one for submissions, one for answers."""
     return _SCHEDULED.get(type(event).__name__, f"{SCHEDULER}: other events")
 
 
 def send_stage(_socket: object, data: bytes, *_: object) -> str:
-    """The stage of a socket's ``send``: frames begin with their magic, tickets are numbers."""
+    """Return the stage of a socket's ``send``: frames begin with their magic, tickets are numbers."""
     return SEND_FRAMES if bytes(data[:2]) == b"lp" else SEND_TICKETS
 
 
 class Stages:
-    """Puts a stopwatch around everything that is named above.
+    """Put a stopwatch around everything that is named above.
 
     Args:
         watch: Gets the times.
@@ -128,7 +128,7 @@ class Stages:
         undo.append(lambda: setattr(owner, name, original))
 
     def _wrap_sockets(self, undo: list[Callable[[], None]]) -> None:
-        """Sockets inherit these from C: put timed ones in front, and take them away again."""
+        """Put timed methods in front of those that sockets inherit from C, and remove them again."""
         stages: dict[str, str | Callable[..., str]] = {
             "send": send_stage,
             "sendmsg": SEND_FRAMES,
@@ -139,7 +139,7 @@ class Stages:
             undo.append(partial(delattr, socket.socket, name))
 
     def _wrap_selector(self) -> None:
-        """Of this loop, which ends with the measurement. uvloop has none that Python can see."""
+        """Time the selector of this loop, which ends with the measurement. uvloop has none that Python can see."""
         selector = getattr(asyncio.get_running_loop(), "_selector", None)
         if selector is None:
             return

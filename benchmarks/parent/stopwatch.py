@@ -35,7 +35,7 @@ class Stage:
         self.ns = self.calls = self.children = 0
 
     def net_ns(self, overhead: Overhead) -> float:
-        """Nanoseconds without the stopwatch's."""
+        """Return nanoseconds without the stopwatch's."""
         return self.ns - self.calls * overhead.within - self.children * overhead.around
 
 
@@ -47,13 +47,13 @@ class Overhead:
     around: float
 
     def scaled(self, per_call: float) -> Overhead:
-        """The same division of so many nanoseconds a call."""
+        """Return the same division of so many nanoseconds a call."""
         factor = per_call / (self.within + self.around)
         return Overhead(self.within * factor, self.around * factor)
 
 
 class Stopwatch:
-    """Times wrapped functions."""
+    """Time wrapped functions."""
 
     def __init__(self) -> None:
         self.stages: dict[str, Stage] = {}
@@ -62,11 +62,11 @@ class Stopwatch:
         self._since = perf_counter_ns()
 
     def stage(self, name: str) -> Stage:
-        """The stage of this name; made when first asked for."""
+        """Return the stage of this name; made when first asked for."""
         return self.stages.setdefault(name, Stage(name))
 
     def wrap(self, function: Callable[..., Any], stage: str | Callable[..., str]) -> Callable[..., Any]:
-        """A function that does the same and is timed.
+        """Return a function that does the same and is timed.
 
         Args:
             function: What to time.

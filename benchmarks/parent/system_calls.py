@@ -32,7 +32,7 @@ _LINE = re.compile(r"^\s*[\d.]+\s+[\d.]+\s+\d+\s+(\d+)\s+(?:\d+\s+)?(\w+)$", re.
 
 
 def per_task(run: Run) -> dict[str, float]:
-    """System calls a task by name, the most frequent first; empty where there is no strace, or it may not trace."""
+    """Return system calls a task by name, the most frequent first; empty where strace is missing or may not trace."""
     if shutil.which("strace") is None:
         return {}
     few, many = _count(run, FEW), _count(run, MANY)

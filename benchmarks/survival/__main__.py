@@ -44,7 +44,7 @@ def main() -> int:
 
 
 def merged(earlier: Path, table: dict[str, dict[str, Verdict]]) -> dict[str, dict[str, Verdict]]:
-    """The cells of an earlier run, so that a few can be run again, and those of this one in their place."""
+    """Merge the cells of an earlier run, so that a few can be run again, with those of this one."""
     cells = json.loads(earlier.read_text(encoding="utf-8"))["cells"] if earlier.exists() else {}
     known = {row: {name: Verdict(**cell) for name, cell in cells.get(row, {}).items()} for row in EXPERIMENTS}
     for row, verdicts in table.items():
@@ -99,7 +99,7 @@ def kill_server(cell: "subprocess.Popen[bytes]", ready: Path, mark: str) -> Verd
 
 
 def family(cell: "subprocess.Popen[bytes]", mark: str) -> Iterator[psutil.Process]:
-    """The living processes of a cell: of its session, or with its mark.
+    """Yield the living processes of a cell: of its session, or with its mark.
 
     Either alone is not enough: deadpool's workers overwrite their environment with a title, loky's leave the session.
     """
@@ -139,7 +139,7 @@ def write(folder: Path, table: dict[str, dict[str, Verdict]]) -> None:
 
 
 def markdown(about: dict[str, object], table: dict[str, dict[str, Verdict]]) -> str:
-    """The table, then what was seen in each cell."""
+    """Write the table, then what was seen in each cell."""
     names = [name for name in POOLS if any(name in verdicts for verdicts in table.values())]
     packages = about["packages"]
     assert isinstance(packages, dict)

@@ -9,7 +9,7 @@ import os
 import sys
 from dataclasses import asdict
 
-from benchmarks.survival import deeds
+from benchmarks.survival import probes
 from benchmarks.survival.experiments import EXPERIMENTS, Verdict
 from lifepool.cli.bench.contenders import make_contender
 
@@ -20,7 +20,7 @@ VERDICT = "verdict.json"
 async def measure(contender_name: str, experiment_name: str, folder: str) -> None:
     contender = make_contender(contender_name, WORKERS)
     await contender.start()
-    await asyncio.gather(*(contender.run(deeds.double, number) for number in range(16)))  # every worker is up
+    await asyncio.gather(*(contender.run(probes.double, number) for number in range(16)))  # every worker is up
     verdict = await EXPERIMENTS[experiment_name][1](contender, folder)
     write_down(verdict, folder)
     os._exit(0)  # closing is another experiment; whoever started us ends what is left

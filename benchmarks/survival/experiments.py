@@ -12,10 +12,10 @@ from typing import Any
 
 import psutil
 
-from benchmarks.survival import deeds
+from benchmarks.survival import probes
 from lifepool.cli.bench.contenders import Anyio, Contender, Deadpool, Lifepool, Pebble
 
-PATIENCE_S = 8.0
+ANSWER_TIMEOUT_S = 8.0
 """Seconds that a pool has to give an answer that needs milliseconds; a restart of workers is in it."""
 HANG_TIMEOUT_S = 0.5
 QUEUE_TASKS = 5000
@@ -55,7 +55,7 @@ async def cancellable(contender: Contender, fn: Callable[..., Any], *args: Any) 
 
 async def pids_in(folder: str, count: int) -> list[int]:
     """Wait until so many tasks have announced themselves."""
-    async with asyncio.timeout(PATIENCE_S):
+    async with asyncio.timeout(ANSWER_TIMEOUT_S):
         # Tasks of all pools can write a file; nothing else is common to them.
         while len(names := [name for name in os.listdir(folder) if name.isdigit()]) < count:  # noqa: ASYNC110
             await asyncio.sleep(0.01)
@@ -63,9 +63,9 @@ async def pids_in(folder: str, count: int) -> list[int]:
 
 
 async def answers(contender: Contender) -> Verdict:
-    """Whether the pool still does plain work, on all its workers."""
-    calls = [asyncio.ensure_future(contender.run(deeds.double, number)) for number in range(8)]
-    done, pending = await asyncio.wait(calls, timeout=PATIENCE_S)
+    """Tell whether the pool still does plain work, on all its workers."""
+    calls = [asyncio.ensure_future(contender.run(probes.double, number)) for number in range(8)]
+    done, pending = await asyncio.wait(calls, timeout=ANSWER_TIMEOUT_S)
     errors = {type(call.exception()).__name__ for call in done if call.exception() is not None}
     if pending:
         return Verdict(False, f"{len(pending)} of 8 later tasks hang")
@@ -75,9 +75,9 @@ async def answers(contender: Contender) -> Verdict:
 
 
 async def outcome(call: Awaitable[Any]) -> str:
-    """What comes of a call, as a word or two; "hangs" if nothing does."""
+    """Return what comes of a call, as a word or two; "hangs" if nothing does."""
     future = asyncio.ensure_future(call)
-    done, _ = await asyncio.wait([future], timeout=PATIENCE_S)
+    done, _ = await asyncio.wait([future], timeout=ANSWER_TIMEOUT_S)
     if not done:
         return "hangs"
     if future.cancelled():
@@ -87,69 +87,72 @@ async def outcome(call: Awaitable[Any]) -> str:
 
 
 async def neighbour_of_a_crash(contender: Contender, folder: str) -> Verdict:
-    neighbour = asyncio.ensure_future(contender.run(deeds.announce_and_wait, folder, 1.5))
+    neighbour = asyncio.ensure_future(contender.run(probes.announce_and_wait, folder, 1.5))
     await pids_in(folder, 1)
-    await outcome(contender.run(deeds.crash))
+    await outcome(contender.run(probes.crash))
     seen = await outcome(neighbour)
     return Verdict(seen == "answered", f"the other running task: {seen}")
 
 
 async def queued_at_a_crash(contender: Contender, folder: str) -> Verdict:
-    busy = [asyncio.ensure_future(contender.run(deeds.announce_and_wait, folder, 0.5)) for _ in range(2)]
+    busy = [asyncio.ensure_future(contender.run(probes.announce_and_wait, folder, 0.5)) for _ in range(2)]
     await pids_in(folder, 2)
-    deadly = asyncio.ensure_future(contender.run(deeds.crash))
-    queued = [asyncio.ensure_future(contender.run(deeds.double, number)) for number in range(20)]
+    deadly = asyncio.ensure_future(contender.run(probes.crash))
+    queued = [asyncio.ensure_future(contender.run(probes.double, number)) for number in range(20)]
     seen = [await outcome(call) for call in queued]
-    await asyncio.wait([*busy, deadly], timeout=PATIENCE_S)
+    await asyncio.wait([*busy, deadly], timeout=ANSWER_TIMEOUT_S)
     answered = seen.count("answered")
     return Verdict(answered == 20, f"{answered} of 20 queued tasks answered")
 
 
 async def use_after_a_crash(contender: Contender, folder: str) -> Verdict:
-    seen = await outcome(contender.run(deeds.crash))
+    seen = await outcome(contender.run(probes.crash))
     if seen in ("hangs", "answered"):
         return Verdict(False, f"the task that crashed: {seen}")
     return await answers(contender)
 
 
-async def idle_worker_killed(contender: Contender, folder: str) -> Verdict:
-    calls = [asyncio.ensure_future(contender.run(deeds.announce_and_wait, folder, 0.3)) for _ in range(2)]
+async def signal_idle_worker(contender: Contender, folder: str, number: int) -> int:
+    """Send a signal to a worker once both are idle; return its process id."""
+    calls = [asyncio.ensure_future(contender.run(probes.announce_and_wait, folder, 0.3)) for _ in range(2)]
     pids = await pids_in(folder, 2)
     await asyncio.gather(*calls)
-    os.kill(pids[0], signal.SIGKILL)
-    psutil.wait_procs([psutil.Process(pid) for pid in pids[:1] if psutil.pid_exists(pid)], timeout=0.3)
+    os.kill(pids[0], number)
+    return pids[0]
+
+
+async def idle_worker_killed(contender: Contender, folder: str) -> Verdict:
+    pid = await signal_idle_worker(contender, folder, signal.SIGKILL)
+    psutil.wait_procs([psutil.Process(pid)] if psutil.pid_exists(pid) else [], timeout=0.3)
     return await answers(contender)
 
 
 async def idle_worker_stopped(contender: Contender, folder: str) -> Verdict:
-    calls = [asyncio.ensure_future(contender.run(deeds.announce_and_wait, folder, 0.3)) for _ in range(2)]
-    pids = await pids_in(folder, 2)
-    await asyncio.gather(*calls)
-    os.kill(pids[0], signal.SIGSTOP)
+    await signal_idle_worker(contender, folder, signal.SIGSTOP)
     return await answers(contender)
 
 
 async def caller_of_a_hang(contender: Contender, folder: str) -> Verdict:
     start = time.monotonic()
-    seen = await outcome(within(contender, HANG_TIMEOUT_S, deeds.hang_in_c, folder))
+    seen = await outcome(within(contender, HANG_TIMEOUT_S, probes.hang_in_c, folder))
     took = time.monotonic() - start
     return Verdict("Timeout" in seen and took < 2 * HANG_TIMEOUT_S, f"{seen} after {took:.2f} s")
 
 
 async def workers_after_hangs(contender: Contender, folder: str) -> Verdict:
-    hangs = [within(contender, HANG_TIMEOUT_S, deeds.hang_in_c, folder) for _ in range(2)]
+    hangs = [within(contender, HANG_TIMEOUT_S, probes.hang_in_c, folder) for _ in range(2)]
     await asyncio.gather(*map(outcome, hangs))
     return await answers(contender)
 
 
 async def cancelled_task_stops(contender: Contender, folder: str) -> Verdict:
-    call = asyncio.ensure_future(cancellable(contender, deeds.hang_in_c, folder))
+    call = asyncio.ensure_future(cancellable(contender, probes.hang_in_c, folder))
     (pid,) = await pids_in(folder, 1)
     call.cancel()
     start = time.monotonic()
     while is_running(pid):
-        if time.monotonic() > start + PATIENCE_S:
-            return Verdict(False, f"{PATIENCE_S:.0f} s later it still runs")
+        if time.monotonic() > start + ANSWER_TIMEOUT_S:
+            return Verdict(False, f"{ANSWER_TIMEOUT_S:.0f} s later it still runs")
         await asyncio.sleep(0.02)
     took = time.monotonic() - start
     after = await answers(contender)
@@ -157,7 +160,7 @@ async def cancelled_task_stops(contender: Contender, folder: str) -> Verdict:
 
 
 def is_running(pid: int) -> bool:
-    """Whether there is such a process that has not ended."""
+    """Tell whether there is such a process that has not ended."""
     try:
         return bool(psutil.Process(pid).status() != psutil.STATUS_ZOMBIE)
     except psutil.NoSuchProcess:
@@ -165,19 +168,19 @@ def is_running(pid: int) -> bool:
 
 
 async def unpicklable_argument(contender: Contender, folder: str) -> Verdict:
-    seen = await outcome(contender.run(deeds.double, {"lock": threading.Lock()}))
+    seen = await outcome(contender.run(probes.double, {"lock": threading.Lock()}))
     after = await answers(contender)
     return Verdict(seen not in ("hangs", "answered") and after.survived, f"{seen}; {after.detail}")
 
 
 async def unpicklable_result(contender: Contender, folder: str) -> Verdict:
-    seen = await outcome(contender.run(deeds.make_lock))
+    seen = await outcome(contender.run(probes.make_lock))
     after = await answers(contender)
     return Verdict(seen not in ("hangs", "answered") and after.survived, f"{seen}; {after.detail}")
 
 
 async def unpicklable_exception(contender: Contender, folder: str) -> Verdict:
-    seen = await outcome(contender.run(deeds.raise_stubborn))
+    seen = await outcome(contender.run(probes.raise_stubborn))
     after = await answers(contender)
     return Verdict(seen == "Stubborn" and after.survived, f"{seen}; {after.detail}")
 
@@ -190,7 +193,7 @@ async def task_calls_sys_exit(contender: Contender, folder: str) -> Verdict:
 
 async def _without_exit(contender: Contender) -> None:
     try:
-        await contender.run(deeds.leave)
+        await contender.run(probes.leave)
     except SystemExit as error:  # raised in the server, it would end that
         raise RuntimeError("SystemExit in the server") from error
 
@@ -198,11 +201,11 @@ async def _without_exit(contender: Contender) -> None:
 async def queue_has_a_bound(contender: Contender, folder: str) -> Verdict:
     """Put far more in than can be done; somebody must say no, or make the caller wait."""
     for _ in range(2):
-        asyncio.ensure_future(contender.run(deeds.announce_and_wait, folder, deeds.ENDLESS_S))  # noqa: RUF006
+        asyncio.ensure_future(contender.run(probes.announce_and_wait, folder, probes.ENDLESS_S))  # noqa: RUF006
     await pids_in(folder, 2)
     if isinstance(contender, Deadpool):
         return await _blocking_bound(contender._executor)
-    calls = [asyncio.ensure_future(contender.run(deeds.double, 1)) for _ in range(QUEUE_TASKS)]
+    calls = [asyncio.ensure_future(contender.run(probes.double, 1)) for _ in range(QUEUE_TASKS)]
     done, pending = await asyncio.wait(calls, timeout=1.0)
     refused = {type(call.exception()).__name__ for call in done if call.exception() is not None}
     if refused:
@@ -211,12 +214,12 @@ async def queue_has_a_bound(contender: Contender, folder: str) -> Verdict:
 
 
 async def _blocking_bound(executor: Executor) -> Verdict:
-    """Deadpool's ``submit`` blocks when its backlog is full: it is called from a thread, or nothing would go on."""
+    """Test Deadpool, whose ``submit`` blocks when its backlog is full: call it from a thread."""
     futures: list[object] = []
 
     def submit_all() -> None:
         for number in range(QUEUE_TASKS):
-            futures.append(executor.submit(deeds.double, number))  # noqa: PERF401 - its length is looked at meanwhile
+            futures.append(executor.submit(probes.double, number))  # noqa: PERF401 - its length is looked at meanwhile
 
     threading.Thread(target=submit_all, daemon=True).start()
     await asyncio.sleep(3.0)
@@ -227,12 +230,12 @@ async def _blocking_bound(executor: Executor) -> Verdict:
 
 
 async def server_killed(contender: Contender, folder: str) -> Verdict:
-    """This one is judged by whoever started this process: it is killed with both workers in a C loop."""
+    """Wait to be killed with both workers in a C loop. The parent process makes the verdict."""
     for _ in range(2):
-        asyncio.ensure_future(contender.run(deeds.hang_in_c, folder))  # noqa: RUF006
+        asyncio.ensure_future(contender.run(probes.hang_in_c, folder))  # noqa: RUF006
     await pids_in(folder, 2)
-    deeds.ask_to_be_killed(folder)
-    await asyncio.sleep(PATIENCE_S)
+    probes.ask_to_be_killed(folder)
+    await asyncio.sleep(ANSWER_TIMEOUT_S)
     return Verdict(False, "it was not killed")
 
 

@@ -54,7 +54,7 @@ app.mount("/static", StaticFiles(directory=STATIC), name="static")
 
 
 def replace_lone_surrogates(text: Any) -> Any:
-    """JSON may hold half of a character (`"\\ud800"`), which no encoding can; make it U+FFFD."""
+    """Replace half characters (`"\\ud800"`), which JSON may have and no encoding can, by U+FFFD."""
     if isinstance(text, str) and not text.isascii():
         return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
     return text
@@ -111,7 +111,7 @@ async def add_content(
 
 
 async def find_all(pool: Pool, text: str) -> list[str]:
-    """A small text is one task; a large one is cut between names and searched in parallel."""
+    """Find all names: a small text is one task, a large one is cut between names and searched in parallel."""
     count = chunk_count(len(text), pool.max_workers)
     if count == 1:
         return await pool.run(find_domains, text, timeout=timeout_for(len(text)))
@@ -122,7 +122,7 @@ async def find_all(pool: Pool, text: str) -> list[str]:
 
 
 def timeout_for(length: int) -> float:
-    """Seconds for a text of so many characters: what is taken must be answered."""
+    """Return seconds for a text of so many characters: what is taken must be answered."""
     return LIMITS.task_timeout + length * SECONDS_PER_CHARACTER
 
 
@@ -144,12 +144,12 @@ async def upload(request: Request, pool: PoolDep, response: Response) -> Counted
 
 
 def server_timing(started: float) -> str:
-    """Milliseconds since `started`, for the browser's network panel and the page."""
+    """Return milliseconds since `started`, for the browser's network panel and the page."""
     return f"extract;dur={(perf_counter() - started) * 1000:.2f}"
 
 
 def is_ending() -> bool:
-    """Whether the server was told to stop."""
+    """Tell whether the server was asked to stop."""
     return not {"terminating", "draining"}.isdisjoint(pool.readiness().reasons)
 
 

@@ -1,8 +1,8 @@
 """Names that stand bare in a text, and look more like a file, an attribute or two sentences than like a host.
 
-The top level has `.md`, `.py`, `.name` and `.next`: `README.md` and `self.name` are valid domain names. Only the place
-tells. In a URL, after an `@`, with `www.` or defanged they are hosts; alone they are doubted by the rules below. Every
-entry was met in the documents that evaluation/README.md names, which also tells what the rules cost.
+The top level has `.md`, `.py`, `.name` and `.next`: `README.md` and `self.name` are valid domain names. Only the
+context decides. In a URL, after an `@`, with `www.` or defanged they are hosts; alone they are doubted by the rules
+below. Every entry was met in the documents that evaluation/README.md names, which also says what the rules cost.
 """
 
 __all__ = ["is_doubtful"]

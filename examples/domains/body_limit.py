@@ -9,10 +9,10 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from examples.domains.limits import Limits
 from examples.domains.problems import Problem
 
-ENDING_GRACE = 5.0  # seconds for bodies that still come when the server is told to stop
+ENDING_GRACE = 5.0  # seconds for bodies that still come when the server is asked to stop
 LOOK = 0.5  # seconds between two looks at whether it was, while a body stalls
 TRY_AGAIN = "Try again after Retry-After seconds."
-RETRY_AFTER = 2  # seconds, for a client that came when too much was held
+RETRY_AFTER = 2  # seconds, for a client that came when too much was buffered
 
 
 class BodyLimit:
@@ -23,15 +23,15 @@ class BodyLimit:
     a declared Content-Length in plain text, which no client of this service expects.
 
     A body may pause for `read_timeout` seconds, and must have come at `min_rate` bytes a second on
-    average from then on. What is held in memory until it is whole counts against `max_held` until
+    average from then on. What is kept in memory until it is whole counts against `max_buffered` until
     its request is answered; of streamed ones there may be `max_uploads` at a time.
 
     Args:
         app: The application to guard.
-        streamed: Paths whose bodies are not held: the most bytes, and the hint of the refusal.
+        streamed: Paths whose bodies are not buffered: the most bytes, and the hint of the refusal.
         hint: The hint for all others, which may have `max_body` bytes.
         limits: The limits, looked up for each request.
-        is_ending: Whether the server was told to stop.
+        is_ending: Whether the server was asked to stop.
     """
 
     def __init__(
@@ -47,7 +47,7 @@ class BodyLimit:
         self.hint = hint
         self.limits = limits
         self.is_ending = is_ending
-        self.held = self.streams = 0
+        self.buffered = self.streams = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass the request on with a `receive` that looks at what comes."""
@@ -56,18 +56,18 @@ class BodyLimit:
             return
         limits = self.limits()
         most, hint = self.streamed.get(route_path(scope), (limits.max_body, self.hint))
-        is_held = route_path(scope) not in self.streamed
-        body = _Body(self, limits, Headers(scope=scope), most, hint, is_held=is_held)
-        self.streams += not is_held
+        is_buffered = route_path(scope) not in self.streamed
+        body = _Body(self, limits, Headers(scope=scope), most, hint, is_buffered=is_buffered)
+        self.streams += not is_buffered
         try:
             await self.app(scope, lambda: body.receive(receive), send)
         finally:
-            self.held -= body.held
-            self.streams -= not is_held
+            self.buffered -= body.buffered
+            self.streams -= not is_buffered
 
 
 def route_path(scope: Scope) -> str:
-    """The path as routes know it: without the prefix that a proxy or a mount has put in front."""
+    """Return the path as routes know it: without the prefix that a proxy or a mount has put in front."""
     path: str = scope["path"]
     root: str = scope.get("root_path", "").rstrip("/")
     return path[len(root) :] if root and path.startswith(f"{root}/") else path
@@ -77,14 +77,14 @@ class _Body:
     """One request's body, while it comes."""
 
     def __init__(
-        self, guard: BodyLimit, limits: Limits, headers: Headers, most: int, hint: str, *, is_held: bool
+        self, guard: BodyLimit, limits: Limits, headers: Headers, most: int, hint: str, *, is_buffered: bool
     ) -> None:
-        self.held = 0
+        self.buffered = 0
         self._guard = guard
         self._limits = limits
         self._most = most
         self._hint = hint
-        self._is_held = is_held
+        self._is_buffered = is_buffered
         declared = headers.get("content-length", "")
         self._expected = int(declared) if declared.isdecimal() else 0
         self._received = 0
@@ -96,19 +96,19 @@ class _Body:
         """Return the next message.
 
         Raises:
-            Problem: 413 if the body is too large, 408 if it is too slow, 503 if the service holds
-                too much already or is about to end.
+            Problem: 413 if the body is too large, 408 if it is too slow, 503 if the service
+                has too much in memory already or is about to end.
         """
         self._check_size(self._expected)
-        if not self._is_held and not self._received and self._guard.streams > self._limits.max_uploads:
+        if not self._is_buffered and not self._received and self._guard.streams > self._limits.max_uploads:
             raise _come_again("There are as many uploads as can be taken now.", TRY_AGAIN, RETRY_AFTER)
         message = await receive() if self._is_whole else await self._within_time(receive)
         size = len(message.get("body", b""))
         self._received += size
         self._is_whole = not message.get("more_body", False)
         self._check_size(self._received)
-        if self._is_held:
-            self._hold(size)
+        if self._is_buffered:
+            self._buffer(size)
         return message
 
     def _check_size(self, size: int) -> None:
@@ -116,12 +116,12 @@ class _Body:
             detail = f"This is larger than the {self._most:,} bytes that are taken here."
             raise Problem(413, detail, self._hint, limit=self._most)
 
-    def _hold(self, size: int) -> None:
+    def _buffer(self, size: int) -> None:
         guard = self._guard
-        guard.held += size
-        self.held += size
-        if guard.held > self._limits.max_held and guard.held > self.held:  # one alone is always taken
-            detail = "The service holds as many texts as it can now."
+        guard.buffered += size
+        self.buffered += size
+        if guard.buffered > self._limits.max_buffered and guard.buffered > self.buffered:  # one alone is always taken
+            detail = "The service has as many texts as it can now."
             raise _come_again(detail, TRY_AGAIN, RETRY_AFTER)
 
     async def _within_time(self, receive: Receive) -> Message:

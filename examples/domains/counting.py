@@ -12,7 +12,7 @@ def count_domains(text: str) -> Counter[str]:
 
 
 class Tally:
-    """Adds counts up, holding at most `max_names` different names.
+    """Add counts up, with at most `max_names` different names.
 
     Every count it shows is exact. Names first seen after it is full are in `count` alone, and
     `truncated` says so.

@@ -1,7 +1,7 @@
 """Bytes of a file, piece by piece, to chunks of text: gzip, character sets. No I/O in here.
 
 Everything here has `feed(data)`, an iterator of results in small steps, so that the caller can let
-others run in between, and `close()`, which gives what was held back and checks that the input was
+others run in between, and `close()`, which gives what was kept back and checks that the input was
 whole.
 """
 
@@ -53,7 +53,7 @@ class Budget:
         self.expanded = self.packed = 0
 
     def for_one_file(self) -> "Budget":
-        """The same for one gzip alone, which other files of the request can't pay for."""
+        """Return the same for one gzip alone: its ratio must not be paid by other files of the request."""
         return Budget(self._limits)
 
     def receive(self, size: int) -> None:
@@ -83,19 +83,19 @@ class Budget:
 
 
 class Plain:
-    """Passes everything through."""
+    """Pass everything through."""
 
     def feed(self, data: bytes) -> Iterator[bytes]:
         """Yield `data` itself."""
         yield data
 
     def close(self) -> Iterator[bytes]:
-        """Nothing was held back."""
+        """Return nothing: all was passed on."""
         return iter(())
 
 
 class Gunzip:
-    """Expands gzip, of one member or many, in steps of at most `STEP` bytes, and refuses bombs.
+    """Expand gzip, of one member or many, in steps of at most `STEP` bytes, and refuse bombs.
 
     Args:
         budget: The request's.
@@ -107,7 +107,7 @@ class Gunzip:
         self._is_inner = is_inner
         self._own = budget.for_one_file()
         self._member = _new_member()
-        self._fresh = True  # at the start of a member: the only place where the input may end
+        self._fresh = True  # at the start of a member: the input may end only here
         self._members = 0
 
     def feed(self, data: bytes) -> Iterator[bytes]:
@@ -159,7 +159,7 @@ class Gunzip:
 
 
 class MaybeGunzip:
-    """Expands what starts like gzip; passes everything else through."""
+    """Expand what starts like gzip; pass everything else through."""
 
     def __init__(self, budget: Budget, *, is_inner: bool = False) -> None:
         self._budget = budget
@@ -183,7 +183,7 @@ class MaybeGunzip:
 
 
 class NoGzip:
-    """Refuses what is still gzip after it was expanded: one layer for a file is enough.
+    """Refuse what is still gzip after it was expanded: one layer for a file is enough.
 
     Raises:
         Problem: 415, this is gzip inside of gzip.
@@ -210,7 +210,7 @@ class NoGzip:
 
 
 class Text:
-    """Decodes bytes and cuts the text between names.
+    """Decode bytes and cut the text between names.
 
     Without a charset: UTF-8, or UTF-16 where its byte order mark says so. Bytes that are not text
     in that charset become U+FFFD, which is no part of any name.

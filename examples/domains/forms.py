@@ -16,12 +16,12 @@ MAX_PARTS = 10_000  # and each other field a little
 
 Headers = dict[bytes, bytes]
 
-# A bad form is told to its sender, not to the log.
+# A bad form is reported to its sender, not to the log.
 logging.getLogger("python_multipart").setLevel(logging.ERROR)
 
 
 class Form:
-    """Reads the files in the field `file`, one after another, and passes over all other fields.
+    """Read the files in the field `file`, one after another, and skip all other fields.
 
     Args:
         boundary: The boundary named by the body's Content-Type.

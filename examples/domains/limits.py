@@ -10,9 +10,9 @@ class Limits:
     """Sizes are bytes, times are seconds. Each field reads ``DOMAINS_<NAME>``."""
 
     max_body: int = 1_000_000  # one JSON request: parsed and answered at once, which blocks others for some ms a MB
-    max_held: int = 100_000_000  # all JSON requests that are under way; in memory a text takes several times its size
-    max_upload: int = 1 << 30  # one upload as it comes over the wire: streamed, never held
-    max_uploads: int = 100  # at a time: each holds a megabyte or two
+    max_buffered: int = 100_000_000  # all JSON requests under way; in memory a text takes several times its size
+    max_upload: int = 1 << 30  # one upload as it comes over the wire: streamed, never buffered
+    max_uploads: int = 100  # at a time: each takes a megabyte or two
     max_expanded: int = 4 << 30  # the same upload after gunzip
     max_ratio: int = 200  # expanded / packed; real logs reach 20 to 50, a gzip bomb 1030
     max_names: int = 100_000  # different names counted in one upload: the answer stays bounded

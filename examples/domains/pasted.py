@@ -41,7 +41,7 @@ class PastedRoute(APIRoute):
     """A route that reads its body so."""
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
-        """Hand the request on as a `PastedRequest`."""
+        """Wrap the route's handler: it gets a `PastedRequest`."""
         handler = super().get_route_handler()
 
         async def handle(request: Request) -> Response:

@@ -23,7 +23,7 @@ MESSAGES = {
 
 
 class Problem(HTTPException):
-    """Ends a request with an error: what is wrong (`detail`) and what to do (`hint`)."""
+    """An error that ends a request: what is wrong (`detail`) and what to do (`hint`)."""
 
     def __init__(self, status: int, detail: str, hint: str | None = None, **more: Any) -> None:
         super().__init__(status, detail)

@@ -1,4 +1,4 @@
-"""Cut a text into pieces that can be searched apart, without losing or cutting a single name.
+"""Cut a text into pieces that can be searched separately, without losing or cutting a single name.
 
 White space is in no name and no rule of the extractor looks across it, so a text may be cut at any white space:
 `find_domains` over the pieces gives the same list as over the whole. `split_on_whitespace` does that for a text in
@@ -21,7 +21,7 @@ _FIRST_DOT = re.compile(r"[.\uff0e\u3002\uff61\[({\\%]")
 # Characters. What is left of a run that is too long to be a name must still be too long, even when
 # the cut went through a bracketed dot and its remains fall off.
 _OVERLONG = MAX_RUN + 16
-LEAST_TOKEN = 8 * _OVERLONG  # so that a forced cut takes most of what is held
+LEAST_TOKEN = 8 * _OVERLONG  # so that a forced cut takes most of what is kept
 
 PIECE, TOKEN = 256 * 1024, 64 * 1024  # characters of a piece of a stream; of text without white space in it
 LONGEST_PIECE = PIECE + TOKEN
@@ -96,14 +96,14 @@ class StreamSplitter:
         self._length += len(text)
         if self._length < self._wanted:
             return []
-        held = "".join(self._parts)
+        joined = "".join(self._parts)
         pieces = []
         start = 0
-        while (cut := self._find_cut(held, start)) is not None:
+        while (cut := self._find_cut(joined, start)) is not None:
             end, next_start = cut
-            pieces.append(held[start:end])
+            pieces.append(joined[start:end])
             start = next_start
-        self._keep(held[start:])
+        self._keep(joined[start:])
         # A piece is long enough but has no end in sight: look again when it must be cut anywhere.
         self._wanted = self._piece_size if self._length < self._piece_size else self._limit
         return pieces

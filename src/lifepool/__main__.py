@@ -12,7 +12,7 @@ def main() -> None:
         SystemExit: Always, with the command's exit code; 2 if the packages that it needs are not installed.
     """
     try:
-        from lifepool.cli.app import app
+        from lifepool.cli.subcommands import app
     except ModuleNotFoundError as error:
         if error.name not in ("typer", "rich"):
             raise

@@ -12,7 +12,7 @@ from benchmarks.result import Result
 
 
 def result_of(case: str, values: dict[str, list[float]], loop: str = "asyncio") -> dict[str, Any]:
-    """A result with one case: the leading metric's values by contender, one for each round."""
+    """Return a result with one case: the leading metric's values by contender, one for each round."""
     metric = CASES[case].metrics[0]
     return {
         "environment": {},

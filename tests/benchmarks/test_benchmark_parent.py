@@ -12,7 +12,7 @@ from benchmarks.parent.stopwatch import Overhead, Stopwatch
 
 
 class Clock:
-    """Time that passes only when told to."""
+    """A clock that moves only when the test moves it."""
 
     now = 0
 

@@ -1,4 +1,4 @@
-"""The experiments really happen: they tell pools apart, and leave nothing behind."""
+"""The experiments really happen: they distinguish pools, and leave nothing behind."""
 
 import pytest
 

@@ -26,13 +26,13 @@ app.mount("/read/only", dashboard(pool))
 
 @app.get("/double")
 async def double(times: int) -> int:
-    """Some work."""
+    """Do some work."""
     return sum(await pool.gather(tasks.double, range(times), chunksize=1))
 
 
 @app.get("/fail")
 async def fail() -> None:
-    """A task whose name, arguments and error are markup."""
+    """Raise, as a task whose name, arguments and error are markup."""
     with contextlib.suppress(ValueError):
         await pool.run(fail_oddly, MARKUP)
 
@@ -47,6 +47,6 @@ async def hold(address: str) -> int:
 
 @app.get("/crash")
 async def crash() -> None:
-    """A worker that dies."""
+    """Kill this worker."""
     with contextlib.suppress(WorkerLost):
         await pool.run(tasks.exit_hard, 3)

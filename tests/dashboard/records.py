@@ -8,7 +8,7 @@ from lifepool.hooks import TaskRecord
 
 
 def settled(number: int, *, name: str = "score", run_s: float | None = 0.001, **fields: Any) -> TaskRecord:
-    """A task that has its outcome."""
+    """Return a task that has its outcome."""
     values: dict[str, Any] = {
         "id": number, "attempts": 1, "worker": 1, "sent": 1.0, "wait_s": 0.5, "run_s": run_s, "finished": 2.0,
         "outcome": "completed", **fields,
@@ -21,5 +21,5 @@ def settled(number: int, *, name: str = "score", run_s: float | None = 0.001, **
 
 
 def failed(number: int, error: BaseException, **fields: Any) -> TaskRecord:
-    """A task that raised."""
+    """Return a task that raised."""
     return settled(number, **{"outcome": "failed", "error": error, **fields})

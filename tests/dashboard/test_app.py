@@ -145,7 +145,7 @@ async def test_a_file_that_the_browser_has_is_not_sent_again() -> None:
         assert (await client.get("/static/main.js", headers={"if-none-match": '"old"'})).status_code == 200
 
 
-# --- what is told ---------------------------------------------------------------------------------------------------
+# --- the documents -------------------------------------------------------------------------------------------------
 
 
 async def test_the_state_tells_of_tasks_failures_and_workers() -> None:
@@ -165,8 +165,13 @@ async def test_the_state_tells_of_tasks_failures_and_workers() -> None:
         trace = (await client.get(f"/failures/{failure['number']}.json")).json()["traceback"]
         assert "raise ValueError(message)" in trace
         assert sorted(row["name"] for row in state["names"]) == ["double", "fail"]
-        story = (await client.get(f"/tasks/{failure['tasks'][0]}.json")).json()
-        assert (story["name"], story["outcome"], story["error"], story["worker"]) == ("fail", "failed", "ValueError", 1)
+        details = (await client.get(f"/tasks/{failure['tasks'][0]}.json")).json()
+        assert (details["name"], details["outcome"], details["error"], details["worker"]) == (
+            "fail",
+            "failed",
+            "ValueError",
+            1,
+        )
         assert {mark[0] for mark in state["marks"]} == {1, 2}
 
 
@@ -216,11 +221,11 @@ async def test_a_task_that_runs_has_its_story_too_and_arguments_only_if_asked_fo
         async with pool, browser(page) as client:
             running = pool.submit(tasks.hold, gate.address, fair_key="alice")
             visitor = await gate.arrival()
-            story = (await client.get(f"/tasks/{running.id}.json")).json()
+            details = (await client.get(f"/tasks/{running.id}.json")).json()
             visitor.let_through()
             await running
-        assert (story["name"], story["outcome"], story["worker"]) == ("hold", None, 1)
-        assert (story["arguments"], story["fair_key"]) == ((repr(gate.address), "alice") if shown else (None, None))
+        assert (details["name"], details["outcome"], details["worker"]) == ("hold", None, 1)
+        assert (details["arguments"], details["fair_key"]) == ((repr(gate.address), "alice") if shown else (None, None))
 
 
 async def test_messages_and_tracebacks_can_be_left_out() -> None:

@@ -40,7 +40,7 @@ def server() -> Iterator[Server]:
 
 @pytest.fixture(scope="module")
 def tab(server: Server, chromium: str) -> Iterator[Page]:
-    """One tab for all tests: new ones would start browser processes that linger for seconds."""
+    """Provide one tab for all tests: new ones would start browser processes that linger for seconds."""
     with sync_playwright() as playwright:
         browser: Browser = playwright.chromium.launch(executable_path=chromium, args=CHROMIUM_ARGS)
         with browser.new_context(base_url=server.url) as context:
@@ -51,7 +51,7 @@ def tab(server: Server, chromium: str) -> Iterator[Page]:
 
 @pytest.fixture
 def expected() -> list[str]:
-    """Beginnings of complaints that a test wants to hear."""
+    """Provide a list for the beginnings of complaints that a test expects."""
     return []
 
 
@@ -83,7 +83,7 @@ def page(tab: Page, server: Server, expected: list[str]) -> Iterator[Page]:
 
 @pytest.fixture
 def gate() -> Iterator[tuple[str, socket.socket]]:
-    """Where tasks wait, for tests that have no event loop: its address, and the socket that sees them come."""
+    """Provide a gate where tasks wait, for tests without an event loop: its address, and the listening socket."""
     with tempfile.TemporaryDirectory(prefix="gate-") as folder, socket.socket(socket.AF_UNIX) as listener:
         address = str(Path(folder, "g"))
         listener.bind(address)
@@ -97,7 +97,7 @@ def ask(server: Server, path: str, **query: Any) -> Any:
 
 
 def count(page: Page, label: str) -> int:
-    line = page.locator("#ledger > div", has=page.locator("dt", has_text=label))
+    line = page.locator("#totals > div", has=page.locator("dt", has_text=label))
     return int(line.locator("dd").inner_text().replace(",", ""))
 
 
@@ -110,7 +110,7 @@ def test_load_shows_up_and_the_charts_move(page: Page, server: Server) -> None:
     done = count(page, "Completed")
     ask(server, "/double", times=300)
     page.wait_for_function(
-        "n => Number(document.querySelector('#ledger div:nth-child(2) dd').textContent.replace(',', '')) >= n",
+        "n => Number(document.querySelector('#totals div:nth-child(2) dd').textContent.replace(',', '')) >= n",
         arg=done + 300,
     )
     expect(page.locator("#names tbody tr", has_text="double")).to_be_visible()
@@ -131,12 +131,12 @@ def test_a_failure_opens_to_the_workers_traceback_and_nothing_in_it_is_markup(pa
     expect(failure.locator("pre")).to_contain_text(f"ValueError: {MARKUP}")
     expect(page.locator("#names")).to_contain_text(MARKUP)
     failure.locator(".tasks button").last.click()
-    story = page.get_by_role("dialog")
-    expect(story.locator(".story-name")).to_contain_text(MARKUP)
-    expect(story.locator("dl")).to_contain_text(repr(MARKUP))
+    dialog = page.get_by_role("dialog")
+    expect(dialog.locator(".task-name")).to_contain_text(MARKUP)
+    expect(dialog.locator("dl")).to_contain_text(repr(MARKUP))
     assert page.locator("main img, dialog img").count() == 0
     page.keyboard.press("Escape")
-    expect(story).to_be_hidden()
+    expect(dialog).to_be_hidden()
 
 
 def test_a_task_is_cancelled_from_its_story(page: Page, server: Server, gate: tuple[str, socket.socket]) -> None:
@@ -147,11 +147,11 @@ def test_a_task_is_cancelled_from_its_story(page: Page, server: Server, gate: tu
         row = page.locator("#workers tbody tr", has_text=f"#{number}")
         expect(row).to_contain_text("hold")
         expect(page.locator("#oldest tbody tr")).to_contain_text([f"#{number}"])
-        row.get_by_role("button", name=f"Story of task {number}").click()
-        expect(page.locator("#story .state")).to_have_text("running")
-        expect(page.locator("#story dl")).to_contain_text(address)
+        row.get_by_role("button", name=f"Details of task {number}").click()
+        expect(page.locator("#details .state")).to_have_text("running")
+        expect(page.locator("#details dl")).to_contain_text(address)
         page.get_by_role("button", name=f"Cancel task #{number}").click()
-        expect(page.locator("#story .state")).to_have_text("cancelled")
+        expect(page.locator("#details .state")).to_have_text("cancelled")
     page.get_by_role("button", name="Close").click()
     expect(page.locator("#workers tbody tr", has_text=f"#{number}")).to_have_count(0)
 
@@ -228,7 +228,7 @@ def test_everything_can_be_reached_with_the_keyboard(page: Page, server: Server)
     for _ in range(40):
         page.keyboard.press("Tab")
         reached.append(page.evaluate(FOCUSED))
-    wanted = ["skip", "task", "Story", "pause", "theme", "recycle", "drain", *["chart"] * 6, "scroll"]
+    wanted = ["skip", "task", "Details", "pause", "theme", "recycle", "drain", *["chart"] * 6, "scroll"]
     assert reached[: len(wanted)] == wanted
     assert {"count", "failures", "run_max"} <= set(reached)
     visible = page.evaluate("getComputedStyle(document.activeElement).outlineStyle")
@@ -272,7 +272,7 @@ def test_on_a_phone_what_is_wrong_comes_before_the_charts_and_a_cut_table_says_s
 
 
 def changed(page: Page, **changes: Any) -> None:
-    """Have the page be told something else than the server says, from the next answer on."""
+    """Replace what the server says to the page, from the next answer on."""
 
     def answer(route: Any) -> None:
         state = route.fetch().json()

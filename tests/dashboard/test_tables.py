@@ -1,4 +1,4 @@
-"""Names, failures and stories: right, of bounded size whatever comes, and never hurt by what a user's objects do."""
+"""Names, failures and task details: right, bounded whatever comes, and never hurt by what a user's objects do."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ from lifepool.dashboard.formatting import (
     traceback_of,
     visible,
 )
-from lifepool.dashboard.recorder import BEATS_PER_LOOK, Recorder
-from lifepool.dashboard.task_details import MAX_STORIES, Stories, story_of, under_way
+from lifepool.dashboard.recorder import BEATS_PER_SAMPLE, Recorder
+from lifepool.dashboard.task_details import MAX_TASKS, RecentTasks, details_of, under_way
 from lifepool.errors import WorkerStartError
 from lifepool.pool import Pool
 from tests.dashboard.records import failed, settled
@@ -45,7 +45,7 @@ def test_a_name_has_its_count_mean_longest_and_failures() -> None:
         task = settled(number, run_s=run_s)
         assert names.settled([task]) == ([task] if slowest else [])
         if slowest:
-            names.remember("score", story_of(task, 1, private=True))
+            names.remember("score", details_of(task, 1, private=True))
     names.settled([settled(4, run_s=None, outcome="lost")])
     names.failed("score")
     (row,) = names.slowest()
@@ -155,53 +155,53 @@ def test_arguments_are_shortened() -> None:
     assert "95 more" in text or "characters left out" in text
 
 
-# --- stories --------------------------------------------------------------------------------------------------------
+# --- task details ---------------------------------------------------------------------------------------------------
 
 
 def test_the_oldest_story_goes_first() -> None:
-    stories = Stories()
-    for number in range(MAX_STORIES + 10):
-        stories.add(story_of(settled(number), 1, private=True))
-    assert len(stories) == MAX_STORIES
-    assert stories.find(9) is None
-    found = stories.find(10)
+    recent_tasks = RecentTasks()
+    for number in range(MAX_TASKS + 10):
+        recent_tasks.add(details_of(settled(number), 1, private=True))
+    assert len(recent_tasks) == MAX_TASKS
+    assert recent_tasks.find(9) is None
+    found = recent_tasks.find(10)
     assert found is not None
     assert found.as_dict()["id"] == 10
 
 
 def test_marks_are_those_of_the_seconds_asked_for_evenly_thinned_out() -> None:
-    stories = Stories()
+    recent_tasks = RecentTasks()
     for number in range(1, 7):
-        stories.add(story_of(settled(number, run_s=0.25), number, private=True))
-    assert [row[0] for row in stories.between(2, 5, 99)] == [3, 4, 5]
-    assert [row[0] for row in stories.between(0, 6, 2)] == [3, 6]
-    assert stories.between(4, 5, 9) == [[5, 1, "score", 1.5, 0.25, "completed"]]
+        recent_tasks.add(details_of(settled(number, run_s=0.25), number, private=True))
+    assert [row[0] for row in recent_tasks.between(2, 5, 99)] == [3, 4, 5]
+    assert [row[0] for row in recent_tasks.between(0, 6, 2)] == [3, 6]
+    assert recent_tasks.between(4, 5, 9) == [[5, 1, "score", 1.5, 0.25, "completed"]]
 
 
 def test_what_may_tell_of_a_person_is_left_out_unless_asked_for() -> None:
     task = settled(1, fair_key="alice@example.org", notes={"lifepool.dashboard.arguments": "'alice'"})
-    assert "alice" not in json.dumps(story_of(task, 1, private=True).as_dict())
-    assert "alice@example.org" in json.dumps(story_of(task, 1, private=False).as_dict())
+    assert "alice" not in json.dumps(details_of(task, 1, private=True).as_dict())
+    assert "alice@example.org" in json.dumps(details_of(task, 1, private=False).as_dict())
 
 
 def test_the_slowest_of_a_name_is_remembered_long_after_the_others() -> None:
     recorder = Recorder()
     recorder.tasks_settled([settled(1, run_s=9.0)])
-    for number in range(2, MAX_STORIES + 100):
-        recorder.stories.add(story_of(settled(number), 1, private=True))
-    assert recorder.stories.find(1) is None
-    found = recorder.story(1)
+    for number in range(2, MAX_TASKS + 100):
+        recorder.recent_tasks.add(details_of(settled(number), 1, private=True))
+    assert recorder.recent_tasks.find(1) is None
+    found = recorder.details(1)
     assert found is not None
     assert found.run_s == 9.0
-    recorder.names.forget_stories()
-    assert recorder.story(1) is None
+    recorder.names.forget_details()
+    assert recorder.details(1) is None
 
 
 # --- all of it ------------------------------------------------------------------------------------------------------
 
 
 def test_a_hundred_thousand_tasks_leave_what_ten_thousand_leave() -> None:
-    """Names, failures, errors and stories without end: what is kept does not grow."""
+    """Names, failures, errors and tasks without end: what is kept does not grow."""
     pool, recorder = Pool(max_workers=1), Recorder()
     kinds = [type(f"Error{number}", (Exception,), {}) for number in range(100)]
 
@@ -213,7 +213,7 @@ def test_a_hundred_thousand_tasks_leave_what_ten_thousand_leave() -> None:
                 recorder.tasks_settled([failed(number, kinds[number % 99]("x" * 500), name=f"f-{number % 400}")])
             if number % 100 == 0:
                 recorder._refill()
-            if number % (100 * BEATS_PER_LOOK) == 0:
+            if number % (100 * BEATS_PER_SAMPLE) == 0:
                 recorder.take(pool)
 
     feed(1, 60_000)
@@ -226,7 +226,7 @@ def test_a_hundred_thousand_tasks_leave_what_ten_thousand_leave() -> None:
     finally:
         tracemalloc.stop()
     assert grown < 1_000_000
-    assert (len(recorder.stories), len(recorder.failures)) == (MAX_STORIES, MAX_KINDS)
+    assert (len(recorder.recent_tasks), len(recorder.failures)) == (MAX_TASKS, MAX_KINDS)
     assert len(recorder.names) <= MAX_NAMES
     answer = json.dumps(document(pool, recorder), allow_nan=False)
     assert len(answer) < 300_000
@@ -264,9 +264,9 @@ def test_every_text_that_is_shown_is_made_visible() -> None:
     failures, names = Failures(), Names()
     failures.add(task, "failed", ValueError(name), 1.0)
     names.settled([task])
-    told = [*failures.recent(), *names.slowest(), story_of(task, 1, private=False).as_dict(), under_way(task)]
-    assert "\u202e" not in json.dumps(told, ensure_ascii=False)
-    assert len(told) == 4
+    shown = [*failures.recent(), *names.slowest(), details_of(task, 1, private=False).as_dict(), under_way(task)]
+    assert "\u202e" not in json.dumps(shown, ensure_ascii=False)
+    assert len(shown) == 4
 
 
 def test_of_a_worker_that_could_not_start_the_exceptions_own_line_is_shown() -> None:

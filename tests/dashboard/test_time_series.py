@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from lifepool.dashboard.time_series import COLUMNS, MAX_POINTS, History, Look
+from lifepool.dashboard.time_series import COLUMNS, MAX_POINTS, History, Sample
 from lifepool.statistics import HistogramSnapshot, PoolStatistics
 
 BOUNDS = (0.001, 0.01, 0.1)
@@ -18,9 +18,9 @@ EMPTY = PoolStatistics(
 )  # fmt: skip
 
 
-def look(t: float, *, busy_s: float = 0.0, lag_s: float = 0.0, **counts: Any) -> Look:
+def look(t: float, *, busy_s: float = 0.0, lag_s: float = 0.0, **counts: Any) -> Sample:
     counts.setdefault("submitted", counts.get("completed", 0))
-    return Look(t, dataclasses.replace(EMPTY, **counts), busy_s, lag_s)
+    return Sample(t, dataclasses.replace(EMPTY, **counts), busy_s, lag_s)
 
 
 def last(history: History) -> dict[str, float | None]:
@@ -95,7 +95,7 @@ def test_old_points_are_forgotten_and_new_ones_can_be_asked_for() -> None:
         (0.0, 0.0, 1.0, 0.0, 0.5),  # one of two workers, with short tasks
         (0.0, 0.0, 0.0, 1.0, 0.5),  # one worker at a task that goes on
         (5.0, 9.0, 15.0, 0.5, 0.75),  # a task of ten seconds ends, and another has run for half of one
-        (0.0, 8.0, 0.0, 0.0, 0.0),  # a task was killed: it never told how long it ran
+        (0.0, 8.0, 0.0, 0.0, 0.0),  # a task was killed: it never said how long it ran
         (0.0, 0.0, 9.0, 0.0, 1.0),  # never more than all
     ],
 )

@@ -31,20 +31,20 @@ class Scrape:
                 self._samples[key] = sample.value
 
     def value(self, name: str, **labels: str) -> float:
-        """The sample with exactly these labels."""
+        """Return the sample with exactly these labels."""
         return self._samples[name, frozenset(labels.items())]
 
     def total(self, name: str, **labels: str) -> float:
-        """The sum of all samples that have these labels."""
+        """Return the sum of all samples that have these labels."""
         wanted = labels.items()
         return sum(value for (each, have), value in self._samples.items() if each == name and wanted <= set(have))
 
     def labels(self, name: str, label: str) -> set[str]:
-        """The values that a label has."""
+        """Return the values that a label has."""
         return {dict(have)[label] for each, have in self._samples if each == name}
 
     def counters(self) -> Mapping[tuple[str, frozenset[tuple[str, str]]], float]:
-        """All that may never go backwards."""
+        """Return all that may never go backwards."""
         ends = ("_total", "_bucket", "_sum", "_count")
         return {key: value for key, value in self._samples.items() if key[0].endswith(ends)}
 
@@ -54,6 +54,6 @@ def scrape(registry: CollectorRegistry) -> Scrape:
 
 
 def check_metrics(promtool: str, text: str) -> str:
-    """What promtool has to say about an exposition; nothing, if it is clean."""
+    """Return promtool's complaints about an exposition; empty if it is clean."""
     done = subprocess.run([promtool, "check", "metrics"], input=text, capture_output=True, text=True, timeout=20)
     return done.stdout + done.stderr

@@ -20,7 +20,7 @@ app.include_router(health_router(pool))
 
 @app.get("/double")
 async def double(pool: PoolDep) -> int:
-    """The server process that has answered."""
+    """Return the server process that has answered."""
     await pool.run(tasks.double, 21)
     return os.getpid()
 

@@ -57,9 +57,9 @@ def test_the_dashboard_is_one_that_grafana_can_load(tmp_path: Path) -> None:
     assert dashboard["uid"] == "lifepool"
     ids = [panel["id"] for panel in dashboard["panels"]]
     assert len(ids) == len(set(ids))
-    places = [tuple(panel["gridPos"][key] for key in "xywh") for panel in dashboard["panels"]]
-    assert all(x + width <= 24 for x, _, width, _ in places)
-    cells = [(x + i, y + j) for x, y, width, height in places for i in range(width) for j in range(height)]
+    positions = [tuple(panel["gridPos"][key] for key in "xywh") for panel in dashboard["panels"]]
+    assert all(x + width <= 24 for x, _, width, _ in positions)
+    cells = [(x + i, y + j) for x, y, width, height in positions for i in range(width) for j in range(height)]
     assert len(cells) == len(set(cells)), "panels overlap"
     variables = {each["name"] for each in dashboard["templating"]["list"]}
     assert set(re.findall(r"\$(\w+)", "".join(queries(dashboard)))) <= {*variables, "__rate_interval"}

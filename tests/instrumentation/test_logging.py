@@ -21,7 +21,7 @@ request: ContextVar[str] = ContextVar("request", default="none")
 
 
 class Listening(logging.Handler):
-    """Keeps records, and in which request they were handled."""
+    """A handler that keeps records, and the request they were handled in."""
 
     def __init__(self) -> None:
         super().__init__()

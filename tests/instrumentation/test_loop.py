@@ -18,8 +18,8 @@ import pytest
 from lifepool import Pool
 from lifepool.instrumentation.lag import LagMeter
 from lifepool.instrumentation.loop import LoopWatch
-from lifepool.instrumentation.stack import culprit
-from lifepool.instrumentation.watchdog import Judge
+from lifepool.instrumentation.stack import find_blocking_call
+from lifepool.instrumentation.watchdog import BlockDetector
 from tests.engine.gates import PATIENCE_S, until
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ ROOT = Path(__file__).parents[2]
 
 
 class Heard(logging.Handler):
-    """Sets an event at the first warning, from whatever thread."""
+    """A handler that sets an event at the first warning, from any thread."""
 
     def __init__(self) -> None:
         super().__init__(logging.WARNING)
@@ -42,7 +42,7 @@ class Heard(logging.Handler):
 
 
 async def blocked_by(block: Callable[[], object], watch: LoopWatch, times: int = 1) -> Heard:
-    """What was logged while these functions blocked the loop."""
+    """Return what was logged while these functions blocked the loop."""
     heard = Heard()
     logger = logging.getLogger("lifepool")
     logger.addHandler(heard)
@@ -71,7 +71,7 @@ async def test_the_function_that_blocks_is_named_while_it_does() -> None:
     heard = await blocked_by(reads_a_slow_disk, watch)
     (message,) = heard.messages
     assert re.search(
-        r"has not come round for \d+\.\d\d s: \S*reads_a_slow_disk \(\S+test_loop\.py:\d+\) blocks it", message
+        r"has been blocked for \d+\.\d\d s by \S*reads_a_slow_disk \(\S+test_loop\.py:\d+\): every", message
     )
     assert "await pool.run(function, ...)" in message
     stack = message.splitlines()
@@ -81,7 +81,7 @@ async def test_the_function_that_blocks_is_named_while_it_does() -> None:
     assert "pytest" not in message, "nor what is below it"
     (block,) = watch.blocks
     assert block.seconds >= 0.05
-    assert block.culprit.function.endswith("reads_a_slow_disk")
+    assert block.blocking_call.function.endswith("reads_a_slow_disk")
 
 
 def chained(report: Callable[..., None], event: threading.Event) -> Callable[..., None]:
@@ -212,13 +212,13 @@ def test_a_process_that_was_stopped_blames_nobody() -> None:
     assert rest == "blocks: 0\n"
 
 
-# --- the judge, by the clock ----------------------------------------------------------------------------------------
+# --- the detector, by the clock -------------------------------------------------------------------------------------
 
 
 def judged(*looks: tuple[float, float, float]) -> list[float | None]:
-    """What it says at (now, due, cpu); the threshold is 0.1 s."""
-    judge = Judge(0.1, 0.025)
-    return [judge.late_since(*look) for look in looks]
+    """Return what the detector says at (now, due, cpu); the threshold is 0.1 s."""
+    detector = BlockDetector(0.1, 0.025)
+    return [detector.late_since(*look) for look in looks]
 
 
 def test_a_loop_in_time_is_not_late() -> None:
@@ -231,13 +231,13 @@ def test_who_waits_in_the_loop_is_seen_at_the_threshold() -> None:
 
 
 def test_nobody_looks_before_there_may_be_something_to_see() -> None:
-    judge = Judge(0.1, 0.025)
-    judge.late_since(0.0, 0.05, 0.0)
-    assert judge.pause == pytest.approx(0.15)
-    judge.late_since(0.15, 0.19, 0.1)
-    assert judge.pause == pytest.approx(0.14)
-    judge.late_since(0.3, 0.19, 0.1)
-    assert judge.pause == 0.025, "while it is late"
+    detector = BlockDetector(0.1, 0.025)
+    detector.late_since(0.0, 0.05, 0.0)
+    assert detector.pause == pytest.approx(0.15)
+    detector.late_since(0.15, 0.19, 0.1)
+    assert detector.pause == pytest.approx(0.14)
+    detector.late_since(0.3, 0.19, 0.1)
+    assert detector.pause == 0.025, "while it is late"
 
 
 def test_who_computes_and_lets_nobody_look_is_seen_afterwards() -> None:
@@ -276,8 +276,8 @@ async def test_a_loop_that_waits_for_events_is_no_culprit() -> None:
 
 
 def seen_waiting(thread: int, base: int) -> set[object]:
-    """Who was to blame once the loop did nothing but wait for this function."""
+    """Return the blocking calls that are found while the loop only waits for this function."""
     deadline = perf_counter() + PATIENCE_S
-    while culprit(thread, base) is not None:
+    while find_blocking_call(thread, base) is not None:
         assert perf_counter() < deadline
-    return {culprit(thread, base) for _ in range(100)}
+    return {find_blocking_call(thread, base) for _ in range(100)}

@@ -150,7 +150,7 @@ async def main():
             os.mkdir(folder)
         await pool.run(double, 1)
         await pool.run(abs, -1)
-        hook._put_down_counts()
+        hook._record_counts()
         for _ in range(2):
             text = (await asyncio.to_thread(exposition, "application/openmetrics-text"))[0].decode()
         assert hook in pool.hooks

@@ -190,7 +190,7 @@ async def test_a_scrape_from_a_thread_is_fresh_and_one_of_a_blocked_loop_is_not_
         seen = await asyncio.to_thread(scrape, registry)
         assert seen.total("lifepool_tasks_total") == 1
         await pool.run(tasks.double, 1)
-        monkeypatch.setattr("lifepool.instrumentation.prometheus.PATIENCE_S", 0.01)
+        monkeypatch.setattr("lifepool.instrumentation.prometheus.REFRESH_TIMEOUT_S", 0.01)
         with ThreadPoolExecutor(1) as thread:
             seen = thread.submit(scrape, registry).result(20)  # blocks the loop
         assert seen.total("lifepool_tasks_total") == 1, "as it was before"

@@ -28,7 +28,7 @@ class FileExporter(SpanExporter):
 
 
 def trace_to(path: str) -> None:
-    """An initializer. The processor would wait for a minute: what arrives was flushed at the end."""
+    """Trace to an address: an initializer. The processor waits a minute, so what arrives was flushed at the end."""
     provider = TracerProvider()
     provider.add_span_processor(BatchSpanProcessor(FileExporter(path), schedule_delay_millis=60_000))
     trace.set_tracer_provider(provider)

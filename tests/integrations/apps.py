@@ -40,12 +40,12 @@ async def leave(address: str, pool: PoolDep) -> str:
 
 @app.get("/pids")
 async def pids(pool: PoolDep) -> list[int]:
-    """The server process and one of its workers."""
+    """Return the server process and one of its workers."""
     return [os.getpid(), await pool.run(os.getpid)]
 
 
 @app.get("/hold")
-async def held(address: str, pool: PoolDep) -> Any:
+async def waiting(address: str, pool: PoolDep) -> Any:
     return await pool.run(hold, address, "finished")
 
 
@@ -63,7 +63,7 @@ async def crash(pool: PoolDep) -> Any:
 
 
 async def bare(scope: Scope, receive: Receive, send: Send) -> None:
-    """An ASGI app that knows no lifespan."""
+    """Answer as an ASGI app that knows no lifespan."""
     if scope["type"] != "http":
         raise NotImplementedError(scope["type"])
     worker = await scope["state"]["pool"].run(os.getpid)

@@ -19,7 +19,7 @@ def gate() -> Iterator[Gate]:
 
 @pytest.fixture
 def signals() -> Iterator[list[int]]:
-    """The signals that came to whoever handled them before the server did."""
+    """Return the signals that came to whoever handled them before the server did."""
     heard: list[int] = []
     numbers = (signal.SIGTERM, signal.SIGINT)
     previous: list[Any] = [signal.signal(number, lambda number, frame: heard.append(number)) for number in numbers]

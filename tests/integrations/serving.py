@@ -55,7 +55,7 @@ class Server:
         return match[match.lastindex or 0]
 
     def family(self) -> list[psutil.Process]:
-        """All processes: the server, or servers, their workers and helpers."""
+        """Return all processes: the server, or servers, their workers and helpers."""
         main = psutil.Process(self.process.pid)
         return [main, *main.children(recursive=True)]
 

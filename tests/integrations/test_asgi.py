@@ -29,7 +29,7 @@ PATIENCE_S = 20.0
 
 
 class Server:
-    """Speaks the lifespan protocol as a server does, with time limits."""
+    """A server that speaks the lifespan protocol, with time limits."""
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app
@@ -46,7 +46,7 @@ class Server:
         return await self._ask("lifespan.shutdown")
 
     async def end(self) -> None:
-        """The app's lifespan returns, or raises what it raises."""
+        """End the lifespan: return, or raise what the app's lifespan raises."""
         await asyncio.wait_for(self._task, PATIENCE_S)
         assert self._from_app.empty(), "a message after the last one"
 
@@ -66,7 +66,7 @@ class Server:
 
 
 def bare(*, raises: bool) -> ASGIApp:
-    """An app without a lifespan: some raise for that scope, some return."""
+    """Make an app without a lifespan: some raise for that scope, some return."""
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -131,10 +131,10 @@ async def test_the_apps_own_lifespan_runs_inside_the_pools() -> None:
 
 async def test_the_pool_is_closed_before_the_server_hears_of_the_end() -> None:
     pool = Pool(backend="inline")
-    told: list[str] = []
-    async with Server(noting(with_pool(Starlette(), pool), pool, told)):
+    messages: list[str] = []
+    async with Server(noting(with_pool(Starlette(), pool), pool, messages)):
         pass
-    assert told == ["lifespan.startup.complete while running", "lifespan.shutdown.complete while closed"]
+    assert messages == ["lifespan.startup.complete while running", "lifespan.shutdown.complete while closed"]
 
 
 @asynccontextmanager
@@ -145,15 +145,15 @@ async def no_database(app: Starlette) -> AsyncIterator[None]:
 
 async def test_an_app_that_fails_to_start_ends_the_pool_before_the_server_hears_of_it() -> None:
     pool = Pool(backend="inline")
-    told: list[str] = []
+    messages: list[str] = []
     inner = Starlette(lifespan=no_database)
-    server = Server(noting(with_pool(inner, pool), pool, told))
+    server = Server(noting(with_pool(inner, pool), pool, messages))
     message = await server.start()
     assert message["type"] == "lifespan.startup.failed"
     assert "no database" in message["message"]
     with pytest.raises(ConnectionError):
         await server.end()
-    assert told == ["lifespan.startup.failed while closed"]
+    assert messages == ["lifespan.startup.failed while closed"]
 
 
 async def test_an_app_that_fails_to_stop_ends_the_pool_all_the_same() -> None:
@@ -163,13 +163,13 @@ async def test_an_app_that_fails_to_stop_ends_the_pool_all_the_same() -> None:
         raise ConnectionError("the database hung up")
 
     pool = Pool(backend="inline")
-    told: list[str] = []
-    server = Server(noting(with_pool(Starlette(lifespan=own), pool), pool, told))
+    messages: list[str] = []
+    server = Server(noting(with_pool(Starlette(lifespan=own), pool), pool, messages))
     await server.start()
     assert (await server.stop())["type"] == "lifespan.shutdown.failed"
     with pytest.raises(ConnectionError):
         await server.end()
-    assert told == ["lifespan.startup.complete while running", "lifespan.shutdown.failed while closed"]
+    assert messages == ["lifespan.startup.complete while running", "lifespan.shutdown.failed while closed"]
 
 
 async def test_an_app_that_says_it_failed_and_returns_is_believed() -> None:
@@ -206,12 +206,12 @@ async def test_the_name_in_the_state_can_be_chosen() -> None:
         assert await get(wrapped) == "workers"
 
 
-def noting(app: ASGIApp, pool: Pool, told: list[str]) -> ASGIApp:
-    """Note the pool's state at the moment the server is told something."""
+def noting(app: ASGIApp, pool: Pool, messages: list[str]) -> ASGIApp:
+    """Note the pool's state at the moment the server gets a message."""
 
     async def wrapped(scope: Scope, receive: Receive, send: Send) -> None:
         async def noting_send(message: Message) -> None:
-            told.append(f"{message['type']} while {pool.state.value}")
+            messages.append(f"{message['type']} while {pool.state.value}")
             await send(message)
 
         await app(scope, receive, noting_send)

@@ -57,7 +57,7 @@ each_error = pytest.mark.parametrize(
 
 
 class Raises:
-    """An app that raises the error of the moment in all the places where one can be raised."""
+    """An app that raises the error of the moment wherever one can be raised."""
 
     def __init__(self, *, hints: bool | None = None) -> None:
         self.error: Exception = PoolError("not set")
@@ -184,7 +184,7 @@ def test_a_second_install_leaves_what_the_first_one_said_of_hints() -> None:
 
 
 @pytest.mark.parametrize(
-    ("seconds", "luck", "header"),
+    ("seconds", "jitter", "header"),
     [
         (0.001, 0.0, 1), (0.001, 0.999, 2), (0.05, 0.49, 1), (0.05, 0.5, 2), (1.0, 0.0, 1), (1.2, 0.0, 2),
         (1.2, 0.999, 3), (90.0, 0.0, 90), (90.0, 0.999, 135), (1e6, 0.0, 1_000_000),
@@ -196,15 +196,15 @@ def test_retry_after_is_a_whole_number_of_seconds_and_at_least_one(
     client: TestClient,
     monkeypatch: pytest.MonkeyPatch,
     seconds: float,
-    luck: float,
+    jitter: float,
     header: int,
 ) -> None:
-    monkeypatch.setattr("lifepool.integrations.fastapi.random", lambda: luck)
+    monkeypatch.setattr("lifepool.integrations.fastapi.random", lambda: jitter)
     raises.error = QueueFull("full", retry_after=seconds)
     answer = client.get("/handler")
     assert answer.headers["retry-after"] == str(header)
     if 0 <= seconds <= 1e6:
-        assert answer.json()["retry_after"] == round(seconds * (1 + luck / 2), 3)
+        assert answer.json()["retry_after"] == round(seconds * (1 + jitter / 2), 3)
 
 
 def test_those_who_are_refused_together_do_not_come_back_together(raises: Raises, client: TestClient) -> None:

@@ -21,7 +21,7 @@ class Problem(BaseModel):
 
 
 async def nothing() -> None:
-    """A handler."""
+    """Do nothing: a handler."""
 
 
 def an_app() -> FastAPI:
@@ -31,7 +31,7 @@ def an_app() -> FastAPI:
 
 
 def references(node: Any) -> list[str]:
-    """Every `$ref` in a document."""
+    """Yield every `$ref` in a document."""
     if isinstance(node, list):
         return [found for item in node for found in references(item)]
     if not isinstance(node, dict):

@@ -32,7 +32,7 @@ def reasons(body: dict[str, Any]) -> list[str]:
 
 
 class Patient(uvicorn.Server):
-    """Looks whether it is to stop only when it may."""
+    """A server that checks whether it is to stop only when the test lets it."""
 
     may_stop = False
 
@@ -42,7 +42,7 @@ class Patient(uvicorn.Server):
 
 @asynccontextmanager
 async def served(app: Any) -> AsyncIterator[tuple[Patient, httpx.AsyncClient]]:
-    """A real uvicorn on this loop, and a client with its address."""
+    """Run a real uvicorn on this loop, and yield a client with its address."""
     server = Patient(uvicorn.Config(app, port=0, log_config=None))
     running = asyncio.create_task(server.serve())
     try:
@@ -56,7 +56,7 @@ async def served(app: Any) -> AsyncIterator[tuple[Patient, httpx.AsyncClient]]:
 
 
 async def asked(app: Any, path: str) -> httpx.Response:
-    """The answer of an app without a server, and without its lifespan."""
+    """Return the answer of an app without a server, and without its lifespan."""
     async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://test") as client:
         return await client.get(path)
 
@@ -75,7 +75,7 @@ async def test_all_three_answer_while_the_pool_is_full(gate: Gate) -> None:
         assert ready.headers["cache-control"] == "no-store"
         (reason,) = ready.json()["reasons"]
         assert (reason["pool"], reason["reason"]) == ("site", "saturated")
-        assert "all 2 places in the queue are taken" in reason["detail"]
+        assert "all 2 positions in the queue are taken" in reason["detail"]
         assert 'lifepool_queue_length{pool="site"} 2.0' in metrics.text
         visitor.let_through()
         for _ in range(2):
@@ -112,13 +112,13 @@ async def test_before_during_and_after_its_life_a_pool_says_where_it_is(tmp_path
     assert [each["detail"] for each in reasons_against(pool)] == ["0 of 1 workers are ready"]
     await starting
     assert reasons_against(pool) == []
-    held = pool.submit(tasks.hold, gate.address)
+    task = pool.submit(tasks.hold, gate.address)
     visitor = await gate.arrival()
     draining = asyncio.create_task(pool.drain())
     await until(lambda: pool.state.value == "draining")
     assert reasons_against(pool)[0]["detail"] == "the pool finishes 1 running and 0 waiting tasks"
     visitor.let_through()
-    await asyncio.gather(held, draining)
+    await asyncio.gather(task, draining)
     assert [each["reason"] for each in reasons_against(pool)] == ["closed"]
 
 
@@ -141,7 +141,7 @@ async def test_a_pool_that_a_bug_has_broken_is_not_even_alive(caplog: pytest.Log
     app = Starlette(routes=health_routes(pool, metrics=False))
     async with pool:
         assert pool._engine is not None
-        pool._engine._break(InternalError("the books are wrong"))
+        pool._engine._break(InternalError("the counters are wrong"))
         live, ready = await asked(app, "/livez"), await asked(app, "/readyz")
     assert (live.status_code, live.json()) == (503, {"status": "broken", "pools": ["b"]})
     assert reasons(ready.json()) == ["broken"]
@@ -157,13 +157,13 @@ async def test_a_pool_that_was_drained_while_its_server_goes_on_is_to_be_restart
 
     assert await live() == (200, {"status": "ok"}), "not started yet: its start may take long"
     async with drained, other:
-        held = drained.submit(tasks.hold, gate.address)
+        task = drained.submit(tasks.hold, gate.address)
         visitor = await gate.arrival()
         draining = asyncio.create_task(drained.drain())
         await until(lambda: drained.state.value == "draining")
         assert await live() == (200, {"status": "ok"}), "what runs is to be finished"
         visitor.let_through()
-        await asyncio.gather(held, draining)
+        await asyncio.gather(task, draining)
         assert await live() == (503, {"status": "closed", "pools": ["drained"]})
         await drained.start()
         assert await live() == (200, {"status": "ok"})

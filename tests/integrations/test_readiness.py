@@ -12,13 +12,13 @@ import pytest
 from lifepool import Pool
 from lifepool.integrations.health import reasons_against
 from tests.engine.gates import Gate, until
-from tests.integrations.test_disconnect import a_site
+from tests.integrations.site import a_site
 from tests.tasks import double, hold
 
 
 async def test_it_turns_red_at_sigterm_itself_while_a_request_still_runs(gate: Gate, signals: list[int]) -> None:
     async with a_site(gate) as site:
-        client = await site.ask("GET", "/held")
+        client = await site.ask("GET", "/waiting")
         visitor = await gate.arrival()
         assert site.pool.readiness().ready
         signal.raise_signal(signal.SIGTERM)
@@ -44,13 +44,13 @@ async def test_the_signal_reaches_whoever_handled_it_before_and_the_handler_is_p
 
 async def test_a_full_queue_turns_it_red_until_there_is_room(gate: Gate) -> None:
     async with Pool(max_workers=1, max_queue=1) as pool:
-        held = pool.submit(hold, gate.address)
+        waiting = pool.submit(hold, gate.address)
         visitor = await gate.arrival()
         waits = pool.submit(double, 21)
         await until(lambda: pool.statistics().queued == 1)
         assert pool.readiness().reasons == ("saturated",)
         visitor.let_through()
-        await held
+        await waiting
         assert await waits == 42
         assert pool.readiness().ready
 

@@ -10,12 +10,12 @@ from lifepool import ClientDisconnected, Pool, PoolDep, WorkerLost
 from lifepool.integrations.fastapi import get_pool, install
 from tests.engine.gates import until
 from tests.integrations.clients import TestClient
-from tests.integrations.test_disconnect import a_site
+from tests.integrations.site import a_site
 from tests.tasks import double, exit_hard, hold
 
 if TYPE_CHECKING:
     from tests.engine.gates import Gate
-    from tests.integrations.test_disconnect import Site
+    from tests.integrations.site import Site
 
 
 def an_app() -> FastAPI:
@@ -47,7 +47,7 @@ def test_a_sync_endpoint_runs_tasks_and_its_errors_are_answers() -> None:
         answer = client.get("/crash")
         assert (answer.status_code, answer.json()["type"]) == (WorkerLost.status_hint, "urn:lifepool:worker-lost")
         assert client.get("/cancel/1").json() is False
-        assert client.get("/double/4").json() == 8, "and the worker that took its place is up"
+        assert client.get("/double/4").json() == 8, "and the worker that replaced it is up"
         assert client.get("/statistics").json() == {"completed": 2, "ready": True}
 
 
@@ -55,8 +55,8 @@ async def test_a_client_that_leaves_a_sync_endpoint_takes_its_task_along(gate: G
     def make(site: Site) -> FastAPI:
         app = FastAPI(lifespan=site.pool.lifespan)
 
-        @app.get("/held")
-        def held(pool: Pool = Depends(get_pool)) -> Any:  # noqa: B008
+        @app.get("/waiting")
+        def waiting(pool: Pool = Depends(get_pool)) -> Any:  # noqa: B008
             try:
                 return pool.from_thread.run(hold, site.gate.address)
             except ClientDisconnected as error:
@@ -66,9 +66,6 @@ async def test_a_client_that_leaves_a_sync_endpoint_takes_its_task_along(gate: G
         return app
 
     async with a_site(gate, make) as site:
-        client = await site.ask("GET", "/held")
-        visitor = await gate.arrival()
-        await client.leave()
-        await visitor.gone()
+        await site.ask_and_leave("GET", "/waiting")
         await until(lambda: bool(site.seen))
         assert await site.is_well()

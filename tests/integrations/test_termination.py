@@ -1,4 +1,4 @@
-"""SIGTERM and Ctrl-C: heard when they come, passed on, held if asked for; the second one ends a drain."""
+"""SIGTERM and Ctrl-C: heard when they come, passed on, deferred if asked for; the second one ends a drain."""
 
 from __future__ import annotations
 
@@ -176,7 +176,7 @@ async def test_nested_lifespans_listen_until_the_last_one_has_ended(signals: lis
 
 
 async def draining(pool: Pool, signals: list[int], *numbers: int) -> asyncio.Task[None]:
-    """A lifespan that was ended by these signals, and drains."""
+    """Run a lifespan that was ended by these signals, and drains."""
     ending = asyncio.Event()
 
     async def live() -> None:

@@ -31,7 +31,7 @@ EXAMPLES = 20
 
 @dataclass(slots=True)
 class Entry:
-    """One task in the books.
+    """The record of one task.
 
     Attributes:
         job: What was asked for.
@@ -47,7 +47,7 @@ class Entry:
 
 
 class Accountant:
-    """Keeps the books of a run: two bytes a task and an item, which ``balance`` gives back.
+    """The accounts of a run: two bytes a task and an item, which ``balance`` gives back.
 
     Args:
         chaos: Knows which faults were injected, and when.
@@ -70,17 +70,17 @@ class Accountant:
 
     @property
     def tasks(self) -> int:
-        """Tasks that were submitted one by one."""
+        """Return how many tasks were submitted one by one."""
         return self.kinds.total()
 
     def next_number(self) -> int:
-        """The number of a new task."""
+        """Return the number of a new task."""
         self._may_start.append(0)
         self._answered.append(0)
         return len(self._may_start) - 1
 
     def next_numbers(self, count: int) -> range:
-        """Numbers for the items of a map; each may be started once."""
+        """Return numbers for the items of a map; each may be started once."""
         self.items += count
         first = len(self._may_start)
         self._may_start.extend(b"\1" * count)
@@ -88,14 +88,14 @@ class Accountant:
         return range(first, first + count)
 
     def opened(self, number: int, job: Job, timeout: float) -> Entry:
-        """A task is about to be submitted."""
+        """Record a task that is about to be submitted."""
         self._may_start[number] = job.may_start
         self.kinds[job.kind] += 1
         self._open.add(number)
         return Entry(job, timeout, time.monotonic())
 
     def closed(self, number: int, entry: Entry, result: Any = None, error: BaseException | None = None) -> None:
-        """A task has ended."""
+        """Record that a task has ended."""
         if number not in self._open:
             self.complain(f"task {number} ended twice")
             return
@@ -112,21 +112,21 @@ class Accountant:
             self.complain(f"task {number} ({entry.job.kind}) {fault}")
 
     def complain(self, what: str) -> None:
-        """Something is wrong."""
+        """Record that something is wrong."""
         self.wrong += 1
         self._remember(what)
 
     def hangs(self, number: int, entry: Entry) -> None:
-        """A task did not end in time."""
+        """Record a task that did not end in time."""
         self.hung += 1
         self._remember(f"task {number} ({entry.job.kind}, timeout {entry.timeout:.3f} s) did not end")
 
     def item_answered(self, number: int) -> None:
-        """An item of a map has its right answer."""
+        """Record that an item of a map has its right answer."""
         self._answered[number] = 1
 
     def is_plausible(self, error: BaseException, began: float, timeout: float, *, may_time_out: bool) -> str:
-        """Why an error can't be explained by what was done to the pool; empty if it can.
+        """Say why an error can't be explained by what was done to the pool; empty if it can.
 
         Args:
             error: What the caller got.
@@ -159,7 +159,7 @@ class Accountant:
         late -= self._lag.worst_since(began + timeout)
         self.latest_timeout_s = max(self.latest_timeout_s, late)
         if late > LATE_S:
-            return f"timed out {late:.3f} s late, apart from the event loop's lag"
+            return f"timed out {late:.3f} s late, beyond the event loop's lag"
         is_explained = may_time_out or self._chaos.stopped_since(began) or self._chaos.fell_since(began)
         return "" if is_explained else "timed out without any cause"
 
@@ -170,10 +170,10 @@ class Accountant:
     # -- at the end -----------------------------------------------------------------------------------------------
 
     def balance(self, log: str) -> None:
-        """Compare the books with what workers wrote down: nothing ran too often, nothing answered without running.
+        """Compare the accounts with what workers wrote down: nothing ran too often, nothing answered without running.
 
         Then they are closed and given back: in a process that is being watched for growth, a hundred million items of
-        maps are 200 MB of books.
+        maps are 200 MB of accounts.
         """
         starts = bytearray(len(self._may_start))
         for number in _numbers(log):

@@ -26,7 +26,7 @@ KINDS = {"kill worker": 45, "stop worker": 20, "stop and continue worker": 30, "
 
 
 class Chaos:
-    """Sends signals to the processes of a pool until it is cancelled.
+    """Send signals to the processes of a pool until it is cancelled.
 
     Args:
         pool: Whose processes.
@@ -56,15 +56,15 @@ class Chaos:
                 self._inject(kind, process)
 
     def killed_since(self, instant: float) -> bool:
-        """Whether a worker may have been killed from outside at this instant or later."""
+        """Tell whether a worker may have been killed from outside at this instant or later."""
         return bool(self._deaths) and self._deaths[-1] >= instant - STRIKE_S
 
     def fell_since(self, instant: float) -> bool:
-        """Whether the pool may have been without its template at this instant or later."""
+        """Tell whether the pool may have been without its template at this instant or later."""
         return bool(self._falls) and self._falls[-1] >= instant - RISING_S
 
     def stopped_since(self, instant: float) -> bool:
-        """Whether a worker may have stood still for a while at this instant or later."""
+        """Tell whether a worker may have stood still for a while at this instant or later."""
         return bool(self._stops) and self._stops[-1] >= instant - MEMORY_S / 4
 
     def _inject(self, kind: str, process: psutil.Process) -> None:
@@ -110,7 +110,7 @@ class Chaos:
 
 
 def _own_child(pid: int, parent: int | None) -> psutil.Process | None:
-    """The process, if it still is the one it was: numbers are used again."""
+    """Return the process, if it still is the same one: numbers are used again."""
     try:
         process = psutil.Process(pid)
         return process if process.ppid() == parent and process.status() != psutil.STATUS_ZOMBIE else None

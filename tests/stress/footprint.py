@@ -52,8 +52,8 @@ class Footprint:
     idle: int = 0
 
     @property
-    def held(self) -> int:
-        """Resident bytes that are not merely kept by the allocator."""
+    def resident(self) -> int:
+        """Return resident bytes that are not merely kept by the allocator."""
         return self.rss - self.idle
 
     @classmethod

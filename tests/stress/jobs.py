@@ -54,7 +54,7 @@ _BLOB = os.urandom(LARGEST_MIB * MIB)
 
 
 def draw(number: int, random: Random, folder: str) -> Job:
-    """A job for task ``number``; ``folder`` is for the marks of tasks that fail once."""
+    """Draw a job for task ``number``; ``folder`` is for the marks of tasks that fail once."""
     (maker,) = random.choices(_MAKERS, _WEIGHTS)
     return maker(number, random, folder)
 

@@ -1,4 +1,4 @@
-"""How late the event loop is: a timeout can't be told sooner than the loop looks at it."""
+"""How late the event loop is: a timeout can't be reported sooner than the loop looks at it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _KEPT = 12_000  # two minutes of ticks, longer than any task lasts
 
 
 class LagMeter:
-    """Sleeps for a tick, again and again, and writes down how much longer that took.
+    """Sleep for a tick, again and again, and record how much longer that took.
 
     Attributes:
         worst_s: The largest lag so far.
@@ -32,7 +32,7 @@ class LagMeter:
             self._lags.append((now, lag))
 
     def worst_since(self, instant: float) -> float:
-        """The largest lag at this instant or later, in seconds; what goes on just now included."""
+        """Return the largest lag at this instant or later, in seconds; what goes on just now included."""
         worst = max(0.0, time.monotonic() - self._lags[-1][0] - _TICK_S) if self._lags else 0.0
         for when, lag in reversed(self._lags):
             if when < instant:

@@ -39,12 +39,12 @@ class Sequence:
 
 async def million(sequence: Sequence) -> dict[str, Any]:
     """Run it; the report has the sampled series, and the slopes in bytes per million tasks."""
-    held = Snapshot.take()
+    baseline = Snapshot.take()
     async with Pool(max_workers=sequence.workers, max_queue=max(1000, sequence.in_flight)) as pool:
         began = time.monotonic()
         wrong, samples = await _measure(pool, sequence)
         seconds = time.monotonic() - began
-    leaked = str(leaks_since(held)).splitlines()
+    leaked = str(leaks_since(baseline)).splitlines()
     slopes = {name: _slope(samples, sequence, name) for name in ("server_rss", "workers_rss")}
     leaked += [
         f"{name} grows by {slope / MIB:.1f} MiB per million tasks"
@@ -96,6 +96,6 @@ def _sample() -> dict[str, int]:
 
 
 def _slope(samples: list[dict[str, int]], sequence: Sequence, name: str) -> float:
-    """Growth in bytes per million tasks, once everything is warm."""
+    """Return the growth in bytes per million tasks, once everything is warm."""
     series = [sample[name] for sample in samples[WARM_SAMPLES:]]
     return linear_regression(range(len(series)), series).slope * SAMPLES * 1e6 / sequence.tasks

@@ -106,7 +106,7 @@ class Run:
         self.accountant.balance(self._log)
 
     async def _rest(self, pool: Pool) -> Any:
-        """Everything has ended: so must it have for the pool."""
+        """Check that the pool is at rest when everything has ended."""
         patience = time.monotonic() + DEFAULT_TIMEOUT_S + PATIENCE_S
         while (now := pool.statistics()).queued or now.running or now.workers.get("busy"):
             if time.monotonic() > patience:
@@ -187,7 +187,7 @@ class Run:
         return not self.accountant.is_plausible(error, began, 0.0, may_time_out=False)
 
     def _check(self, number: int, divisor: int, result: Any, began: float) -> None:
-        """The result of one item of a map, or the exception in its place."""
+        """Check the result of one item of a map, or the exception instead of it."""
         if result == 2 * number and not isinstance(result, BaseException):
             self.accountant.item_answered(number)
             return
@@ -253,21 +253,21 @@ async def stress(plan: Plan) -> dict[str, Any]:
     with tempfile.TemporaryDirectory(prefix="stress-") as folder:
         warm_up = Run(Plan(min(5.0, plan.seconds / 5), plan.seed + 1, plan.workers, plan.clients), folder)
         await warm_up.go()
-    before, held = Footprint.settled(), Snapshot.take()
+    before, baseline = Footprint.settled(), Snapshot.take()
     with tempfile.TemporaryDirectory(prefix="stress-") as folder:
         run = Run(plan, folder)
         await run.go()
-    leaked = leaks_since(held)
+    leaked = leaks_since(baseline)
     after = Footprint.settled()
     return _report(plan, run, before, after, str(leaked).splitlines())
 
 
 def _report(plan: Plan, run: Run, before: Footprint, after: Footprint, leaked: list[str]) -> dict[str, Any]:
-    books = run.accountant
+    accounts = run.accountant
     if after.shared_maps > before.shared_maps:
         leaked.append(f"{after.shared_maps - before.shared_maps} mapping(s) of shared memory")
     grown = {
-        "of memory": after.held - before.held,
+        "of memory": after.resident - before.resident,
         "given out by the allocator": after.used - before.used,
         "kept by the allocator": after.idle - before.idle - IDLE_MARGIN,
     }
@@ -275,20 +275,20 @@ def _report(plan: Plan, run: Run, before: Footprint, after: Footprint, leaked: l
     return {
         "seed": plan.seed,
         "seconds": round(run.seconds, 1),
-        "tasks": books.tasks,
-        "tasks_per_s": round(books.tasks / run.seconds),
+        "tasks": accounts.tasks,
+        "tasks_per_s": round(accounts.tasks / run.seconds),
         "maps_and_gathers": run.bulk,
-        "items_of_maps": books.items,
+        "items_of_maps": accounts.items,
         "faults_from_outside": dict(run.chaos.injected),
-        "kinds": dict(books.kinds.most_common()),
-        "outcomes": dict(books.outcomes.most_common()),
+        "kinds": dict(accounts.kinds.most_common()),
+        "outcomes": dict(accounts.outcomes.most_common()),
         "workers_replaced": dict(run.statistics.restarts),
-        "latest_timeout_ms": round(books.latest_timeout_s * 1e3, 1),
+        "latest_timeout_ms": round(accounts.latest_timeout_s * 1e3, 1),
         "worst_loop_lag_ms": round(run.lag.worst_s * 1e3, 1),
-        "wrong": books.wrong,
-        "hung": books.hung,
+        "wrong": accounts.wrong,
+        "hung": accounts.hung,
         "leaked": len(leaked),
-        "examples": books.examples + leaked,
+        "examples": accounts.examples + leaked,
         "before": vars(before),
         "after": vars(after),
     }

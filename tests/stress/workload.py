@@ -23,13 +23,13 @@ _log = -1
 
 
 def open_log(path: str) -> None:
-    """The initializer of the pool under stress."""
+    """Open the log: the initializer of the pool under stress."""
     global _log
     _log = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
 
 
 def started(number: int) -> None:
-    """One write of eight bytes in append mode: no two workers can mix theirs."""
+    """Log a start: one write of eight bytes in append mode, which no two workers can mix."""
     os.write(_log, NUMBER.pack(number))
 
 
@@ -56,13 +56,13 @@ def work(number: int, turns: int) -> int:
 
 
 def swap(number: int, payload: bytes, answer_bytes: int) -> tuple[int, bytes]:
-    """Much in, much out: the length of the one, and a pattern of the other's."""
+    """Take much and return much: the length of the argument, and a pattern."""
     started(number)
     return len(payload), pattern(number, answer_bytes)
 
 
 def pattern(number: int, size: int) -> bytes:
-    """Bytes that only this number has, quickly made and quickly compared."""
+    """Return bytes that only this number has, quickly made and quickly compared."""
     unit = NUMBER.pack(number) * 512
     return (unit * (size // len(unit) + 1))[:size]
 
@@ -100,7 +100,7 @@ def take_too_much(number: int, size: int) -> int:
 
 
 def fail_for_multiples(pair: tuple[int, int]) -> int:
-    """One item of a map: (number of the item, divisor; 0 for an item that never fails)."""
+    """Run one item of a map: (number of the item, divisor; 0 for an item that never fails)."""
     number, divisor = pair
     started(number)
     if divisor and number % divisor == 0:
@@ -143,20 +143,20 @@ def hang_in_sleep(number: int) -> None:
 
 
 def hang_in_c(number: int) -> None:
-    """Keeps the GIL and looks at no signal."""
+    """Keep the GIL and look at no signal."""
     started(number)
     sum(itertools.repeat(0))
 
 
 def hang_deaf(number: int) -> None:
-    """With every signal blocked that can be."""
+    """Hang with every signal blocked that can be."""
     started(number)
     signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
     time.sleep(ENDLESS_S)
 
 
 def hang_stubbornly(number: int) -> None:
-    """Swallows what is raised in it."""
+    """Hang, and swallow what is raised in it."""
     started(number)
     while True:
         try:

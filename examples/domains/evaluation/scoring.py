@@ -49,19 +49,19 @@ class Score:
 
     @property
     def precision(self) -> float:
-        """Share of the found names that are labelled; 1.0 if none was found."""
+        """Return the share of the found names that are labelled; 1.0 if none was found."""
         found = self.found_right + self.found_wrong
         return self.found_right / found if found else 1.0
 
     @property
     def recall(self) -> float:
-        """Share of the labelled names that were found; 1.0 if there are none."""
+        """Return the share of the labelled names that were found; 1.0 if there are none."""
         labelled = self.found_right + self.missed
         return self.found_right / labelled if labelled else 1.0
 
     @property
     def f1(self) -> float:
-        """The harmonic mean of precision and recall."""
+        """Return the harmonic mean of precision and recall."""
         total = self.precision + self.recall
         return 2 * self.precision * self.recall / total if total else 0.0
 

@@ -1,1 +1,1 @@
-"""What the subcommands of ``lifepool`` do, one file or folder each: plain logic that returns data, rendering apart."""
+"""The subcommands of ``lifepool``, one file or folder each: plain logic that returns data, separate from rendering."""

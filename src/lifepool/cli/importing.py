@@ -11,7 +11,7 @@ from lifepool._inside import state as _inside
 
 
 class NotFound(Exception):
-    """It is not there; the message says what is, ``hint`` what to do."""
+    """Raised for a target that is not there; the message says why, ``hint`` what to do."""
 
     def __init__(self, message: str, hint: str) -> None:
         super().__init__(message)

@@ -1,6 +1,6 @@
 """The far side of ``isolation``: ``python -m lifepool.cli.isolated PARENT MODULE:FUNCTION REQUEST ANSWER``.
 
-A process of its own keeps what is measured or tried apart from whoever asked: its imports, its threads, what it prints,
+A process of its own separates what is measured or tried from the command: its imports, its threads, what it prints,
 and that it may hang or die.
 """
 

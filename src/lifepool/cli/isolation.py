@@ -26,7 +26,7 @@ OUTPUT_LINES = 12  # of what it printed, kept for the report
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What came of it.
+    """The result of an isolated call.
 
     Attributes:
         answer: What the function returned; empty if it did not get that far.

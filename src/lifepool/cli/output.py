@@ -1,4 +1,4 @@
-"""What a subcommand hands to the terminal: its report as JSON, or rendered."""
+"""Print a subcommand's report: as JSON, or rendered for a terminal."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Numbers for people: three significant digits, and a unit that fits."""
+"""Format numbers for people: three significant digits, and a unit that fits."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ _SIZES = ((1 << 40, "TiB"), (1 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB")
 
 
 def number_text(value: float) -> str:
-    """Three significant digits, without an exponent: ``0.123``, ``12.3``, ``1,230``."""
+    """Format three significant digits, without an exponent: ``0.123``, ``12.3``, ``1,230``."""
     if value == 0 or abs(value) >= 100:
         return f"{value:,.0f}"
     if abs(value) >= 10:
@@ -16,7 +16,7 @@ def number_text(value: float) -> str:
 
 
 def time_text(seconds: float) -> str:
-    """A duration: ``1.23 ms``."""
+    """Format a duration: ``1.23 ms``."""
     for size, unit in _TIMES:
         if abs(seconds) >= size:
             return f"{number_text(seconds / size)} {unit}"
@@ -24,7 +24,7 @@ def time_text(seconds: float) -> str:
 
 
 def size_text(count: float) -> str:
-    """A number of bytes: ``1.50 MiB``, ``2 GiB``."""
+    """Format a number of bytes: ``1.50 MiB``, ``2 GiB``."""
     for size, unit in _SIZES:
         if count >= size:
             value = count / size

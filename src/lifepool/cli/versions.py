@@ -1,4 +1,4 @@
-"""Which versions are installed."""
+"""Look up which versions are installed."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
 
 def package_versions(names: Iterable[str]) -> dict[str, str]:
-    """The versions of those of these packages that are installed, by the names that pip knows."""
+    """Return the versions of those of these packages that are installed, by the names that pip knows."""
     found = {}
     for name in names:
         try:

@@ -1,4 +1,4 @@
-"""Who may see the page, who may act on it, and that an action was meant by whoever sent it."""
+"""Decide who may see the page, who may act on it, and whether a request was really meant by its sender."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ def _parents(name: str) -> list[str]:
 
 
 async def access_of(callback: AccessCallback | None, scope: Scope) -> Access:
-    """What whoever asks may do. Without a callback: read.
+    """Return what the sender of a request may do; without a callback: read.
 
     Raises:
         TypeError: If the callback answers with something else than an ``Access``.
@@ -92,12 +92,12 @@ async def access_of(callback: AccessCallback | None, scope: Scope) -> Access:
 
 
 def foreign_reader(headers: Mapping[str, str]) -> bool:
-    """Whether a page of another site asks for data, as far as the browser tells."""
+    """Tell whether a page of another site asks for data, as far as the browser says."""
     return headers.get("sec-fetch-site", "") == "cross-site"
 
 
 def why_not_meant(headers: Mapping[str, str], action: str) -> str | None:
-    """Why an action can't be taken as meant by the user of this page; None if it can.
+    """Say why an action can't be taken as meant by the user of this page; None if it can.
 
     Three things that a forged request can't all have. The header needs the page's own script (from another site it
     takes a CORS preflight, which is not answered). ``Sec-Fetch-Site`` and ``Origin`` are set by the browser alone.

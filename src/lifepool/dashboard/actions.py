@@ -1,4 +1,4 @@
-"""What can be done from the page."""
+"""The actions of the page: cancel a task, replace the workers, drain the pool."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ logger = logging.getLogger("lifepool")
 
 
 class Actions:
-    """Cancels tasks, replaces workers, drains the pool.
+    """Cancel tasks, replace workers, drain the pool.
 
-    The latter two take their time; they are begun, and the page shows how they go on.
+    The latter two take time: they are only started here, and the page shows their progress.
 
     Args:
         pool: The pool.
@@ -31,11 +31,11 @@ class Actions:
         self._under_way: dict[str, asyncio.Task[None]] = {}
 
     def names(self) -> tuple[str, ...]:
-        """What there is."""
+        """Return the names of the actions."""
         return ("cancel", "drain", "recycle")
 
     def perform(self, action: str, subject: int) -> Answer:
-        """Do it, or begin to.
+        """Perform an action; one that takes time is started.
 
         Args:
             action: One of the names.

@@ -13,8 +13,8 @@ from urllib.parse import parse_qs
 from lifepool.dashboard import responses as answers
 from lifepool.dashboard.access import AccessCallback, Hosts, access_of, foreign_reader, why_not_meant
 from lifepool.dashboard.actions import Actions
-from lifepool.dashboard.document import document, task_story
-from lifepool.dashboard.recorder import CuriousRecorder, Recorder
+from lifepool.dashboard.document import document, task_details
+from lifepool.dashboard.recorder import ArgumentRecorder, Recorder
 from lifepool.dashboard.static_files import files
 
 if TYPE_CHECKING:
@@ -53,20 +53,20 @@ def dashboard(
             server is bound to and the machine's name: ``["pool.example.com"]`` behind a proxy; ``"*.example.com"`` for
             all names below one, ``"*"`` for any. Others are answered 421, so that no other site can read the page
             through a name of its own that it lets lead here.
-        show_arguments: Show the arguments (shortened) and the ``fair_key`` of tasks in their stories.
+        show_arguments: Show the arguments (shortened) and the ``fair_key`` of tasks in their details.
         show_tracebacks: Show messages and tracebacks of errors. Both can hold what the task worked on.
 
     Returns:
         An ASGI app. It needs no lifespan of its own.
     """
-    kind = CuriousRecorder if show_arguments else Recorder
+    kind = ArgumentRecorder if show_arguments else Recorder
     recorder = kind(texts=show_tracebacks, private=not show_arguments)
     pool.add_hook(recorder)
     return Dashboard(pool, recorder, access, Hosts(allowed_hosts))
 
 
 class Dashboard:
-    """Routes requests.
+    """The ASGI app: answer each request with a file, data, or the result of an action.
 
     Args:
         pool: What is shown.
@@ -123,9 +123,9 @@ class Dashboard:
             actions = self._actions.names() if allowed == "act" else ()
             return answers.of_json(document(self._pool, self._recorder, since=since, actions=actions))
         if folder == "/tasks" and is_number(number):
-            story = task_story(self._pool, self._recorder, int(number))
+            details = task_details(self._pool, self._recorder, int(number))
             found = "nothing is known of this task: of those that are done, only a sample is remembered"
-            return answers.of_problem(404, found) if story is None else answers.of_json(story)
+            return answers.of_problem(404, found) if details is None else answers.of_json(details)
         if folder == "/failures" and is_number(number):
             text = self._recorder.failures.traceback(int(number))
             if text is None:
@@ -151,12 +151,12 @@ class Dashboard:
 
 
 def is_number(text: str) -> bool:
-    """Whether this is the number of something."""
+    """Tell whether a text is the number of a task or a failure."""
     return text.isascii() and text.isdigit() and len(text) < 20
 
 
 def route_path(scope: Scope) -> str:
-    """The path below the place where the app is mounted: ``/``, ``/state.json``; empty without the slash at the end.
+    """Return the path below the mount point: ``/``, ``/state.json``; empty without the slash at the end.
 
     Frameworks and proxies disagree on whether ``path`` holds all of ``root_path``, its last part, or nothing of it.
     """

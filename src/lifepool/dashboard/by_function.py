@@ -9,7 +9,7 @@ from lifepool.dashboard.formatting import shown_name
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from lifepool.dashboard.task_details import Story
+    from lifepool.dashboard.task_details import TaskDetails
     from lifepool.hooks import TaskRecord
 
 #: Names kept. Past this, the half that took the least time in all is counted together.
@@ -20,7 +20,7 @@ OTHERS = "(others)"
 
 
 class Entry:
-    """What is known of one name. Times are in seconds."""
+    """The counts of one name. Times are in seconds."""
 
     __slots__ = ("count", "failures", "name", "ran", "run_max", "run_sum", "slowest", "wait_sum")
 
@@ -32,10 +32,10 @@ class Entry:
         self.run_sum = 0.0
         self.run_max = 0.0
         self.wait_sum = 0.0
-        self.slowest: Story | None = None  # kept as long as the name is: it is what one wants to look at
+        self.slowest: TaskDetails | None = None  # kept as long as the name is: it is what one wants to look at
 
     def absorb(self, other: Entry) -> None:
-        """Count another one's tasks as well."""
+        """Add the tasks of another entry."""
         self.count += other.count
         self.failures += other.failures
         self.ran += other.ran
@@ -45,7 +45,7 @@ class Entry:
             self.run_max, self.slowest = other.run_max, other.slowest
 
     def as_dict(self) -> dict[str, object]:
-        """Fit for JSON."""
+        """Return the entry as plain values for JSON."""
         return {
             "name": shown_name(self.name),
             "count": self.count,
@@ -59,7 +59,7 @@ class Entry:
 
 
 class Names:
-    """A table of entries."""
+    """The table of entries, by name."""
 
     def __init__(self) -> None:
         self._entries: dict[str, Entry] = {}
@@ -69,7 +69,7 @@ class Names:
         return len(self._entries)
 
     def settled(self, tasks: Sequence[TaskRecord]) -> list[TaskRecord]:
-        """Count tasks; those that were the slowest of their name so far. Every task comes by here: keep it short."""
+        """Count tasks; return those that are the slowest of their name so far. This runs for every task."""
         slowest: list[TaskRecord] = []
         entries = self._entries
         for task in tasks:
@@ -87,42 +87,44 @@ class Names:
                     slowest.append(task)
         return slowest
 
-    def remember(self, name: str, story: Story) -> None:
-        """The slowest of its name so far has this story."""
+    def remember(self, name: str, details: TaskDetails) -> None:
+        """Keep the details of a task that is the slowest of its name so far."""
         entry = self._entries.get(name)
         if entry is not None:  # else it has just made room for others
-            entry.slowest = story
+            entry.slowest = details
 
-    def find(self, task: int) -> Story | None:
-        """The story of a task that is the slowest of its name."""
+    def find(self, task: int) -> TaskDetails | None:
+        """Return the details of a task that is the slowest of its name, or None."""
         entries = [self._others, *self._entries.values()]
         return next((each.slowest for each in entries if each.slowest is not None and each.slowest.id == task), None)
 
-    def forget_stories(self) -> None:
-        """The pool numbers its tasks anew."""
+    def forget_details(self) -> None:
+        """Drop all details: the pool numbers its tasks anew."""
         for entry in self._entries.values():
             entry.slowest = None
         self._others.slowest = None
 
     def failed(self, name: str) -> None:
-        """One of this name has failed; it was counted already."""
+        """Count a failure of this name; the task itself was counted already."""
         entry = self._entries.get(name)
         if entry is not None:
             entry.failures += 1
 
     def slowest(self) -> list[dict[str, object]]:
-        """Those that took the most time in all come first."""
-        ranked = sorted(self._entries.values(), key=lambda entry: entry.run_sum, reverse=True)
+        """Return the entries as plain values, those that took the most time in all first."""
+        ranked = self._ranked()
         rest = Entry(OTHERS)
         rest.absorb(self._others)
         for entry in ranked[SHOWN:]:
             rest.absorb(entry)
         return [entry.as_dict() for entry in [*ranked[:SHOWN], *([rest] if rest.count else [])]]
 
+    def _ranked(self) -> list[Entry]:
+        return sorted(self._entries.values(), key=lambda entry: entry.run_sum, reverse=True)
+
     def _new(self, name: str) -> Entry:
         if len(self._entries) >= MAX_NAMES:
-            ranked = sorted(self._entries.values(), key=lambda entry: entry.run_sum, reverse=True)
-            for entry in ranked[MAX_NAMES // 2 :]:
+            for entry in self._ranked()[MAX_NAMES // 2 :]:
                 self._others.absorb(self._entries.pop(entry.name))
         entry = self._entries[name] = Entry(name)
         return entry

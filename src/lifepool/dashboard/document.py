@@ -1,4 +1,4 @@
-"""What the page is told, as plain values fit for JSON: a function of the recorder's tables, and nothing else."""
+"""Build the page's JSON document from the recorder's tables, and from nothing else."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import lifepool
 from lifepool.dashboard.formatting import shown_name, visible
-from lifepool.dashboard.task_details import story_of
-from lifepool.dashboard.time_series import COLUMNS, LATELY_POINTS, MAX_POINTS, WINDOW_POINTS
+from lifepool.dashboard.task_details import details_of
+from lifepool.dashboard.time_series import COLUMNS, MAX_POINTS, RECENT_POINTS, WINDOW_POINTS
 from lifepool.dashboard.verdict import verdict
 from lifepool.instrumentation.loop import LoopWatch
 
@@ -20,13 +20,13 @@ if TYPE_CHECKING:
 #: Marks on the workers' lanes in one answer: those of a second, or at first those of the last minute.
 MAX_MARKS = 1000
 #: Times that the event loop was blocked, and characters of where that was.
-MAX_BLOCKS, MAX_PLACE = 5, 200
+MAX_BLOCKS, MAX_LOCATION = 5, 200
 #: The format of the document; the page and the terminal say so if they meet another one.
 VERSION = 1
 
 
 def document(pool: PoolLife, recorder: Recorder, *, since: str = "", actions: tuple[str, ...] = ()) -> dict[str, Any]:
-    """All that the page shows.
+    """Build the document: all that the page shows, as plain values for JSON.
 
     Args:
         pool: What is shown.
@@ -36,7 +36,7 @@ def document(pool: PoolLife, recorder: Recorder, *, since: str = "", actions: tu
         actions: What whoever asks may do.
     """
     pool.tell_hooks()
-    statistics = pool.statistics() if recorder.look is None else recorder.look.statistics
+    statistics = pool.statistics() if recorder.sample is None else recorder.sample.statistics
     tick = recorder.history.number
     after, continued = _position(since, recorder)
     about, counts, window = _pool(pool, statistics), _counts(statistics), recorder.history.window()
@@ -46,7 +46,7 @@ def document(pool: PoolLife, recorder: Recorder, *, since: str = "", actions: tu
         "version": VERSION,
         "cursor": f"{recorder.instance}-{tick}",
         "continued": continued,
-        "now": recorder.clock() if recorder.look is None else recorder.look.t,
+        "now": recorder.clock() if recorder.sample is None else recorder.sample.t,
         "time": time.time(),
         "server": {
             "instance": recorder.instance,
@@ -59,7 +59,7 @@ def document(pool: PoolLife, recorder: Recorder, *, since: str = "", actions: tu
             reasons=about["reasons"],
             config=about,
             counts=counts,
-            lately=recorder.history.window(LATELY_POINTS),
+            lately=recorder.history.window(RECENT_POINTS),
             window=window,
             start_error=next((error for error in start_errors if error), None),
         ),
@@ -70,25 +70,25 @@ def document(pool: PoolLife, recorder: Recorder, *, since: str = "", actions: tu
         "workers": [_worker(each) for each in recorder.workers],
         "exits": _exits(recorder),
         "blocks": _blocks(pool),
-        "marks": recorder.stories.between(max(after, tick - WINDOW_POINTS), tick, MAX_MARKS),
+        "marks": recorder.recent_tasks.between(max(after, tick - WINDOW_POINTS), tick, MAX_MARKS),
         "oldest": recorder.oldest,
         "names": recorder.names.slowest(),
         "failures": recorder.failures.recent(),
     }
 
 
-def task_story(pool: PoolLife, recorder: Recorder, task: int) -> dict[str, Any] | None:
-    """All that is known of one task: of one that is under way always, of one that has its outcome if it was kept."""
+def task_details(pool: PoolLife, recorder: Recorder, task: int) -> dict[str, Any] | None:
+    """Return all that is known of a task; None if it has its outcome and was not kept."""
     pool.tell_hooks()
     record = pool.task_record(task)
     if record is not None:
-        story = story_of(record, recorder.history.number, private=recorder.private)
+        details = details_of(record, recorder.history.number, private=recorder.private)
     else:
-        found = recorder.story(task)
+        found = recorder.details(task)
         if found is None:
             return None
-        story = found
-    return {**story.as_dict(), "now": recorder.clock(), "time": time.time()}
+        details = found
+    return {**details.as_dict(), "now": recorder.clock(), "time": time.time()}
 
 
 def _position(cursor: str, recorder: Recorder) -> tuple[int, bool]:
@@ -133,12 +133,12 @@ def _worker(worker: WorkerSnapshot) -> dict[str, Any]:
 
 
 def _blocks(pool: PoolLife) -> list[dict[str, Any]] | None:
-    """Who has blocked the event loop lately; None if nobody watches it."""
+    """Return what has blocked the event loop lately; None if nothing watches it."""
     watch = next((hook for hook in pool.hooks if isinstance(hook, LoopWatch)), None)
     if watch is None:
         return None
     return [
-        {"t": block.since, "seconds": block.seconds, "place": visible(block.culprit.place[-MAX_PLACE:])}
+        {"t": block.since, "seconds": block.seconds, "place": visible(block.blocking_call.location[-MAX_LOCATION:])}
         for block in list(watch.blocks)[: -MAX_BLOCKS - 1 : -1]
     ]
 

@@ -1,4 +1,4 @@
-"""Recent failures, alike ones together: one bad release is one line with a count. Of bounded size."""
+"""Recent failures, alike ones counted together: a bad release is one line with a count. Of bounded size."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class Failure:
 
 
 class Failures:
-    """What has failed lately.
+    """The table of recent failures.
 
     Args:
         texts: Whether messages and tracebacks are kept.
@@ -61,7 +61,7 @@ class Failures:
         return len(self._kinds)
 
     def refill(self) -> None:
-        """Another second: some more texts may be taken."""
+        """Allow some more texts to be taken. Called once a second."""
         self._quota = self._first_quota = TEXTS_PER_SECOND
 
     def add(self, task: TaskRecord, outcome: str, error: BaseException | None, now: float) -> Failure:
@@ -97,7 +97,7 @@ class Failures:
         return found
 
     def recent(self) -> list[dict[str, object]]:
-        """The last first, without tracebacks."""
+        """Return the failures as plain values, the latest first, without tracebacks."""
         return [
             {
                 "number": each.number,
@@ -116,5 +116,5 @@ class Failures:
         ]
 
     def traceback(self, number: int) -> str | None:
-        """The traceback of the failure with this number, if it is still there."""
+        """Return the traceback of the failure with this number, or None."""
         return next((each.traceback for each in self._kinds.values() if each.number == number), None)

@@ -1,4 +1,4 @@
-"""Text from the user's program, made safe to keep: bounded, and never an exception."""
+"""Make text from the user's program safe to keep and to show: bounded, and never an exception."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def shown_name(name: str) -> str:
 
 
 def clipped(text: str, limit: int) -> str:
-    """The text, or its beginning and end: what was called is at one, what was raised at the other."""
+    """Return the text, or its beginning and end: the call is at one, the error at the other."""
     if len(text) <= limit:
         return visible(text)
     head = limit // 3
@@ -68,7 +68,7 @@ def message_of(error: BaseException) -> str:
 
 
 def traceback_of(error: BaseException) -> str | None:
-    """The worker's traceback, which is the error's cause; where there was no other process, its own."""
+    """Return the worker's traceback, which is the error's cause; without another process, the error's own."""
     if isinstance(error, WorkerStartError):
         return clipped(error.cause.strip("\n"), MAX_TRACEBACK)
     try:
@@ -81,7 +81,7 @@ def traceback_of(error: BaseException) -> str | None:
 
 
 def arguments_of(args: Sequence[object]) -> str:
-    """The arguments of a call, each shortened."""
+    """Return the arguments of a call as text, each shortened."""
     shown = []
     for arg in args[:8]:
         try:

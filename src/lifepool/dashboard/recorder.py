@@ -1,6 +1,6 @@
-"""The hook behind the page: it counts each task, keeps a sample of them, and looks at the pool once a second.
+"""The hook behind the page: it counts each task, keeps a sample of them, and takes a sample of the pool once a second.
 
-What it costs is bounded from all sides. A settled task is a few additions; how many stories and texts are taken in a
+What it costs is bounded from all sides. A settled task is a few additions; how many tasks and texts are kept in a
 second has a limit; every table has one too. Pages that are open read what is there and add nothing to it.
 """
 
@@ -18,23 +18,23 @@ from lifepool._host.cpus import cpu_budget
 from lifepool.dashboard.by_function import Names
 from lifepool.dashboard.failures import Failures
 from lifepool.dashboard.formatting import MAX_TRACEBACK, arguments_of, clipped
-from lifepool.dashboard.task_details import ARGUMENTS, Stories, story_of, under_way
-from lifepool.dashboard.time_series import History, Look
+from lifepool.dashboard.task_details import ARGUMENTS, RecentTasks, details_of, under_way
+from lifepool.dashboard.time_series import History, Sample
 from lifepool.errors import QueueFull
 from lifepool.hooks import Hook
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from lifepool.dashboard.task_details import Story
+    from lifepool.dashboard.task_details import TaskDetails
     from lifepool.errors import PoolError
     from lifepool.hooks import TaskRecord, WatchedPool, WorkerExit
     from lifepool.statistics import WorkerSnapshot
 
 #: Seconds between two heartbeats. How late one comes is the lag of the event loop: what blocks it for longer is seen.
 BEAT_S = 0.1
-BEATS_PER_LOOK = 10
-#: Stories kept per heartbeat: of any tasks, of those that ran long, of those that failed.
+BEATS_PER_SAMPLE = 10
+#: Tasks kept per heartbeat: of any tasks, of those that ran long, of those that failed.
 ANY_PER_BEAT, LONG_PER_BEAT, FAILED_PER_BEAT = 4, 8, 4
 LONG_S = 0.1
 #: Calls per heartbeat whose arguments are written down, where that was asked for.
@@ -48,7 +48,7 @@ _FINE = ("completed", "cancelled")
 
 
 class Recorder(Hook):
-    """Watches one pool for its page.
+    """Record what one pool does, for its page.
 
     Args:
         texts: Whether messages and tracebacks of errors are kept.
@@ -64,12 +64,12 @@ class Recorder(Hook):
         self.history = History()
         self.names = Names()
         self.failures = Failures(texts=texts)
-        self.stories = Stories()
+        self.recent_tasks = RecentTasks()
         self.exits: deque[tuple[float, WorkerExit]] = deque(maxlen=MAX_EXITS)
         self.server_processes = 1  # that each have such a pool, as far as can be seen
         self.workers: tuple[WorkerSnapshot, ...] = ()
         self.oldest: list[dict[str, Any]] = []
-        self.look: Look | None = None
+        self.sample: Sample | None = None
         self.private = private
         self._texts = texts
         self._timer: asyncio.TimerHandle | None = None
@@ -78,7 +78,7 @@ class Recorder(Hook):
         self._refill()
 
     def _identify(self) -> None:
-        """Tell this server process from its siblings and its successor."""
+        """Note what tells this server process from its siblings and its successor."""
         self.instance, self.pid, self.host = secrets.token_hex(4), os.getpid(), socket.gethostname()
 
     def _refill(self) -> None:
@@ -88,7 +88,7 @@ class Recorder(Hook):
     # -- tasks ----------------------------------------------------------------------------------------------------
 
     def tasks_settled(self, tasks: Sequence[TaskRecord]) -> None:
-        """Count them; keep the stories of a few."""
+        """Count the tasks; keep the details of a few."""
         kept = [task for task in self.names.settled(tasks) if task.outcome in _FINE]
         for task in kept:
             self.names.remember(task.name, self._keep(task))
@@ -112,43 +112,43 @@ class Recorder(Hook):
             self._failed -= 1
             self._keep(task, failure.number)
 
-    def _keep(self, task: TaskRecord, failure: int | None = None) -> Story:
-        story = story_of(task, self.history.number + 1, private=self.private, failure=failure)
-        self.stories.add(story)
-        return story
+    def _keep(self, task: TaskRecord, failure: int | None = None) -> TaskDetails:
+        details = details_of(task, self.history.number + 1, private=self.private, failure=failure)
+        self.recent_tasks.add(details)
+        return details
 
-    def story(self, task: int) -> Story | None:
-        """The story of a task that has its outcome, if it was kept."""
-        return self.stories.find(task) or self.names.find(task)
+    def details(self, task: int) -> TaskDetails | None:
+        """Return the details of a task that has its outcome, if they were kept."""
+        return self.recent_tasks.find(task) or self.names.find(task)
 
     def task_refused(self, task: TaskRecord, error: PoolError) -> None:
-        """Being turned away is a failure too."""
+        """Count a refusal as a failure."""
         self.failures.add(task, "refused", error, self.clock())
 
     # -- workers and the pool -------------------------------------------------------------------------------------
 
     def worker_exited(self, exit: WorkerExit) -> None:
-        """Remember why it is gone."""
+        """Keep why a worker has ended."""
         self.exits.append((self.clock(), exit))
 
     def start_error(self, exit: WorkerExit) -> str | None:
-        """Why a worker could not start, if that may be shown."""
+        """Return why a worker could not start, if that may be shown."""
         return clipped(exit.start_error, MAX_TRACEBACK) if self._texts and exit.start_error else None
 
     def pool_started(self, pool: WatchedPool) -> None:
-        """Look at it from now on, once a second."""
+        """Begin to take a sample of the pool once a second."""
         if self.pid != os.getpid():
             self._identify()  # the app was loaded before its server forked
         self.server_processes = (pool.config.sizing or cpu_budget()).server_processes
-        self.stories.clear()
-        self.names.forget_stories()
+        self.recent_tasks.clear()
+        self.names.forget_details()
         self.take(pool)
         loop = asyncio.get_running_loop()
         self._stop()
         self._timer = loop.call_later(BEAT_S, self._beat, pool, loop, self.clock() + BEAT_S)
 
     def pool_closed(self, pool: WatchedPool) -> None:
-        """A last look."""
+        """Take a last sample."""
         self._stop()
         self.take(pool)
 
@@ -162,30 +162,30 @@ class Recorder(Hook):
         self._lag_s = max(self._lag_s, now - due)
         self._refill()
         self._beats += 1
-        if self._beats % BEATS_PER_LOOK == 0:
+        if self._beats % BEATS_PER_SAMPLE == 0:
             self.take(pool)
-        if pool.state.value == "closed":  # nobody told: its end was cut short
+        if pool.state.value == "closed":  # without pool_closed: its end was cut short
             self._timer = None
             return
         due = max(due + BEAT_S, now)
         self._timer = loop.call_later(due - now, self._beat, pool, loop, due)
 
     def take(self, pool: WatchedPool) -> None:
-        """Look at the pool now: some ten microseconds, and as many for each worker."""
+        """Take a sample of the pool: some ten microseconds, and as many for each worker."""
         self.workers = pool.workers()
         self.oldest = [under_way(task) for task in pool.task_records(MAX_OLDEST)]
         busy_s = sum(worker.running_s or 0.0 for worker in self.workers)
-        self.look = Look(self.clock(), pool.statistics(), busy_s, self._lag_s)
-        self.history.add(self.look)
+        self.sample = Sample(self.clock(), pool.statistics(), busy_s, self._lag_s)
+        self.history.add(self.sample)
         self._lag_s = 0.0
         self.failures.refill()
 
 
-class CuriousRecorder(Recorder):
-    """Also writes down what tasks were called with: for those who asked for it."""
+class ArgumentRecorder(Recorder):
+    """A recorder that also keeps what tasks were called with, where that was asked for."""
 
     def task_called(self, task: TaskRecord, args: tuple[Any, ...]) -> None:
-        """Write down the arguments of a few calls."""
+        """Keep the arguments of a few calls."""
         if self._arguments > 0:
             self._arguments -= 1
             task.notes[ARGUMENTS] = arguments_of(args)

@@ -1,4 +1,4 @@
-"""What is sent back: status, headers that keep a browser from doing anything unasked, and a body of known length."""
+"""HTTP responses: status, headers that keep a browser from doing anything unasked, a body of known length."""
 
 from __future__ import annotations
 
@@ -41,20 +41,20 @@ class Answer:
 
 
 def of_json(value: object, status: int = 200) -> Answer:
-    """A value as JSON; it is about now, so nobody keeps it."""
+    """Answer with a value as JSON that is not cached: it is about now."""
     body = json.dumps(value, separators=(",", ":"), allow_nan=False).encode()
     return Answer(status, body, {"content-type": "application/json", "cache-control": "no-store"})
 
 
 def of_problem(status: int, detail: str, **headers: str) -> Answer:
-    """An error in a sentence that a person can act on (RFC 9457)."""
+    """Answer with an error in a sentence that a person can act on (RFC 9457)."""
     body = json.dumps({"status": status, "detail": detail}).encode()
     common = {"content-type": "application/problem+json", "cache-control": "no-store"}
     return Answer(status, body, {**common, **headers})
 
 
 def of_file(file: File, known_tags: str) -> Answer:
-    """A file; or only that it is still the same, if the browser has it already."""
+    """Answer with a file; if the browser has it already, only with 304."""
     headers = {"etag": file.tag, "cache-control": "no-cache"}  # keep it, but ask: after an update all fit together
     if file.tag in known_tags:
         return Answer(304, b"", headers)
@@ -62,5 +62,5 @@ def of_file(file: File, known_tags: str) -> Answer:
 
 
 def of_redirect(location: str) -> Answer:
-    """Look there instead."""
+    """Answer with a redirect."""
     return Answer(307, b"", {"location": location})

@@ -20,7 +20,7 @@ class File:
     """A file as it is served.
 
     Attributes:
-        tag: Changes with the content: a browser that has this one is told so, and nothing is sent.
+        tag: Changes with the content: a browser that has this one gets 304, and no content.
     """
 
     content: bytes
@@ -30,7 +30,7 @@ class File:
 
 @cache
 def files() -> dict[str, File]:
-    """All files by name. Only what is listed here can be asked for, so no path leads elsewhere."""
+    """Return all files by name. Only these can be asked for, so no path leads elsewhere."""
     found = {}
     for entry in resources.files("lifepool.dashboard").joinpath("static").iterdir():
         media_type = TYPES.get(entry.name.rpartition(".")[2])

@@ -1,4 +1,4 @@
-"""The stories of tasks: when each was submitted, given to a worker, run and settled. A sample, of bounded size."""
+"""Details of recent tasks: when each was submitted, sent, run and settled. A sample, of bounded size."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from lifepool.dashboard.formatting import shown_name
 if TYPE_CHECKING:
     from lifepool.hooks import TaskRecord
 
-#: Stories kept; the oldest go first.
-MAX_STORIES = 3_000
+#: Tasks kept; the oldest go first.
+MAX_TASKS = 3_000
 #: The name of a hook's note with the arguments of a call.
 ARGUMENTS = "lifepool.dashboard.arguments"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Story:
-    """One task. Instants are monotonic seconds.
+class TaskDetails:
+    """What is kept of one task. Instants are monotonic seconds.
 
     Attributes:
         tick: The second in which it was kept, counted from 1.
@@ -48,12 +48,12 @@ class Story:
     arguments: str | None
 
     def as_dict(self) -> dict[str, object]:
-        """Fit for JSON."""
+        """Return the details as plain values for JSON."""
         return {name: getattr(self, name) for name in self.__slots__ if name != "tick"}
 
 
-def story_of(task: TaskRecord, tick: int, *, private: bool, failure: int | None = None) -> Story:
-    """What is to be remembered of a task.
+def details_of(task: TaskRecord, tick: int, *, private: bool, failure: int | None = None) -> TaskDetails:
+    """Copy what is to be kept of a task from the pool's record.
 
     Args:
         task: The pool's record of it.
@@ -61,7 +61,7 @@ def story_of(task: TaskRecord, tick: int, *, private: bool, failure: int | None 
         private: Leave out what may tell of a person: arguments and ``fair_key``.
         failure: The number of its failure.
     """
-    return Story(
+    return TaskDetails(
         tick=tick,
         id=task.id,
         name=shown_name(task.name),
@@ -85,7 +85,7 @@ def story_of(task: TaskRecord, tick: int, *, private: bool, failure: int | None 
 
 
 def under_way(task: TaskRecord) -> dict[str, object]:
-    """A task without an outcome, as a line of a table."""
+    """Return a task without an outcome as a row of a table."""
     return {
         "id": task.id,
         "name": shown_name(task.name),
@@ -97,48 +97,48 @@ def under_way(task: TaskRecord) -> dict[str, object]:
 
 
 def finite(timeout: float | None) -> float | None:
-    """Seconds, or None for no limit: JSON has no infinity."""
+    """Return a timeout in seconds, None for no limit: JSON has no infinity."""
     return timeout if timeout is not None and math.isfinite(timeout) else None
 
 
-class Stories:
-    """The stories kept, found by the task's number."""
+class RecentTasks:
+    """The tasks that are kept, found by number."""
 
     def __init__(self) -> None:
-        self._by_id: dict[int, Story] = {}
-        self._recent: deque[Story] = deque()
+        self._by_id: dict[int, TaskDetails] = {}
+        self._recent: deque[TaskDetails] = deque()
 
     def __len__(self) -> int:
         return len(self._recent)
 
     def clear(self) -> None:
-        """Forget all: the pool numbers its tasks anew."""
+        """Drop all: the pool numbers its tasks anew."""
         self._by_id.clear()
         self._recent.clear()
 
-    def add(self, story: Story) -> None:
-        """Keep one."""
-        if len(self._recent) >= MAX_STORIES:
+    def add(self, details: TaskDetails) -> None:
+        """Keep a task; the oldest makes room."""
+        if len(self._recent) >= MAX_TASKS:
             self._by_id.pop(self._recent.popleft().id, None)
-        self._recent.append(story)
-        self._by_id[story.id] = story
+        self._recent.append(details)
+        self._by_id[details.id] = details
 
-    def find(self, task: int) -> Story | None:
-        """The story of a task, if it was kept."""
+    def find(self, task: int) -> TaskDetails | None:
+        """Return the details of a task, or None if they were not kept."""
         return self._by_id.get(task)
 
     def between(self, after: int, until: int, most: int) -> list[list[object]]:
-        """Those kept after one second and until another as short rows; at most so many, evenly thinned out.
+        """Return the tasks kept after one second and until another as short rows, thinned out evenly.
 
         Returns:
             Number, worker, name, when the function began, seconds that it ran, and outcome of each.
         """
-        newer = itertools.takewhile(lambda story: story.tick > after, reversed(self._recent))
-        found = [story for story in newer if story.tick <= until and story.worker is not None]
-        return [_row(story) for story in found[:: -(-len(found) // most) or 1]][::-1]
+        newer = itertools.takewhile(lambda details: details.tick > after, reversed(self._recent))
+        found = [details for details in newer if details.tick <= until and details.worker is not None]
+        return [_row(details) for details in found[:: -(-len(found) // most) or 1]][::-1]
 
 
-def _row(story: Story) -> list[object]:
-    began = story.submitted + (story.wait_s or 0.0)
-    ran = story.run_s if story.run_s is not None else (story.finished or began) - began
-    return [story.id, story.worker, story.name, began, max(0.0, ran), story.outcome]
+def _row(details: TaskDetails) -> list[object]:
+    began = details.submitted + (details.wait_s or 0.0)
+    ran = details.run_s if details.run_s is not None else (details.finished or began) - began
+    return [details.id, details.worker, details.name, began, max(0.0, ran), details.outcome]

@@ -1,6 +1,6 @@
 """The last minutes of a pool, a point a second: pure arithmetic on statistics that others have taken.
 
-Counters and histograms only ever grow, so what happened in a second is the difference of two looks. Rates and
+Counters and histograms only ever grow, so what happened in a second is the difference of two samples. Rates and
 percentiles of any window come from that, at no cost per task.
 """
 
@@ -11,19 +11,19 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
-from lifepool.statistics import HistogramSnapshot
+from lifepool.instrumentation.metrics import minus
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from lifepool.statistics import PoolStatistics
+    from lifepool.statistics import HistogramSnapshot, PoolStatistics
 
 #: Points kept: five minutes.
 MAX_POINTS = 300
-#: Looks kept to take differences from: the numbers on top of the page are those of the last minute.
+#: Samples kept to take differences from: the numbers on top of the page are those of the last minute.
 WINDOW_POINTS = 60
-#: Looks that the verdict is about: what was bad and is over should not be said for a minute.
-LATELY_POINTS = 10
+#: Samples that the verdict is about: what was bad and is over should not be said for a minute.
+RECENT_POINTS = 10
 OUTCOMES = ("completed", "failed", "timed_out", "lost", "cancelled")
 PERCENTILES = (0.5, 0.95, 0.99)
 
@@ -37,14 +37,14 @@ Point = tuple[float | None, ...]
 
 
 @dataclass(frozen=True, slots=True)
-class Look:
+class Sample:
     """The pool at one moment.
 
     Attributes:
         t: Monotonic seconds.
         statistics: Its numbers.
         busy_s: Seconds for which tasks that run now have been running, added up over the workers.
-        loop_lag_s: The latest that a timer of the event loop was since the look before.
+        loop_lag_s: The latest that a timer of the event loop was since the sample before.
     """
 
     t: float
@@ -59,20 +59,20 @@ class History:
     def __init__(self) -> None:
         self.number = 0
         self._points: deque[Point] = deque(maxlen=MAX_POINTS)
-        self._looks: deque[Look] = deque(maxlen=WINDOW_POINTS + 1)
+        self._samples: deque[Sample] = deque(maxlen=WINDOW_POINTS + 1)
 
-    def add(self, look: Look) -> None:
-        """One more second has passed."""
-        before = self._looks[-1] if self._looks else None
-        if before is not None and look.statistics.submitted < before.statistics.submitted:
-            self._looks.clear()  # the pool was started again, and counts anew
+    def add(self, sample: Sample) -> None:
+        """Add the sample of one more second."""
+        before = self._samples[-1] if self._samples else None
+        if before is not None and sample.statistics.submitted < before.statistics.submitted:
+            self._samples.clear()  # the pool was started again, and counts anew
             before = None
         self.number += 1
-        self._points.append(_point(before, look))
-        self._looks.append(look)
+        self._points.append(_point(before, sample))
+        self._samples.append(sample)
 
     def since(self, number: int) -> list[Point]:
-        """The points after the one of this number, as far as they are still there."""
+        """Return the points after the one of this number, as far as they are still there."""
         missing = min(max(0, self.number - number), len(self._points))
         return list(self._points)[len(self._points) - missing :]
 
@@ -82,10 +82,10 @@ class History:
         Rates per second, percentiles in seconds, the part of the time in which functions ran (``utilisation``) and in
         which workers had a task at all (``occupied``), the worst lag of the event loop.
         """
-        looks = list(self._looks)[-points - 1 :]
-        if len(looks) < 2:
+        samples = list(self._samples)[-points - 1 :]
+        if len(samples) < 2:
             return {"seconds": 0.0}
-        first, last = looks[0], looks[-1]
+        first, last = samples[0], samples[-1]
         seconds = last.t - first.t
         return {
             "seconds": seconds,
@@ -94,54 +94,53 @@ class History:
             "wait": _percentiles(first.statistics.wait, last.statistics.wait),
             "run": _percentiles(first.statistics.run, last.statistics.run),
             "shortest": last.statistics.run.bounds[0] if last.statistics.run.bounds else None,
-            "utilisation": _mean_utilisation(looks),
-            "occupied": _occupied(looks[1:]),
-            "loop_lag": max(look.loop_lag_s for look in looks[1:]),
+            "utilisation": _mean_utilisation(samples),
+            "occupied": _occupied(samples[1:]),
+            "loop_lag": max(sample.loop_lag_s for sample in samples[1:]),
         }
 
 
-def _point(before: Look | None, look: Look) -> Point:
-    now = look.statistics
+def _point(before: Sample | None, sample: Sample) -> Point:
+    now = sample.statistics
     rates: Sequence[float | None] = [None] * 6
     waits: Sequence[float | None] = [None] * 3
     runs: Sequence[float | None] = [None] * 3
     if before is not None:
-        rates = _rates(before, look)
+        rates = _rates(before, sample)
         waits = _percentiles(before.statistics.wait, now.wait)
         runs = _percentiles(before.statistics.run, now.run)
     return (
-        look.t, *rates, now.queued, now.running, now.predicted_wait_s, sum(now.workers.values()),
-        None if before is None else _utilisation(before, look), look.loop_lag_s, *waits, *runs,
+        sample.t, *rates, now.queued, now.running, now.predicted_wait_s, sum(now.workers.values()),
+        None if before is None else _utilisation(before, sample), sample.loop_lag_s, *waits, *runs,
     )  # fmt: skip
 
 
-def _rates(before: Look, after: Look) -> list[float | None]:
-    """Per second: each outcome, and what was refused."""
+def _rates(before: Sample, after: Sample) -> list[float | None]:
+    """Return each outcome, and the refusals, per second."""
     seconds = max(1e-6, after.t - before.t)
     names = (*OUTCOMES, "refused")
     return [(getattr(after.statistics, name) - getattr(before.statistics, name)) / seconds for name in names]
 
 
-def _utilisation(before: Look, after: Look) -> float:
-    """The part of the workers' time in which functions ran: those that have answered, and those still at it."""
+def _utilisation(before: Sample, after: Sample) -> float:
+    """Return the part of the workers' time in which functions ran, those that still run included."""
     ran = after.statistics.run.sum + after.busy_s - before.statistics.run.sum - before.busy_s
     workers = sum(after.statistics.workers.values())
     offered = workers * (after.t - before.t)
     return min(1.0, max(0.0, ran / offered)) if offered > 0 else 0.0
 
 
-def _mean_utilisation(looks: Sequence[Look]) -> float:
-    each = [_utilisation(before, after) for before, after in pairwise(looks)]
+def _mean_utilisation(samples: Sequence[Sample]) -> float:
+    each = [_utilisation(before, after) for before, after in pairwise(samples)]
     return sum(each) / len(each)
 
 
-def _occupied(looks: Sequence[Look]) -> float:
+def _occupied(samples: Sequence[Sample]) -> float:
     """Return the part of the workers that had a task, a sample a second: with short tasks more than functions ran."""
-    workers = sum(sum(look.statistics.workers.values()) for look in looks)
-    return sum(look.statistics.workers.get("busy", 0) for look in looks) / workers if workers else 0.0
+    workers = sum(sum(sample.statistics.workers.values()) for sample in samples)
+    return sum(sample.statistics.workers.get("busy", 0) for sample in samples) / workers if workers else 0.0
 
 
 def _percentiles(before: HistogramSnapshot, after: HistogramSnapshot) -> list[float | None]:
-    counts = tuple(late - early for early, late in zip(before.counts, after.counts, strict=True))
-    between = HistogramSnapshot(after.bounds, counts, after.sum - before.sum)
+    between = minus(after, before)
     return [between.quantile(q) for q in PERCENTILES]

@@ -1,4 +1,4 @@
-"""How the pool does, in one sentence: the worst thing first. Pure: a function of what the page is told anyway."""
+"""Say in one sentence how the pool does, the worst first. Pure: a function of what the page shows anyway."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ if TYPE_CHECKING:
 
 #: Parts of what came in the last seconds: from here on it is bad, or worth a look.
 BAD_PART, NOTABLE_PART = 0.05, 0.005
-#: Seconds by which the event loop may be late before that is told.
+#: Seconds by which the event loop may be late before the verdict says so.
 LATE_LOOP_S = 0.5
 FULL_UTILISATION = 0.95
-#: Reasons not to be ready of a pool that lives as it should; what else is said of workers and the queue tells them.
+#: Reasons not to be ready of a pool that lives as it should; other sentences cover these.
 OF_WORKERS = frozenset({"no-worker", "saturated"})
 
 Verdict = dict[str, str]

@@ -1,1 +1,1 @@
-"""What watches a pool, one file an exporter. Each is a hook: ``pool.add_hook(...)``."""
+"""Hooks that watch a pool, one file for each exporter: ``pool.add_hook(...)``."""

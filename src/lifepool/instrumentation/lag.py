@@ -1,4 +1,4 @@
-"""How late the event loop is, measured by a timer on it."""
+"""Measure how late the event loop is, by a timer on it."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ KEPT_S = 60.0
 
 @dataclass(frozen=True, slots=True)
 class LagSummary:
-    """How late the loop was lately, in seconds.
+    """The recent lag of the loop, in seconds.
 
     Attributes:
         p50: Half of the time it was no later than this.
@@ -33,12 +33,12 @@ class LagSummary:
     max: float
 
     def as_dict(self) -> dict[str, float]:
-        """The same as a plain dict, fit for JSON."""
+        """Return the figures as a plain dict, fit for JSON."""
         return asdict(self)
 
 
 class LagMeter:
-    """Asks the loop to call back soon, again and again, and notes how much later than that it does.
+    """A repeated timer on the loop: it notes how much later than asked it is called.
 
     Idle loops show up to a millisecond, the precision of their timers.
 
@@ -46,8 +46,8 @@ class LagMeter:
         interval: Seconds between two looks.
 
     Attributes:
-        due: The monotonic instant at which the loop should come round next.
-        base: The identity of the frame that runs the loop; None before it has come round.
+        due: The monotonic instant at which the timer should run next.
+        base: The identity of the frame that runs the loop; None before the timer has run.
     """
 
     def __init__(self, interval: float = TICK_S) -> None:
@@ -60,25 +60,25 @@ class LagMeter:
         self._timer: asyncio.TimerHandle | None = None
 
     def start(self) -> None:
-        """Begin, on the running event loop."""
+        """Start measuring the running event loop."""
         self.stop()
         self.base = None
         self._loop = asyncio.get_running_loop()
         self._plan()
 
     def stop(self) -> None:
-        """End; nothing happens if it was not started, or its loop is closed."""
+        """Stop measuring; do nothing if it was not started, or its loop is closed."""
         self.due = float("inf")
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
 
     def snapshot(self) -> HistogramSnapshot:
-        """All that was measured since the meter was made."""
+        """Return all that was measured since the meter was made."""
         return HistogramSnapshot(BUCKETS_S, tuple(self._all.counts), self._all.sum_s)
 
     def recent(self, seconds: float = 10.0) -> LagSummary:
-        """How late the loop was in the last seconds, up to ``KEPT_S``; at this very moment, if it stands still."""
+        """Return how late the loop was in the last seconds, up to ``KEPT_S``, this very moment included."""
         now = time.monotonic()
         lags = sorted(lag for instant, lag in self._recent if now - instant <= seconds)
         lags.append(max(0.0, now - self.due, *lags[-1:]))

@@ -1,4 +1,4 @@
-"""Files that ended processes have left in the folder of the multiprocess mode (``PROMETHEUS_MULTIPROC_DIR``).
+"""Remove files that ended processes left in the multiprocess mode's folder (``PROMETHEUS_MULTIPROC_DIR``).
 
 A server process that dies while its siblings go on leaves what it counted: without it the sums would go backwards. Its
 gauges are removed. When the whole server is started again all files of the one before are removed: else they would pile
@@ -28,7 +28,7 @@ def folder() -> str:
 def forget_dead_processes() -> None:
     """Remove the gauges of processes that are gone without having said so; what they counted stays.
 
-    A server that is told to stop sets its own to zero. One that is killed leaves them, and nobody calls
+    A server that is asked to stop sets its own to zero. One that is killed leaves them, and nobody calls
     ``mark_process_dead`` for it: uvicorn has no hook for that, as gunicorn has.
     """
     for path, pid in _files("gauge_live*"):
@@ -56,7 +56,7 @@ def remove_files_of_earlier_servers() -> int:
 
 
 def first_process(root: Path = Path("/proc")) -> int:
-    """The process that this server began with: it has made its siblings, and makes new ones when they die.
+    """Return the process that this server began with: it started the others, and replaces those that die.
 
     Those are started by ``multiprocessing`` (uvicorn, hypercorn) or forked (gunicorn): a forked process has its
     parent's auxiliary vector, addresses that are random for each program that is started. What has merely started this

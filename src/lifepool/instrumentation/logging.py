@@ -35,7 +35,7 @@ _RESERVED = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", 
 
 
 class BoundContext:
-    """structlog's context variables on their way into the worker."""
+    """The context variables of structlog, sent along to the worker."""
 
     __slots__ = ("_values",)
 
@@ -46,14 +46,14 @@ class BoundContext:
         return (BoundContext, (self._values,))
 
     def restore(self) -> None:
-        """Bind them."""
+        """Bind them in the worker."""
         from structlog.contextvars import bind_contextvars
 
         bind_contextvars(**self._values)
 
 
 class ForwardLogs(Hook):
-    """Brings log records of workers into the server's logging tree. One hook watches one pool.
+    """Forward log records of workers into the server's logging tree. One hook watches one pool.
 
     Workers start with the levels that the server's loggers have at that moment. Added to a pool that runs, it
     applies to workers that start from then on. Backends: ``local``; with ``inline`` there is nothing to forward.
@@ -76,21 +76,21 @@ class ForwardLogs(Hook):
         self._timer: asyncio.TimerHandle | None = None
 
     def propagate_context(self, task: TaskRecord) -> BoundContext | None:
-        """What structlog has bound to the request."""
+        """Send along what structlog has bound to the request."""
         structlog = sys.modules.get("structlog.contextvars")
         bound = structlog.get_contextvars() if structlog is not None else None
         return BoundContext({key: _plain(value) for key, value in bound.items()}) if bound else None
 
     def tasks_settled(self, tasks: Sequence[TaskRecord]) -> None:
-        """Keep their contexts a little longer; not the records, whose errors know the frames of the caller."""
+        """Keep the tasks' contexts a little longer; not the records, whose errors refer to the caller's frames."""
         self._settled += map(_remembered, tasks)
 
     def pool_started(self, pool: WatchedPool) -> None:
-        """Ask this pool for tasks that are under way."""
+        """Note which pool to ask for tasks that are under way."""
         self._pool = pool
 
     def pool_closed(self, pool: WatchedPool) -> None:
-        """Forget all."""
+        """Drop all state, after a last warning of dropped records."""
         self._pool = None
         if self._timer is not None:
             self._timer.cancel()
@@ -98,7 +98,7 @@ class ForwardLogs(Hook):
         self._settled.clear()
 
     def worker_logged(self, log: dict[str, Any]) -> None:
-        """Have the server's loggers handle it."""
+        """Have the server's loggers handle a record."""
         task = log.get("task")
         name, context = self._task(task) if task else (None, None)
         if log.get("dropped"):
@@ -111,7 +111,7 @@ class ForwardLogs(Hook):
             (context or contextvars.Context()).run(target.handle, record)
 
     def _warn_of_drops(self) -> None:
-        """Now, and again in a second if there were more: in a flood some come along with each record."""
+        """Warn of dropped records, and again in a second if there were some: in a flood each record reports more."""
         for worker, count in self._drops.items():
             logger.warning("worker %s dropped %s log records: too many at once", worker, count)
         again = bool(self._drops) and self._pool is not None
@@ -119,7 +119,7 @@ class ForwardLogs(Hook):
         self._timer = asyncio.get_running_loop().call_later(_WARN_S, self._warn_of_drops) if again else None
 
     def _task(self, number: int) -> tuple[str | None, contextvars.Context | None]:
-        """What a task is called, and the context it was submitted in."""
+        """Return a task's name, and the context it was submitted in."""
         record = None if self._pool is None else self._pool.task_record(number)
         if record is not None:
             return record.name, record.context
@@ -143,5 +143,5 @@ def _record(log: dict[str, Any], task: object, name: str | None) -> logging.LogR
 
 
 def _plain(value: object) -> object:
-    """What can be pickled for sure: a value in a log line must not keep a task from being sent."""
+    """Return a value that can surely be pickled: one in a log line must not keep a task from being sent."""
     return value if value is None or type(value) in (str, int, float, bool) else repr(value)

@@ -1,4 +1,4 @@
-"""Who blocks the event loop: ``pool.add_hook(LoopWatch())``."""
+"""Find what blocks the event loop: ``pool.add_hook(LoopWatch())``."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ KEPT = 100
 
 
 class LoopWatch(Hook):
-    """Logs a warning, with the stack, when something blocks the event loop for longer than the threshold.
+    """Log a warning, with the stack, when something blocks the event loop for longer than the threshold.
 
     One line for each function in ``repeat_after`` seconds. It watches the loop of one pool; what it costs is a
     timer and a thread that wake up some twenty times a second.
@@ -49,7 +49,7 @@ class LoopWatch(Hook):
         self._pool: WatchedPool | None = None
 
     def pool_started(self, pool: WatchedPool) -> None:
-        """Begin to watch the loop that this is called on."""
+        """Start to watch the loop that this is called on."""
         if self._pool not in (None, pool):
             raise ValueError("a LoopWatch watches the loop of one pool: make another one")
         if self._watchdog is not None:
@@ -60,7 +60,7 @@ class LoopWatch(Hook):
         self._watchdog.start()
 
     def pool_closed(self, pool: WatchedPool) -> None:
-        """End."""
+        """Stop watching."""
         if pool is not self._pool:
             return
         self._pool = None
@@ -70,18 +70,18 @@ class LoopWatch(Hook):
             self._watchdog = None
 
     def recent(self, seconds: float = 10.0) -> LagSummary:
-        """How late the loop was in the last seconds."""
+        """Return how late the loop was in the last seconds."""
         return self.lag.recent(seconds)
 
     def _report(self, block: Block, now: float) -> None:
-        """Called in the watchdog's thread, while the loop stands still."""
+        """Log a block. Called in the watchdog's thread, while the loop stands still."""
         self.blocks.append(block)
-        who = block.culprit
-        key = (who.file, who.function)
+        call = block.blocking_call
+        key = (call.file, call.function)
         if not self._limiter.may_say(key, now):
             return
         message = (
-            "the event loop has not come round for %.2f s: %s blocks it, and every other request waits. "
+            "the event loop has been blocked for %.2f s by %s: every other request waits. "
             "Run what takes long in a worker: await pool.run(function, ...)%s\n%s"
         )
-        logger.warning(message, block.seconds, who.place, and_before(self._limiter.left_out(key)), who.stack)
+        logger.warning(message, block.seconds, call.location, and_before(self._limiter.left_out(key)), call.stack)

@@ -57,7 +57,7 @@ UTILISATION = Metric(
 PAYLOAD = Metric(
     "lifepool_payload_bytes_total", "counter", "Pickled arguments and answers.", ("pool", "direction", "path")
 )
-LAG = Metric("lifepool_loop_lag_seconds", "histogram", "How late the event loop came round, measured by a timer.")
+LAG = Metric("lifepool_loop_lag_seconds", "histogram", "How late the event loop was, measured by a timer.")
 
 #: All of them, in the order in which they are exposed.
 METRICS = (TASKS, WAIT, RUN, QUEUE, REJECTED, WORKERS, RESTARTS, MEMORY, UTILISATION, PAYLOAD, LAG)
@@ -94,61 +94,61 @@ Labels = tuple[str, ...]
 Gauges = dict[tuple[Metric, Labels], float]
 
 
-class Ledger(Protocol):
-    """Where numbers are put down: in memory, or in the files that several processes share."""
+class MetricStore(Protocol):
+    """What keeps the totals: memory, or the files that several processes share."""
 
     def add(self, metric: Metric, labels: Labels, amount: float) -> None:
-        """Count."""
+        """Add to a counter."""
 
     def observe(self, metric: Metric, labels: Labels, new: HistogramSnapshot) -> None:
         """Add observations to a histogram."""
 
 
-class Books:
-    """What one pool has counted since it was last looked at.
+class PoolCounters:
+    """The counters of one pool: add what came since the last update to a store.
 
-    The pool's own statistics are taken as they are, so that counting costs a task nothing; of each the difference to
-    the look before is put down. A pool that is started again begins at zero, and the counters go on.
+    The pool's own statistics are taken as they are, so that counting costs a task nothing; each update adds
+    the difference to the one before. A pool that is started again begins at zero, and the counters go on.
 
     Args:
         pool: The pool's name.
-        ledger: Where it is put down.
+        store: Where the totals are kept.
     """
 
-    def __init__(self, pool: str, ledger: Ledger) -> None:
+    def __init__(self, pool: str, store: MetricStore) -> None:
         self._pool = pool
-        self._ledger = ledger
+        self._store = store
         self._counted: dict[tuple[Metric, Labels], float] = {}
         self._observed: dict[Metric, HistogramSnapshot] = {}
 
     def begin(self, statistics: PoolStatistics, lag: HistogramSnapshot) -> None:
-        """What was before is not counted."""
+        """Start from these numbers: what came before is not counted."""
         self._counted = _counters(self._pool, statistics)
         self._observed = {WAIT: statistics.wait, RUN: statistics.run, LAG: lag}
 
-    def put_down(self, statistics: PoolStatistics, lag: HistogramSnapshot) -> None:
-        """Put down what came since the last look."""
+    def record(self, statistics: PoolStatistics, lag: HistogramSnapshot) -> None:
+        """Add what came since the last update to the store."""
         for key, value in _counters(self._pool, statistics).items():
-            self._ledger.add(*key, value - self._counted[key])
+            self._store.add(*key, value - self._counted[key])
             self._counted[key] = value
         for metric, now in ((WAIT, statistics.wait), (RUN, statistics.run), (LAG, lag)):
-            self._ledger.observe(metric, (self._pool,), minus(now, self._observed[metric]))
+            self._store.observe(metric, (self._pool,), minus(now, self._observed[metric]))
             self._observed[metric] = now
 
     def tasks(self, counts: dict[tuple[str, str], int]) -> None:
-        """Put down tasks by name and outcome."""
+        """Add tasks by name and outcome to the store."""
         for (name, outcome), count in counts.items():
-            self._ledger.add(TASKS, (self._pool, name, outcome), count)
+            self._store.add(TASKS, (self._pool, name, outcome), count)
 
 
 def minus(now: HistogramSnapshot, before: HistogramSnapshot) -> HistogramSnapshot:
-    """What was observed in between."""
+    """Return what was observed between two snapshots."""
     counts = tuple(new - old for new, old in zip(now.counts, before.counts, strict=True))
     return HistogramSnapshot(now.bounds, counts, now.sum - before.sum)
 
 
 def plus(one: HistogramSnapshot, other: HistogramSnapshot) -> HistogramSnapshot:
-    """Both together."""
+    """Return the sum of two snapshots."""
     counts = tuple(a + b for a, b in zip(one.counts, other.counts, strict=True))
     return HistogramSnapshot(one.bounds, counts, one.sum + other.sum)
 
@@ -169,11 +169,11 @@ def _counters(pool: str, statistics: PoolStatistics) -> dict[tuple[Metric, Label
 
 
 def gauges(pool: str, statistics: PoolStatistics, utilisation: float, memory: int | None) -> Gauges:
-    """What a pool is like at this moment.
+    """Return the gauges of a pool at this moment.
 
     Args:
         pool: Its name.
-        statistics: The look at it.
+        statistics: Its statistics.
         utilisation: From a ``Window``.
         memory: Bytes that its workers occupy; None if that is not known.
     """
@@ -186,7 +186,7 @@ def gauges(pool: str, statistics: PoolStatistics, utilisation: float, memory: in
 
 
 def together(each: Iterable[Gauges]) -> Gauges:
-    """The gauges of several pools as one: of the same name and labels, the sum or the highest."""
+    """Merge the gauges of several pools: for the same name and labels, the sum or the highest value."""
     total: Gauges = {}
     for found in each:
         for key, value in found.items():
@@ -199,7 +199,7 @@ def together(each: Iterable[Gauges]) -> Gauges:
 
 
 class Window:
-    """The utilisation of the last minute or, if nobody has looked for longer, since the look before.
+    """The utilisation of the last minute or, if nobody asked for longer, since the time before.
 
     Args:
         seconds: Its length.
@@ -207,27 +207,28 @@ class Window:
 
     def __init__(self, seconds: float = 60.0) -> None:
         self._seconds = seconds
-        self._looks: deque[tuple[float, float, float]] = deque()  # at least a sixtieth of the window apart
+        #: Instant, worker seconds and busy seconds; there is at least a sixtieth of the window between two.
+        self._samples: deque[tuple[float, float, float]] = deque()
 
     def utilisation(self, statistics: PoolStatistics, now: float) -> float:
-        """Take a look into account; return the utilisation, 0 to 1.
+        """Add a sample; return the utilisation, 0 to 1.
 
         Args:
-            statistics: The look.
+            statistics: The sample.
             now: Its monotonic instant in seconds.
         """
-        looks = self._looks
-        while len(looks) > 1 and now - looks[1][0] >= self._seconds:
-            looks.popleft()
-        _, worker_s, busy_s = looks[0] if looks else (now, 0.0, 0.0)
-        if not looks or now - looks[-1][0] >= self._seconds / 60:
-            looks.append((now, statistics.worker_s, statistics.busy_s))
+        samples = self._samples
+        while len(samples) > 1 and now - samples[1][0] >= self._seconds:
+            samples.popleft()
+        _, worker_s, busy_s = samples[0] if samples else (now, 0.0, 0.0)
+        if not samples or now - samples[-1][0] >= self._seconds / 60:
+            samples.append((now, statistics.worker_s, statistics.busy_s))
         lived = statistics.worker_s - worker_s
         return min(1.0, max(0.0, (statistics.busy_s - busy_s) / lived)) if lived > 0 else 0.0
 
 
 class Totals:
-    """A ledger in memory. Scrapes may read it from other threads than the pools' own."""
+    """A store in memory. Scrapes may read it from other threads than the pools' own."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -235,7 +236,7 @@ class Totals:
         self._histograms: dict[tuple[Metric, Labels], HistogramSnapshot] = {}
 
     def add(self, metric: Metric, labels: Labels, amount: float) -> None:
-        """Count."""
+        """Add to a counter."""
         with self._lock:
             self._counters[metric, labels] = self._counters.get((metric, labels), 0.0) + amount
 
@@ -246,11 +247,11 @@ class Totals:
             self._histograms[metric, labels] = new if before is None else plus(before, new)
 
     def counters(self, metric: Metric) -> list[tuple[Labels, float]]:
-        """All label values of a counter, with their totals."""
+        """Return all label values of a counter, with their totals."""
         with self._lock:
             return [(labels, total) for (each, labels), total in self._counters.items() if each is metric]
 
     def histograms(self, metric: Metric) -> list[tuple[Labels, HistogramSnapshot]]:
-        """All label values of a histogram, with what was observed."""
+        """Return all label values of a histogram, with what was observed."""
         with self._lock:
             return [(labels, total) for (each, labels), total in self._histograms.items() if each is metric]

@@ -42,12 +42,12 @@ if TYPE_CHECKING:
 
 #: In ``TaskRecord.notes``: the task's span, and what to add to monotonic nanoseconds to have those of the epoch.
 _NOTE = "lifepool.opentelemetry"
-#: Outcomes after which the caller has no answer though he waited for one.
+#: Outcomes after which the caller has no answer though it waited for one.
 _ERRORS = frozenset({"failed", "timed_out", "lost"})
 
 
-class Carried:
-    """A trace context and baggage on their way into the worker.
+class TraceContext:
+    """A trace context and baggage, sent along to the worker.
 
     Args:
         headers: As the global propagator has written them.
@@ -59,7 +59,7 @@ class Carried:
         self._headers = headers
 
     def __reduce__(self) -> tuple[object, ...]:
-        return (Carried, (self._headers,))
+        return (TraceContext, (self._headers,))
 
     def restore(self) -> None:
         """Make it the current context. It is never detached: the call's context variables end with the call."""
@@ -67,7 +67,7 @@ class Carried:
 
 
 class OpenTelemetryHook(Hook):
-    """Traces a pool's tasks. One hook watches one pool.
+    """Trace a pool's tasks. One hook watches one pool.
 
     A task that is submitted outside of any span has none either and costs nothing. If the sampler does not want it, the
     context still goes along, so that the worker knows that too.
@@ -96,7 +96,7 @@ class OpenTelemetryHook(Hook):
                 span.end()
         self._spans = 0
 
-    def propagate_context(self, task: TaskRecord) -> Carried | None:
+    def propagate_context(self, task: TaskRecord) -> TraceContext | None:
         """Start the task's span and take its context along."""
         if not context.get_current() and not self._always:
             return None
@@ -111,17 +111,17 @@ class OpenTelemetryHook(Hook):
                 self._spans += 1
         headers: dict[str, str] = {}
         propagate.inject(headers, here)
-        return Carried(headers) if headers else None
+        return TraceContext(headers) if headers else None
 
     def task_sent(self, task: TaskRecord) -> None:
-        """An event of its span for each time that it is given to a worker."""
+        """Add an event to the task's span each time that it is sent to a worker."""
         if self._spans and _NOTE in task.notes and task.sent is not None:
             span, epoch = task.notes[_NOTE]
             where = {"lifepool.worker": task.worker or 0, "lifepool.task.attempt": task.attempts}
             span.add_event("sent", where, timestamp=epoch + _ns(task.sent))
 
     def tasks_settled(self, tasks: Sequence[TaskRecord]) -> None:
-        """End their spans, at the instants at which they were settled."""
+        """End the spans of tasks, at the instants at which they were settled."""
         for task in tasks if self._spans else ():
             if _NOTE in task.notes:
                 self._end(task)
@@ -136,7 +136,7 @@ class OpenTelemetryHook(Hook):
         span.end(epoch + _ns(task.finished or task.submitted))
 
     def task_refused(self, task: TaskRecord, error: PoolError) -> None:
-        """End its span; if it was turned away at the door, it had none until now."""
+        """End the task's span; a task that was refused at admission gets one now."""
         if _NOTE in task.notes:
             span, _ = task.notes.pop(_NOTE)
             self._spans -= 1
@@ -150,7 +150,7 @@ class OpenTelemetryHook(Hook):
             span.end()
 
     def _start(self, task: TaskRecord, epoch: int) -> trace.Span | None:
-        """A span for the task, or None if it is in no trace."""
+        """Start a span for the task; return None if it is in no trace."""
         if not self._always and not trace.get_current_span().get_span_context().is_valid:
             return None  # there may be baggage all the same
         attributes: dict[str, AttributeValue] = {"lifepool.pool": self._pool, "lifepool.task.name": task.name}
@@ -185,7 +185,7 @@ def flush_at_exit(provider: CanFlush | None = None, *, timeout: float = 2.0) -> 
 
 
 def _instants(task: TaskRecord) -> tuple[float, bool, float]:
-    """When it began to run in its last attempt, whether it did, and when that ended; monotonic."""
+    """Return when the last attempt began to run, whether it did, and when it ended; monotonic."""
     finished = task.finished or task.submitted
     if task.outcome in ("completed", "failed") and task.run_s is not None and task.wait_s is not None:
         start = task.submitted + task.wait_s
@@ -218,7 +218,7 @@ def _blame(span: trace.Span, error: BaseException | None) -> None:
 
 
 def _epoch_ns() -> int:
-    """Taken anew for each task: clocks that are set leave old tasks alone."""
+    """Return epoch minus monotonic time. Called for each task, so that a changed clock leaves old tasks alone."""
     return time.time_ns() - time.monotonic_ns()
 
 

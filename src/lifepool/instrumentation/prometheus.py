@@ -40,7 +40,17 @@ from lifepool.hooks import Hook, TaskRecord
 from lifepool.instrumentation.lag import LagMeter
 from lifepool.instrumentation.leftovers import folder, forget_dead_processes, remove_files_of_earlier_servers
 from lifepool.instrumentation.limiter import Limiter
-from lifepool.instrumentation.metrics import METRICS, OTHER, Books, Gauges, Ledger, Totals, Window, gauges, together
+from lifepool.instrumentation.metrics import (
+    METRICS,
+    OTHER,
+    Gauges,
+    MetricStore,
+    PoolCounters,
+    Totals,
+    Window,
+    gauges,
+    together,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -58,14 +68,14 @@ WRITE_S = 1.0
 #: Writes after which memory is looked at anew: that reads a file of each worker, some 50 µs each, on the event loop.
 MEMORY_EVERY = 5
 #: Seconds that a scrape in another thread waits for the loop. One that is blocked for longer is shown as it was before.
-PATIENCE_S = 1.0
+REFRESH_TIMEOUT_S = 1.0
 _name_and_outcome = attrgetter("name", "outcome")
 
 
 class PrometheusHook(Hook):
-    """Counts what a pool does; see ``docs/reference/metrics.md``.
+    """Export the metrics of a pool; see ``docs/reference/metrics.md``.
 
-    One hook watches one pool. Pools are told apart by the label ``pool``, the pool's ``name``; of several pools with
+    One hook watches one pool. Pools are distinguished by the label ``pool``, the pool's ``name``; of several pools with
     the same name the sums are shown.
 
     Args:
@@ -76,17 +86,17 @@ class PrometheusHook(Hook):
     def __init__(self, registry: CollectorRegistry = REGISTRY, *, max_task_names: int = 100) -> None:
         self.gauges: Gauges = {}
         self.pool: WatchedPool | None = None  # while it runs
-        self._shelf = _shelf_of(registry)
+        self._exporter = _exporter_for(registry)
         self._most_names = max_task_names
         self._names: set[str] = set()
-        self._counts: Counter[tuple[str, str | None]] = Counter()  # since they were put down
+        self._counts: Counter[tuple[str, str | None]] = Counter()  # since they were recorded
         self._most_counts = 10 * max_task_names  # names without end take no memory without end
         self._lag = LagMeter()
         self._timer: asyncio.TimerHandle | None = None
         self._memory: int | None = None
         self._writes = 0
 
-    # -- what the pool tells --------------------------------------------------------------------------------------
+    # -- what the pool reports --------------------------------------------------------------------------------------
 
     def pool_started(self, pool: WatchedPool) -> None:
         """Show the pool from now on.
@@ -94,39 +104,39 @@ class PrometheusHook(Hook):
         Raises:
             ValueError: If another hook shows it already, or this one another pool.
         """
-        if self.pool not in (None, pool) or any(hook.pool is pool for hook in self._shelf.hooks if hook is not self):
+        if self.pool not in (None, pool) or any(hook.pool is pool for hook in self._exporter.hooks if hook is not self):
             raise ValueError("one PrometheusHook watches one pool, and one is enough for it")
         self.pool = pool
         self._loop, self._thread = asyncio.get_running_loop(), threading.get_ident()
         self._window = Window()
-        self._books = Books(pool.config.name, self._shelf.ledger)
-        self._books.begin(pool.statistics(), self._lag.snapshot())
-        if self not in self._shelf.hooks:
-            self._shelf.hooks.append(self)
+        self._counters = PoolCounters(pool.config.name, self._exporter.store)
+        self._counters.begin(pool.statistics(), self._lag.snapshot())
+        if self not in self._exporter.hooks:
+            self._exporter.hooks.append(self)
         self._lag.start()
-        if isinstance(self._shelf, _Files):
-            self._shelf.clean_up()
-            self._plan_write(self._shelf)
+        if isinstance(self._exporter, _FileExporter):
+            self._exporter.clean_up()
+            self._plan_write(self._exporter)
         self.look()
 
     def tasks_settled(self, tasks: Sequence[TaskRecord]) -> None:
-        """So many more of these names and outcomes."""
+        """Count the tasks by name and outcome."""
         self._counts.update(map(_name_and_outcome, tasks))
         if len(self._counts) > self._most_counts:
-            self._put_down_counts()
+            self._record_counts()
 
     def pool_closed(self, pool: WatchedPool) -> None:
-        """Put down the last numbers; its gauges are gone, its counters stay."""
+        """Write the last numbers: the pool's gauges are gone, its counters stay."""
         if pool is not self.pool:
             return
         self._lag.stop()
         if self._timer is not None:
             self._timer.cancel()
         self.look()
-        self._shelf.hooks.remove(self)
+        self._exporter.hooks.remove(self)
         self.pool = None
         self.gauges = {}
-        self._shelf.show()
+        self._exporter.show()
 
     # -- looking at it --------------------------------------------------------------------------------------------
 
@@ -140,17 +150,17 @@ class PrometheusHook(Hook):
         looked = threading.Event()
         with contextlib.suppress(RuntimeError):  # the loop is closed: then there is nothing new
             self._loop.call_soon_threadsafe(self._look_for, looked)
-            looked.wait(PATIENCE_S)
+            looked.wait(REFRESH_TIMEOUT_S)
 
     def look(self) -> None:
-        """Put down what came since the last look. Called on the pool's loop."""
+        """Add what came since the last update. Called on the pool's loop."""
         pool = self.pool
         if pool is None:
             return
         pool.tell_hooks()
         statistics = pool.statistics()
-        self._books.put_down(statistics, self._lag.snapshot())
-        self._put_down_counts()
+        self._counters.record(statistics, self._lag.snapshot())
+        self._record_counts()
         if not self._writes % MEMORY_EVERY:
             self._memory = _memory_of(pool)
         utilisation = self._window.utilisation(statistics, time.monotonic())
@@ -162,19 +172,19 @@ class PrometheusHook(Hook):
         finally:
             looked.set()
 
-    def _put_down_counts(self) -> None:
+    def _record_counts(self) -> None:
         counts: Counter[tuple[str, str]] = Counter()
         for (name, outcome), count in self._counts.items():
             if name not in self._names and len(self._names) < self._most_names:
                 self._names.add(name)
             counts[name if name in self._names else OTHER, str(outcome)] += count
-        self._books.tasks(counts)
+        self._counters.tasks(counts)
         self._counts.clear()
 
-    def _plan_write(self, files: _Files) -> None:
+    def _plan_write(self, files: _FileExporter) -> None:
         self._timer = self._loop.call_later(WRITE_S, self._write, files)
 
-    def _write(self, files: _Files) -> None:
+    def _write(self, files: _FileExporter) -> None:
         self._writes += 1
         self.look()
         files.show()
@@ -189,50 +199,50 @@ def _memory_of(pool: WatchedPool) -> int | None:
 # -- where the numbers are shown --------------------------------------------------------------------------------------
 
 
-class _Shelf(Protocol):
-    """Where hooks put their numbers, and who shows them."""
+class _Exporter(Protocol):
+    """What keeps the numbers of hooks, and exports them."""
 
     hooks: list[PrometheusHook]
-    ledger: Ledger
+    store: MetricStore
 
     def show(self) -> None:
-        """Show the hooks' gauges as they are now, if nobody comes to ask."""
+        """Export the hooks' gauges as they are now, where nobody asks for them."""
 
 
-_registered: weakref.WeakKeyDictionary[CollectorRegistry, _Registered] = weakref.WeakKeyDictionary()
-_files: _Files | None = None
+_registered: weakref.WeakKeyDictionary[CollectorRegistry, _RegistryExporter] = weakref.WeakKeyDictionary()
+_files: _FileExporter | None = None
 
 
-def _shelf_of(registry: CollectorRegistry) -> _Shelf:
-    """The one for this registry or, in multiprocess mode, of this process."""
+def _exporter_for(registry: CollectorRegistry) -> _Exporter:
+    """Return the exporter of this registry or, in multiprocess mode, of this process."""
     global _files
     if is_multiprocess():
-        _files = _files or _Files()
+        _files = _files or _FileExporter()
         return _files
     if registry not in _registered:
-        _registered[registry] = _Registered()
+        _registered[registry] = _RegistryExporter()
         registry.register(_registered[registry])
     return _registered[registry]
 
 
 def is_multiprocess() -> bool:
-    """Whether the client keeps its values in files; decided when it is imported, by ``PROMETHEUS_MULTIPROC_DIR``."""
+    """Tell whether the client keeps its values in files; ``PROMETHEUS_MULTIPROC_DIR`` decides when it is imported."""
     return bool(values.ValueClass._multiprocess)
 
 
-class _Registered(Collector):
-    """In memory; looked at when the registry is scraped."""
+class _RegistryExporter(Collector):
+    """Keep the totals in memory; collected when the registry is scraped."""
 
     def __init__(self) -> None:
         self.hooks: list[PrometheusHook] = []
         self._totals = Totals()
-        self.ledger: Ledger = self._totals
+        self.store: MetricStore = self._totals
 
     def show(self) -> None:
-        """Somebody will come to ask."""
+        """Do nothing: the registry asks when it is scraped."""
 
     def describe(self) -> Iterable[Family]:
-        """The names alone, so that registering looks at nothing."""
+        """Return the names alone, so that registering collects nothing."""
         return [_family(metric) for metric in METRICS]
 
     def collect(self) -> Iterator[Family]:
@@ -264,7 +274,7 @@ def _family(metric: Metric) -> Any:
 
 
 def _buckets(observed: HistogramSnapshot) -> list[tuple[str, int]]:
-    """Bounds and counts as they are shown: everything up to each bound."""
+    """Return bounds and cumulative counts, as Prometheus wants them."""
     total, buckets = 0, []
     for bound, count in zip((*observed.bounds, float("inf")), observed.counts, strict=True):
         total += count
@@ -273,19 +283,19 @@ def _buckets(observed: HistogramSnapshot) -> list[tuple[str, int]]:
 
 
 def _le(bound: float) -> str:
-    """The label of a bucket."""
+    """Return the ``le`` label of a bucket."""
     return str(floatToGoString(bound))  # type: ignore[no-untyped-call]
 
 
-class _Files:
-    """In the files of the multiprocess mode, one set for each process, added up by whoever is scraped.
+class _FileExporter:
+    """Keep the totals in files, one set for each process, which the process that is scraped adds up.
 
     What this process has counted is kept in memory as well: the files may be taken away from a server that runs.
     """
 
     def __init__(self) -> None:
         self.hooks: list[PrometheusHook] = []
-        self.ledger: Ledger = self
+        self.store: MetricStore = self
         self.totals = Totals()
         self._values: dict[tuple[str, Labels], Any] = {}
         self._shown: Gauges = {}
@@ -306,7 +316,7 @@ class _Files:
             logger.warning("could not remove the files of earlier servers from %s: %s", folder(), error)
 
     def add(self, metric: Metric, labels: Labels, amount: float) -> None:
-        """Count."""
+        """Add to a counter."""
         self.totals.add(metric, labels, amount)
         with self._lock:
             self._change(metric, metric.name, metric.labels, labels, "inc", amount)
@@ -337,7 +347,7 @@ class _Files:
         )
 
     def warn(self, message: str, *args: object) -> None:
-        """Say it, at most once a minute."""
+        """Log a warning, at most once a minute."""
         if self._limiter.may_say(message, time.monotonic()):
             logger.warning(message, *args)
 
@@ -360,9 +370,9 @@ class _Files:
 
 
 class _ThisProcess:
-    """What is shown while the files are gone: the client's own metrics, and lifepool's, of one process."""
+    """The fallback while the files are gone: the client's metrics and lifepool's, of one process."""
 
-    def __init__(self, registry: CollectorRegistry, files: _Files | None) -> None:
+    def __init__(self, registry: CollectorRegistry, files: _FileExporter | None) -> None:
         self._registry = registry
         self._files = files
 
@@ -373,7 +383,7 @@ class _ThisProcess:
 
 
 def exposition(accept: str = "", registry: CollectorRegistry = REGISTRY) -> tuple[bytes, str]:
-    """What Prometheus reads: of this process or, in multiprocess mode, of all. May be called from any thread.
+    """Return what Prometheus reads: of this process or, in multiprocess mode, of all. Any thread may call it.
 
     If the folder of the multiprocess mode was removed under a server that runs, it is of this process alone, and the
     log says so: a scrape is answered in any case.

@@ -1,4 +1,4 @@
-"""Slow tasks in the log: ``pool.add_hook(SlowTasks(threshold=1.0))``."""
+"""Log slow tasks: ``pool.add_hook(SlowTasks(threshold=1.0))``."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _WAITED_LONG = "the workers were busy: raise max_workers if there are CPUs left,
 
 
 class SlowTasks(Hook):
-    """Logs a warning for each task that ran, or waited, longer than the threshold.
+    """Log a warning for each task that ran, or waited, longer than the threshold.
 
     One line a task, and per function one line in ``repeat_after`` seconds; the next one says how many were left out.
 
@@ -44,7 +44,7 @@ class SlowTasks(Hook):
         self._clock = clock
 
     def tasks_settled(self, tasks: Sequence[TaskRecord]) -> None:
-        """Compare two numbers; nearly always that is all."""
+        """Log tasks above the thresholds; nearly always two comparisons are all."""
         most_run, most_wait = self.threshold, self.wait_threshold
         for task in tasks:
             run_s = task.run_s
@@ -52,9 +52,9 @@ class SlowTasks(Hook):
                 run_s = _seconds_with_worker(task)
             waited = task.wait_s or 0.0
             if run_s > most_run or waited > most_wait:
-                self._tell(task, run_s, waited)
+                self._warn(task, run_s, waited)
 
-    def _tell(self, task: TaskRecord, run_s: float, waited: float) -> None:
+    def _warn(self, task: TaskRecord, run_s: float, waited: float) -> None:
         if not self._limiter.may_say(task.name, self._clock()):
             return
         advice = [_RAN_LONG] if run_s > self.threshold else []
@@ -76,7 +76,7 @@ class SlowTasks(Hook):
 
 
 def _seconds_with_worker(task: TaskRecord) -> float:
-    """How long a task ran that was never answered: as long as the worker had it."""
+    """Return how long a worker had a task that it never answered."""
     if task.sent is None or task.finished is None:
         return 0.0
     return task.finished - task.sent

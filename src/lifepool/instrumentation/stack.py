@@ -1,4 +1,4 @@
-"""Who stands on an event loop's stack: seen from another thread, while it happens."""
+"""Find what blocks an event loop: look at its thread's stack from another thread, while it happens."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ _LIBRARIES = tuple(
 
 
 @dataclass(frozen=True, slots=True)
-class Culprit:
-    """What an event loop was busy with.
+class BlockingCall:
+    """The call that an event loop was busy with.
 
     Attributes:
         function: The qualified name of the user's innermost function; of a library's, if there is none of the user's.
@@ -44,17 +44,17 @@ class Culprit:
 
     @property
     def stack(self) -> str:
-        """The frames with their source, as in a traceback."""
+        """Return the frames with their source, as in a traceback."""
         return "".join(traceback.StackSummary.from_list(self.frames).format()).rstrip()
 
     @property
-    def place(self) -> str:
-        """For messages."""
+    def location(self) -> str:
+        """Return the function, file and line, for messages."""
         return f"{self.function} ({self.file}:{self.line})"
 
 
 def base_of_loop(frame: FrameType | None) -> int:
-    """The identity of the frame that runs the loop, seen from a callback that the loop has called.
+    """Return the identity of the frame that runs the loop, seen from a callback that the loop has called.
 
     Args:
         frame: The callback's caller.
@@ -64,11 +64,11 @@ def base_of_loop(frame: FrameType | None) -> int:
     return id(frame)
 
 
-def culprit(thread: int, base: int) -> Culprit | None:
-    """Who keeps a loop from coming round, or None if nobody does: it waits for events, or gets no CPU.
+def find_blocking_call(thread: int, base: int) -> BlockingCall | None:
+    """Return the call that blocks a loop; None if it waits for events, or gets no CPU.
 
-    Nothing here lets go of the interpreter's lock, as reading a source file would: whoever holds the loop up may not
-    give it back before all is over, and then there is nobody left to see.
+    Nothing here lets go of the interpreter's lock, as reading a source file would: what blocks the loop may not
+    give it back before all is over, and then there is nothing left to see.
 
     Args:
         thread: The loop's thread.
@@ -85,7 +85,7 @@ def culprit(thread: int, base: int) -> Culprit | None:
         return None
     mine, line = next((pair for pair in frames if not _is_in(pair[0].f_code, _LIBRARIES)), frames[0])
     stack = tuple(_summary(each.f_code, at) for each, at in reversed(frames))
-    return Culprit(mine.f_code.co_qualname, mine.f_code.co_filename, line, stack)
+    return BlockingCall(mine.f_code.co_qualname, mine.f_code.co_filename, line, stack)
 
 
 def _summary(code: CodeType, line: int) -> traceback.FrameSummary:

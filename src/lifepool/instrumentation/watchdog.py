@@ -1,4 +1,4 @@
-"""The thread that looks at an event loop from outside, and takes the stack of its thread while it stands still."""
+"""Watch an event loop from a thread, and take the stack of the loop's thread while it stands still."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from lifepool.instrumentation.stack import Culprit, culprit
+from lifepool.instrumentation.stack import BlockingCall, find_blocking_call
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -17,27 +17,27 @@ if TYPE_CHECKING:
 
 #: The part of a time that a thread must have computed to be called busy in it: it shares its CPU with others.
 WORKED = 0.25
-#: Seconds for the thread to end when asked to: it looks up as soon as it is told to.
+#: Seconds for the thread to end when asked to: it wakes up as soon as it is asked to.
 JOIN_S = 5.0
 
 
 @dataclass(slots=True)
 class Block:
-    """The loop stood still.
+    """One time that the loop stood still.
 
     Attributes:
         since: The monotonic instant from which it was late.
         seconds: For how long; as long as it lasts, until it was last looked at.
-        culprit: Who it was.
+        blocking_call: What it was busy with.
     """
 
     since: float
     seconds: float
-    culprit: Culprit
+    blocking_call: BlockingCall
 
 
-class Judge:
-    """Says from what clocks show whether a loop is blocked, and not merely the whole process stopped.
+class BlockDetector:
+    """Decide from clocks whether a loop is blocked, and not merely the whole process stopped.
 
     A process that is stopped (SIGSTOP, a laptop's lid, a frozen cgroup) or gets no CPU is late everywhere: then whoever
     looks is late as well, and nobody has computed. If the one who looks was late but the loop's thread has computed,
@@ -58,14 +58,14 @@ class Judge:
         self._period = period
         self._looked: float | None = None
         self._worked = 0.0
-        self._excused = 0.0  # what was late before this instant is nobody's fault
+        self._excused = 0.0  # what was late before this instant does not count
 
     def late_since(self, now: float, due: float, cpu: float) -> float | None:
-        """The instant since which the loop is blocked, or None if it is not.
+        """Return the instant since which the loop is blocked, or None if it is not.
 
         Args:
             now: Monotonic seconds.
-            due: When the loop should have come round, or will.
+            due: When the loop's timer should have run, or will.
             cpu: Seconds of CPU time that the loop's thread has used.
         """
         if self._looked is not None:
@@ -79,7 +79,7 @@ class Judge:
 
 
 class Watchdog(threading.Thread):
-    """Looks at the running event loop from outside.
+    """The thread that watches the running event loop.
 
     Args:
         meter: Knows when the loop is due.
@@ -94,13 +94,13 @@ class Watchdog(threading.Thread):
         self._loop = asyncio.get_running_loop()
         self._loop_thread = threading.get_ident()
         self._ended = threading.Event()
-        self._judge = Judge(threshold, threshold / 4)
+        self._detector = BlockDetector(threshold, threshold / 4)
         self._cpu = cpu_clock(self._loop_thread)
         self._block: Block | None = None
 
     def run(self) -> None:
         """Look again and again, until the pool or the loop ends."""
-        while not self._ended.wait(self._judge.pause) and not self._loop.is_closed():
+        while not self._ended.wait(self._detector.pause) and not self._loop.is_closed():
             self._look()
 
     def end(self) -> None:
@@ -110,18 +110,18 @@ class Watchdog(threading.Thread):
 
     def _look(self) -> None:
         now, due, base = time.monotonic(), self._meter.due, self._meter.base
-        since = self._judge.late_since(now, due, self._cpu())
+        since = self._detector.late_since(now, due, self._cpu())
         if since is None or not self._loop.is_running() or base is None:
             self._block = None
         elif self._block is not None:
             self._block.seconds = now - self._block.since
-        elif (who := culprit(self._loop_thread, base)) is not None and self._meter.due == due:
-            self._block = Block(since, now - since, who)
+        elif (call := find_blocking_call(self._loop_thread, base)) is not None and self._meter.due == due:
+            self._block = Block(since, now - since, call)
             self._report(self._block, now)
 
 
 def cpu_clock(thread: int) -> Callable[[], float]:
-    """A clock of the CPU time of a thread, in seconds; of the process, where there is none for threads (macOS)."""
+    """Return a clock of a thread's CPU time, in seconds; of the process, where threads have none (macOS)."""
     get_clock = getattr(time, "pthread_getcpuclockid", None)
     if get_clock is None:
         return time.process_time

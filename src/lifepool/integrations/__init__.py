@@ -1,1 +1,1 @@
-"""Web frameworks: the pool's life as an ASGI lifespan, and its errors as HTTP responses."""
+"""Connect a pool to web frameworks: its life as an ASGI lifespan, its errors as HTTP responses."""

@@ -1,4 +1,4 @@
-"""Any ASGI app, also one whose framework knows no lifespans: ``app = with_pool(app, pool)``.
+"""Give any ASGI app a pool, also one whose framework knows no lifespans: ``app = with_pool(app, pool)``.
 
 FastAPI and Starlette users need none of this: ``install(app, pool)``, ``Starlette(lifespan=pool.lifespan)``.
 """
@@ -22,7 +22,7 @@ def with_pool(app: ASGIApp, pool: Pool, *, state_key: str = "pool") -> ASGIApp:
     """Wrap an ASGI app so that the pool starts before it and ends after it.
 
     The wrapped app's own lifespan, if it has one, runs inside. Each request finds the pool as
-    ``scope["state"][state_key]``. SIGTERM and Ctrl-C are heard when they come, as with ``Pool.lifespan``.
+    ``scope["state"][state_key]``. SIGTERM and Ctrl-C are handled when they come, as with ``Pool.lifespan``.
 
     Args:
         app: Any ASGI app.
@@ -55,13 +55,13 @@ class _Lifespan:
         self._scope = scope
         self._receive = receive
         self._send = send
-        self._life = AsyncExitStack()  # the pool's: with it SIGTERM is heard when it comes
+        self._life = AsyncExitStack()  # the pool's: with it SIGTERM is handled when it comes
         self._answered = ""  # the type of the last message that the app has sent itself
         if "state" in scope:
             scope["state"][state_key] = pool
 
     async def run(self) -> None:
-        """From the server's startup message to its shutdown message."""
+        """Run the pool around the app, from the server's startup message to its shutdown message."""
         await self._receive()  # lifespan.startup
         try:
             await self._life.enter_async_context(self._pool.lifespan(None))
@@ -88,7 +88,7 @@ class _Lifespan:
 
         async def send(message: Message) -> None:
             self._answered = message["type"]
-            if self._answered in _LAST_MESSAGES:  # the server may exit as soon as it has heard of it
+            if self._answered in _LAST_MESSAGES:  # the server may exit as soon as it has this message
                 await self._life.aclose()
             await self._send(message)
 

@@ -1,8 +1,8 @@
-"""A client that goes away takes its tasks with it.
+"""Abort the tasks of a client that goes away.
 
 Servers don't cancel a handler whose client is gone, and ``request.is_disconnected()`` never turns true behind a
 ``BaseHTTPMiddleware``. Awaiting ``receive()`` works in both cases. So from the first task on, until the response
-begins, somebody awaits it, and when the client goes, the tasks are aborted: queued ones are dropped, running ones
+begins, a watcher awaits it, and when the client goes, the tasks are aborted: queued ones are dropped, running ones
 interrupted, and whoever awaits one gets ``ClientDisconnected``. The handler itself is not cancelled: it may have a
 transaction to roll back.
 """

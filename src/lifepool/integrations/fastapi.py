@@ -1,4 +1,4 @@
-"""FastAPI: the app starts and ends the pool, answers its errors, and a client that leaves takes its work along.
+"""Give a FastAPI app its pool: start and end it, answer its errors, abort the work of clients that leave.
 
 ::
 
@@ -103,7 +103,7 @@ def pool_named(name: str) -> Callable[..., Awaitable[Pool]]:
 
 
 class _Installed:
-    """What ``install`` knows of an app."""
+    """The state that ``install`` keeps in an app."""
 
     def __init__(self) -> None:
         self.pools: list[Pool] = []
@@ -198,15 +198,15 @@ def _answer_errors_in(app: FastAPI, installed: _Installed) -> None:
     app.add_exception_handler(PoolError, answer)  # type: ignore[arg-type]  # Starlette's type knows no WebSockets
 
 
-async def _end(websocket: WebSocket, error: PoolError, denial: JSONResponse, told: str) -> None:
-    """Tell the other side of a WebSocket, if it is still there."""
+async def _end(websocket: WebSocket, error: PoolError, denial: JSONResponse, text: str) -> None:
+    """Close a WebSocket with the reason, if the client is still there."""
     if WebSocketState.DISCONNECTED in (websocket.client_state, websocket.application_state):
         return
     waits = websocket.application_state is WebSocketState.CONNECTING
     if waits and "websocket.http.response" in websocket.scope.get("extensions", {}):
         await websocket.send_denial_response(denial)
         return
-    reason = told.encode()[:_MAX_REASON].decode(errors="ignore")
+    reason = text.encode()[:_MAX_REASON].decode(errors="ignore")
     await websocket.close(_CLOSE_CODES.get(error.status_hint, 1011), reason)
 
 

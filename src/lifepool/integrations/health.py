@@ -1,4 +1,4 @@
-"""What a load balancer and Prometheus ask: ``/livez``, ``/readyz``, ``/metrics``.
+"""Answer load balancers and Prometheus: ``/livez``, ``/readyz``, ``/metrics``.
 
 ::
 
@@ -29,7 +29,7 @@ _HEADERS = {"Cache-Control": "no-store"}
 
 
 def health_router(*pools: Pool, metrics: bool = True) -> APIRouter:
-    """The three routes as a router for ``app.include_router``; they stay out of the app's documentation.
+    """Return the three routes as a router for ``app.include_router``; they stay out of the app's documentation.
 
     ``/livez``: 200 as long as the event loop answers, and no pool is broken by a bug or was drained for good while the
     server goes on: after that only a restart helps.
@@ -54,7 +54,7 @@ def health_router(*pools: Pool, metrics: bool = True) -> APIRouter:
 
 
 def health_routes(*pools: Pool, metrics: bool = True) -> list[BaseRoute]:
-    """The same as routes for Starlette.
+    """Return the same routes for Starlette.
 
     Args:
         *pools: As for ``health_router``.
@@ -86,7 +86,7 @@ def health_routes(*pools: Pool, metrics: bool = True) -> list[BaseRoute]:
 
 
 def _why_to_restart(pool: Pool) -> str | None:
-    """Say why this pool will never take a task again, though its server was not told to stop."""
+    """Say why this pool will never take a task again, though its server was not asked to stop."""
     reasons = pool.readiness().reasons
     if "broken" in reasons:
         return "broken"
@@ -115,7 +115,7 @@ def _metrics_route(pools: tuple[Pool, ...]) -> Route:
 
 
 def reasons_against(pool: Pool) -> list[dict[str, str]]:
-    """Why this pool's server should be sent no requests, in words; empty if it should.
+    """Return why this pool's server should be sent no requests, in words; empty if it should.
 
     Args:
         pool: The pool. A worker's traceback is not in the words: the answer may go to strangers.
@@ -123,7 +123,7 @@ def reasons_against(pool: Pool) -> list[dict[str, str]]:
     numbers = pool.statistics()
     details = {
         "broken": "a bug in lifepool has stopped the pool; its log says more, and only a restart helps",
-        "terminating": f"the server was told to stop; {numbers.running} tasks run and {numbers.queued} wait",
+        "terminating": f"the server was asked to stop; {numbers.running} tasks run and {numbers.queued} wait",
         "created": "the pool was not started: is it in the app's lifespan?",
         "starting": f"{numbers.workers.get('ready', 0)} of {pool.config.min_workers} workers are ready",
         "draining": f"the pool finishes {numbers.running} running and {numbers.queued} waiting tasks",
@@ -131,7 +131,7 @@ def reasons_against(pool: Pool) -> list[dict[str, str]]:
         "crash-looping": "no worker can be started; the log says why",
         "no-worker": f"no worker is up: {numbers.workers.get('starting', 0)} of {numbers.max_workers} are starting, "
         f"and {numbers.queued} tasks wait",
-        "saturated": f"all {pool.config.max_queue} places in the queue are taken; a task submitted now would wait "
+        "saturated": f"all {pool.config.max_queue} positions in the queue are taken; a task submitted now would wait "
         f"{numbers.predicted_wait_s:.1f} s",
     }
     name = pool.config.name

@@ -1,6 +1,6 @@
-"""What a client is told of the pool's errors: ``application/problem+json`` (RFC 9457), documented in OpenAPI.
+"""Turn the pool's errors into ``application/problem+json`` (RFC 9457), and document that in OpenAPI.
 
-Clients are strangers. They are told what concerns them, in sentences of this module; what a developer wants to know
+Clients are strangers. They get what concerns them, in sentences of this module; what a developer wants to know
 (the error's own message, and its hint) is in the log, and in the answer only if ``install(app, pool, hints=True)`` or
 the app's debug mode asks for it.
 """
@@ -35,7 +35,7 @@ logger = logging.getLogger("lifepool")
 
 MEDIA_TYPE = "application/problem+json"
 
-#: What strangers are told; a subclass that is not here counts as what it is a subclass of.
+#: What strangers get; a subclass that is not here counts as what it is a subclass of.
 _FOR_STRANGERS: dict[type[PoolError], str] = {
     QueueFull: "the service is busy; try again later",
     PoolClosed: "the service takes no work now; try again later",
@@ -79,8 +79,8 @@ def problem(error: PoolError, *, hints: bool = False, jitter: float = 0.0) -> di
 
     Args:
         error: What the pool raised.
-        hints: For developers: say what the error says, and its hint. An internal error's story and a worker's traceback
-            stay in the log all the same.
+        hints: For developers: say what the error says, and its hint. An internal error's history and a worker's
+            traceback stay in the log all the same.
         jitter: In [0, 1): see ``retry_after``.
     """
     body: dict[str, Any] = {
@@ -97,7 +97,7 @@ def problem(error: PoolError, *, hints: bool = False, jitter: float = 0.0) -> di
 
 
 def detail(error: PoolError, *, hints: bool) -> str:
-    """Say what is told of an error, to developers or to strangers."""
+    """Return the sentence about an error, for developers or for strangers."""
     if not hints:
         return next(_FOR_STRANGERS[cls] for cls in type(error).__mro__ if cls in _FOR_STRANGERS)
     if isinstance(error, InternalError):
@@ -126,7 +126,7 @@ def _bounded(seconds: float) -> float:
 
 
 class AnswerLog:
-    """Says in the log what was answered, with what the client is not told.
+    """Log what was answered, with what the client does not get.
 
     One line a second for each kind of error, with a count: refusals come by the thousand. What the pool has logged
     itself, a lost task for one, is not said again.
@@ -141,7 +141,7 @@ class AnswerLog:
 
         Args:
             method: Of the request.
-            route: Its path as the app declares it: what stands in the place of ``{id}`` is the client's.
+            route: Its path as the app declares it: what replaces ``{id}`` is the client's.
             error: What the answer is about.
         """
         if error._logged or isinstance(error, (ClientDisconnected, InternalError)):

@@ -1,4 +1,4 @@
-"""Several pools in one app share its CPUs."""
+"""Share the CPUs of an app among its pools."""
 
 from __future__ import annotations
 

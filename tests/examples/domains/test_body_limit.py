@@ -24,7 +24,7 @@ PATIENCE_S = 20
 
 
 def guarded(limits: Limits, is_ending: Callable[[], bool] = lambda: False) -> httpx.AsyncClient:
-    """An app that reads its body, behind the middleware."""
+    """Run an app that reads its body, behind the middleware."""
     echo = FastAPI()
     problems.install(echo)
 
@@ -38,7 +38,7 @@ def guarded(limits: Limits, is_ending: Callable[[], bool] = lambda: False) -> ht
 
 
 class _Shared:
-    """Puts one instance of a middleware in front of the app."""
+    """Put one instance of a middleware in front of the app."""
 
     def __init__(self, app: ASGIApp, middleware: BodyLimit) -> None:
         self.middleware = middleware
@@ -138,21 +138,21 @@ async def test_a_server_that_is_stopped_does_not_wait_for_stalled_bodies(monkeyp
 
 async def test_all_bodies_together_are_bounded_and_one_alone_is_always_taken() -> None:
     go_on = asyncio.Event()
-    held = asyncio.Event()
+    buffered = asyncio.Event()
 
     async def first() -> AsyncIterator[bytes]:
         yield b"x" * 80
-        held.set()
+        buffered.set()
         await go_on.wait()
         yield b"x" * 80
 
-    async with guarded(Limits(max_held=100)) as http:
+    async with guarded(Limits(max_buffered=100)) as http:
         asking = asyncio.ensure_future(http.post("/other", content=first()))
-        await asyncio.wait_for(held.wait(), PATIENCE_S)
+        await asyncio.wait_for(buffered.wait(), PATIENCE_S)
         refused = await http.post("/other", content=b"x" * 30)
-        assert_problem(refused, 503, "holds as many")
+        assert_problem(refused, 503, "has as many")
         assert refused.headers["Retry-After"] == "2"
-        assert (await http.post("/streamed", content=b"x" * 30)).status_code == 200  # not held
+        assert (await http.post("/streamed", content=b"x" * 30)).status_code == 200  # not buffered
         go_on.set()
         assert (await asyncio.wait_for(asking, PATIENCE_S)).json() == 160
         assert (await http.post("/other", content=b"x" * 90)).json() == 90

@@ -49,7 +49,7 @@ FUZZING = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow, H
 
 @contextlib.contextmanager
 def in_process() -> Iterator[Callable[[httpx.Request], httpx.Response]]:
-    """The app with its real pool in this process; what it does not handle is raised here, and fails the test."""
+    """Run the app with its real pool in this process; what it does not handle is raised here, and fails the test."""
     connection = client()
     with asyncio.Runner() as runner:
         http = runner.run(connection.__aenter__())
@@ -70,7 +70,7 @@ def assert_documented(response: httpx.Response, statuses: set[int]) -> None:
 
 
 def as_request(case: Case[Any]) -> httpx.Request:
-    """What schemathesis would send with `requests`, for the client that talks to the app without a network."""
+    """Return what schemathesis would send with `requests`, for a client without a network."""
     ready: Any = requests.Request(**case.as_transport_kwargs("http://test")).prepare()
     headers = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in ready.headers.items()]
     return httpx.Request(ready.method, ready.url, headers=headers, content=ready.body or b"")
@@ -109,7 +109,7 @@ CONTENTS = st.one_of(
 
 @st.composite
 def gzips(draw: st.DrawFn) -> bytes:
-    """Gzip of one member or many, in each other, with odd headers, cut short, damaged, or followed by something."""
+    """Draw gzip: of one member or many, nested, with odd headers, cut short, damaged, or followed by something."""
     data = draw(CONTENTS)
     for _ in range(draw(st.integers(1, 3))):
         packed = zlib.compress(data, draw(st.sampled_from([0, 1, 9])), wbits=31)
@@ -148,7 +148,7 @@ CONTENT_ENCODINGS = st.sampled_from(["identity", "gzip", "GZIP", "x-gzip", "defl
 
 @st.composite
 def forms(draw: st.DrawFn) -> bytes:
-    """Parts that hold anything, between boundaries that may be wrong, missing or one too many."""
+    """Draw parts with any content, between boundaries that may be wrong, missing or one too many."""
     breaks = [b"", b"\r\n", b"--xx", b"--xx--", b"--xx\r\n", b"\r\n--xx--\r\n", b"Content-Disposition: form-data\r\n"]
     pieces = draw(
         st.lists(
@@ -197,7 +197,7 @@ def test_broken_forms_get_documented_answers() -> None:
 
 
 def zeros(size: int) -> bytes:
-    """Gzip of so many zeros, made without holding them."""
+    """Return gzip of so many zeros, made without having them in memory."""
     packer = zlib.compressobj(1, wbits=31)
     step = bytes(MEGABYTE)
     return b"".join([*(packer.compress(step) for _ in range(size // MEGABYTE)), packer.flush()])
@@ -233,7 +233,7 @@ def test_what_a_bomb_expands_to_is_never_held(
 
 @contextlib.contextmanager
 def measured() -> Iterator[Callable[[], int]]:
-    """Count the bytes that Python holds in this process at most, beyond those it held before."""
+    """Count the bytes that Python allocates in this process at most, beyond those it had before."""
     tracemalloc.start()
     before, most = tracemalloc.get_traced_memory()[0], 0
 

@@ -57,7 +57,7 @@ def browser() -> Iterator[Browser]:
 
 @pytest.fixture(scope="module")
 def tab(browser: Browser, service: Service) -> Iterator[Page]:
-    """One tab for all tests: new ones would start browser processes that linger for seconds."""
+    """Provide one tab for all tests: new ones would start browser processes that linger for seconds."""
     with browser.new_context(base_url=service.url) as context:
         context.grant_permissions(["clipboard-read", "clipboard-write"], origin=service.url)
         context.set_default_timeout(15_000)
@@ -68,7 +68,7 @@ def tab(browser: Browser, service: Service) -> Iterator[Page]:
 
 @pytest.fixture
 def messages(tab: Page) -> Iterator[list[str]]:
-    """What the browser's console says during a test."""
+    """Collect what the browser's console says during a test."""
     messages: list[str] = []
 
     def listen(message: ConsoleMessage | Error) -> None:
@@ -323,7 +323,7 @@ def test_every_text_has_enough_contrast(page: Page, scheme: str) -> None:
 
 
 def contrast(one: str, other: str) -> float:
-    """The contrast ratio of WCAG 2.2 between two colors such as `#1c1f21`."""
+    """Return the contrast ratio of WCAG 2.2 between two colors such as `#1c1f21`."""
     lighter, darker = sorted((luminance(one), luminance(other)), reverse=True)
     return (lighter + 0.05) / (darker + 0.05)
 

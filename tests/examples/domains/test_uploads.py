@@ -323,5 +323,5 @@ def test_memory_stays_bounded_and_other_requests_are_served_during_a_large_uploa
 
 
 def memory(family: list[psutil.Process]) -> int:
-    """The bytes that these processes hold, shared pages counted once for each."""
+    """Return the memory of these processes in bytes, shared pages counted once for each."""
     return sum(process.memory_info().rss for process in family)

@@ -1,11 +1,11 @@
-"""From a function's name to advice."""
+"""Measure a named function, and give advice."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from lifepool.cli.advise.advice import BreakEven, Measurement, Verdict, judge
+from lifepool.cli.advise.judgement import BreakEven, Measurement, Verdict, judge
 from lifepool.cli.advise.measure import measure
 from lifepool.cli.isolation import run_isolated
 from lifepool.cli.summary import Spread
@@ -44,7 +44,7 @@ class Advice:
 
     @property
     def exit_code(self) -> int:
-        """1 if there is no advice."""
+        """Return 1 if there is no advice, else 0."""
         return 1 if self.error else 0
 
 

@@ -11,7 +11,7 @@ _JSON_NAMES = {"true": True, "false": False, "null": None}
 
 
 class BadArguments(ValueError):
-    """The text is no list of arguments; the message says why."""
+    """Raised for text that is no list of arguments; the message says why."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +33,7 @@ class Arguments:
         return "n" in names
 
     def make(self, n: int | None = None) -> tuple[tuple[Any, ...], dict[str, Any]]:
-        """The arguments for a size.
+        """Make the arguments for a size.
 
         Raises:
             BadArguments: If they can't be made; the message has the reason.
@@ -64,14 +64,14 @@ class Arguments:
 
 
 class _JsonNames(ast.NodeTransformer):
-    """JSON differs from Python's literals in three names."""
+    """Replace the three names in which JSON differs from Python's literals."""
 
     def visit_Name(self, node: ast.Name) -> ast.expr:
         return ast.Constant(_JSON_NAMES[node.id]) if node.id in _JSON_NAMES else node
 
 
 def chosen_sizes(arguments: Arguments, text: str) -> tuple[int, ...] | None:
-    """The sizes to measure; None if the arguments do not depend on one.
+    """Return the sizes to measure; None if the arguments do not depend on one.
 
     Args:
         arguments: They are made once for the smallest size, so that a mistake in them is found before anything starts.

@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any
 
 from lifepool._host.cpus import cpu_budget
 from lifepool._pool.decorated import PoolBatch, PoolTask
-from lifepool.cli.advise.advice import Measurement, locate
 from lifepool.cli.advise.arguments import Arguments, BadArguments
-from lifepool.cli.doctor.findings import told
+from lifepool.cli.advise.judgement import Measurement, locate
+from lifepool.cli.doctor.findings import describe_error
 from lifepool.cli.doctor.selftest import plain_pool
 from lifepool.cli.importing import NotFound, import_target
 from lifepool.cli.summary import Spread
@@ -35,7 +35,7 @@ SHORT_S = 0.005
 
 
 class TooSlow(Exception):
-    """One call takes more than the time there is."""
+    """Raised when one call takes more than the time there is."""
 
 
 def measure(request: dict[str, Any]) -> dict[str, Any]:
@@ -56,13 +56,13 @@ def measure(request: dict[str, Any]) -> dict[str, Any]:
     except BadArguments as error:
         return {"error": str(error), "hint": "write them as between the parentheses of a call"}
     except Exception as error:  # of the user's function, or what the pool says of it
-        message, hint = told(error)
+        message, hint = describe_error(error)
         mine = hasattr(error, "hint")
         return {"error": message, "hint": hint if mine else "the function raised it with these arguments"}
 
 
 def plain_function(found: object, target: str) -> Callable[..., Any]:
-    """The function to measure; of ``@pool.task`` and ``@pool.batch`` the one inside.
+    """Return the function to measure; of ``@pool.task`` and ``@pool.batch`` the one inside.
 
     Raises:
         NotFound: If it is none, or one for the event loop.
@@ -205,7 +205,7 @@ async def _alternate(
 async def _mapped(
     pool: Pool, function: Callable[..., Any], blob: bytes, inline: float, share: float
 ) -> tuple[float | None, float | None]:
-    """Seconds and the loop's CPU seconds per item, of many at once in chunks."""
+    """Measure seconds, and the loop's CPU seconds, per item, of many at once in chunks."""
     if inline > SHORT_S:
         return None, None
     bound = min(ITEMS_PER_WORKER * pool.max_workers, ITEMS_BYTES // len(blob), int(share / 8 / max(inline, 1e-6)))
@@ -218,7 +218,7 @@ async def _mapped(
 
 
 def _time_pickling(args: tuple[Any, ...], answer: bytes) -> float:
-    """Seconds to pickle the arguments and to unpickle the result, the best of three."""
+    """Measure seconds to pickle the arguments and to unpickle the result, the best of three."""
     best = []
     for _ in range(3):
         before = time.perf_counter()

@@ -1,4 +1,4 @@
-"""Advice for a terminal."""
+"""Render advice for a terminal."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from lifepool.cli.units import size_text, time_text
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from lifepool.cli.advise.advice import BreakEven, Measurement, Verdict
     from lifepool.cli.advise.advisor import Advice
+    from lifepool.cli.advise.judgement import BreakEven, Measurement, Verdict
     from lifepool.cli.summary import Spread
 
 _ADVICE = {
@@ -87,8 +87,8 @@ def _too_slow(where: int | bool) -> Text:
 def _border(found: BreakEven) -> Text:
     if found.size is not None:
         text = Text(f"it pays from about n = {found.size:,} on", style="bold")
-        told = "verified" if found.verified else "not verified, figures vary"
-        return text.append(f" ({told}: not at {found.below:,}, but at {found.above:,})", style="not bold")
+        certainty = "verified" if found.verified else "not verified, figures vary"
+        return text.append(f" ({certainty}: not at {found.below:,}, but at {found.above:,})", style="not bold")
     if found.above is not None:
         return Text(f"it pays at every size measured, from n = {found.above:,} on", style="bold")
     return Text(f"it does not pay up to n = {found.below:,}, the largest size measured", style="bold")

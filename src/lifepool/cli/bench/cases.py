@@ -1,4 +1,4 @@
-"""What is measured, one process for each pool and round."""
+"""Measure one pool, in one process for each pool and round."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from statistics import median
 from typing import TYPE_CHECKING, Any, Literal
 
 from lifepool.cli.bench import tasks
-from lifepool.cli.bench.workloads import count_calls, running, time_calls
+from lifepool.cli.bench.timing import count_calls, running, time_calls
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 IN_FLIGHT = 64
 MEBIBYTE = 1 << 20
-PATIENCE_S = 8.0
+ANSWER_TIMEOUT_S = 8.0
 """For an answer that needs milliseconds; a restart of workers is in it."""
 LATER_TASKS = 8
 
@@ -93,9 +93,9 @@ async def _survival(name: str, workers: int) -> dict[str, Any]:
 
 
 async def _outcome(call: Awaitable[object]) -> str:
-    """What comes of a call, in a word."""
+    """Return what comes of a call, in a word."""
     future = asyncio.ensure_future(call)
-    done, _ = await asyncio.wait([future], timeout=PATIENCE_S)
+    done, _ = await asyncio.wait([future], timeout=ANSWER_TIMEOUT_S)
     if not done:
         future.cancel()
         return "hangs"
@@ -104,7 +104,7 @@ async def _outcome(call: Awaitable[object]) -> str:
 
 
 def loop_factory(name: str) -> Callable[[], asyncio.AbstractEventLoop]:
-    """What makes the event loop called ``asyncio`` or ``uvloop``."""
+    """Return the factory of the event loop called ``asyncio`` or ``uvloop``."""
     if name == "uvloop":
         import uvloop
 

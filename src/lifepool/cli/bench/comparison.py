@@ -1,4 +1,4 @@
-"""Interleaved rounds over all pools that are installed, and the report."""
+"""Compare the installed pools in interleaved rounds, and report."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ class Table:
 
 @dataclass(frozen=True, slots=True)
 class Survival:
-    """How one pool took the death of a worker: so many times of so many it went on; ``detail`` is of the last time."""
+    """How often one pool went on after the death of a worker; ``detail`` is of the last time."""
 
     pool: str
     survived: int
@@ -106,7 +106,7 @@ def bench(
         duration: Seconds for each figure.
         loop: ``asyncio`` or ``uvloop``.
         pools: Which; those that are not installed are left out.
-        announce: Told what is measured next.
+        announce: Called with what is measured next.
     """
     chosen = [name for name in pools if _is_installed(name)]
     request = {"workers": workers, "loop": loop, "duration": duration}
@@ -133,8 +133,8 @@ def _measure(samples: _Samples, request: dict[str, Any], index: int) -> None:
     else:
         samples.failures.setdefault(name, []).append(speed.error)
     death = run_isolated(measure_survival, request, MEASUREMENT_BOUND_S)
-    told = death.answer or {"survived": False, "detail": (death.error or "").partition("\n")[0]}
-    samples.deaths.setdefault(name, []).append(told)
+    answer = death.answer or {"survived": False, "detail": (death.error or "").partition("\n")[0]}
+    samples.deaths.setdefault(name, []).append(answer)
 
 
 def _table(case: Case, chosen: Sequence[str], samples: _Samples) -> Table:

@@ -1,4 +1,4 @@
-"""The tables for a terminal."""
+"""Render the tables for a terminal."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Check files: parse, look, and leave out what was not asked for."""
+"""Check files: parse them, detect, and leave out what was not asked for."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from lifepool.cli.check import detect
 from lifepool.cli.check.comments import Ignores
 from lifepool.cli.check.detect.loops import has_base_http_middleware
-from lifepool.cli.check.finding import Finding, Hit, Place
+from lifepool.cli.check.finding import Finding, Hit, Location
 from lifepool.cli.check.model.module import Module
 
 if TYPE_CHECKING:
@@ -26,11 +26,11 @@ _DEPTH = 20_000
 
 @dataclass(frozen=True)
 class Report:
-    """What came of a run.
+    """The result of a run.
 
     Attributes:
         files: How many were looked at.
-        findings: In order of file and place.
+        findings: In order of file and location.
     """
 
     files: int
@@ -39,7 +39,7 @@ class Report:
 
 @dataclass(frozen=True)
 class _Checked:
-    """One file: what was found, and what it says about the others."""
+    """The result of one file, and what it says about the others."""
 
     findings: tuple[Finding, ...]
     behind_middleware: tuple[Finding, ...] = ()
@@ -59,7 +59,7 @@ def check_files(files: Iterable[Path], codes: Set[str]) -> Report:
     if any(each.has_middleware for each in checked):
         findings += [finding for each in checked for finding in each.behind_middleware]
     wanted = (finding for finding in findings if finding.code in codes)
-    return Report(len(checked), tuple(sorted(wanted, key=lambda each: (each.path, each.place, each.code))))
+    return Report(len(checked), tuple(sorted(wanted, key=lambda each: (each.path, each.location, each.code))))
 
 
 @contextmanager
@@ -85,7 +85,7 @@ def _check_file(file: Path) -> _Checked:
 
 
 def _text(data: bytes) -> str:
-    """Decoded as Python would: by its byte order mark, its coding line, or UTF-8."""
+    """Decode source as Python does: by its byte order mark, its coding line, or UTF-8."""
     encoding, _ = tokenize.detect_encoding(io.BytesIO(data).readline)
     return io.TextIOWrapper(io.BytesIO(data), encoding).read()
 
@@ -97,7 +97,7 @@ def _check_source(source: str, file: Path) -> _Checked:
     found: dict[bool, list[Finding]] = {False: [], True: []}
     for hit in dict.fromkeys(detect.hits(module)):
         finding = _finding(hit, file, lines)
-        if not ignores.cover(finding.code, finding.place):
+        if not ignores.cover(finding.code, finding.location):
             found[hit.behind_middleware].append(finding)
     return _Checked(tuple(found[False]), tuple(found[True]), has_base_http_middleware(module))
 
@@ -105,18 +105,18 @@ def _check_source(source: str, file: Path) -> _Checked:
 def _finding(hit: Hit, file: Path, lines: list[str]) -> Finding:
     node = hit.node
     end_line, end_column = node.end_lineno or node.lineno, node.end_col_offset or node.col_offset
-    place = Place(
+    location = Location(
         node.lineno, _column(lines, node.lineno, node.col_offset), end_line, _column(lines, end_line, end_column)
     )
-    return Finding(file, place, hit.code, hit.message)
+    return Finding(file, location, hit.code, hit.message)
 
 
 def _column(lines: list[str], line: int, offset: int) -> int:
-    """From ``ast``'s bytes of UTF-8 before it to characters, counted from 1."""
+    """Return a column in characters from 1, from ``ast``'s offset in bytes of UTF-8."""
     text = lines[line - 1]
     return offset + 1 if text.isascii() else len(text.encode()[:offset].decode(errors="ignore")) + 1
 
 
 def _unreadable(file: Path, why: str, line: int | None = None, column: int | None = None) -> _Checked:
     at = (line or 1, max(column or 1, 1))
-    return _Checked((Finding(file, Place(*at, at[0], at[1] + 1), "LP000", f"this file can't be read: {why}"),))
+    return _Checked((Finding(file, Location(*at, at[0], at[1] + 1), "LP000", f"this file can't be read: {why}"),))

@@ -1,4 +1,4 @@
-"""``lifepool check``, as the command line calls it."""
+"""Check or explain, as the command line asks for it."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def check(
 
 
 def explain(code: str) -> str:
-    """What a rule is about.
+    """Return what a rule is about.
 
     Raises:
         WrongUsage: If there is no such rule.

@@ -1,4 +1,4 @@
-"""``# lifepool: ignore[LP001]``: what the source asks not to be told."""
+"""Read ``# lifepool: ignore[LP001]``: comments that suppress findings."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import tokenize
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from lifepool.cli.check.finding import Place
+    from lifepool.cli.check.finding import Location
 
 _IGNORE = re.compile(r"#\s*lifepool:\s*ignore(?:\[(?P<codes>[^\]]*)\])?", re.IGNORECASE)
 
@@ -28,9 +28,9 @@ class Ignores:
             if token.type == tokenize.COMMENT and (match := _IGNORE.search(token.string)):
                 self._by_line[token.start[0]] = _codes(match["codes"])
 
-    def cover(self, code: str, place: Place) -> bool:
-        """Whether a comment on the first or the last line of the place is about this rule."""
-        for line in {place.line, place.end_line} & self._by_line.keys():
+    def cover(self, code: str, location: Location) -> bool:
+        """Tell whether a comment on the first or the last line of a location is about this rule."""
+        for line in {location.line, location.end_line} & self._by_line.keys():
             codes = self._by_line[line]
             if codes is None or code in codes:
                 return True

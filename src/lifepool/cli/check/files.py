@@ -1,4 +1,4 @@
-"""Which files to read."""
+"""Find the files to check."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ SKIPPED = frozenset({"__pycache__", "build", "dist", "node_modules", "site-packa
 
 
 def find_files(paths: Iterable[Path], exclude: Iterable[str], root: Path) -> list[Path]:
-    """The files to check, sorted, each once.
+    """Return the files to check, sorted, each once.
 
     Args:
         paths: Files, which are taken whatever they are called, and folders, which are searched for ``*.py``.
@@ -29,7 +29,7 @@ def find_files(paths: Iterable[Path], exclude: Iterable[str], root: Path) -> lis
 
 
 def is_excluded(file: Path, patterns: Iterable[str], root: Path) -> bool:
-    """Whether the file, or a folder it is in, matches a pattern."""
+    """Tell whether the file, or a folder it is in, matches a pattern."""
     absolute = Path(os.path.abspath(file))
     inside = absolute.relative_to(root) if absolute.is_relative_to(root) else Path(*absolute.parts[1:])
     parts = [inside, *inside.parents[:-1]]

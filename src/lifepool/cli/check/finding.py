@@ -1,4 +1,4 @@
-"""What was found, and where."""
+"""Hits of the detectors, and findings: hits in a file."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, order=True)
-class Place:
+class Location:
     """A piece of source, as editors count: lines and columns from 1, the end column is the one after it."""
 
     line: int
@@ -31,7 +31,7 @@ class Hit:
     Attributes:
         code: The rule's.
         node: The source it is about.
-        message: One sentence about this place.
+        message: One sentence about this location.
         behind_middleware: It matters only if the program has a ``BaseHTTPMiddleware`` somewhere.
     """
 
@@ -47,17 +47,17 @@ class Finding:
 
     Attributes:
         path: The file, as it was named.
-        place: Where in it.
+        location: Where in it.
         code: The rule's.
-        message: One sentence about this place.
+        message: One sentence about this location.
     """
 
     path: Path
-    place: Place
+    location: Location
     code: str
     message: str
 
     @property
     def rule(self) -> Rule:
-        """Its line of the table."""
+        """Return the rule, from the table."""
         return RULES[self.code]

@@ -1,4 +1,4 @@
-"""What to look for, and where not: from the command line, else from ``[tool.lifepool.check]`` in pyproject.toml."""
+"""Read what to look for and where: from the command line, else ``[tool.lifepool.check]`` in pyproject.toml."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 class WrongUsage(Exception):
-    """What the user asked for makes no sense; the message says what would."""
+    """Raised for a request that makes no sense; the message says what would."""
 
 
 @dataclass(frozen=True)
@@ -36,12 +36,12 @@ class Settings:
 
     @property
     def codes(self) -> frozenset[str]:
-        """The rules to apply."""
+        """Return the codes of the rules to apply."""
         return frozenset(self.select or RULES) - frozenset(self.ignore)
 
 
 def load(folder: Path, *, select: Iterable[str], ignore: Iterable[str], exclude: Iterable[str]) -> Settings:
-    """The settings for a run in ``folder``; what is given here stands in the place of what the file says.
+    """Return the settings for a run in ``folder``; what is given here overrides the file.
 
     Raises:
         WrongUsage: If a code does not exist, or the table has a key or a value that it can't have.
@@ -56,7 +56,7 @@ def load(folder: Path, *, select: Iterable[str], ignore: Iterable[str], exclude:
 
 
 def _from_file(folder: Path) -> Settings:
-    """The table in the nearest pyproject.toml, in this folder or above."""
+    """Read the table in the nearest pyproject.toml, in this folder or above."""
     file = next(
         (each / "pyproject.toml" for each in (folder, *folder.parents) if (each / "pyproject.toml").is_file()), None
     )

@@ -1,4 +1,4 @@
-"""From nothing to a report: every section in order."""
+"""Examine the machine, the engine and the user's pool, and report, section by section."""
 
 from __future__ import annotations
 
@@ -50,9 +50,9 @@ def examine_isolated(target: str, timeout: float, cwd: Path | None = None) -> tu
     """Check the user's pool in a process of its own, which is killed if it takes too long."""
     outcome = run_isolated(examine, {"target": target, "timeout": timeout}, timeout + GRACE_S, cwd)
     if outcome.timed_out:
-        told = f"importing it did not end within {timeout + GRACE_S:g} s"
+        seen = f"importing it did not end within {timeout + GRACE_S:g} s"
         fix = 'put what starts a server or waits under `if __name__ == "__main__":`, or give more time with --timeout'
-        return (fail("import", told, fix),)
+        return (fail("import", seen, fix),)
     if outcome.error is not None:
         return (fail("import", outcome.error, "the process that imported it died: see what it printed"),)
     return tuple(Finding(**finding) for finding in outcome.answer["findings"])

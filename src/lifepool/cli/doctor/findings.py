@@ -1,4 +1,4 @@
-"""What the doctor found: findings in sections, and the exit code that follows."""
+"""Findings in sections, and the exit code that follows from them."""
 
 from __future__ import annotations
 
@@ -28,22 +28,22 @@ class Finding:
 
 
 def ok(topic: str, found: str) -> Finding:
-    """All is well."""
+    """Make the finding that all is well."""
     return Finding(topic, "ok", found)
 
 
 def warn(topic: str, found: str, fix: str) -> Finding:
-    """It works, but worse than it could."""
+    """Make the finding that something works, but worse than it could."""
     return Finding(topic, "warn", found, fix)
 
 
 def fail(topic: str, found: str, fix: str) -> Finding:
-    """It does not work."""
+    """Make the finding that something does not work."""
     return Finding(topic, "fail", found, fix)
 
 
-def told(error: BaseException) -> tuple[str, str]:
-    """An exception as what was found, and what to do about it."""
+def describe_error(error: BaseException) -> tuple[str, str]:
+    """Return an exception as what was found, and what to do about it."""
     message = str(error.args[0]) if isinstance(error, PoolError) else str(error)
     fix = getattr(error, "hint", "") or "report this with the output of `lifepool doctor --json`"
     return f"{type(error).__name__}: {message}", fix
@@ -65,9 +65,9 @@ class Report:
 
     @property
     def exit_code(self) -> int:
-        """1 if something does not work, else 0."""
+        """Return 1 if something does not work, else 0."""
         return 1 if self.count("fail") else 0
 
     def count(self, status: Status) -> int:
-        """How many findings have this status."""
+        """Return how many findings have this status."""
         return sum(finding.status == status for section in self.sections for finding in section.findings)

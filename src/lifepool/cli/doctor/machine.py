@@ -1,6 +1,6 @@
-"""The machine: CPUs, memory, limits, shared memory; read from files and system calls, nothing is started.
+"""Examine the machine: CPUs, memory, limits, shared memory. It reads files and makes system calls, and starts nothing.
 
-Everything is looked up through a ``Machine``, so that another one can be put in its place.
+Everything is looked up through a ``Machine``, so that tests can replace it.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ class Machine:
 
 
 def system_limit(name: str) -> tuple[int, int] | None:
-    """``resource.getrlimit`` by name; None where the system has no such limit."""
+    """Call ``resource.getrlimit`` by name; return None where the system has no such limit."""
     try:
         import resource
     except ImportError:  # Windows
@@ -69,7 +69,7 @@ def system_limit(name: str) -> tuple[int, int] | None:
 
 
 def check_cpus(machine: Machine) -> Iterator[Finding]:
-    """How many CPUs there are, who says so, and how many workers that makes."""
+    """Report how many CPUs there are, who says so, and how many workers that makes."""
     budget = machine.budget(root=machine.root, environ=machine.environ)
     yield ok("host", f"{budget.host_cpus} online")
     yield from _cpu_limits(budget)
@@ -90,15 +90,15 @@ def _cpu_limits(budget: CpuBudget) -> Iterator[Finding]:
 
 
 def _workers(budget: CpuBudget) -> Finding:
-    told = budget.describe()
+    seen = budget.describe()
     if "; ignored" in budget.source:
-        return warn("workers", told, "correct what was ignored, or set LIFEPOOL_MAX_WORKERS")
+        return warn("workers", seen, "correct what was ignored, or set LIFEPOOL_MAX_WORKERS")
     if budget.cpus < 1:
         fix = "give the container a quota of 2 CPUs: the event loop and a worker share less than one, and stop together"
-        return warn("workers", told, fix)
+        return warn("workers", seen, fix)
     if budget.cpus / budget.server_processes < 1:
-        return warn("workers", told, "start fewer server processes: there are more of them than CPUs")
-    return ok("workers", told)
+        return warn("workers", seen, "start fewer server processes: there are more of them than CPUs")
+    return ok("workers", seen)
 
 
 def _throttling(files: Files) -> Iterator[Finding]:
@@ -107,8 +107,8 @@ def _throttling(files: Files) -> Iterator[Finding]:
         counts = {name: int(number) for name, _, number in (line.partition(" ") for line in lines) if number.isdigit()}
         periods, throttled = counts.get("nr_periods", 0), counts.get("nr_throttled", 0)
         if periods > THROTTLED_PERIODS and throttled / periods > THROTTLED_SHARE:
-            told = f"stopped by the quota in {throttled / periods:.0%} of {periods} periods ({directory})"
-            yield warn("throttling", told, "raise the CPU quota, or set fewer workers: the event loop stops as well")
+            seen = f"stopped by the quota in {throttled / periods:.0%} of {periods} periods ({directory})"
+            yield warn("throttling", seen, "raise the CPU quota, or set fewer workers: the event loop stops as well")
             return
 
 
@@ -116,25 +116,25 @@ def _throttling(files: Files) -> Iterator[Finding]:
 
 
 def check_memory(machine: Machine) -> Iterator[Finding]:
-    """How much memory the container has, and what that leaves each worker."""
+    """Report how much memory the container has, and what that leaves each worker."""
     limit, source = memory_limit(machine)
     if limit is None:
         yield ok("memory", "unknown on this system")
         return
     workers = machine.budget(root=machine.root, environ=machine.environ).workers
     share = limit // (workers + 1)
-    told = f"{size_text(limit)} ({source}): {size_text(share)} each for the server and {workers} worker(s)"
+    seen = f"{size_text(limit)} ({source}): {size_text(share)} each for the server and {workers} worker(s)"
     if share < WORKER_MEMORY:
-        yield warn("memory", told, "give the container more memory, or set a smaller LIFEPOOL_MAX_WORKERS")
+        yield warn("memory", seen, "give the container more memory, or set a smaller LIFEPOOL_MAX_WORKERS")
     else:
-        yield ok("memory", told)
+        yield ok("memory", seen)
 
 
 _MEMORY_FILES = {1: "memory.limit_in_bytes", 2: "memory.max"}
 
 
 def memory_limit(machine: Machine) -> tuple[int | None, str]:
-    """The bytes that this container may use, and who says so; (None, "") if nobody does."""
+    """Return the bytes that this container may use, and who says so; (None, "") if nobody does."""
     files = Files(machine.root, [])
     host = _host_memory(files)
     found = [(host, "the host's")] if host else []
@@ -161,7 +161,7 @@ def _host_memory(files: Files) -> int | None:
 
 
 def check_limits(machine: Machine) -> Iterator[Finding]:
-    """Open files, processes, address space: what runs out under load, and not when it is tried."""
+    """Report limits of open files, processes and address space: what runs out under load, not in a first try."""
     workers = machine.budget(root=machine.root, environ=machine.environ).workers
     yield _open_files(machine, workers)
     yield _processes(machine, workers)
@@ -169,7 +169,7 @@ def check_limits(machine: Machine) -> Iterator[Finding]:
 
 
 def _soft(machine: Machine, name: str) -> int | None:
-    """The soft limit, or None if there is none."""
+    """Return the soft limit, or None if there is none."""
     limits = machine.resource_limit(name)
     # RLIM_INFINITY is -1 in some Pythons and a huge number in others.
     return None if limits is None or not 0 <= limits[0] < 1 << 62 else limits[0]
@@ -180,11 +180,11 @@ def _open_files(machine: Machine, workers: int) -> Finding:
     if soft is None:
         return ok("open files", "no limit")
     least = workers * FDS_PER_WORKER + FDS_OF_SERVER
-    told = f"{soft} allowed; the pool takes {workers * FDS_PER_WORKER}, and each connection one"
+    seen = f"{soft} allowed; the pool takes {workers * FDS_PER_WORKER}, and each connection one"
     fix = f"raise the limit: ulimit -n {max(4096, least + CONNECTIONS)}, or LimitNOFILE= in the service"
     if soft < least:
-        return fail("open files", told, fix)
-    return warn("open files", told, fix) if soft < least + CONNECTIONS - FDS_OF_SERVER else ok("open files", told)
+        return fail("open files", seen, fix)
+    return warn("open files", seen, fix) if soft < least + CONNECTIONS - FDS_OF_SERVER else ok("open files", seen)
 
 
 def _processes(machine: Machine, workers: int) -> Finding:
@@ -192,11 +192,11 @@ def _processes(machine: Machine, workers: int) -> Finding:
     if left is None:
         return ok("processes", "no limit")
     count, source = left
-    told = f"{count} more allowed ({source}); the pool starts {workers + 1}"
+    seen = f"{count} more allowed ({source}); the pool starts {workers + 1}"
     fix = "raise the limit (docker: --pids-limit, Kubernetes: podPidsLimit, systemd: TasksMax=, else ulimit -u)"
     if count < workers + 1:
-        return fail("processes", told, fix)
-    return warn("processes", told, fix) if count < workers + 1 + SPARE_PROCESSES else ok("processes", told)
+        return fail("processes", seen, fix)
+    return warn("processes", seen, fix) if count < workers + 1 + SPARE_PROCESSES else ok("processes", seen)
 
 
 def _processes_left(machine: Machine) -> tuple[int, str] | None:
@@ -215,8 +215,8 @@ def _processes_left(machine: Machine) -> tuple[int, str] | None:
 def _address_space(machine: Machine) -> Finding:
     space, data = _soft(machine, "RLIMIT_AS"), _soft(machine, "RLIMIT_DATA")
     if space is not None and space < ADDRESS_SPACE:
-        told = f"{size_text(space)} of address space: big payloads can't go through shared memory"
-        return warn("memory limits", told, "remove ulimit -v: it bounds room, not memory; use max_worker_memory")
+        seen = f"{size_text(space)} of address space: big payloads can't go through shared memory"
+        return warn("memory limits", seen, "remove ulimit -v: it bounds room, not memory; use max_worker_memory")
     if data is not None and data < WORKER_MEMORY:
         return warn(
             "memory limits", f"{size_text(data)} of data in each process", "remove ulimit -d; use max_worker_memory"
@@ -229,7 +229,7 @@ def _address_space(machine: Machine) -> Finding:
 
 
 def check_processes(machine: Machine) -> Iterator[Finding]:
-    """How workers start here, and how big payloads reach them."""
+    """Report how workers start here, and how big payloads reach them."""
     if not is_local_supported():
         yield warn(
             "start method",
@@ -253,8 +253,8 @@ def _payloads() -> Finding:
         for descriptor in create(room):
             os.close(descriptor)
     except (OSError, OverflowError) as error:
-        told = f"no shared memory ({error}): big payloads go through sockets, several times slower"
-        return warn("big payloads", told, "allow memfd_create in the sandbox, or a writable temporary folder")
+        seen = f"no shared memory ({error}): big payloads go through sockets, several times slower"
+        return warn("big payloads", seen, "allow memfd_create in the sandbox, or a writable temporary folder")
     return ok("big payloads", f"through {kind}, room for {size_text(room)}, used when written")
 
 
@@ -264,5 +264,5 @@ def _dev_shm(machine: Machine) -> Iterator[Finding]:
     except (OSError, AttributeError):
         return
     size = size_text(status.f_frsize * status.f_blocks)
-    told = f"{size}; a pool does not use it, only tasks with multiprocessing.shared_memory of their own do"
-    yield ok("/dev/shm", told)  # noqa: S108 - a word, not a path
+    seen = f"{size}; a pool does not use it, only tasks with multiprocessing.shared_memory of their own do"
+    yield ok("/dev/shm", seen)  # noqa: S108 - a word, not a path

@@ -1,4 +1,4 @@
-"""A report for a terminal."""
+"""Render a report for a terminal."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ def render(report: Report, console: Console) -> None:
         table.add_column(width=_TOPIC_WIDTH)
         table.add_column(overflow="fold")
         for finding in section.findings:
-            table.add_row(Text(finding.status, _STYLES[finding.status]), Text(finding.topic), _told(finding))
+            table.add_row(Text(finding.status, _STYLES[finding.status]), Text(finding.topic), _text(finding))
         console.print(Padding(table, (0, 0, 1, 1)))
     console.print(_summary(report))
 
 
-def _told(finding: Finding) -> Text:
+def _text(finding: Finding) -> Text:
     # Text, not markup: what was found may have brackets in it.
     text = Text(finding.found)
     if finding.fix:

@@ -1,4 +1,4 @@
-"""Does the engine work here? A real pool: started, asked, loaded, its worker killed, hung, ended."""
+"""Test the engine on this machine with a real pool: start it, call it, kill a worker, hang one, end it."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ import logging
 import time
 from typing import TYPE_CHECKING, Any
 
-from lifepool.cli.doctor import trials as deeds
-from lifepool.cli.doctor.findings import Finding, fail, ok, told, warn
+from lifepool.cli.doctor import selftest_tasks
+from lifepool.cli.doctor.findings import Finding, describe_error, fail, ok, warn
 from lifepool.cli.summary import Spread
 from lifepool.cli.units import time_text
 from lifepool.config import describe_settings
@@ -31,7 +31,7 @@ _REPORT = "report this with the output of `lifepool doctor --json`"
 
 
 def plain_pool(**settings: Any) -> Pool:
-    """A pool that reads no environment variable: every setting is given."""
+    """Make a pool that reads no environment variable: every setting is given."""
     defaults = {setting.name: setting.default for setting in describe_settings()}
     return Pool(**{**defaults, "max_workers": 1, "min_workers": 1, "backend": "local", **settings})
 
@@ -44,7 +44,7 @@ async def check_engine() -> AsyncIterator[Finding]:
         async with asyncio.timeout(STEP_BOUND_S):
             await pool.start()
     except (PoolError, OSError, TimeoutError) as error:
-        yield fail("start", *told(error))
+        yield fail("start", *describe_error(error))
         return
     try:
         yield ok("start", f"a worker was ready after {time_text(time.perf_counter() - began)}")
@@ -75,7 +75,7 @@ async def _bounded(topic: str, step: Callable[[Pool], Awaitable[Finding]], pool:
     except TimeoutError:
         return fail(topic, f"nothing came of it in {STEP_BOUND_S:g} s", _REPORT)
     except Exception as error:
-        return fail(topic, *told(error))
+        return fail(topic, *describe_error(error))
 
 
 async def _time(call: Callable[[], Awaitable[object]], times: int) -> Spread:
@@ -88,25 +88,25 @@ async def _time(call: Callable[[], Awaitable[object]], times: int) -> Spread:
 
 
 async def _round_trip(pool: Pool) -> Finding:
-    spread = await _time(lambda: pool.run(deeds.pid), ROUND_TRIPS)
+    spread = await _time(lambda: pool.run(selftest_tasks.pid), ROUND_TRIPS)
     return ok("round trip", f"{time_text(spread.median)} for a task that does nothing (median of {ROUND_TRIPS})")
 
 
 async def _echo(pool: Pool) -> Finding:
     payload = bytes(MEBIBYTE)
-    if await pool.run(deeds.echo, payload) != payload:
+    if await pool.run(selftest_tasks.echo, payload) != payload:
         return fail("1 MiB echo", "it came back changed", _REPORT)
-    spread = await _time(lambda: pool.run(deeds.echo, payload), ECHOES)
+    spread = await _time(lambda: pool.run(selftest_tasks.echo, payload), ECHOES)
     return ok("1 MiB echo", f"{time_text(spread.median)} there and back (median of {ECHOES})")
 
 
 async def _death(pool: Pool) -> Finding:
-    before = await pool.run(deeds.pid)
+    before = await pool.run(selftest_tasks.pid)
     try:
-        await pool.run(deeds.die)
+        await pool.run(selftest_tasks.die)
     except WorkerLost:
         died = time.perf_counter()
-        after = await pool.run(deeds.pid)
+        after = await pool.run(selftest_tasks.pid)
         if after == before:
             return fail("killed worker", "the worker that was killed still answers", _REPORT)
         took = time_text(time.perf_counter() - died)
@@ -117,12 +117,12 @@ async def _death(pool: Pool) -> Finding:
 async def _hang(pool: Pool) -> Finding:
     began = time.perf_counter()
     try:
-        await pool.run(deeds.hang, timeout=HANG_TIMEOUT_S)
+        await pool.run(selftest_tasks.hang, timeout=HANG_TIMEOUT_S)
     except TaskTimeout:
         late = time.perf_counter() - began - HANG_TIMEOUT_S
     else:
         return fail("hung task", "it got an answer", _REPORT)
-    await pool.run(deeds.pid)
+    await pool.run(selftest_tasks.pid)
     seen = f"TaskTimeout {time_text(late)} after its timeout, then the next task was answered"
     if late > LATE_S:
         return warn("hung task", seen, "look at what else uses the CPUs: the event loop was kept waiting")

@@ -1,4 +1,4 @@
-"""Versions of what is installed, the event loop, and the variables that a pool reads."""
+"""Examine what is installed, the event loop, and the variables that a pool reads."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _SECRET = ("initargs", "backend")
 
 
 def check_versions() -> Iterator[Finding]:
-    """Python, lifepool, and the packages that it meets in a server."""
+    """Report Python, lifepool, and the packages that it meets in a server."""
     yield ok("python", f"{platform.python_implementation()} {platform.python_version()}, {_gil()}{platform.platform()}")
     yield ok("lifepool", lifepool.__version__)
     found = package_versions(PACKAGES)
@@ -54,7 +54,7 @@ def _loop(found: Mapping[str, str]) -> Finding:
 
 
 def check_environment(environ: Mapping[str, str]) -> Iterator[Finding]:
-    """Each ``LIFEPOOL_*`` variable: whether it is a setting, and its value one that can be."""
+    """Report of each ``LIFEPOOL_*`` variable whether it is a setting, and its value a valid one."""
     for setting in describe_settings():
         text = environ.get(setting.variable, "").strip()
         if text:

@@ -1,4 +1,4 @@
-"""The user's own pool: found in what `module:pool` names, its settings looked at, and one worker of it started.
+"""Examine the user's own pool: find it in what `module:pool` names, check its settings, start one worker.
 
 Runs in a process of its own (``lifepool.cli.isolation``): the user's module may hang, exit or start a server.
 """
@@ -11,8 +11,8 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from lifepool._host.cpus import CpuBudget, cpu_budget
-from lifepool.cli.doctor import trials as deeds
-from lifepool.cli.doctor.findings import Finding, fail, ok, told, warn
+from lifepool.cli.doctor import selftest_tasks
+from lifepool.cli.doctor.findings import Finding, describe_error, fail, ok, warn
 from lifepool.cli.doctor.machine import Machine, memory_limit
 from lifepool.cli.doctor.selftest import plain_pool
 from lifepool.cli.importing import NotFound, import_target
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
 _TYPICAL_TASK_S = 0.02
-_DOOR = "name the pool itself, as in main:pool"
+_NAME_THE_POOL = "name the pool itself, as in main:pool"
 
 
 def examine(request: dict[str, Any]) -> dict[str, Any]:
@@ -53,8 +53,8 @@ def _findings(target: str, deadline: float) -> Iterator[Finding]:
         findings = [*check_config(pool.config, budget, Machine())]
         findings.append(asyncio.run(check_start(pool.config, max(1.0, deadline - time.monotonic()))))
         for finding in findings:
-            told = finding.found if len(pools) == 1 else f"{_label(pools, number)}: {finding.found}"
-            yield dataclasses.replace(finding, found=told)
+            seen = finding.found if len(pools) == 1 else f"{_label(pools, number)}: {finding.found}"
+            yield dataclasses.replace(finding, found=seen)
 
 
 def _label(pools: Sequence[Pool], number: int) -> str:
@@ -79,16 +79,16 @@ def find_pools(found: object, target: str) -> list[Pool]:
     state = getattr(getattr(found, "state", None), "_state", {})
     lifespan = getattr(getattr(found, "router", None), "lifespan_context", None)
     if lifespan is None:
-        raise NotFound(f"{target} is a {type(found).__name__}, neither a Pool nor a FastAPI app", _DOOR)
+        raise NotFound(f"{target} is a {type(found).__name__}, neither a Pool nor a FastAPI app", _NAME_THE_POOL)
     installed = getattr(state.get("lifepool"), "pools", [])
     pools = [*installed, *(value for value in state.values() if isinstance(value, Pool)), *_pools_in(lifespan, 0)]
     if not pools:
-        raise NotFound(f"no pool was found in the lifespan or the state of {target}", _DOOR)
+        raise NotFound(f"no pool was found in the lifespan or the state of {target}", _NAME_THE_POOL)
     return list(dict.fromkeys(pools))
 
 
 def _pools_in(function: Any, depth: int) -> Iterator[Pool]:
-    """The pools that a lifespan function belongs to, encloses, or names."""
+    """Yield the pools that a lifespan function belongs to, encloses, or names."""
     if isinstance(function, Pool):
         yield function
         return
@@ -118,7 +118,7 @@ def _is_filled(cell: Any) -> bool:
 
 
 def check_config(config: PoolConfig, budget: CpuBudget, machine: Machine) -> Iterator[Finding]:
-    """Settings that fit neither the machine nor each other."""
+    """Report settings that fit neither the machine nor each other."""
     yield _workers(config, budget)
     yield _waiting(config)
     yield _memory(config, machine)
@@ -178,8 +178,8 @@ async def check_start(config: PoolConfig, timeout: float) -> Finding:
     pool = plain_pool(**{**settings, "max_workers": 1, "min_workers": 1, "timeout": None, "start_timeout": bound})
     try:
         async with pool:
-            await pool.run(deeds.pid)
+            await pool.run(selftest_tasks.pid)
     except Exception as error:
-        return fail("start", *told(error))
+        return fail("start", *describe_error(error))
     parts = [name for name in ("preload", "initializer") if getattr(config, name)]
     return ok("start", f"a worker started{' with its ' + ' and '.join(parts) if parts else ''} and answered")

@@ -1,4 +1,4 @@
-"""Headers as they are typed."""
+"""Parse headers as they are typed."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 def parsed(headers: Sequence[str]) -> dict[str, str]:
-    """``["Name: value"]`` as a dict.
+    """Return ``["Name: value"]`` as a dict.
 
     Raises:
         NoPage: If one has no colon.

@@ -8,7 +8,7 @@ NONE = "-"
 
 
 def count(value: float | None) -> str:
-    """12,345."""
+    """Format a number: 12,345."""
     return NONE if value is None else f"{value:,.0f}"
 
 
@@ -20,12 +20,12 @@ def percent(part: float | None) -> str:
 
 
 def rate(value: float | None) -> str:
-    """1.25 /s."""
+    """Format a rate: 1.25 /s."""
     return NONE if value is None else f"{_digits(value)} /s"
 
 
 def seconds(value: float | None, none: str = NONE) -> str:
-    """85 µs, 1.25 ms, 3.50 s."""
+    """Format a duration: 85 µs, 1.25 ms, 3.50 s."""
     if value is None:
         return none
     if value == 0:
@@ -41,7 +41,7 @@ def below(value: float | None, shortest: float | None) -> str:
 
 
 def age(value: float | None) -> str:
-    """4 s, 3 min, 2 h, 5 d."""
+    """Format an age: 4 s, 3 min, 2 h, 5 d."""
     if value is None:
         return NONE
     for unit, size in (("d", 86400), ("h", 3600), ("min", 60)):
@@ -51,7 +51,7 @@ def age(value: float | None) -> str:
 
 
 def memory(value: float | None) -> str:
-    """14.9 MiB."""
+    """Format a number of bytes: 14.9 MiB."""
     if value is None:
         return NONE
     for unit, size in (("GiB", 1 << 30), ("MiB", 1 << 20)):
@@ -61,12 +61,12 @@ def memory(value: float | None) -> str:
 
 
 def clock(epoch: float) -> str:
-    """14:03:27, here."""
+    """Format an instant as local time: 14:03:27."""
     return time.strftime("%H:%M:%S", time.localtime(epoch))
 
 
 def plain(text: str) -> str:
-    """Text from the user's program without what a terminal would obey."""
+    """Remove what a terminal would obey from text of the user's program."""
     return "".join(character if character.isprintable() else "." for character in text)
 
 

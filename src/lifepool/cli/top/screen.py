@@ -1,4 +1,4 @@
-"""Keeps the screen up to date until Ctrl-C."""
+"""Keep the screen up to date until Ctrl-C."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def watch(source: Source, console: Console, interval: float, sleep: Callable[[fl
     """Draw until the user has seen enough. A server that goes away is waited for.
 
     Raises:
-        NoPage: If there is none at first, or something else has taken its place.
+        NoPage: If there is none at first, or something else has replaced it.
         KeyboardInterrupt: On Ctrl-C.
     """
     view, state = View(), source.read()

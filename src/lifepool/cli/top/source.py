@@ -1,4 +1,4 @@
-"""Asks a running server for what its live page shows."""
+"""Ask a running server for what its live page shows."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ VERSION = 1
 
 
 class NoPage(Exception):
-    """There is no live page at this address; the message says what to do."""
+    """Raised when there is no live page at an address; the message says what to do."""
 
 
 class Unreachable(NoPage):
-    """Nobody answers there: it may come back."""
+    """Raised when nobody answers there: it may come back."""
 
 
 class Source:
@@ -47,7 +47,7 @@ class Source:
         self._cursor = ""
 
     def read(self) -> dict[str, Any]:
-        """The state now; after the first time only what is new of its history.
+        """Return the state now; after the first time only what is new of its history.
 
         Raises:
             Unreachable: If nobody answers.

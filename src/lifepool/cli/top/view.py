@@ -1,4 +1,4 @@
-"""The state as a screen for a terminal: all that fits its height, the most urgent first."""
+"""Draw the state as a screen for a terminal: all that fits its height, the most urgent first."""
 
 from __future__ import annotations
 
@@ -23,20 +23,20 @@ FAILED = ("failed", "timed_out", "lost", "refused")
 
 
 class View:
-    """Draws one server's pool; remembers its last minutes for the small charts."""
+    """The screen of one server's pool, with its last minutes for the small charts."""
 
     def __init__(self) -> None:
         self._points: deque[dict[str, Any]] = deque(maxlen=KEPT)
 
     def take(self, state: dict[str, Any]) -> None:
-        """Remember what is new in a state."""
+        """Keep what is new in a state."""
         history = state["history"]
         if not state["continued"]:
             self._points.clear()
         self._points.extend(dict(zip(history["columns"], values, strict=True)) for values in history["points"])
 
     def draw(self, state: dict[str, Any], width: int, height: int, trouble: str = "") -> RenderableType:
-        """A screen.
+        """Draw a screen.
 
         Args:
             state: What the server said last.
@@ -90,7 +90,7 @@ class View:
 
 
 def sparkline(values: Sequence[float | None], top: float | None = None) -> str:
-    """Values as a row of bars; what is not known is blank.
+    """Return values as a row of bars; what is not known is blank.
 
     Args:
         values: From the left.
@@ -126,7 +126,7 @@ def _head(state: dict[str, Any], width: int, trouble: str) -> Text:
 
 
 def _table(*titles: str) -> Table:
-    """A table without lines. ``*`` in front of a title: its column takes the room that is left; ``>``: numbers."""
+    """Make a table without lines. ``*`` in front of a title: its column takes the room that is left; ``>``: numbers."""
     table = Table(box=None, expand=True, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
     for title in titles:
         table.add_column(

@@ -12,7 +12,7 @@ function nice(value) {
 
 function linearScale(most, { top = null, least = 1 }) {
   const max = top ?? nice(Math.max(most, least));
-  return { ticks: [0, max / 2, max], place: (value) => Math.min(1, value / max) };
+  return { ticks: [0, max / 2, max], position: (value) => Math.min(1, value / max) };
 }
 
 /** Whole decades, so that the scale changes rarely. */
@@ -22,7 +22,7 @@ function logScale(least, most, { floor }) {
   const step = Math.ceil((high - low) / 3);
   const ticks = [];
   for (let decade = low; decade <= high; decade += step) ticks.push(10 ** decade);
-  return { ticks, place: (value) => Math.min(1, Math.max(0, (Math.log10(Math.max(value, 1e-9)) - low) / (high - low))) };
+  return { ticks, position: (value) => Math.min(1, Math.max(0, (Math.log10(Math.max(value, 1e-9)) - low) / (high - low))) };
 }
 
 export class Chart {
@@ -110,7 +110,7 @@ export class Chart {
     const rows = this.plan.series.map(({ key }) => shown.map((point) => point[key]));
     const tops = this.plan.stacked ? stack(rows) : rows;
     const scale = this.scale(tops);
-    const y = (value) => TOP + (height - TOP - BOTTOM) * (1 - scale.place(value));
+    const y = (value) => TOP + (height - TOP - BOTTOM) * (1 - scale.position(value));
     this.drawGrid(scale, y);
     this.plan.series.forEach(({ kind }, i) => {
       const below = this.plan.stacked && i > 0 ? tops[i - 1] : null;

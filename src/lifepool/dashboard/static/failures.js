@@ -17,8 +17,8 @@ export class Failures {
   /** The last first; but nothing moves under somebody who reads or points: then only new kinds come on top. */
   ordered(failures) {
     if (this.list.matches(":hover, :focus-within") || this.list.querySelector("details[open]")) {
-      const place = new Map([...this.list.children].map((item, i) => [item.failure.number, i]));
-      failures = [...failures].sort((a, b) => (place.get(a.number) ?? -1) - (place.get(b.number) ?? -1));
+      const order = new Map([...this.list.children].map((item, i) => [item.failure.number, i]));
+      failures = [...failures].sort((a, b) => (order.get(a.number) ?? -1) - (order.get(b.number) ?? -1));
     }
     return failures;
   }
@@ -43,7 +43,7 @@ export class Failures {
     setText(when, ago(now - failure.last));
     setText(message, failure.message);
     setData(item, "fresh", String(now - failure.last < 10));
-    keyed(tasks, failure.tasks, (task) => task, (task) => link(`#${task}`, `Story of task ${task}`, () => this.open(task)), () => {});
+    keyed(tasks, failure.tasks, (task) => task, (task) => link(`#${task}`, `Details of task ${task}`, () => this.open(task)), () => {});
   }
 
   async load(item) {

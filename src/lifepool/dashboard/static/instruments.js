@@ -117,8 +117,8 @@ export class Instruments {
       setText(value, number);
       keyed(detail, details, ([key]) => key, ([key]) => make("span", { class: key ? `key ${key}` : "" }), (part, [, text]) => setText(part, text));
       setText(when, point ? timeOfDay(this.state.time - this.state.now + point.t) : plan.of);
-      const told = details.map(([, text]) => text).join(", ");
-      chart.svg.setAttribute("aria-label", `${plan.title}, last five minutes. ${number}. ${told}. Arrow keys read single seconds.`);
+      const spoken = details.map(([, text]) => text).join(", ");
+      chart.svg.setAttribute("aria-label", `${plan.title}, last five minutes. ${number}. ${spoken}. Arrow keys read single seconds.`);
     }
   }
 }

@@ -6,8 +6,8 @@ import { Failures } from "./failures.js";
 import { timeOfDay } from "./format.js";
 import { Instruments } from "./instruments.js";
 import { Link } from "./link.js";
-import { Stories } from "./story.js";
-import { blocks, exits, hintAtWideTables, ledger, Names, Oldest } from "./tables.js";
+import { TaskDialog } from "./task_dialog.js";
+import { blocks, exits, hintAtWideTables, totals, Names, Oldest } from "./tables.js";
 import { Workers } from "./workers.js";
 
 const FORMAT = 1;
@@ -18,8 +18,8 @@ const REASONS = {
 };
 
 const actions = new Actions((text) => notice("action", text));
-const stories = new Stories(actions);
-const open = (task) => stories.open(task);
+const dialog = new TaskDialog(actions);
+const open = (task) => dialog.open(task);
 const parts = [new Instruments(), new Workers(open), new Failures(open), new Names(open), new Oldest(open), actions];
 const notices = new Map();
 
@@ -45,10 +45,10 @@ function show(state) {
   setText(byId("version"), state.lifepool);
   setText(byId("as-of"), timeOfDay(state.time));
   for (const part of parts) part.update(state);
-  ledger(state);
+  totals(state);
   exits(state);
   blocks(state);
-  stories.refresh();
+  dialog.refresh();
 }
 
 const link = new Link(show, (status, text) => {

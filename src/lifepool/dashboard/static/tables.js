@@ -49,7 +49,7 @@ function refreshName(row, item, sum) {
   setText(mean, seconds(item.run_mean));
   setText(longest, seconds(item.run_max));
   longest.hidden = item.run_max === null;
-  longest.setAttribute("aria-label", `${seconds(item.run_max)}: story of task ${item.slowest}`);
+  longest.setAttribute("aria-label", `${seconds(item.run_max)}: details of task ${item.slowest}`);
   setText(time, age(item.run_sum));
   share.value = sum ? item.run_sum / sum : 0;
   row.slowest = item.slowest;
@@ -69,7 +69,7 @@ export class Oldest {
 
   row(task) {
     const [where, since, left] = [make("td"), make("td", { class: "num" }), make("td", { class: "num" })];
-    const number = make("th", { scope: "row" }, link(`#${task.id}`, `Story of task ${task.id}`, () => this.open(task.id)));
+    const number = make("th", { scope: "row" }, link(`#${task.id}`, `Details of task ${task.id}`, () => this.open(task.id)));
     const row = make("tr", {}, number, make("td", { class: "name" }, task.name), where, since, left);
     row.parts = { where, since, left };
     return row;
@@ -83,7 +83,7 @@ function refreshOldest(row, task, now) {
   setText(left, task.timeout === null ? "no limit" : age(task.timeout - waited));
 }
 
-export function ledger({ counts, server }) {
+export function totals({ counts, server }) {
   setText(byId("server"), `process ${server.pid} on ${server.host}`);
   setText(byId("processes"), server.processes > 1 ? `one of ${server.processes} server processes (PID ${server.pid}); the others have pages of their own` : "one server process");
   const lines = [
@@ -93,13 +93,13 @@ export function ledger({ counts, server }) {
     ["Arguments sent", bytes(counts.bytes_sent)], ["Answers received", bytes(counts.bytes_received)],
     ["Workers replaced", count(Object.values(counts.restarts).reduce((sum, n) => sum + n, 0))],
   ];
-  keyed(byId("ledger"), lines, ([label]) => label, ([label, , kind]) => make("div", { "data-kind": kind }, make("dt", {}, label), make("dd")), (line, [, value]) => {
+  keyed(byId("totals"), lines, ([label]) => label, ([label, , kind]) => make("div", { "data-kind": kind }, make("dt", {}, label), make("dd")), (line, [, value]) => {
     setText(line.lastChild, value);
     setData(line, "zero", String(value === "0"));
   });
 }
 
-/** Tables that are wider than their place say so: a cut looks like an end. */
+/** Tables that are wider than their container say so: a cut looks like an end. */
 export function hintAtWideTables() {
   for (const scroll of document.querySelectorAll(".scroll")) {
     const hint = make("p", { class: "note swipe", hidden: "" }, "More columns to the right: swipe, or use the arrow keys.");

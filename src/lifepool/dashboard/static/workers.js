@@ -6,7 +6,7 @@ import { age, bytes, count, seconds } from "./format.js";
 const LANE_SPAN = 60;
 
 export class Workers {
-  /** @param {(task: number) => void} open shows the story of a task. */
+  /** @param {(task: number) => void} open shows the details of a task. */
   constructor(open) {
     this.open = open;
     this.body = byId("workers").tBodies[0];
@@ -69,7 +69,7 @@ export class Workers {
     setText(name, worker.task === null ? "" : worker.task_name ?? "(given up)");
     setText(task, worker.task === null ? "" : `#${worker.task}`);
     task.hidden = worker.task === null;
-    task.setAttribute("aria-label", `Story of task ${worker.task}`);
+    task.setAttribute("aria-label", `Details of task ${worker.task}`);
     row.parts.shown = worker.task;
     setText(cells.running, worker.running_s === null ? "" : seconds(worker.running_s));
     setText(memory, bytes(worker.memory_bytes));

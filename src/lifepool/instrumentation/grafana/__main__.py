@@ -1,4 +1,4 @@
-"""``python -m lifepool.instrumentation.grafana FOLDER`` copies the dashboard and the alert rules there."""
+"""Copy the dashboard and the alert rules: ``python -m lifepool.instrumentation.grafana FOLDER``."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from lifepool.instrumentation.grafana import write_to
 
 
 def main(arguments: list[str]) -> int:
-    """Copy, and say where to."""
+    """Copy the files, and print where they are."""
     if len(arguments) != 1 or arguments[0].startswith("-"):
         print("usage: python -m lifepool.instrumentation.grafana FOLDER", file=sys.stderr)  # noqa: T201
         return 2

@@ -1,4 +1,4 @@
-"""Looking for the anti-patterns: one module a family, each with ``find(module)`` that yields hits."""
+"""Detect the anti-patterns: one module for each family, with ``find(module)`` that yields hits."""
 
 from __future__ import annotations
 
@@ -16,6 +16,6 @@ _FAMILIES = (pools, starts, blocking, sending, loops, unstarted)
 
 
 def hits(module: Module) -> Iterator[Hit]:
-    """Everything that is found in a module, family by family."""
+    """Yield everything that is found in a module, family by family."""
     for family in _FAMILIES:
         yield from family.find(module)

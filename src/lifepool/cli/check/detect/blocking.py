@@ -1,4 +1,4 @@
-"""LP005, LP006, LP007: what holds the event loop up."""
+"""LP005, LP006, LP007: calls that block the event loop."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def _judged(node: ast.Call, name: str) -> tuple[str, str] | None:
 
 
 def _does_not_wait(node: ast.Call) -> bool:
-    """``shutdown(wait=False)``, ``result(timeout=0)``, ``get(block=False)``."""
+    """Recognise ``shutdown(wait=False)``, ``result(timeout=0)``, ``get(block=False)``."""
     waiting = [keyword.value for keyword in node.keywords if keyword.arg in ("wait", "timeout", "block", "blocking")]
     return any(isinstance(value, ast.Constant) and not value.value and value.value is not None for value in waiting)
 

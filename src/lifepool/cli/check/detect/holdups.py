@@ -97,7 +97,7 @@ _HEAVY_METHODS: tuple[tuple[str, frozenset[str]], ...] = (
 
 
 def waits(name: str) -> str | None:
-    """What to use instead, if the call waits for something outside of the process."""
+    """Return what to use instead, if the call waits for something outside of the process."""
     return _WAITS.get(name)
 
 
@@ -110,5 +110,5 @@ def heavy(name: str) -> bool:
 
 
 def always_wrong(name: str) -> bool:
-    """Whether it has no place in async code, not even in a program that does nothing else."""
+    """Tell whether a call does not belong in async code, not even in a program that does nothing else."""
     return name == _SLEEP

@@ -47,7 +47,7 @@ def makes_processes(call: Call) -> bool:
 
 
 def short(name: str) -> str:
-    """``ProcessPoolExecutor().submit`` of its dotted name, for messages."""
+    """Shorten a dotted name for messages: ``ProcessPoolExecutor().submit``."""
     parts = name.split(".")
     classes = [index for index, part in enumerate(parts) if part[:1].isupper()]
     return ".".join(parts[classes[0] :]) if classes else name

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def find(module: Module) -> Iterator[Hit]:
-    """Look at every place where a pool is made."""
+    """Look at every call that makes a pool."""
     for call in module.calls:
         if not makes_processes(call):
             continue
@@ -39,12 +39,12 @@ def _handler(function: Function, module: Module) -> str:
 
 
 def _lives_longer(call: Call, function: Function) -> bool:
-    """The function hands the pool out, or is a context manager or a step of a start-up around it."""
+    """Tell whether the pool outlives the call: it is returned, or made in a context manager or at start-up."""
     return call.returned or function.is_generator or function.name.startswith(("__a", "start", "setup", "open"))
 
 
 def _is_left_alone(call: Call, module: Module) -> bool:
-    """It is global, and nowhere in the module shut down or entered. Below the guard scripts may do as they like."""
+    """Tell whether a global pool is neither shut down nor entered in the module. Code below the guard is free to."""
     variable = module.global_name(call)
     if variable is None or call.guarded:
         return False

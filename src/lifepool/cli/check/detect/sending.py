@@ -47,7 +47,7 @@ def find(module: Module) -> Iterator[Hit]:
 
 
 def _sent(call: Call, names: Names) -> ast.expr | None:
-    """The function in a call that sends one."""
+    """Return the function in a call that sends one."""
     arguments = call.node.args
     if call.name in _SENDING:
         return arguments[0] if arguments else None
@@ -69,7 +69,7 @@ def _function_hits(sent: ast.expr, call: Call, names: Names) -> Iterator[Hit]:
 
 
 def _without_a_name(node: ast.expr, scope: Scope) -> str | None:
-    """What it is, if a worker could not import it."""
+    """Describe a function that a worker could not import; None for others."""
     binding = node if isinstance(node, ast.Lambda) else binding_of(node, scope)
     match binding:
         case ast.Lambda() | Value(value=ast.Lambda()):
@@ -80,7 +80,7 @@ def _without_a_name(node: ast.expr, scope: Scope) -> str | None:
 
 
 def _owner(node: ast.Attribute, scope: Scope, names: Names) -> str | None:
-    """Whose method it is, if that would be pickled: ``self``, or what is known to be large."""
+    """Return the object that would be pickled with its method: ``self``, or what is known to be large."""
     method = function_of(node, scope)
     if method is not None:
         bound = isinstance(node.value, ast.Name) and node.value.id == "self" and not _is_static(method)
@@ -103,7 +103,7 @@ def _keyword_hits(call: Call) -> Iterator[Hit]:
 
 
 def _fans_out(argument: ast.expr, scope: Scope, names: Names) -> bool:
-    """``*[pool.run(f, x) for x in items]``."""
+    """Recognise ``*[pool.run(f, x) for x in items]``."""
     match argument:
         case ast.Starred(
             value=ast.ListComp(elt=ast.Call(func=func), generators=[one])
@@ -114,7 +114,7 @@ def _fans_out(argument: ast.expr, scope: Scope, names: Names) -> bool:
 
 
 def _is_short(items: ast.expr) -> bool:
-    """It is written out or counted: as long as the program says, not as the data are."""
+    """Tell whether an iterable is written out or counted: as long as the program says, not as the data are."""
     match items:
         case ast.List() | ast.Tuple() | ast.Set() | ast.Call(func=ast.Name(id="range")):
             return True

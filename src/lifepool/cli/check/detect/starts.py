@@ -52,7 +52,7 @@ def _by_way_of(call: Call) -> str:
 
 
 def _run_by_import(module: Module) -> set[Function]:
-    """Functions that the module calls at its own level, outside of the guard, and plain functions that these call."""
+    """Return what the module calls at its own level, outside of the guard, and plain functions that these call."""
     ran: set[Function] = set()
     while True:
         new = {

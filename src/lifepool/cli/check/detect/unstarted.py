@@ -33,7 +33,7 @@ def find(module: Module) -> Iterator[Hit]:
 
 
 def _is_only_used(variable: str, tree: ast.Module) -> bool:
-    """Each mention of it is its making or the use of a method that starts nothing; there is one at least."""
+    """Tell whether all that is done with a pool is calling methods that start nothing, at least once."""
     mentions = [node for node in ast.walk(tree) if isinstance(node, ast.Name) and node.id == variable]
     loads = [node for node in mentions if isinstance(node.ctx, ast.Load)]
     uses = {

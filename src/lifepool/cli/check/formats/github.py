@@ -12,26 +12,26 @@ _COMMANDS = {"error": "error", "warning": "warning", "note": "notice"}
 
 
 def render(report: Report) -> str:
-    """``::error file=...,line=...::message``, a line for each finding."""
+    """Write ``::error file=...,line=...::message``, a line for each finding."""
     return "\n".join(_command(finding) for finding in report.findings)
 
 
 def _command(finding: Finding) -> str:
-    place = finding.place
+    location = finding.location
     properties = {
         "file": finding.path.as_posix(),
-        "line": place.line,
-        "endLine": place.end_line,
-        "col": place.column,
-        "endColumn": place.end_column,
+        "line": location.line,
+        "endLine": location.end_line,
+        "col": location.column,
+        "endColumn": location.end_column,
         "title": f"{finding.code}: {finding.rule.title}",
     }
-    told = ",".join(f"{key}={_escaped(str(value), ':,')}" for key, value in properties.items())
-    return f"::{_COMMANDS[finding.rule.level]} {told}::{_escaped(f'{finding.message}. {finding.rule.fix}')}"
+    listed = ",".join(f"{key}={_escaped(str(value), ':,')}" for key, value in properties.items())
+    return f"::{_COMMANDS[finding.rule.level]} {listed}::{_escaped(f'{finding.message}. {finding.rule.fix}')}"
 
 
 def _escaped(text: str, also: str = "") -> str:
-    """As the toolkit of GitHub's actions does it: the percent sign first."""
+    """Escape text as the toolkit of GitHub's actions does: the percent sign first."""
     for character in f"%\r\n{also}":
         text = text.replace(character, f"%{ord(character):02X}")
     return text

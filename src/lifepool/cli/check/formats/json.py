@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 def render(report: Report) -> str:
-    """``{"files": n, "findings": [{"path": ..., "line": ..., "code": ..., ...}]}``."""
+    """Write ``{"files": n, "findings": [{"path": ..., "line": ..., "code": ..., ...}]}``."""
     return json.dumps({"files": report.files, "findings": [_entry(each) for each in report.findings]}, indent=2)
 
 
@@ -21,7 +21,7 @@ def _entry(finding: Finding) -> dict[str, Any]:
     about = {"level": rule.level, "title": rule.title, "why": rule.why, "fix": rule.fix}
     return {
         "path": finding.path.as_posix(),
-        **asdict(finding.place),
+        **asdict(finding.location),
         "code": finding.code,
         "message": finding.message,
         **about,

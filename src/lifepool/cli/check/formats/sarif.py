@@ -20,7 +20,7 @@ _CODES = list(RULES)
 
 
 def render(report: Report) -> str:
-    """One run, with all rules, so that a viewer can explain each."""
+    """Write one run, with all rules, so that a viewer can explain each."""
     driver = {
         "name": "lifepool check",
         "version": lifepool.__version__,
@@ -45,12 +45,12 @@ def _rule(rule: Rule) -> dict[str, Any]:
 
 
 def _result(finding: Finding) -> dict[str, Any]:
-    place = finding.place
+    location = finding.location
     region = {
-        "startLine": place.line,
-        "startColumn": place.column,
-        "endLine": place.end_line,
-        "endColumn": place.end_column,
+        "startLine": location.line,
+        "startColumn": location.column,
+        "endLine": location.end_line,
+        "endColumn": location.end_column,
     }
     where = {"artifactLocation": _artifact(finding.path), "region": region}
     return {
@@ -63,7 +63,7 @@ def _result(finding: Finding) -> dict[str, Any]:
 
 
 def _artifact(path: Path) -> dict[str, str]:
-    """A URI from the folder that the command ran in, as viewers want it; of what is elsewhere, the whole one."""
+    """Return a URI relative to the current folder, as viewers want it; of what is elsewhere, an absolute one."""
     absolute = path.absolute()
     if not absolute.is_relative_to(Path.cwd()):
         return {"uri": absolute.as_uri()}

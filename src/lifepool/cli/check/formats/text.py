@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def render(report: Report) -> str:
-    """``path:line:column: code message``, the rules, and a last line with the count."""
+    """Write ``path:line:column: code message``, the rules, and a last line with the count."""
     lines = [_line(finding) for finding in report.findings]
     broken = sorted({finding.code for finding in report.findings})
     rules = [f"\n{_summary(RULES[code])}" for code in broken]
@@ -21,12 +21,12 @@ def render(report: Report) -> str:
 
 
 def explain(rule: Rule) -> str:
-    """Everything about one rule, with an example of each kind."""
+    """Write everything about one rule, with an example of each kind."""
     return f"{_summary(rule)}\n\nbad:\n\n{_indented(rule.bad)}\n\ngood:\n\n{_indented(rule.good)}"
 
 
 def _line(finding: Finding) -> str:
-    return f"{finding.path}:{finding.place.line}:{finding.place.column}: {finding.code} {finding.message}"
+    return f"{finding.path}:{finding.location.line}:{finding.location.column}: {finding.code} {finding.message}"
 
 
 def _summary(rule: Rule) -> str:

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Parts:
-    """What a walk finds.
+    """The result of a walk.
 
     Attributes:
         root: The module's scope.
@@ -43,7 +43,7 @@ class Parts:
 def walk(tree: ast.Module) -> Parts:
     """Note everything that is in a tree.
 
-    A name may be used above the place where it is bound, so nothing is resolved before the walk is over.
+    A name may be used above the line where it is bound, so nothing is resolved before the walk is over.
     """
     walker = _Walker(tree)
     return Parts(walker.root, tuple(walker.functions), tuple(walker.classes), tuple(walker.calls))
@@ -247,7 +247,7 @@ class _Walker(ast.NodeVisitor):
 
 
 def _is_main_guard(test: ast.expr) -> bool:
-    """``__name__ == "__main__"``, either way round, alone or as a part of ``and``."""
+    """Recognise ``__name__ == "__main__"``, either way round, alone or as a part of ``and``."""
     match test:
         case ast.Compare(left=left, ops=[ast.Eq()], comparators=[right]):
             sides = (left, right)

@@ -1,4 +1,4 @@
-"""One module of the user's, ready to be asked."""
+"""The model of one module of the user's."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 class Module:
-    """What a file says.
+    """The model of a file.
 
     Args:
         tree: Its parsed source.
@@ -42,14 +42,14 @@ class Module:
 
     @cached_property
     def imports(self) -> set[str]:
-        """The first parts of what is imported anywhere in it."""
+        """Return the first parts of all names that are imported in it."""
         nodes = list(ast.walk(self.tree))
         whole = {alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names}
         parts = {node.module or "" for node in nodes if isinstance(node, ast.ImportFrom) and not node.level}
         return {name.partition(".")[0] for name in whole | parts}
 
     def global_name(self, call: Call) -> str | None:
-        """The global name that what the call returns is bound to, if there is one."""
+        """Return the global name that a call's result is bound to, if there is one."""
         for name, bindings in self.root.names.items():
             if any(isinstance(each, Value) and each.value is call.node for each in bindings):
                 return name

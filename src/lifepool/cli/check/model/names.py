@@ -56,7 +56,7 @@ class Names:
         self._open: set[Value] = set()  # being looked up: ``x = x.resize()`` must not go round in circles
 
     def of(self, node: ast.expr | None, scope: Scope) -> str | None:
-        """The name of an expression that stands in ``scope``."""
+        """Return the name of an expression in ``scope``."""
         match node:
             case ast.Name(id=name):
                 return self._of_variable(name, scope)
@@ -75,7 +75,7 @@ class Names:
         return None
 
     def of_type(self, node: ast.expr | None, scope: Scope) -> str | None:
-        """The name of what an annotation says: of an instance, so with ``()``."""
+        """Return the name of an annotation's instance, so with ``()``."""
         match node:
             case ast.Name() | ast.Attribute():
                 match binding_of(node, scope):
@@ -100,7 +100,7 @@ class Names:
         return self._the_one(home.names[name])
 
     def _the_one(self, bindings: list[Binding]) -> str | None:
-        """The name on which all bindings agree; ``x = None`` beside another says nothing."""
+        """Return the name on which all bindings agree; ``x = None`` beside another says nothing."""
         names = {self._of_binding(each) for each in bindings if each not in self._open and not _is_none(each)}
         return names.pop() if len(names) == 1 else None
 
@@ -111,8 +111,8 @@ class Names:
             case Value():
                 if binding not in self._known:
                     self._open.add(binding)
-                    told = self.of_type(binding.annotation, binding.scope)
-                    self._known[binding] = told or self.of(binding.value, binding.scope)
+                    annotated = self.of_type(binding.annotation, binding.scope)
+                    self._known[binding] = annotated or self.of(binding.value, binding.scope)
                     self._open.discard(binding)
                 return self._known[binding]
         return None
@@ -128,7 +128,7 @@ class Names:
 
 
 def binding_of(node: ast.expr, scope: Scope) -> Binding | None:
-    """What a name, or ``self.name``, is bound to, if that is one thing only."""
+    """Return what a name, or ``self.name``, is bound to, if that is one thing only."""
     match node:
         case ast.Name(id=name):
             home = scope.find(name)
@@ -141,7 +141,7 @@ def binding_of(node: ast.expr, scope: Scope) -> Binding | None:
 
 
 def function_of(node: ast.expr, scope: Scope) -> Function | None:
-    """The function of this module that the expression is, a method of ``self`` included."""
+    """Return the function of this module that an expression refers to, methods of ``self`` included."""
     binding = binding_of(node, scope)
     return binding if isinstance(binding, Function) else None
 

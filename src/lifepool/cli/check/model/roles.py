@@ -84,7 +84,7 @@ class Roles:
     def _closure(
         self, roots: Iterable[Function], step: Callable[[Call], Iterable[Function]]
     ) -> dict[Function, Function]:
-        """All functions that the roots lead to in steps, each with its root."""
+        """Return all functions that the roots lead to in steps, each with its root."""
         reached = {root: root for root in roots}
         ahead = list(reached)
         while ahead:
@@ -167,7 +167,7 @@ def _called_plainly(call: Call) -> Iterator[Function]:
 
 
 def _last_part(node: ast.expr) -> str:
-    """``get`` of ``app.get``, ``app.get(...)`` and ``get``."""
+    """Return ``get`` of ``app.get``, ``app.get(...)`` and ``get``."""
     match node:
         case ast.Call(func=func):
             return _last_part(func)
@@ -191,7 +191,7 @@ def _is_asgi_app(function: Function) -> bool:
 
 
 def _is_lifespan(function: Function, decorators: set[str]) -> bool:
-    """A context manager around an app."""
+    """Tell whether a function is a context manager around an app."""
     first = [each.arg for each in function.parameters][:1]
     return "asynccontextmanager" in decorators and first in (["app"], ["_app"], ["application"])
 
@@ -204,5 +204,5 @@ def _is_program(function: Function) -> bool:
 
 
 def _is_cached(function: Function) -> bool:
-    """It does its work with the first call only."""
+    """Tell whether a function does its work with the first call only."""
     return any("cache" in _last_part(decorator) for decorator in function.decorators)

@@ -61,7 +61,7 @@ class Scope:
         self.outer.get(name, self).names.setdefault(name, []).append(binding)
 
     def find(self, name: str) -> Scope | None:
-        """The scope whose name it is, seen from here."""
+        """Return the scope that a name belongs to, seen from here."""
         scope: Scope | None = self
         while scope is not None:
             if name in scope.names and (scope is self or not isinstance(scope.node, ast.ClassDef)):
@@ -71,7 +71,7 @@ class Scope:
 
     @property
     def enclosing_class(self) -> Scope | None:
-        """The class whose method this scope is part of."""
+        """Return the class whose method this scope is part of."""
         scope: Scope | None = self
         while scope is not None and not isinstance(scope.node, ast.ClassDef):
             scope = scope.parent
@@ -96,27 +96,27 @@ class Function:
 
     @property
     def name(self) -> str:
-        """As it is written after ``def``."""
+        """Return the name after ``def``."""
         return "lambda" if isinstance(self.node, ast.Lambda) else self.node.name
 
     @property
     def is_async(self) -> bool:
-        """It is an ``async def``."""
+        """Whether it is an ``async def``."""
         return isinstance(self.node, ast.AsyncFunctionDef)
 
     @property
     def decorators(self) -> list[ast.expr]:
-        """From the top."""
+        """Return the decorators, from the top."""
         return [] if isinstance(self.node, ast.Lambda) else self.node.decorator_list
 
     @property
     def is_local(self) -> bool:
-        """It is made anew each time another function runs: nobody can import it."""
+        """Whether it is made anew each time another function runs: nobody can import it."""
         return self.home.function is not None or isinstance(self.node, ast.Lambda)
 
     @property
     def parameters(self) -> list[ast.arg]:
-        """All of them, in order of kind."""
+        """Return all parameters, in order of kind."""
         arguments = self.node.args
         extra = [each for each in (arguments.vararg, arguments.kwarg) if each is not None]
         return [*arguments.posonlyargs, *arguments.args, *arguments.kwonlyargs, *extra]
@@ -157,7 +157,7 @@ class Call:
 
     @property
     def function(self) -> Function | None:
-        """The function that it is in."""
+        """Return the function that the call is in."""
         return self.scope.function
 
 

@@ -1,8 +1,8 @@
 """What does it gain to put small tasks into shared memory, and would a worker that spins before it sleeps gain more?
 
-Run from the root of the checkout: ``python -m experiments.places_cost``. It takes about half a minute.
+Run from the root of the checkout: ``python -m experiments.cells_cost``. It takes about half a minute.
 
-The first part is a whole pool with places and without any (all tasks go over the wire). The second is a blocking
+The first part is a whole pool with cells and without any (all tasks go over the wire). The second is a blocking
 ping-pong over a socketpair: in the second column the other process asks again and again for up to 100 us before it
 blocks.
 """
@@ -38,16 +38,16 @@ async def _round_trip() -> float:
     return statistics.median(samples)
 
 
-def round_trip(with_places: bool) -> float:
-    """The median round trip of a no-op through a pool, in seconds."""
-    if with_places:
+def round_trip(with_cells: bool) -> float:
+    """Return the median round trip of a no-op through a pool, in seconds."""
+    if with_cells:
         return asyncio.run(_round_trip())
     with mock.patch.object(channel, "Places", side_effect=OSError):
         return asyncio.run(_round_trip())
 
 
 def ping_pong(spins: bool) -> float:
-    """The median round trip in seconds."""
+    """Return the median round trip in seconds."""
     near, far = socket.socketpair()
     child = os.fork()
     if not child:
@@ -81,7 +81,7 @@ def main() -> None:
     """Print both comparisons."""
     us = 1e6
     compare(
-        "no-op through a pool, on the wire -> in a place",
+        "no-op through a pool, on the wire -> in a cell",
         "us",
         ROUNDS,
         lambda: round_trip(False) * us,

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 import lifepool as package
-from tests.commands.runner import TIMEOUT, lifepool
+from tests.cli.runner import TIMEOUT, lifepool
 
 
 def run(program: str) -> subprocess.CompletedProcess[str]:
@@ -52,7 +52,8 @@ def test_without_the_extra_one_line_says_what_to_install() -> None:
 
 def test_a_module_that_is_missing_for_another_reason_is_not_hidden() -> None:
     done = run(
-        "import sys; sys.modules['lifepool.cli.app'] = None\nfrom lifepool.__main__ import main\nmain()"  # import fails
+        # The import fails.
+        "import sys; sys.modules['lifepool.cli.subcommands'] = None\nfrom lifepool.__main__ import main\nmain()"
     )
     assert done.returncode == 1
     assert "ModuleNotFoundError" in done.stderr
@@ -61,9 +62,9 @@ def test_a_module_that_is_missing_for_another_reason_is_not_hidden() -> None:
 
 def test_help_loads_no_command_and_no_engine() -> None:
     done = run(
-        "import sys\nfrom lifepool.cli.app import app\n"
+        "import sys\nfrom lifepool.cli.subcommands import app\n"
         "try: app(['--help'])\n"
         "except SystemExit: pass\n"
         "print([name for name in sys.modules if name.startswith('lifepool.')], file=sys.stderr)"
     )
-    assert done.stderr.strip() == "['lifepool.cli', 'lifepool.cli.app']"
+    assert done.stderr.strip() == "['lifepool.cli', 'lifepool.cli.subcommands']"

@@ -18,7 +18,7 @@ from lifepool.cli.doctor.software import check_environment
 from lifepool.cli.doctor.target import check_config
 from lifepool.config import resolve
 from lifepool.pool import Pool
-from tests.commands.runner import lifepool
+from tests.cli.runner import lifepool
 from tests.host.test_cpus import CGROUP2, linux, plant
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ def faked(
     environ: Mapping[str, str] | None = None,
     host_cpus: int = 4,
 ) -> Machine:
-    """A machine of four CPUs in a cgroup of version 2, with these files and soft limits."""
+    """Make a machine of four CPUs in a cgroup of version 2, with these files and soft limits."""
     plant(root, linux("0::/", CGROUP2, **{"proc/meminfo": "MemTotal: 8388608 kB\n", **(files or {})}))
     soft = limits or {}
 
@@ -271,21 +271,21 @@ def test_pools_that_share_the_cpus_are_well(write: Callable[[str], Path]) -> Non
 
 
 @pytest.mark.parametrize(
-    ("name", "told"),
+    ("name", "expected"),
     [
         ("without", "no pool was found in the lifespan or the state of shop:without"),
         ("number", "shop:number is a int, neither a Pool nor a FastAPI app"),
         ("pol", "module 'shop' has no attribute 'pol'"),
     ],
 )
-def test_what_is_no_pool_is_told(write: Callable[[str], Path], name: str, told: str) -> None:
+def test_what_is_no_pool_is_told(write: Callable[[str], Path], name: str, expected: str) -> None:
     (found,) = examine_isolated(f"shop:{name}", 30.0, write(SOUND))
-    assert (found.status, found.found) == ("fail", told)
+    assert (found.status, found.found) == ("fail", expected)
     assert "shop:pool" in (found.fix or "") or "main:pool" in (found.fix or "")
 
 
 @pytest.mark.parametrize(
-    ("body", "told"),
+    ("body", "expected"),
     [
         ("import asyncio\nfrom lifepool import Pool\nasyncio.run(Pool(max_workers=1).start())", "starts a pool"),
         ("raise SystemExit(3)", "SystemExit(3)"),
@@ -296,11 +296,11 @@ def test_what_is_no_pool_is_told(write: Callable[[str], Path], name: str, told: 
     ],
 )
 def test_a_module_that_can_not_be_served_fails_with_a_reason(
-    write: Callable[[str], Path], body: str, told: str
+    write: Callable[[str], Path], body: str, expected: str
 ) -> None:
     found = examine_isolated("shop:pool", 30.0, write(body))[-1]
     assert found.status == "fail"
-    assert told in found.found
+    assert expected in found.found
     assert found.fix
 
 
@@ -372,7 +372,7 @@ def test_the_command_prints_json_and_fails_with_1(write: Callable[[str], Path]) 
 
 
 @pytest.mark.parametrize(
-    ("arguments", "told"),
+    ("arguments", "expected"),
     [
         (["shop"], "names no attribute"),
         (["shop.py:pool"], "names a file"),
@@ -380,10 +380,10 @@ def test_the_command_prints_json_and_fails_with_1(write: Callable[[str], Path]) 
         (["shop:pool", "--timeout", "0"], "Invalid value for .--timeout."),
     ],
 )
-def test_wrong_usage_is_refused_before_anything_is_done(arguments: list[str], told: str) -> None:
+def test_wrong_usage_is_refused_before_anything_is_done(arguments: list[str], expected: str) -> None:
     done = lifepool("doctor", *arguments)
     assert (done.returncode, done.stdout) == (2, "")
-    assert re.search(told, done.stderr)
+    assert re.search(expected, done.stderr)
 
 
 async def test_a_template_that_can_not_start_is_told_with_its_real_cause(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from lifepool.cli.advise.advice import Measurement, break_even, judge, locate
 from lifepool.cli.advise.advisor import Advice, advise
 from lifepool.cli.advise.arguments import Arguments, BadArguments, chosen_sizes
+from lifepool.cli.advise.judgement import Measurement, break_even, judge, locate
 from lifepool.cli.summary import Spread
-from tests.commands.runner import lifepool
+from tests.cli.runner import lifepool
 
 if TYPE_CHECKING:
     from pathlib import Path

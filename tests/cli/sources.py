@@ -15,7 +15,11 @@ if TYPE_CHECKING:
 
 
 def findings(folder: Path, source: str, name: str = "app.py") -> tuple[Finding, ...]:
-    """All that every rule finds in a module."""
+    """Return all that every rule finds in a module."""
     file = folder / name
     file.write_text(textwrap.dedent(source), encoding="utf-8")
     return check_files([file], RULES.keys()).findings
+
+
+def codes(folder: Path, source: str, name: str = "app.py") -> list[str]:
+    return [finding.code for finding in findings(folder, source, name)]

@@ -1,4 +1,4 @@
-"""What the self-test has workers do. Workers import this module, so it imports nothing heavy."""
+"""The tasks of the self-test. Workers import this module, so it imports nothing heavy."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import signal
 
 
 def pid() -> int:
-    """Which process this is."""
+    """Return the number of this process."""
     return os.getpid()
 
 

@@ -27,7 +27,7 @@ from lifepool.cli.top import quantities as units
 from lifepool.cli.top.headers import parsed
 from lifepool.cli.top.source import NoPage, Source
 from lifepool.cli.top.view import View, sparkline
-from tests.commands.runner import SCRIPT, lifepool
+from tests.cli.runner import SCRIPT, lifepool
 from tests.integrations.serving import Server, end, serving
 
 if TYPE_CHECKING:
@@ -131,7 +131,7 @@ def terminal(*command: Any) -> Iterator[tuple[subprocess.Popen[bytes], Screen]]:
 
 @contextlib.contextmanager
 def answering(status: int, body: bytes) -> Iterator[str]:
-    """A server that always gives the same answer."""
+    """Run a server that always gives the same answer."""
 
     class Handler(http.server.BaseHTTPRequestHandler):
         def do_GET(self) -> None:

@@ -15,7 +15,7 @@ from lifepool.cli.bench.cases import CASES, measure_survival
 from lifepool.cli.bench.comparison import BenchReport, bench
 from lifepool.cli.bench.render import render
 from lifepool.cli.isolation import Outcome, run_isolated
-from tests.commands.runner import lifepool
+from tests.cli.runner import lifepool
 
 FIGURES = {
     "lifepool": [
@@ -31,7 +31,7 @@ FIGURES = {
 
 @pytest.fixture
 def scripted(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """Measurements that are written down here; returns what is measured, in order."""
+    """Replace measurements by scripted ones; return what is measured, in order."""
     asked: list[str] = []
 
     def answer(function: Any, request: dict[str, Any], timeout: float) -> Outcome:
@@ -91,9 +91,9 @@ def test_a_peer_that_is_not_installed_is_left_out_and_named(
 
 @pytest.mark.parametrize(("contender", "survives"), [("lifepool", True), ("standard", False)])
 def test_it_is_seen_whether_a_pool_survives_the_death_of_a_worker(contender: str, survives: bool) -> None:
-    told = run_isolated(measure_survival, {"contender": contender, "workers": 1, "loop": "asyncio"}, 30.0)
-    assert told.error is None
-    assert told.answer["survived"] is survives
+    outcome = run_isolated(measure_survival, {"contender": contender, "workers": 1, "loop": "asyncio"}, 30.0)
+    assert outcome.error is None
+    assert outcome.answer["survived"] is survives
 
 
 def test_the_command_measures_real_pools() -> None:

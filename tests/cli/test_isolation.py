@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 PATIENCE = 20.0  # seconds
 ASK = (
     "import sys; from lifepool.cli.isolation import run_isolated\n"
-    "from tests.commands.test_isolation import hang; run_isolated(hang, {'address': sys.argv[1]}, 600.0)"
+    "from tests.cli.test_isolation import hang; run_isolated(hang, {'address': sys.argv[1]}, 600.0)"
 )
 
 
@@ -40,10 +40,10 @@ def echo(request: dict[str, Any]) -> dict[str, Any]:
 
 
 @pytest.fixture
-def door(tmp_path: Path) -> Iterator[socket.socket]:
+def listener(tmp_path: Path) -> Iterator[socket.socket]:
     with socket.socket(socket.AF_UNIX) as listener:
         listener.settimeout(PATIENCE)
-        listener.bind(str(tmp_path / "door"))
+        listener.bind(str(tmp_path / "listener"))
         listener.listen()
         yield listener
 
@@ -63,11 +63,11 @@ def test_no_temporary_folder_is_needed(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the kernel's death signal is Linux's")
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL, signal.SIGINT])
-def test_it_ends_with_whoever_asked(door: socket.socket, number: int) -> None:
-    command = [sys.executable, "-c", ASK, door.getsockname()]
+def test_it_ends_with_whoever_asked(listener: socket.socket, number: int) -> None:
+    command = [sys.executable, "-c", ASK, listener.getsockname()]
     root = Path(__file__).parents[2]
     with subprocess.Popen(command, cwd=root, stderr=subprocess.DEVNULL) as asker:
-        connection, _ = door.accept()
+        connection, _ = listener.accept()
         with connection:
             connection.settimeout(PATIENCE)
             hanging = psutil.Process(int(connection.recv(16)))

@@ -1,4 +1,4 @@
-"""From measured figures to advice. Pure: the same figures give the same advice."""
+"""Turn measured figures into advice. Pure: the same figures give the same advice."""
 
 from __future__ import annotations
 
@@ -56,12 +56,12 @@ class Measurement:
 
     @property
     def freed(self) -> float:
-        """For how much longer the event loop can do other things; negative if sending takes longer than doing."""
+        """Return how much more time the event loop has for others; negative if sending takes longer than doing."""
         return self.inline.median - self.loop
 
     @property
     def gain(self) -> float:
-        """Above 1 it pays: what a call takes inline, against what sending it costs its caller and the loop.
+        """Return what a call takes inline over what sending it costs its caller and the loop: above 1 it pays.
 
         Where it is 1 a pooled call frees the loop for all others as long as it keeps its own caller waiting.
         """
@@ -84,7 +84,7 @@ class Verdict:
 
 
 def judge(m: Measurement) -> Verdict:
-    """Advice for one set of arguments."""
+    """Give advice for one set of arguments."""
     close = 1 / CLOSE < m.gain < CLOSE
     if m.gain >= 1:
         return Verdict("offload", close, (_freed(m), _rates(m), *_payload(m), *_noise(m)))
@@ -94,7 +94,7 @@ def judge(m: Measurement) -> Verdict:
 
 
 def _noise(m: Measurement) -> tuple[str, ...]:
-    """Half of the calls took more than twice as long as the fastest: that is not the function's doing."""
+    """Warn if half of the calls took more than twice as long as the fastest: that is not the function's doing."""
     if m.pooled.median < NOISY * m.pooled.low:
         return ()
     return ("figures vary much: something else uses the CPUs; measure again when it does not",)
@@ -132,7 +132,7 @@ def _chunks(m: Measurement) -> str:
 
 
 def _payload(m: Measurement) -> tuple[str, ...]:
-    """What to say of the payload: only if it is big, and makes out most of the price."""
+    """Mention the payload, if it is big and most of the cost."""
     total = m.arguments_bytes + m.result_bytes
     if total < BIG_PAYLOAD or m.pickling < m.loop / 2:
         return ()

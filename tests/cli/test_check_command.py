@@ -13,12 +13,12 @@ from lifepool.cli.check import command
 from lifepool.cli.check.checker import check_files
 from lifepool.cli.check.comments import Ignores
 from lifepool.cli.check.files import find_files
-from lifepool.cli.check.finding import Place
+from lifepool.cli.check.finding import Location
 from lifepool.cli.check.formats import FORMATS
 from lifepool.cli.check.rules import RULES
 from lifepool.cli.check.settings import WrongUsage, load
-from tests.commands.runner import lifepool
-from tests.commands.sources import findings
+from tests.cli.runner import lifepool
+from tests.cli.sources import findings
 from tests.docs.markdown import ROOT
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ POLLS = "import asyncio\n\nloop = asyncio.get_event_loop()\n"
 
 @pytest.fixture
 def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder that one is in, with a file that sleeps and one that polls."""
+    """Make the current folder, with a file that sleeps and one that polls."""
     (tmp_path / "app").mkdir()
     (tmp_path / "app" / "sleeps.py").write_text(SLEEPS)
     (tmp_path / "app" / "polls.py").write_text(POLLS)
@@ -129,7 +129,7 @@ def test_a_pattern_leaves_out_files_and_folders(tmp_path: Path, pattern: str) ->
 
 
 @pytest.mark.parametrize(
-    ("content", "why", "place"),
+    ("content", "why", "position"),
     [
         (b"def broken(:\n", "invalid syntax", (1, 12)),
         (b"x = 1\ny = '\xff'\n", "", (1, 1)),
@@ -139,7 +139,7 @@ def test_a_pattern_leaves_out_files_and_folders(tmp_path: Path, pattern: str) ->
     ],
 )
 def test_a_file_that_can_not_be_read_is_a_finding_and_the_others_are_checked(
-    tmp_path: Path, content: bytes, why: str, place: tuple[int, int]
+    tmp_path: Path, content: bytes, why: str, position: tuple[int, int]
 ) -> None:
     broken, sleeps = tmp_path / "broken.py", tmp_path / "sleeps.py"
     broken.write_bytes(content)
@@ -147,7 +147,7 @@ def test_a_file_that_can_not_be_read_is_a_finding_and_the_others_are_checked(
     first, second = check_files([broken, sleeps], RULES.keys()).findings
     assert (first.code, second.code) == ("LP000", "LP005")
     assert why in first.message
-    assert (first.place.line, first.place.column) == place or not why
+    assert (first.location.line, first.location.column) == position or not why
 
 
 @pytest.mark.parametrize("source", [" + ".join(["'a'"] * 600), "q" + ".f(1)" * 600])
@@ -162,7 +162,7 @@ def test_a_file_that_is_gone_is_a_finding(tmp_path: Path) -> None:
 
 def test_columns_count_characters(tmp_path: Path) -> None:
     (finding,) = findings(tmp_path, "import time\nasync def f():\n    x = 'üü'; time.sleep(1)\n")
-    assert finding.place == Place(3, 15, 3, 28)
+    assert finding.location == Location(3, 15, 3, 28)
 
 
 def test_a_file_is_read_by_its_coding_line(tmp_path: Path) -> None:
@@ -192,8 +192,8 @@ def test_a_comment_silences_its_line(tmp_path: Path, comment: str, stays: bool) 
 
 def test_a_comment_may_stand_at_the_end_of_a_call_of_many_lines() -> None:
     ignores = Ignores("f(\n    1,\n)  # lifepool: ignore[LP005]\n")
-    assert ignores.cover("LP005", Place(1, 1, 3, 2))
-    assert not ignores.cover("LP005", Place(1, 1, 2, 2))
+    assert ignores.cover("LP005", Location(1, 1, 3, 2))
+    assert not ignores.cover("LP005", Location(1, 1, 2, 2))
 
 
 # --- settings -------------------------------------------------------------------------------------------------------
@@ -296,7 +296,7 @@ def check_object(kind: str, value: dict[str, Any]) -> None:
 
 
 def sarif(*paths: Path) -> dict[str, Any]:
-    """The log, after each of its objects was compared with the standard."""
+    """Return the log, after each of its objects was compared with the standard."""
     log: dict[str, Any] = json.loads(command.check(paths, form="sarif")[0])
     check_object("log", log)
     assert log["version"] == "2.1.0"
