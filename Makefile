@@ -19,8 +19,11 @@ DISTRIBUTED_LOCK = requirements/distributed.txt
 STAMP = .venv/.stamp
 RUN = $(BIN)/python -m
 
-.PHONY: help setup serve test test-quick stress chromium promtool fmt lint types bench bench-distributed docs check matrix \
-	coverage build wheel-test lock clean
+# Whatever the environment says: the suite starts some thousand interpreters, and each would compile the package anew.
+export PYTHONDONTWRITEBYTECODE =
+
+.PHONY: help setup serve test test-quick stress chromium promtool fmt lint types bench bench-check bench-distributed \
+	docs check matrix coverage build wheel-test lock clean
 
 help:  ## print this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-17s %s\n", $$1, $$2 }' Makefile
@@ -55,6 +58,9 @@ types: $(STAMP)  ## mypy --strict
 bench: $(STAMP)  ## measure lifepool against its peers
 	$(RUN) benchmarks $(ARGS)
 
+bench-check: $(STAMP)  ## run every benchmark case, too briefly to measure anything
+	$(RUN) pytest -n $(JOBS) --dist worksteal tests/benchmarks/every_case.py $(ARGS)
+
 bench-distributed: .venv-distributed/.stamp  ## measure it against Dask, Ray and Celery, on loopback
 	@sh scripts/ensure-redis.sh
 	.venv-distributed/bin/python -m benchmarks $(DISTRIBUTED) --loop asyncio --name distributed $(ARGS)
@@ -62,7 +68,7 @@ bench-distributed: .venv-distributed/.stamp  ## measure it against Dask, Ray and
 docs: $(STAMP)  ## run the examples in the documentation
 	$(RUN) pytest tests/docs $(ARGS)
 
-check: lint types test matrix  ## everything a change must pass
+check: lint types test matrix bench-check  ## everything a change must pass
 
 matrix: $(STAMP)  ## core and engine tests on the other Pythons of this machine
 	@sh scripts/matrix.sh $(MATRIX_TESTS)
