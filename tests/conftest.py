@@ -39,10 +39,16 @@ _CHROMIUM_NAMES = (
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
-    """Run an `async def` test on the event loop that it asked for, by default on asyncio's own."""
+    """Run an `async def` test on the event loop that it asked for, by default on one of asyncio's own for it alone.
+
+    A fixture named `lasting_runner` has a loop that outlives the test, for what several tests share.
+    """
     if not inspect.iscoroutinefunction(pyfuncitem.obj):
         return None
     arguments = {name: pyfuncitem.funcargs[name] for name in pyfuncitem._fixtureinfo.argnames}
+    if lasting := pyfuncitem.funcargs.get("lasting_runner"):
+        lasting.run(pyfuncitem.obj(**arguments))
+        return True
     with asyncio.Runner(debug=False, loop_factory=FACTORIES[_loop_kind(pyfuncitem)]) as runner:
         runner.run(pyfuncitem.obj(**arguments))
     return True
