@@ -11,7 +11,11 @@ ARGS =                   # more arguments for pytest or the benchmarks: make tes
 CODE = src examples tests benchmarks experiments
 DISTRIBUTED = distributed-latency distributed-throughput-64 distributed-echo-1MiB distributed-start
 MATRIX_TESTS = tests/core tests/engine tests/codec tests/shared tests/transfer
-QUICK_TESTS = tests/core tests/engine tests/codec tests/shared tests/transfer tests/host tests/usercode tests/worker tests/backends tests/test_*.py
+QUICK_TESTS = tests/core tests/engine tests/codec tests/shared tests/transfer tests/host tests/usercode tests/worker tests/backends \
+	tests/test_chunks.py tests/test_config.py tests/test_errors.py tests/test_pool.py tests/test_statistics.py
+# What starts programs of its own, or many processes: too slow for the inner loop.
+NOT_QUICK = $(addsuffix .py,$(addprefix --ignore=tests/engine/test_,ahead clean_template daemonic descendants forked_server \
+	initargs main_kinds main_module nested server_life surroundings))
 
 BIN = .venv/bin
 LOCK = requirements/dev.txt
@@ -36,8 +40,8 @@ serve: $(STAMP)  ## run the reference service (HOST, PORT, WORKERS)
 test: $(STAMP) chromium promtool  ## run all tests (ARGS="-k name")
 	$(RUN) pytest -n $(JOBS) --dist worksteal $(ARGS)
 
-test-quick: $(STAMP)  ## the inner loop: tests without browsers, servers, documents and benchmarks
-	$(RUN) pytest -q -n $(JOBS) --dist worksteal $(QUICK_TESTS) $(ARGS)
+test-quick: $(STAMP)  ## the inner loop: tests without programs, servers and documents, on one event loop, in a minute
+	$(RUN) pytest -q -n $(JOBS) --dist worksteal --one-loop $(NOT_QUICK) $(QUICK_TESTS) $(ARGS)
 
 stress: $(STAMP)  ## random faults against a pool (MINUTES; ARGS="--seed 1")
 	$(RUN) tests.stress --minutes $(MINUTES) $(ARGS)

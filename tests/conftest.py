@@ -37,6 +37,13 @@ _CHROMIUM_NAMES = (
 )
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add the option of the inner loop."""
+    parser.addoption(
+        "--one-loop", action="store_true", help="run tests that are marked all_loops on asyncio's own alone"
+    )
+
+
 @pytest.hookimpl(tryfirst=True)
 def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
     """Run an `async def` test on the event loop that it asked for, by default on one of asyncio's own for it alone.
@@ -67,7 +74,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if any(m.name == "all_loops" for m in marks) and "loop_kind" not in metafunc.fixturenames:
         metafunc.fixturenames.append("loop_kind")
     if "loop_kind" in metafunc.fixturenames:
-        metafunc.parametrize("loop_kind", list(FACTORIES))
+        metafunc.parametrize("loop_kind", list(FACTORIES)[: 1 if metafunc.config.getoption("--one-loop") else None])
 
 
 @pytest.fixture(autouse=True)

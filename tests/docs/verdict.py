@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 MAY_SKIP = sys.platform != "linux"
-CHOOSERS = ("keyword", "markexpr", "deselect", "lf", "stepwise", "maxfail", "collectonly")
+CHOOSERS = ("keyword", "markexpr", "deselect", "lf", "stepwise", "maxfail", "collectonly", "ignore")
 """The options with which a session runs, or may run, fewer tests than its files have."""
 
 
