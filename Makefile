@@ -13,9 +13,10 @@ DISTRIBUTED = distributed-latency distributed-throughput-64 distributed-echo-1Mi
 MATRIX_TESTS = tests/core tests/engine tests/codec tests/shared tests/transfer
 QUICK_TESTS = tests/core tests/engine tests/codec tests/shared tests/transfer tests/host tests/usercode tests/worker tests/backends \
 	tests/test_chunks.py tests/test_config.py tests/test_errors.py tests/test_pool.py tests/test_statistics.py
-# What starts programs of its own, or many processes: too slow for the inner loop.
-NOT_QUICK = $(addsuffix .py,$(addprefix --ignore=tests/engine/test_,ahead clean_template daemonic descendants forked_server \
-	initargs main_kinds main_module nested server_life surroundings))
+# What starts programs, moves much memory, or tries hundreds of ways: not for the inner loop.
+NOT_QUICK = $(addsuffix .py,--ignore=tests/core/test_overload $(addprefix --ignore=tests/engine/test_,ahead beside_the_loop \
+	big_payloads clean_template daemonic descendants foreign_code forked_server hooks_that_fail initargs main_kinds \
+	main_module nested resources server_life surroundings threads views))
 
 BIN = .venv/bin
 LOCK = requirements/dev.txt

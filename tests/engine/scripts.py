@@ -25,7 +25,8 @@ _MARK = "LIFEPOOL_TEST_MARK"
 
 def environment(**more: str) -> dict[str, str]:
     """The environment for a script, with a mark that all its descendants inherit."""
-    return {**os.environ, "PYTHONPATH": str(ROOT), _MARK: uuid.uuid4().hex, **more}
+    path = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
+    return {**os.environ, "PYTHONPATH": path, _MARK: uuid.uuid4().hex, **more}
 
 
 def marked(env: dict[str, str]) -> list[psutil.Process]:
