@@ -27,7 +27,7 @@ RUN = $(BIN)/python -m
 # Whatever the environment says: the suite starts some thousand interpreters, and each would compile the package anew.
 export PYTHONDONTWRITEBYTECODE =
 
-.PHONY: help setup serve test test-quick stress chromium promtool fmt lint types bench bench-check bench-distributed \
+.PHONY: help setup serve test test-quick stress mutants chromium promtool fmt lint types bench bench-check bench-distributed \
 	docs check matrix coverage build wheel-test lock clean
 
 help:  ## print this list
@@ -46,6 +46,9 @@ test-quick: $(STAMP)  ## the inner loop: tests without programs, servers and doc
 
 stress: $(STAMP)  ## random faults against a pool (MINUTES; ARGS="--seed 1")
 	$(RUN) tests.stress --minutes $(MINUTES) $(ARGS)
+
+mutants: $(STAMP)  ## take promises out of the code, one by one: do the tests notice? (ARGS="worker")
+	$(RUN) tests.docs.mutants $(ARGS)
 
 fmt: $(STAMP)  ## format the code and fix what can be fixed
 	$(BIN)/ruff check --fix $(CODE)

@@ -64,7 +64,7 @@ MUTANTS = [
     Mutant("a worker holds more than `max_worker_memory`", "backends/local/worker/limits.py", "limit_memory", "pass"),
     Mutant("a worker has run `max_tasks_per_worker`", "_core/policy.py", "recycle_lead", "return 0"),
     Mutant("a worker above `min_workers` is idle", "_core/supervisor.py", "Supervisor.watch_idle", "pass"),
-    Mutant("`lifepool._core.queue.HEAD_START_S`", "_core/queue.py", "HEAD_START_S", "1e6"),
+    Mutant("`lifepool._core.queue.HEAD_START_S`", "_core/queue.py", "_rank", "return lane.head().submitted"),
 ]
 
 
