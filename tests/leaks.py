@@ -14,8 +14,8 @@ from typing import Any
 
 import psutil
 
-GRACE = 3.0
-"""Seconds that a process, thread or descriptor has to go away by itself once the test is over."""
+GRACE = 10.0
+"""Seconds that a process, thread or descriptor has to go away by itself once the test is over, on a busy machine."""
 
 OTHERS_GRACE = 20.0
 """The same for shared memory, whose names do not tell whose it is, while other tests run beside this one."""
@@ -74,18 +74,18 @@ class Snapshot:
         return "\n".join(f"  {line}" for line in sorted(lines))
 
 
-def leaks_since(before: Snapshot, grace: float = GRACE) -> Snapshot:
+def leaks_since(before: Snapshot, grace: float | None = None) -> Snapshot:
     """Wait until nothing is left over, or the grace is, and return what is left.
 
     Args:
         before: The snapshot from before the test.
-        grace: Seconds to wait at most.
+        grace: Seconds to wait at most; by default `GRACE`.
 
     Returns:
         The leaks; false if there are none.
     """
     began = time.monotonic()
-    deadline = began + grace
+    deadline = began + (GRACE if grace is None else grace)
     leaked = Snapshot.take().leaked_since(before)
     if leaked:
         gc.collect()  # a process object in a reference cycle keeps its descriptors until then

@@ -41,7 +41,7 @@ def marked(env: dict[str, str]) -> list[psutil.Process]:
     return found
 
 
-def nothing_left(env: dict[str, str], within: float = 5.0) -> bool:
+def nothing_left(env: dict[str, str], within: float = 20.0) -> bool:
     """Whether every marked process is gone, or goes within so many seconds; ends those that don't."""
     deadline = time.monotonic() + within
     while left := marked(env):
