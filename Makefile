@@ -11,7 +11,12 @@ ARGS =                   # more arguments for pytest or the benchmarks: make tes
 CODE = src examples tests benchmarks experiments
 DISTRIBUTED = distributed-latency distributed-throughput-64 distributed-echo-1MiB distributed-start
 MATRIX_TESTS = tests/core tests/engine tests/codec tests/shared tests/transfer
-QUICK_TESTS = tests/core tests/engine tests/codec tests/shared tests/transfer tests/host tests/usercode tests/worker tests/backends tests/test_*.py
+QUICK_TESTS = tests/core tests/engine tests/codec tests/shared tests/transfer tests/host tests/usercode tests/worker tests/backends \
+	tests/test_chunks.py tests/test_config.py tests/test_errors.py tests/test_pool.py tests/test_statistics.py
+# What starts programs, moves much memory, or tries hundreds of ways: not for the inner loop.
+NOT_QUICK = $(addsuffix .py,--ignore=tests/core/test_overload $(addprefix --ignore=tests/engine/test_,ahead beside_the_loop \
+	big_payloads clean_template daemonic descendants foreign_code forked_server hooks_that_fail initargs main_kinds \
+	main_module nested resources server_life surroundings threads views))
 
 BIN = .venv/bin
 LOCK = requirements/dev.txt
@@ -20,8 +25,11 @@ DISTRIBUTED_LOCK = requirements/distributed.txt
 STAMP = .venv/.stamp
 RUN = $(BIN)/python -m
 
-.PHONY: help setup serve test test-quick stress chromium promtool fmt lint types bench bench-distributed docs check matrix \
-	coverage build wheel-test lock clean
+# Whatever the environment says: the suite starts some thousand interpreters, and each would compile the package anew.
+export PYTHONDONTWRITEBYTECODE =
+
+.PHONY: help setup serve test test-quick stress mutants chromium promtool fmt lint types bench bench-check bench-distributed \
+	docs check matrix coverage build wheel-test lock clean
 
 help:  ## print this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-17s %s\n", $$1, $$2 }' Makefile
@@ -34,11 +42,14 @@ serve: .venv-serve/.stamp  ## run the reference service (HOST, PORT, WORKERS)
 test: $(STAMP) chromium promtool  ## run all tests (ARGS="-k name")
 	$(RUN) pytest -n $(JOBS) --dist worksteal $(ARGS)
 
-test-quick: $(STAMP)  ## the inner loop: tests without browsers, servers, documents and benchmarks
-	$(RUN) pytest -q -n $(JOBS) --dist worksteal $(QUICK_TESTS) $(ARGS)
+test-quick: $(STAMP)  ## the inner loop: tests without programs, servers and documents, on one event loop, in a minute
+	$(RUN) pytest -q -n $(JOBS) --dist worksteal --one-loop $(NOT_QUICK) $(QUICK_TESTS) $(ARGS)
 
 stress: $(STAMP)  ## random faults against a pool (MINUTES; ARGS="--seed 1")
 	$(RUN) tests.stress --minutes $(MINUTES) $(ARGS)
+
+mutants: $(STAMP)  ## take promises out of the code, one by one: do the tests notice? (ARGS="worker")
+	$(RUN) tests.docs.mutants $(ARGS)
 
 fmt: $(STAMP)  ## format the code and fix what can be fixed
 	$(BIN)/ruff check --fix $(CODE)
@@ -56,6 +67,9 @@ types: $(STAMP)  ## mypy --strict
 bench: $(STAMP)  ## measure lifepool against its peers
 	$(RUN) benchmarks $(ARGS)
 
+bench-check: $(STAMP)  ## run every benchmark case, too briefly to measure anything
+	$(RUN) pytest -n $(JOBS) --dist worksteal tests/benchmarks/every_case.py $(ARGS)
+
 bench-distributed: .venv-distributed/.stamp  ## measure it against Dask, Ray and Celery, on loopback
 	@sh scripts/ensure-redis.sh
 	.venv-distributed/bin/python -m benchmarks $(DISTRIBUTED) --loop asyncio --name distributed $(ARGS)
@@ -63,7 +77,7 @@ bench-distributed: .venv-distributed/.stamp  ## measure it against Dask, Ray and
 docs: $(STAMP)  ## run the examples in the documentation
 	$(RUN) pytest tests/docs $(ARGS)
 
-check: lint types test matrix  ## everything a change must pass
+check: lint types test matrix bench-check  ## everything a change must pass
 
 matrix: $(STAMP)  ## core and engine tests on the other Pythons of this machine
 	@sh scripts/matrix.sh $(MATRIX_TESTS)

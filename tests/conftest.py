@@ -18,7 +18,7 @@ from tests.loops import FACTORIES
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-pytest_plugins = ["pytester"]
+pytest_plugins = ["pytester", "tests.docs.verdict"]
 
 # No deadline: how long an example takes says more about the machine than about the code.
 settings.register_profile("local", deadline=None)
@@ -37,12 +37,25 @@ _CHROMIUM_NAMES = (
 )
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add the option of the inner loop."""
+    parser.addoption(
+        "--one-loop", action="store_true", help="run tests that are marked all_loops on asyncio's own alone"
+    )
+
+
 @pytest.hookimpl(tryfirst=True)
 def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
-    """Run an `async def` test on the event loop that it asked for, by default on asyncio's own."""
+    """Run an `async def` test on the event loop that it asked for, by default on one of asyncio's own for it alone.
+
+    A fixture named `lasting_runner` has a loop that outlives the test, for what several tests share.
+    """
     if not inspect.iscoroutinefunction(pyfuncitem.obj):
         return None
     arguments = {name: pyfuncitem.funcargs[name] for name in pyfuncitem._fixtureinfo.argnames}
+    if lasting := pyfuncitem.funcargs.get("lasting_runner"):
+        lasting.run(pyfuncitem.obj(**arguments))
+        return True
     with asyncio.Runner(debug=False, loop_factory=FACTORIES[_loop_kind(pyfuncitem)]) as runner:
         runner.run(pyfuncitem.obj(**arguments))
     return True
@@ -61,7 +74,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if any(m.name == "all_loops" for m in marks) and "loop_kind" not in metafunc.fixturenames:
         metafunc.fixturenames.append("loop_kind")
     if "loop_kind" in metafunc.fixturenames:
-        metafunc.parametrize("loop_kind", list(FACTORIES))
+        metafunc.parametrize("loop_kind", list(FACTORIES)[: 1 if metafunc.config.getoption("--one-loop") else None])
 
 
 @pytest.fixture(autouse=True)

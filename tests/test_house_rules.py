@@ -127,9 +127,13 @@ def test_the_helpers_of_multiprocessing_may_stay_but_its_workers_may_not() -> No
 
 def run_inner(pytester: pytest.Pytester, body: str) -> pytest.RunResult:
     """Run a test file under this suite's conftest, in a process of its own."""
-    pytester.makeconftest("from tests.conftest import *\nfrom tests.conftest import _nothing_leaks")
+    pytester.makeconftest(
+        "from tests import leaks\nleaks.GRACE = 0.5\n"
+        "from tests.conftest import *\nfrom tests.conftest import _nothing_leaks"
+    )
     pytester.makeini(f"[pytest]\nmarkers = all_loops\npythonpath = {ROOT}\nfilterwarnings = error\n")
     pytester.makepyfile(body)
+    pytester._monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")  # they take a second to load
     return pytester.runpytest_subprocess("-p", "no:cacheprovider", timeout=40)
 
 

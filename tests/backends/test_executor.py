@@ -45,7 +45,7 @@ async def test_a_task_that_passed_its_timeout_keeps_its_slot_until_it_returns(ga
     with ThreadPoolExecutor(1) as executor:
         async with Pool(backend=executor, max_workers=1) as pool:
             with pytest.raises(TaskTimeout):
-                await pool.run(tasks.hold, gate.address, timeout=0.05)
+                await pool.run(tasks.hold, gate.address, timeout=0.5)
             waiting = pool.submit(tasks.double, 1)
             assert waiting.state.value == "queued"
             (await gate.arrival()).let_through()

@@ -1,4 +1,4 @@
-"""The behaviour contract is proved: each of its rows names tests that exist, and its figures are those of the code."""
+"""The behaviour contract is proved: the tests that its rows name have passed, and its figures are those of the code."""
 
 from __future__ import annotations
 
@@ -7,30 +7,21 @@ import dataclasses
 import functools
 import importlib
 import re
+from typing import TYPE_CHECKING
 
 import pytest
 
 from lifepool.config import PoolConfig
+from tests.docs.contract import ROWS, TEXT, proofs, rows
 from tests.docs.markdown import ROOT
 
-PAGE = ROOT / "docs" / "reference" / "behaviour.md"
-TEXT = PAGE.read_text()
+if TYPE_CHECKING:
+    from pathlib import Path
+
 UNITS = {"s": 1.0, "ms": 1e-3, "KiB": 2**10, "MiB": 2**20}
 """What a figure is multiplied by; units that count things are not here."""
 
-
-def rows(text: str) -> list[list[str]]:
-    """The cells of each row of each table, without headings."""
-    tables = re.findall(r"(?m)^\|.*\|\n\|[-|]+\|\n((?:\|.*\|\n?)+)", text)
-    return [[cell.strip() for cell in line.strip("|").split(" | ")] for table in tables for line in table.splitlines()]
-
-
-ROWS = rows(TEXT)
 LIMITS = [row for row in ROWS if len(row) == 4]
-
-
-def proofs(row: list[str]) -> list[tuple[str, str]]:
-    return re.findall(r"`(tests/[\w/]+\.py)::(\w+)`", row[-1])
 
 
 @functools.cache
@@ -84,3 +75,76 @@ def test_a_row_without_a_proof_and_one_with_a_wrong_name_are_noticed() -> None:
     assert proofs(first) == []
     ((path, name),) = proofs(second)
     assert name not in names_in(path)
+
+
+# -- the verdict at the end of a session ----------------------------------------------------------------------------
+
+INNER = """
+    import pytest
+    def test_passes(): pass
+    @pytest.mark.parametrize("number", [1, OTHER])
+    def test_passes_at_times(number): assert number == 1
+    @pytest.mark.skipif(True, reason="not here")
+    def test_is_skipped(): pass
+    @pytest.mark.xfail(strict=True)
+    def test_is_expected_to_fail(): assert False
+"""
+JUDGE = """
+    import sys
+    from pathlib import Path
+    sys.path.insert(0, {root!r})
+    from tests.docs import verdict
+    verdict.ROOT = Path({folder!r})
+    verdict.MAY_SKIP = False
+    proof = "`tests/test_inner.py::test_{{}}`".format
+    verdict.ROWS = [[name, "then", " ".join(map(proof, tests.split()))] for name, tests in {rows!r}.items()]
+    pytest_plugins = ["tests.docs.verdict"]
+"""
+
+
+def judged(pytester: pytest.Pytester, rows: dict[str, str], *options: str, other: int = 1) -> tuple[int, str]:
+    """The exit code and the summary of a session with these rows."""
+    pytester.makeini("[pytest]\n")
+    folder: Path = pytester.path
+    pytester.makeconftest(JUDGE.format(root=str(ROOT), folder=str(folder), rows=rows))
+    (folder / "tests").mkdir()
+    pytester.makepyfile(**{"tests/test_inner": INNER.replace("OTHER", str(other))})
+    pytester._monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")  # they take a second to load
+    done = pytester.runpytest_subprocess("-p", "no:cacheprovider", *options, timeout=40)
+    return int(done.ret), done.stdout.str()
+
+
+@pytest.mark.parametrize("distributed", [(), ("-p", "xdist", "-n", "1")])
+def test_what_did_not_pass_proves_nothing(pytester: pytest.Pytester, distributed: tuple[str, ...]) -> None:
+    rows = {
+        "good": "passes",
+        "half": "passes passes_at_times",
+        "left out": "is_skipped",
+        "known to be wrong": "is_expected_to_fail",
+        "not there": "is_no_more",
+    }
+    code, output = judged(pytester, rows, "tests", *distributed, other=2)
+    assert code == 1
+    for row, test in {
+        "half": "passes_at_times failed",
+        "left out": "is_skipped was skipped",
+        "known to be wrong": "is_expected_to_fail is expected to fail",
+        "not there": "is_no_more did not run",
+    }.items():
+        assert f"\n{row}\n    tests/test_inner.py::test_{test}\n" in output
+    assert "1 of 5 rows proved" in output
+
+
+def test_a_row_that_is_not_proved_fails_a_session_in_which_all_passed(pytester: pytest.Pytester) -> None:
+    code, output = judged(pytester, {"left out": "is_skipped"}, "tests")
+    assert "3 passed, 1 skipped, 1 xfailed" in output
+    assert code == 1
+    assert "is_skipped was skipped" in output
+
+
+@pytest.mark.parametrize("choice", [["tests/test_inner.py::test_passes"], ["tests", "-k", "test_passes and not times"]])
+def test_rows_that_a_session_was_not_to_prove_are_not_judged(pytester: pytest.Pytester, choice: list[str]) -> None:
+    code, output = judged(pytester, {"good": "passes", "not run": "is_skipped"}, *choice)
+    assert code == 0
+    assert "not proved" not in output
+    assert "1 of 2 rows proved" in output

@@ -25,7 +25,8 @@ _MARK = "LIFEPOOL_TEST_MARK"
 
 def environment(**more: str) -> dict[str, str]:
     """The environment for a script, with a mark that all its descendants inherit."""
-    return {**os.environ, "PYTHONPATH": str(ROOT), _MARK: uuid.uuid4().hex, **more}
+    path = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
+    return {**os.environ, "PYTHONPATH": path, _MARK: uuid.uuid4().hex, **more}
 
 
 def marked(env: dict[str, str]) -> list[psutil.Process]:
@@ -40,7 +41,7 @@ def marked(env: dict[str, str]) -> list[psutil.Process]:
     return found
 
 
-def nothing_left(env: dict[str, str], within: float = 5.0) -> bool:
+def nothing_left(env: dict[str, str], within: float = 20.0) -> bool:
     """Whether every marked process is gone, or goes within so many seconds; ends those that don't."""
     deadline = time.monotonic() + within
     while left := marked(env):

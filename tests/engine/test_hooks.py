@@ -93,7 +93,7 @@ async def test_it_hears_what_went_wrong(gate: Gate) -> None:
         with pytest.raises(ZeroDivisionError):
             await pool.run(divmod, 1, 0)
         with pytest.raises(TaskTimeout):
-            await pool.run(tasks.hold, gate.address, timeout=0.3)
+            await pool.run(tasks.hold, gate.address, timeout=1.0)
         with pytest.raises(WorkerLost):
             await pool.run(tasks.exit_hard, 3)
         with pytest.raises(TaskNotPicklable):

@@ -54,7 +54,7 @@ def pids(pool: Pool) -> set[int | None]:
 async def test_timeouts_during_imports_are_told_in_time_and_cost_no_worker(gate: Gate, late: Any) -> None:
     async with Pool(max_workers=8) as pool:
         module, before = late(), pids(pool)
-        first = [pool.submit(module.work, timeout=0.2) for _ in range(8)]
+        first = [pool.submit(module.work, timeout=1.0) for _ in range(8)]
         importing = [await gate.arrival() for _ in first]
         outcomes = await asyncio.gather(*first, return_exceptions=True)
         assert [type(outcome) for outcome in outcomes] == [TaskTimeout] * 8
@@ -66,7 +66,7 @@ async def test_timeouts_during_imports_are_told_in_time_and_cost_no_worker(gate:
         assert await asyncio.gather(*(pool.run(module.work) for _ in range(16))) == ["worked"] * 16
         assert pids(pool) == before
         assert pool.statistics().restarts == {}
-        assert pool.statistics().run.sum < 0.2, "the import is not taken for run time"
+        assert pool.statistics().run.sum < 1.0, "the import is not taken for run time"
 
 
 async def test_a_module_that_only_an_argument_needs_is_imported_in_peace_too(gate: Gate, late: Any) -> None:
@@ -75,7 +75,7 @@ async def test_a_module_that_only_an_argument_needs_is_imported_in_peace_too(gat
         await pool.run(tasks.echo, 1)
         module = late()
         with pytest.raises(TaskTimeout, match="importing"):
-            await pool.run(tasks.echo, module.Thing(), timeout=0.1)
+            await pool.run(tasks.echo, module.Thing(), timeout=0.9)
         with pytest.raises(TaskTimeout):
             await pool.run(tasks.echo, 2, timeout=0.5)
         (await gate.arrival()).let_through()
@@ -87,13 +87,16 @@ async def test_a_gather_says_so_too_and_is_in_the_log_once(gate: Gate, late: Any
     async with Pool(max_workers=1) as pool:
         await pool.run(tasks.echo, 1)
         module = late()
-        with pytest.raises(TaskTimeout, match=r"timeout of 0\.1 s while its worker was importing") as caught:
-            await pool.gather(tasks.echo, [module.Thing()], timeout=0.1)
+        with pytest.raises(TaskTimeout, match=r"timeout of 0\.9 s while its worker was importing") as caught:
+            await pool.gather(tasks.echo, [module.Thing()], timeout=0.9)
         assert caught.value._logged, "by the pool: whoever makes an answer of it need not log it again"
         (await gate.arrival()).let_through()
 
 
-async def test_a_task_that_lost_its_caller_during_the_import_is_broken_off_after_it(gate: Gate, late: Any) -> None:
+async def test_a_task_that_lost_its_caller_during_the_import_is_broken_off_after_it(
+    gate: Gate, late: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("lifepool._core.policy.INTERRUPT_GRACE_S", 20.0)  # on a busy machine it gives in late
     async with Pool(max_workers=1) as pool:
         module, before = late(), pids(pool)
         handle = pool.submit(module.work)
@@ -104,7 +107,10 @@ async def test_a_task_that_lost_its_caller_during_the_import_is_broken_off_after
         assert pids(pool) == before
 
 
-async def test_an_import_that_fails_is_the_tasks_failure(gate: Gate, late: Any) -> None:
+async def test_an_import_that_fails_is_the_tasks_failure(
+    gate: Gate, late: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("lifepool._core.policy.INTERRUPT_GRACE_S", 20.0)  # on a busy machine it gives in late
     async with Pool(max_workers=1) as pool:
         module, before = late("raise ImportError('no licence')"), pids(pool)
         handle = pool.submit(module.work)
@@ -112,7 +118,7 @@ async def test_an_import_that_fails_is_the_tasks_failure(gate: Gate, late: Any) 
         with pytest.raises(TaskNotPicklable, match="no licence"):
             await handle
         with pytest.raises(TaskTimeout, match="running"):
-            await pool.run(tasks.hold_in_sleep, gate.address, timeout=0.1)
+            await pool.run(tasks.hold_in_sleep, gate.address, timeout=0.9)
         assert await pool.run(tasks.double, 21) == 42
         assert pids(pool) == before
 

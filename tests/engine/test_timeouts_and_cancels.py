@@ -190,8 +190,9 @@ async def test_cancelling_all_of_a_burst_leaves_the_pool_well() -> None:
         assert await asyncio.gather(*(pool.submit(tasks.echo, n) for n in range(50))) == list(range(50))
 
 
-async def test_a_late_interrupt_does_not_hit_the_next_task() -> None:
+async def test_a_late_interrupt_does_not_hit_the_next_task(monkeypatch: pytest.MonkeyPatch) -> None:
     """Cancel at the very moment the answer is on its way, many times over."""
+    monkeypatch.setattr(policy, "INTERRUPT_GRACE_S", PATIENCE_S)
     async with Pool(max_workers=1) as pool:
         pid = await pool.run(os.getpid)
         for _ in range(200):

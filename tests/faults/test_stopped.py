@@ -30,7 +30,7 @@ async def test_a_busy_worker_that_stands_still_is_replaced_when_its_task_times_o
     async with Pool(max_workers=2) as pool:
         neighbour = pool.submit(tasks.hold, gate.address, "fine")
         quiet = await gate.arrival()
-        stopped = pool.submit(tasks.hold, gate.address, timeout=0.3)
+        stopped = pool.submit(tasks.hold, gate.address, timeout=1.0)
         visitor = await gate.arrival()
         os.kill(visitor.pid, signal.SIGSTOP)
         with pytest.raises(TaskTimeout):
@@ -89,7 +89,7 @@ async def test_a_pool_whose_template_stands_still_closes() -> None:
 
 async def test_a_task_that_blocks_every_signal_is_ended_by_its_timeout(gate: Gate) -> None:
     async with Pool(max_workers=1) as pool:
-        handle = pool.submit(harmful_tasks.hold_deaf, gate.address, timeout=0.2)
+        handle = pool.submit(harmful_tasks.hold_deaf, gate.address, timeout=1.0)
         visitor = await gate.arrival()
         with pytest.raises(TaskTimeout):
             await handle

@@ -10,7 +10,7 @@ import subprocess
 import sys
 import threading
 from pathlib import Path
-from time import perf_counter
+from time import perf_counter, thread_time
 from typing import TYPE_CHECKING
 
 import pytest
@@ -95,9 +95,9 @@ def chained(report: Callable[..., None], event: threading.Event) -> Callable[...
 async def test_a_regular_expression_that_holds_the_interpreter_is_named_as_well() -> None:
     def matches() -> None:
         for length in range(14, 40):
-            began = perf_counter()
+            began = thread_time()  # what else the machine does does not count
             re.match(r"(a+)+$", "a" * length + "b")
-            if perf_counter() - began > 0.4:
+            if thread_time() - began > 0.4:
                 return
 
     watch = LoopWatch(0.1)

@@ -30,10 +30,10 @@ async def test_a_task_that_ran_and_one_that_waited_are_told_apart(gate: Gate, ca
         await asyncio.gather(running, waiting)
         await pool.run(tasks.double, 1)
     ran, waited = (record.getMessage() for record in caplog.records if record.levelno == logging.WARNING)
-    assert ran.startswith("slow task 1 (hold): waited 0.")
+    assert ran.startswith("slow task 1 (hold): waited ")
     assert "completed; worker 1, attempts: 1. Split it into smaller tasks, or give it a timeout" in ran
     assert "max_workers" not in ran
-    assert waited.startswith("slow task 2 (double): waited 0.")
+    assert waited.startswith("slow task 2 (double): waited ")
     assert "The workers were busy: raise max_workers" in waited
 
 
@@ -43,9 +43,9 @@ async def test_one_that_never_answered_ran_as_long_as_its_worker_had_it(
     async with Pool(max_workers=1) as pool:
         pool.add_hook(SlowTasks(0.1))
         with pytest.raises(TaskTimeout):
-            await pool.run(tasks.hold, gate.address, timeout=0.2)
+            await pool.run(tasks.hold, gate.address, timeout=1.0)
     (message,) = [record.getMessage() for record in caplog.records if record.module == "slow"]
-    assert re.search(r"ran 0\.[1-9]\d s", message)
+    assert re.search(r"ran \d\.\d\d s", message)
     assert "timed_out" in message
 
 

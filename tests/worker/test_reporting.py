@@ -52,7 +52,7 @@ async def test_it_is_seen_while_the_task_goes_on(gate: Gate) -> None:
 
 async def test_it_is_seen_of_a_task_that_passes_its_timeout(gate: Gate) -> None:
     async with Pool(max_workers=1) as pool:
-        handle = pool.submit(progress_tasks.report_each_and_hold, [0.1, 0.5, 0.9], gate.address, timeout=0.5)
+        handle = pool.submit(progress_tasks.report_each_and_hold, [0.1, 0.5, 0.9], gate.address, timeout=1.0)
         with pytest.raises(TaskTimeout):
             await handle
         assert handle.progress == 0.9

@@ -9,6 +9,7 @@ import sys
 import threading
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
+from typing import Any
 
 import httpx
 import psutil
@@ -22,11 +23,25 @@ START_TIMEOUT = 30  # seconds, on a busy machine; usually one
 STOP_TIMEOUT = 20
 
 
+#: The app that a file's tests share, if they do.
+lasting: list[Any] = []
+
+
+@contextlib.asynccontextmanager
+async def started() -> AsyncIterator[Any]:
+    """Start the app in this process, with its real pool, unless that has been done for all tests of the file."""
+    if lasting:
+        yield lasting[0]
+        return
+    async with LifespanManager(app, startup_timeout=START_TIMEOUT, shutdown_timeout=STOP_TIMEOUT) as manager:
+        yield manager.app
+
+
 @contextlib.asynccontextmanager
 async def client() -> AsyncIterator[httpx.AsyncClient]:
-    """Start the app in this process, with its real pool, and connect to it without a network."""
-    async with LifespanManager(app) as manager:
-        transport = httpx.ASGITransport(manager.app)
+    """Connect to the app without a network."""
+    async with started() as running_app:
+        transport = httpx.ASGITransport(running_app)
         async with httpx.AsyncClient(transport=transport, base_url="http://test") as http:
             yield http
 

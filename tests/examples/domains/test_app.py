@@ -7,9 +7,11 @@ from typing import Any
 import httpx
 import pytest
 
-from examples.domains.app import LIMITS, app
+from examples.domains.app import LIMITS
 from examples.domains.limits import Limits
 from tests.examples.domains.serving import client
+
+pytestmark = pytest.mark.usefixtures("lasting_app")
 
 JSON = {"Content-Type": "application/json"}
 SAMPLE = "see www.example.com and bob@mail.example.co.uk"
@@ -150,12 +152,6 @@ async def test_other_errors_are_problems_too() -> None:
         response = await http.get("/addContent")
         assert_problem(response, 405, "Method Not Allowed")
         assert response.headers["Allow"] == "POST"
-
-
-async def test_health_answers_without_the_pool() -> None:
-    transport = httpx.ASGITransport(app)  # no lifespan: the pool was never started
-    async with httpx.AsyncClient(transport=transport, base_url="http://test") as http:
-        assert (await http.get("/health")).json() == {"status": "ok"}
 
 
 async def test_who_watches_the_service_learns_how_it_is() -> None:

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 import httpx
 import pytest
 
+from examples.domains.app import app
 from tests.examples.domains.serving import STOP_TIMEOUT, Service, running
 
 SAMPLE = {"data": "see www.example.com and bob@mail.example.co.uk"}
@@ -92,3 +93,9 @@ def test_a_bad_setting_is_a_clear_message(setting: str, value: str) -> None:
 def test_it_listens_on_ipv6_as_well() -> None:
     with running(HOST="::1") as service:
         assert service.url.startswith("http://[::1]:")
+
+
+async def test_health_answers_without_the_pool() -> None:
+    transport = httpx.ASGITransport(app)  # no lifespan: the pool was never started
+    async with httpx.AsyncClient(transport=transport, base_url="http://test") as http:
+        assert (await http.get("/health")).json() == {"status": "ok"}
