@@ -116,3 +116,15 @@ def test_what_was_taken_back_keeps_its_position() -> None:
     pool.retracted(1, 2, 3, 4, 5, 6)
     sent = pool.returned(1, 1, 2e-4)
     assert [line for line in sent if line.startswith("send")] == [f"send {n} to w1" for n in range(2, 8)][:6]
+
+
+def test_a_worker_that_is_interrupted_gets_nothing_more_until_it_has_answered() -> None:
+    pool = knowing(1e-3)
+    for task in (1, 2, 3):
+        pool.submit(task, name="f")
+    assert pool.cancel(2) == ["2 is cancelled", "retract from w1"]
+    assert pool.retracted(1) == [], "too late: it has been started"
+    said = pool.returned(1, 1, 1e-3)
+    assert "interrupt 2 on w1" in said
+    assert not [line for line in said if line.startswith("send")]
+    assert "send 3 to w1" in pool.returned(1, 2, succeeded=False)

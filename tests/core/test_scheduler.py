@@ -295,6 +295,7 @@ def test_retries_wait_longer_each_time() -> None:
             pass
         delays.append(round(pool.now - before, 6))
     assert delays == [0.025, 0.05, 0.1, 0.2, 0.4, 0.8, 1.0, 1.0, 1.0]
+    assert pool.scheduler.attempts_of(1) == 10
 
 
 def test_a_task_can_be_cancelled_or_time_out_while_it_waits_for_its_next_try() -> None:
