@@ -252,10 +252,10 @@ class TaskHandlers:
         Called whenever something became free or came to wait.
         """
         self._dispatcher.dispatch()
-        if not self._queue.entries:
-            self._dispatcher.steal_for_idle()
-        elif self._decision.pool_state is not states.POOL_CLOSED:
+        if self._queue.entries:  # so the pool is not closed
             self._supervisor.scale_up(len(self._queue))
+        else:
+            self._dispatcher.steal_for_idle()
         self._supervisor.watch_idle()
         if self._decision.pool_state is states.POOL_DRAINING:
             self._pool.finish_drain()
