@@ -47,6 +47,14 @@ def _ghost_in_the_queue(s: Scheduler) -> None:
     s._table.queue.push(99, priority=0, fair_key=None, submitted=0.0)
 
 
+def _ghost_in_preparation(s: Scheduler) -> None:
+    s._table.preparing.add(99)
+
+
+def _imports_for_another(s: Scheduler) -> None:
+    s.fleet.workers[1].loading = 99
+
+
 def _too_many(s: Scheduler) -> None:
     s.fleet.workers[1].tasks += range(100, 110)
 
@@ -95,6 +103,8 @@ def _kill_timer_of_a_worker_that_was_not_asked(s: Scheduler) -> None:
         (_wrong_worker, "task 1 does not know its worker"),
         (_wrong_state, "task 1 is QUEUED with 1 workers"),
         (_ghost_in_the_queue, "a settled task waits in the queue"),
+        (_ghost_in_preparation, "a settled task is in preparation"),
+        (_imports_for_another, "worker 1 imports for 99"),
         (_too_many, "worker 1 holds"),
         (_twice_the_same, "worker 1 holds"),
         (_idle_list, "worker 1 is BUSY; the idle list disagrees"),

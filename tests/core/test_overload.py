@@ -122,7 +122,7 @@ def taught_by_late_tasks() -> Script:
     return pool
 
 
-def test_a_wait_that_nobody_could_predict_makes_nobody_taught_by_late_tasks() -> None:
+def test_a_wait_that_nobody_could_predict_does_not_raise_the_safety_factor() -> None:
     pool = knowing(0.1, max_queue=50)
     pool.submit(1, name="new")
     pool.submit(2, name="new")

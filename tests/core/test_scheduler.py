@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import pytest
 
-from lifepool._core import policy
 from lifepool._core.states import TaskState
 from lifepool.errors import InternalError, PoolClosed, QueueFull, TaskTimeout, WorkerLost
 from tests.core.script import Script, knowing, running
@@ -88,120 +87,6 @@ def test_waiting_and_running_are_measured() -> None:
     tally = pool.scheduler.tally
     assert (tally.wait.sum_s, tally.run.sum_s, tally.submitted) == (2.0, 1.0, 1)
     assert pool.scheduler.run_times.overall_s == 1.0
-
-
-# -- pipelining -------------------------------------------------------------------------------------------------------
-
-
-def test_short_tasks_are_pipelined_as_deep_as_they_are_short() -> None:
-    pool = knowing(1e-3)
-    assert [pool.submit(n, name="f") for n in (1, 2, 3)] == [
-        ["send 1 to w1", "wake in 2"],
-        ["send 2 to w1", "wake in 0.005"],
-        [],
-    ]
-    assert pool.returned(1, 1, 1e-3) == ["1 is completed", "send 3 to w1"]
-    tiny = knowing(0.0)
-    sent = [said for n in range(10) for said in tiny.submit(n, name="f") if said.startswith("send")]
-    assert len(sent) == policy.PIPELINE_DEPTH
-
-
-def test_long_and_unknown_tasks_are_not_pipelined() -> None:
-    pool = knowing(0.01)
-    pool.submit(1, name="f")
-    assert [pool.submit(2, name="f"), pool.submit(3, name="unknown")] == [[], []]
-
-
-def test_nothing_is_pipelined_where_nothing_can_be_taken_back() -> None:
-    pool = knowing(1e-4, can_retract=False)
-    assert pool.submit(1, name="f") == ["send 1 to w1"], "and nobody has to look whether it was claimed"
-    assert pool.submit(2, name="f") == []
-
-
-def test_what_waits_behind_an_overrun_task_is_taken_back() -> None:
-    pool = knowing(1e-3)
-    for task in (1, 2):
-        pool.submit(task, name="f")
-    assert pool.fire() == ["retract from w1", "wake in 0.005"]
-    assert pool.retracted(1, 2) == []
-    assert pool.scheduler.task_state(2) is TaskState.QUEUED
-    assert pool.submit(3, name="f") == [], "never behind an overrun head"
-    assert pool.returned(1, 1, 0.2)[:2] == ["1 is completed", "send 2 to w1"]
-
-
-def test_a_retraction_that_comes_too_late_is_not_asked_for_in_circles() -> None:
-    pool = knowing(1e-3)
-    for task in (1, 2):
-        pool.submit(task, name="f")
-    pool.pass_time(0.011)
-    assert pool.retracted(1) == []
-    assert pool.returned(1, 1, 0.2) == ["1 is completed"]
-    assert pool.returned(1, 2, 1e-3) == ["2 is completed"]
-
-
-def test_the_look_after_pipelined_tasks_ends_with_them() -> None:
-    pool = knowing(1e-3)
-    for task in (1, 2):
-        pool.submit(task, name="f")
-    for task in (1, 2):
-        pool.returned(1, task, 1e-3)
-    assert pool.fire() == ["wake in 1.995"], "only the look for stopped workers is left"
-    assert pool.fire() == []
-
-
-def test_only_what_waits_behind_an_overrun_task_is_taken_back() -> None:
-    pool = knowing(1e-3, max_workers=2, min_workers=2)
-    for task in (1, 2, 3, 4):
-        pool.submit(task, name="f")
-    pool.now += 4e-3
-    pool.returned(2, 1, 1e-3)
-    pool.submit(5, name="f")
-    assert pool.fire() == ["retract from w1", "wake in 0.005"]
-
-
-def test_an_idle_worker_is_given_what_is_pipelined_elsewhere() -> None:
-    pool = knowing(1e-3, max_workers=2, min_workers=2)
-    for task in (1, 2, 3, 4):
-        pool.submit(task, name="f")
-    pool.returned(2, 1, 1e-3)
-    assert pool.returned(2, 4, 1e-3) == ["4 is completed", "retract from w1"]
-    assert pool.retracted(1, 3) == ["send 3 to w2"]
-
-
-def test_tasks_that_are_nearly_done_are_not_stolen() -> None:
-    pool = knowing(1e-4, max_workers=2, min_workers=2)
-    for task in (1, 2, 3):
-        pool.submit(task, name="f")
-    assert pool.returned(2, 1, 1e-4) == ["1 is completed"]
-
-
-def test_a_theft_that_comes_too_late_leaves_all_as_it_is() -> None:
-    pool = knowing(1e-3, max_workers=2, min_workers=2)
-    for task in (1, 2, 3):
-        pool.submit(task, name="f")
-    assert pool.returned(2, 1, 1e-3) == ["1 is completed", "retract from w1"]
-    assert pool.retracted(1) == []
-    assert pool.returned(1, 2, 1e-3) == ["2 is completed"]
-
-
-def test_a_task_that_nobody_wants_is_not_stolen() -> None:
-    pool = knowing(1e-3, max_workers=2, min_workers=2)
-    for task in (1, 2, 3):
-        pool.submit(task, name="f")
-    assert pool.cancel(3) == ["3 is cancelled", "retract from w1"]
-    pool.retracted(1)
-    assert pool.returned(2, 1, 1e-3) == ["1 is completed"]
-
-
-def test_what_was_taken_back_keeps_its_position() -> None:
-    pool = knowing(2e-4)
-    for task in range(1, 8):
-        pool.submit(task, name="f")
-    assert (pool.scheduler.running, pool.scheduler.waiting) == (6, 1)
-    pool.pass_time(0.011)
-    pool.retracted(1, 2, 3, 4, 5, 6)
-    sent = pool.returned(1, 1, 2e-4)
-    assert [line for line in sent if line.startswith("send")] == [f"send {n} to w1" for n in range(2, 8)][:6]
 
 
 # -- timeouts ---------------------------------------------------------------------------------------------------------
@@ -410,6 +295,7 @@ def test_retries_wait_longer_each_time() -> None:
             pass
         delays.append(round(pool.now - before, 6))
     assert delays == [0.025, 0.05, 0.1, 0.2, 0.4, 0.8, 1.0, 1.0, 1.0]
+    assert pool.scheduler.attempts_of(1) == 10
 
 
 def test_a_task_can_be_cancelled_or_time_out_while_it_waits_for_its_next_try() -> None:

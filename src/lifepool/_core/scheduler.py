@@ -75,6 +75,7 @@ class Scheduler:
         self.limits = limits
         self._decision = decision = DecisionContext(limits)
         self.run_times = decision.run_times
+        self._remember = decision.history.events.append
         self._table = table = TaskTable(decision, random)
         self._supervisor = supervisor = Supervisor(decision)
         self.fleet = fleet = supervisor.fleet
@@ -138,7 +139,7 @@ class Scheduler:
         decision.now = now
         out: list[Command] = []
         decision.out = out
-        decision.history.events.append((now, event))
+        self._remember((now, event))
         self._handlers[type(event)](event)
         if decision.armed is None or decision.timers.newest < decision.armed:
             decision.arm()

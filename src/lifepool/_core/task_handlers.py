@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from lifepool._core import commands as do
 from lifepool._core import states
 from lifepool._core.pool_states import unfinished
-from lifepool._core.states import ExitReason, PoolState, TaskState, WorkerState
+from lifepool._core.states import ExitReason, TaskState, WorkerState
 from lifepool._core.task import Task
 from lifepool._core.timers import Timer
 from lifepool.errors import InternalError, TaskTimeout
@@ -152,9 +152,10 @@ class TaskHandlers:
 
     def _after_task(self, worker: Worker, event: on.TaskReturned) -> None:
         """Let a worker go that has answered a task, or give it the next."""
+        is_running = self._decision.pool_state is states.POOL_RUNNING
         if (event.kept is not None or self._recycler.is_needed) and worker.state is WorkerState.BUSY:
-            self._recycler.after_task(worker, event, running=self._decision.pool_state is PoolState.RUNNING)
-        if self._decision.pool_state is not states.POOL_RUNNING or not self._dispatcher.refill(worker):
+            self._recycler.after_task(worker, event, running=is_running)
+        if not is_running or not self._dispatcher.refill(worker):
             self._settle_down(worker)
             self.after_change()
 
@@ -251,10 +252,10 @@ class TaskHandlers:
         Called whenever something became free or came to wait.
         """
         self._dispatcher.dispatch()
-        if not self._queue.entries:
-            self._dispatcher.steal_for_idle()
-        elif self._decision.pool_state is not states.POOL_CLOSED:
+        if self._queue.entries:  # so the pool is not closed
             self._supervisor.scale_up(len(self._queue))
+        else:
+            self._dispatcher.steal_for_idle()
         self._supervisor.watch_idle()
         if self._decision.pool_state is states.POOL_DRAINING:
             self._pool.finish_drain()
