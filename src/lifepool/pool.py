@@ -514,7 +514,7 @@ class Pool(PoolLife):
     def _start(
         self, engine: Engine, fn: Callable[..., T], args: tuple[Any, ...], options: TaskOptions, *, lent: bool
     ) -> TaskHandle[T]:
-        handle = engine.submit(fn, args, options, lent=lent)
+        handle = engine.submissions.submit(fn, args, options, lent=lent)
         scope = current_scope.get()
         if scope is not None:
             scope.add(handle)

@@ -25,8 +25,8 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from lifepool._core.states import PoolState, moved
-from lifepool._engine.drain_log import DrainLog, tell_undone
-from lifepool._engine.failed_commands import CLOSE_HINT, forked_copy
+from lifepool._engine.drain_log import DrainLog, warn_of_lost_tasks
+from lifepool._engine.failed_commands import CLOSE_HINT, forked_copy_error
 from lifepool.backends.start_failures import is_scarce, why_not_started
 from lifepool.errors import PoolClosed, WorkerStartError
 
@@ -158,7 +158,7 @@ class Lifecycle:
     def refusal(self) -> Exception:
         """What a caller is told who is not where the pool lives."""
         if self._is_forked():
-            return forked_copy()
+            return forked_copy_error()
         if self._loop is not None and self._loop.is_closed():
             return PoolClosed("the pool's event loop was closed", hint=CLOSE_HINT)
         return RuntimeError(ELSEWHERE)
@@ -220,7 +220,9 @@ class Lifecycle:
             if self.phase is Phase.STARTING:
                 self._start = None
                 self._move(Phase.RUNNING)
-                self._unclosed = weakref.finalize(self, tell_undone, self._owner.label, engine._handles, self._pid)
+                self._unclosed = weakref.finalize(
+                    self, warn_of_lost_tasks, self._owner.label, engine.handles, self._pid
+                )
                 self._owner.has_started(time.perf_counter() - began)
                 return
         except BaseException as error:

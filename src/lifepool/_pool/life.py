@@ -183,7 +183,7 @@ class PoolLife:
         """Look at the pool once: queue, workers, outcomes, times. Costs some ten microseconds. From any thread."""
         engine = self._life.engine
         if engine is not None:
-            return engine.statistics(self.state)
+            return engine.queries.statistics(self.state)
         nothing = HistogramSnapshot((), (0,), 0.0)
         return PoolStatistics(
             state=self.state.value, max_workers=self.max_workers, workers={}, queued=0, running=0, submitted=0,
@@ -194,17 +194,17 @@ class PoolLife:
     def workers(self) -> tuple[WorkerSnapshot, ...]:
         """Look at every worker once: what it runs and for how long, its process and memory. From any thread."""
         engine = self._life.engine
-        return () if engine is None else engine.workers()
+        return () if engine is None else engine.queries.workers()
 
     def task_record(self, task: int) -> TaskRecord | None:
         """What hooks are told of a task, by its number, while it has no outcome. None too if no hook watches."""
         engine = self._life.engine
-        return None if engine is None else engine.record_of(task)
+        return None if engine is None else engine.queries.record_of(task)
 
     def task_records(self, most: int = 100) -> list[TaskRecord]:
         """The same of the tasks that have been in the pool for longest and have no outcome yet, at most so many."""
         engine = self._life.engine
-        return [] if engine is None else engine.oldest_records(most)
+        return [] if engine is None else engine.queries.oldest_records(most)
 
     # -- hooks ----------------------------------------------------------------------------------------------------
 
@@ -272,7 +272,7 @@ class PoolLife:
         """
         statistics = self.statistics()
         engine = self._life.engine
-        crash = engine.crash_loop if engine is not None else None
+        crash = engine.queries.crash_loop if engine is not None else None
         reasons = {
             "broken": engine is not None and engine.is_broken and self._life.is_alive,
             "terminating": self._termination.terminating,

@@ -110,6 +110,9 @@ class ExecutorBackend:
         self._listener = listener
         self._loop = asyncio.get_running_loop()
 
+    def forward_logs(self, on_record: Callable[[dict[str, Any]], None], per_second: float, level: int | None) -> None:
+        """Do nothing: this is never called, see the capabilities."""
+
     def start_worker(self, worker: int) -> None:
         """Make the executor; whether its processes start is seen with the first task."""
         try:
