@@ -20,6 +20,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, SupportsIndex, cast
 
 from lifepool._host.cpus import CpuBudget, cpu_budget
+from lifepool._transfer.reference import import_by_name
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -299,11 +300,8 @@ class ImportedFunction:
 
     def __call__(self, *args: object) -> object:
         """Import the function and call it."""
-        import importlib
-
         module, _, name = self.path.partition(":")
-        function = operator.attrgetter(name)(importlib.import_module(module))
-        return function(*args)
+        return import_by_name(module, name)(*args)
 
 
 _MODULE = r"[^\W\d]\w*(\.[^\W\d]\w*)*"

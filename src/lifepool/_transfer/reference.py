@@ -1,4 +1,4 @@
-"""A function that travels by its name, also when a decorator has taken that name."""
+"""Find things by their names: import them, and send a function by its name even if a decorator has taken that name."""
 
 from __future__ import annotations
 
@@ -10,9 +10,31 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 
+def import_by_name(module: str, path: str) -> Any:
+    """Import a module and return what a dotted path names in it.
+
+    Raises:
+        ImportError: If there is no such module.
+        AttributeError: If it has no such name.
+    """
+    return operator.attrgetter(path)(importlib.import_module(module))
+
+
+def importable_name(function: Callable[..., Any]) -> str:
+    """Return the qualified name of a module-level function.
+
+    Raises:
+        TypeError: If a worker could not find it under that name.
+    """
+    name: str = getattr(function, "__qualname__", repr(function))
+    if "<" in name:
+        raise TypeError(f"{name} is local or a lambda: a worker can't find it; define it at the top level of a module")
+    return name
+
+
 def resolve(module: str, qualname: str) -> Callable[..., Any]:
-    """Import ``module`` and find the plain function behind ``qualname``."""
-    found = operator.attrgetter(qualname)(importlib.import_module(module))
+    """Return the plain function behind a name, without the decorator that has taken it."""
+    found = import_by_name(module, qualname)
     function: Callable[..., Any] = getattr(found, "__wrapped__", found)
     return function
 
@@ -34,11 +56,7 @@ class Reference:
 
     def __init__(self, function: Callable[..., Any]) -> None:
         function = getattr(function, "__wrapped__", function) if isinstance(function, Reference) else function
-        qualname = getattr(function, "__qualname__", "<")
-        if "<" in qualname:
-            raise TypeError(
-                f"{qualname} is local or a lambda: a worker can't find it; define it at the top level of a module"
-            )
+        qualname = importable_name(function)
         self.__wrapped__: Callable[..., Any] = function
         self.__name__: str = function.__name__
         self.__qualname__: str = qualname

@@ -14,7 +14,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from lifepool._core.events import WorkerExited
-from lifepool._inside import state as _inside
+from lifepool._inside import state
 from lifepool._transfer.context import call_in_copy
 from lifepool._transfer.exceptions import bearable
 from lifepool._usercode.display import reason_of
@@ -100,7 +100,7 @@ class InlineBackend:
         value: object = None
         error: BaseException | None = None
         reports = _Reports(partial(self._listener.progressed, worker, task))
-        sink, _inside.progress_sink = _inside.progress_sink, reports.report
+        sink, state.progress_sink = state.progress_sink, reports.report
         started = time.perf_counter()
         try:
             value = call_in_copy(payload.fn, payload.args)
@@ -108,7 +108,7 @@ class InlineBackend:
             passed_on(raised, self._loop)
             error = bearable(raised)
         finally:
-            _inside.progress_sink = sink
+            state.progress_sink = sink
             reports.end()
         self._listener.returned(worker, task, value, error, run_s=time.perf_counter() - started)
 

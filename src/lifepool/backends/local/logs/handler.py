@@ -9,7 +9,7 @@ import socket
 import time
 from typing import TYPE_CHECKING
 
-from lifepool._inside import state as _inside
+from lifepool._inside import state
 from lifepool.backends.local.logs.records import LEAST_BYTES, encode, shorter
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ class LogSender(logging.Handler):
             return
         try:
             dropped = self._dropped
-            self._send(encode(record, task=_inside.current_task(), worker=self._worker, dropped=dropped))
+            self._send(encode(record, task=state.current_task(), worker=self._worker, dropped=dropped))
             self._dropped -= dropped
         except OSError:  # no room, or no server
             self._dropped += 1
@@ -94,7 +94,7 @@ def forward_logs(fd: int, worker: int, settings: LogSettings) -> None:
             logger.propagate = True
     root = logging.getLogger()
     sender = LogSender(fd, worker, settings.per_second)
-    _inside.exit_calls.append(sender.tell_of_drops)
+    state.exit_calls.append(sender.tell_of_drops)
     root.handlers[:] = [sender]
     root.setLevel(settings.level)
     for name, level in settings.levels:

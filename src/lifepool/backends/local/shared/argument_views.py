@@ -13,6 +13,7 @@ import mmap
 import os
 
 from lifepool._core.framing import FramingError
+from lifepool._host.forks import at_fork
 from lifepool.backends.local.shared.arena import LOCATION
 
 #: Views of this many tasks may be kept by a worker before it is replaced (and bytes: see ``Views``).
@@ -43,7 +44,7 @@ class Views:
         """
         if not self._watches_forks:
             self._watches_forks = True
-            os.register_at_fork(before=self._note_fork)
+            at_fork(before=self._note_fork)
         try:
             start, length = LOCATION.unpack(location)
             memory = mmap.mmap(self._fd, length, prot=mmap.PROT_READ, offset=start)

@@ -27,7 +27,7 @@ from dataclasses import dataclass
 from multiprocessing import process, resource_tracker, spawn, util
 from typing import TYPE_CHECKING, Any
 
-from lifepool._inside import state as _inside
+from lifepool._inside import state
 from lifepool.backends.local.template.cleanliness import (
     end_children,
     files_to_reopen,
@@ -191,8 +191,8 @@ def _wanted(instructions: Instructions) -> list[str]:
 
 def _import(name: str, main: MainScript | None) -> str | None:
     """Import a module, as a worker would; returns what went wrong."""
-    _inside.phase = _inside.Phase.IMPORTING  # a module without the guard must not start anything here
-    _inside.start_refused = False
+    state.phase = state.Phase.IMPORTING  # a module without the guard must not start anything here
+    state.start_refused = False
     current: Any = process.current_process()
     current._inheriting = True  # nor may it start processes: multiprocessing refuses while this is set
     try:
@@ -200,14 +200,14 @@ def _import(name: str, main: MainScript | None) -> str | None:
             import_main(main, tell_failure=False)  # the workers will
         else:
             importlib.import_module(name)
-        return "it starts a pool" if _inside.start_refused else None
+        return "it starts a pool" if state.start_refused else None
     except BaseException as error:
         return f"{type(error).__name__}: {error}"
     finally:
         if hasattr(current, "_inheriting"):
             del current._inheriting
-        _inside.phase = None
-        _inside.start_refused = False
+        state.phase = None
+        state.start_refused = False
 
 
 def _beginning() -> Beginning:

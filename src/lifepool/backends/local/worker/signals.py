@@ -10,6 +10,8 @@ import threading
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
+from lifepool._host.forks import at_fork
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -105,7 +107,7 @@ def give_signals_back_in_forks(meanwhile: Callable[[], None]) -> None:
         _give_back()
         signal.pthread_sigmask(signal.SIG_SETMASK, blocked.before)
 
-    os.register_at_fork(before=before_fork, after_in_parent=in_parent, after_in_child=in_child)
+    at_fork(before=before_fork, in_parent=in_parent, in_child=in_child)
 
 
 def _give_back() -> None:
