@@ -31,7 +31,7 @@ class Draining(Protocol):
 
 
 class DrainLog:
-    """Logs one end of one pool; nothing at all if there is nothing to wait for.
+    """Log one end of one pool; nothing at all if there is nothing to wait for.
 
     Args:
         label: The pool's name.

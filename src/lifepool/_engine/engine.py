@@ -116,7 +116,7 @@ class Engine:
 
     @property
     def state(self) -> PoolState:
-        """Where the pool is."""
+        """Return where the pool is in its life."""
         return self._scheduler.state
 
     @property

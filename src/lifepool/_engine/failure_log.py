@@ -42,7 +42,7 @@ _KIND_OF_OBJECT = re.compile(r"cannot pickle '[\w.]+' object|the (?:worker|serve
 
 
 class FailureLog:
-    """Logs the warnings of one pool. A flood of them is a few lines a second, whatever its size.
+    """Log the warnings of one pool. A flood of them is a few lines a second, whatever its size.
 
     Args:
         pool: What it is called in the log.

@@ -46,7 +46,7 @@ class Runner(TaskOwner, Protocol):
 
 
 class Submissions:
-    """Makes a task of each call, and numbers the tasks.
+    """Make a task of each call, and numbers the tasks.
 
     Args:
         runner: Runs the tasks.

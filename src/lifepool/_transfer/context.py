@@ -111,7 +111,7 @@ class ContextValues:
 
 
 class Carrier:
-    """Takes the values of chosen variables when a task is submitted.
+    """Take the values of chosen variables when a task is submitted.
 
     Args:
         variables: Context variables, or names as in ``"package.module:variable"``.

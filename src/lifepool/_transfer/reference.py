@@ -40,16 +40,16 @@ def resolve(module: str, qualname: str) -> Callable[..., Any]:
 
 
 class Reference:
-    """Calls a function here; unpickled elsewhere it is that function, found by its name.
+    """Call a function here; unpickled elsewhere it is that function, found by its name.
 
-    ``@pool.task`` puts a wrapper in the function's place, and pickle refuses a function that is not what its name
+    ``@pool.task`` puts a wrapper under the function's name, and pickle refuses a function that is not what its name
     stands for. The reference goes around that.
 
     Args:
         function: A module-level function.
 
     Raises:
-        TypeError: If it has no place in a module by which a worker could find it.
+        TypeError: If it has no name in a module by which a worker could find it.
     """
 
     __slots__ = ("__name__", "__qualname__", "__wrapped__")

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Capabilities:
-    """What a backend can do beyond running tasks; what it can't is refused or made up for, never ignored.
+    """What a backend can do beyond running tasks; what it can't is refused or replaced, never ignored.
 
     Attributes:
         kill: A running task can be ended for sure, by ending its worker.

@@ -1,4 +1,4 @@
-"""From a fresh fork of the template to a worker that takes tasks."""
+"""Turn a fresh fork of the template into a worker that takes tasks."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def run_worker(
     results_fd: int = -1,
     logs_fd: int = -1,
 ) -> None:
-    """The whole life of a worker; the target of its process.
+    """Live the whole life of a worker; the target of its process.
 
     Args:
         spec: What it is to be.
@@ -96,7 +96,7 @@ def _show_crashes() -> None:
 
 
 def _prepare(spec: WorkerSpec, logs_fd: int) -> tuple[str, str | None] | None:
-    """Everything of the user's that comes before the first task; returns (traceback, hint) if it fails."""
+    """Run everything of the user's that comes before the first task; return (traceback, hint) if it fails."""
     reseed()
     try:
         spec.surroundings.enter()
@@ -143,6 +143,6 @@ def _import(spec: WorkerSpec) -> tuple[str, str | None] | None:
     except BaseException:
         return traceback.format_exc(), "a module named in preload could not be imported"
     for name in spec.modules:
-        with contextlib.suppress(Exception, SystemExit):  # the first task that needs it tells
+        with contextlib.suppress(Exception, SystemExit):  # the first task that needs it reports it
             importlib.import_module(name)
     return None

@@ -129,12 +129,12 @@ def _held_output() -> Iterator[Callable[[], None]]:
             yield let_out
         finally:
             _flush()
-            for target, copy, held in zip((1, 2), saved, (out, err), strict=True):
+            for target, copy, captured in zip((1, 2), saved, (out, err), strict=True):
                 os.dup2(copy, target)
                 os.close(copy)
                 if wanted:
-                    held.seek(0)
-                    _write_all(target, held.read())
+                    captured.seek(0)
+                    _write_all(target, captured.read())
 
 
 def _write_all(fd: int, data: bytes) -> None:
