@@ -27,6 +27,7 @@ from lifepool._core.events import TaskSubmitted
 from lifepool._core.states import TaskState
 from lifepool._core.task import Task
 from lifepool._engine.failure_log import BURST, FailureLog, cause_of
+from lifepool._engine.rate_limiter import RateLimiter
 from lifepool.errors import InternalError, PayloadTooLarge
 from tests import tasks
 from tests.engine import batched
@@ -269,3 +270,18 @@ async def test_what_others_tell_of_is_not_told_twice(error: Any, caplog: pytest.
     books = Task(TaskSubmitted(1, "f", 0, None, 0, None, False), 0.0)
     FailureLog("texts", asyncio.get_running_loop()).settled("f", books, TaskState.FAILED, error, 1.0)
     assert warnings(caplog) == []
+
+
+# --- the rate limiter -----------------------------------------------------------------------------------------------
+
+
+def test_a_limiter_lets_a_burst_through_and_counts_the_rest_of_the_period() -> None:
+    limiter = RateLimiter(1.0, burst=2)
+    assert [limiter.may_say("a", 0.0), limiter.may_say("a", 0.5), limiter.may_say("a", 0.9)] == [True, True, False]
+    assert limiter.may_say("b", 0.9), "each thing has a period of its own"
+    assert limiter.may_say("a", 1.0), "a new period"
+    assert limiter.left_out("a") == 1
+    limiter.forbid("a", 1.1)
+    assert not limiter.may_say("a", 2.0)
+    assert limiter.may_say("a", 2.2)
+    assert (limiter.left_out("a"), limiter.left_out("never said")) == (1, 0)
