@@ -94,7 +94,7 @@ class Greedy(Batcher):
     """A batch leaves also if a worker is free, whatever else is under way."""
 
     def _is_due(self, now: float) -> bool:
-        return super()._is_due(now) or (bool(self._waiting) and self.engine.has_free_worker)
+        return super()._is_due(now) or (bool(self._waiting) and self.engine.queries.has_free_worker)
 
 
 def rule(kind: type[Batcher], function: Any, window: int | None = None) -> PoolBatch[list[float], int]:

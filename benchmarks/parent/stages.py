@@ -35,7 +35,7 @@ STAGES: dict[str, tuple[str, ...]] = {
         "lifepool.backends.local.codec.calls:CallEncoder.encode",
     ),
     "submit: make the handle": ("lifepool._engine.handle:TaskHandle.__init__",),
-    "submit: the engine's state": ("lifepool._engine.engine:Engine.submit",),
+    "submit: the engine's state": ("lifepool._engine.submission:Submissions.submit",),
     f"{SCHEDULER}: TaskSubmitted": (),
     "engine: feed, perform": ("lifepool._engine.engine:Engine.feed", "lifepool._engine.engine:Engine._send_task"),
     "channel: make and join frames": (

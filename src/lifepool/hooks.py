@@ -1,4 +1,4 @@
-"""Hooks: how to watch a pool. Metrics, traces, logs and the live page are hooks, and yours may be one as well.
+"""Watch a pool with hooks. Metrics, traces, logs and the live page are hooks, and yours may be one as well.
 
 ::
 
@@ -12,10 +12,10 @@
 Rules
     1. A hook is called on the event loop's thread and must return quickly; it may not await.
     2. A hook can't hurt a task: one that raises, whatever that is, is logged once and not called again (as in trio's
-       instruments). It is told once of its end, by ``pool_closed`` if it was told of the start.
+       instruments). Its ``pool_closed`` is then called once, if its ``pool_started`` was.
     3. Only the methods that a hook overrides are called. A pool without hooks pays one truth test.
     4. Records belong to the pool: read them, keep what you need, change nothing but ``notes``.
-    5. A hook watches one pool, unless it says otherwise: what is not told is which pool a task belongs to.
+    5. A hook watches one pool, unless it says otherwise: a record does not say which pool its task belongs to.
 """
 
 from __future__ import annotations
@@ -40,19 +40,19 @@ class WatchedPool(Protocol):
 
     @property
     def config(self) -> PoolConfig:
-        """Its settings."""
+        """Return its settings."""
 
     @property
     def state(self) -> PoolState:
-        """Where it is in its life."""
+        """Return where it is in its life."""
 
     @property
     def max_workers(self) -> int:
-        """Workers there may be."""
+        """Return how many workers there may be."""
 
     @property
     def hooks(self) -> tuple[Hook, ...]:
-        """Who watches it."""
+        """Return the hooks that watch it."""
 
     def add_hook(self, hook: Hook) -> None:
         """Have one more hook watch it."""
@@ -85,7 +85,7 @@ class _Notes:
 
     @property
     def notes(self) -> dict[str, Any]:
-        """For hooks; made when it is first asked for."""
+        """Return a dict for hooks; it is made at the first access."""
         try:
             return self._notes
         except AttributeError:
@@ -162,7 +162,7 @@ class WorkerExit:
 
 
 class Hook:
-    """Watches a pool: override what you want to hear of. See the module for the rules."""
+    """Watch a pool: override the methods that you want to be called. See the module for the rules."""
 
     #: For ``worker_logged``: below this level workers send nothing; None: the level of the server's root logger.
     log_level: int | None = None
@@ -170,49 +170,49 @@ class Hook:
     logs_per_second: float = 1000
 
     def pool_started(self, pool: WatchedPool) -> None:
-        """The pool is up; also called when the hook is added to a pool that runs."""
+        """Called when the pool is up; also called when the hook is added to a pool that runs."""
 
     def pool_closed(self, pool: WatchedPool) -> None:
-        """The pool has ended: all tasks are settled, all workers gone.
+        """Called when the pool has ended: all tasks are settled, all workers gone.
 
         Also called when the hook is removed from a pool that runs, or disabled because it raised: either way it hears
         nothing more, and must give back what it took in ``pool_started``.
         """
 
     def task_submitted(self, task: TaskRecord) -> None:
-        """A task was let in."""
+        """Called when a task was admitted."""
 
     def task_refused(self, task: TaskRecord, error: PoolError) -> None:
-        """A task was turned away: the queue is full, the pool is closed, or it can't be pickled."""
+        """Called when a task was refused: the queue is full, the pool is closed, or it can't be pickled."""
 
     def task_called(self, task: TaskRecord, args: tuple[Any, ...]) -> None:
-        """A task is about to be pickled, with these arguments. Don't keep them: that would keep them alive."""
+        """Called when a task is about to be pickled, with these arguments. Don't keep them: it costs memory."""
 
     def task_sent(self, task: TaskRecord) -> None:
-        """A task was given to a worker; it may still have to wait there for a moment."""
+        """Called when a task was given to a worker; it may still have to wait there for a moment."""
 
     def task_settled(self, task: TaskRecord) -> None:
-        """A task has its outcome."""
+        """Called when a task has its outcome."""
 
     def tasks_settled(self, tasks: Sequence[TaskRecord]) -> None:
-        """These tasks have their outcomes, in this order; they are told of in batches.
+        """Called in batches: these tasks have their outcomes, in this order.
 
-        Called a twentieth of a second after the first of them was settled, or when 256 have been, and before the pool
-        ends. For hooks that do little for each of many tasks: it costs half of a call for each. Override this or
+        This happens a twentieth of a second after the first of them was settled, or when 256 have been, and before the
+        pool ends. For hooks that do little for each of many tasks: it costs half of a call for each. Override this or
         ``task_settled``, which is called before whoever awaits the task goes on.
         """
 
     def worker_ready(self, worker: int) -> None:
-        """A worker can take tasks."""
+        """Called when a worker can take tasks."""
 
     def worker_exited(self, exit: WorkerExit) -> None:
-        """A worker is gone."""
+        """Called when a worker is gone."""
 
     def worker_logged(self, log: dict[str, Any]) -> None:
-        """A worker logged something. If a hook overrides this, workers send their log records to the server."""
+        """Called when a worker logged something. If a hook overrides this, workers send their log records."""
 
     def propagate_context(self, task: TaskRecord) -> PropagatedContext | None:
-        """What is to go along with this task, asked before it is pickled."""
+        """Return what is to be propagated with this task; called before it is pickled."""
         return None
 
 

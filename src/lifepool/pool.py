@@ -447,7 +447,7 @@ class Pool(PoolLife):
         self, engine: Engine, fn: Callable[..., T], args: tuple[Any, ...], options: TaskOptions, *, lent: bool = False
     ) -> TaskHandle[T]:
         """Name the task, queue it, and let it share the fate of the request that it belongs to."""
-        handle = engine.submit(fn, args, options, names_of(fn), lent=lent)
+        handle = engine.submissions.submit(fn, args, options, names_of(fn), lent=lent)
         scope = current_scope.get()
         if scope is not None:
             scope.add(handle)

@@ -254,7 +254,7 @@ async def test_an_item_that_can_not_be_sent_fails_the_map() -> None:
 
 def line_of(pool: Pool) -> dict[Any, None]:
     """Those who wait for room in the queue of a pool that runs."""
-    return pool._runtime.running_engine().line.waiting
+    return pool._runtime.running_engine().waiting_queue.waiting
 
 
 async def filled(pool: Pool, gate: Gate) -> tuple[Any, list[Any]]:

@@ -26,7 +26,8 @@ from lifepool import (
 from lifepool._core.events import TaskSubmitted
 from lifepool._core.states import TaskState
 from lifepool._core.task import Task
-from lifepool._engine.failure_log import BURST, Mishaps, cause_of
+from lifepool._engine.failure_log import BURST, FailureLog, cause_of
+from lifepool._engine.rate_limiter import RateLimiter
 from lifepool.errors import InternalError, PayloadTooLarge
 from tests import tasks
 from tests.engine import batched
@@ -179,7 +180,7 @@ async def test_a_call_of_a_batch_that_passes_its_timeout_is_one_warning(
 
 
 def fill(pool: Pool) -> list[Any]:
-    """Submit until the door refuses."""
+    """Submit until one is refused."""
     submitted: list[Any] = []
     with contextlib.suppress(QueueFull):
         while len(submitted) < 100:
@@ -188,7 +189,7 @@ def fill(pool: Pool) -> list[Any]:
     return submitted
 
 
-async def test_what_is_no_mishap_is_not_logged(gate: Gate, caplog: pytest.LogCaptureFixture) -> None:
+async def test_what_is_no_failure_is_not_logged(gate: Gate, caplog: pytest.LogCaptureFixture) -> None:
     async with Pool(max_workers=1, max_queue=1) as pool:
         assert await pool.run(tasks.double, 2) == 4
         with pytest.raises(ValueError, match="mine"):
@@ -202,7 +203,7 @@ async def test_what_is_no_mishap_is_not_logged(gate: Gate, caplog: pytest.LogCap
     assert warnings(caplog) == []
 
 
-async def test_a_flood_of_mishaps_is_few_lines_and_all_are_counted(caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_flood_of_failures_is_few_lines_and_all_are_counted(caplog: pytest.LogCaptureFixture) -> None:
     async with Pool(max_workers=1) as pool:
         for _ in range(50):
             with pytest.raises(TaskNotPicklable):
@@ -216,23 +217,23 @@ async def test_a_flood_of_mishaps_is_few_lines_and_all_are_counted(caplog: pytes
     assert sum(int(line.split(": ")[1].split()[0]) for line in counted) == 50 - BURST
 
 
-async def test_a_flood_that_goes_on_is_told_once_a_period(
+async def test_a_flood_that_goes_on_is_reported_once_a_period(
     caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("lifepool._engine.failure_log.PERIOD_S", 0.01)
-    mishaps = Mishaps("texts", asyncio.get_running_loop())
+    failures = FailureLog("texts", asyncio.get_running_loop())
     error = PayloadTooLarge("arguments", 2, 1)
     for _ in range(BURST + 3):
-        mishaps.call_failed("f", error)
+        failures.call_failed("f", error)
     await until(lambda: len(warnings(caplog)) == BURST + 1)
     assert warnings(caplog)[-1] == "pool 'texts': 3 more tasks with PayloadTooLarge, the last one f"
-    mishaps.call_failed("f", error)
+    failures.call_failed("f", error)
     await until(lambda: len(warnings(caplog)) == BURST + 2)
     assert warnings(caplog)[-1].startswith("pool 'texts': 1 more")
-    await until(lambda: mishaps._timer is None)
-    mishaps.call_failed("f", error)
-    assert warnings(caplog)[-1].startswith("pool 'texts': a call of f failed"), "quiet again: it is told in full"
-    mishaps.flush()
+    await until(lambda: failures._timer is None)
+    failures.call_failed("f", error)
+    assert warnings(caplog)[-1].startswith("pool 'texts': a call of f failed"), "quiet again: it is logged in full"
+    failures.flush()
 
 
 # --- every error ----------------------------------------------------------------------------------------------------
@@ -267,5 +268,20 @@ def test_a_cause_is_one_short_line(error: PoolError, cause: str) -> None:
 @pytest.mark.parametrize("error", [None, ValueError("mine"), InternalError("ours")])
 async def test_what_others_tell_of_is_not_told_twice(error: Any, caplog: pytest.LogCaptureFixture) -> None:
     books = Task(TaskSubmitted(1, "f", 0, None, 0, None, False), 0.0)
-    Mishaps("texts", asyncio.get_running_loop()).settled("f", books, TaskState.FAILED, error, 1.0)
+    FailureLog("texts", asyncio.get_running_loop()).settled("f", books, TaskState.FAILED, error, 1.0)
     assert warnings(caplog) == []
+
+
+# --- the rate limiter -----------------------------------------------------------------------------------------------
+
+
+def test_a_limiter_lets_a_burst_through_and_counts_the_rest_of_the_period() -> None:
+    limiter = RateLimiter(1.0, burst=2)
+    assert [limiter.may_say("a", 0.0), limiter.may_say("a", 0.5), limiter.may_say("a", 0.9)] == [True, True, False]
+    assert limiter.may_say("b", 0.9), "each thing has a period of its own"
+    assert limiter.may_say("a", 1.0), "a new period"
+    assert limiter.left_out("a") == 1
+    limiter.forbid("a", 1.1)
+    assert not limiter.may_say("a", 2.0)
+    assert limiter.may_say("a", 2.2)
+    assert (limiter.left_out("a"), limiter.left_out("never said")) == (1, 0)

@@ -174,7 +174,7 @@ async def test_no_records_are_made_for_hooks_that_do_not_hear_of_tasks(monkeypat
         def worker_ready(self, worker: int) -> None: ...
 
     made: list[object] = []
-    monkeypatch.setattr("lifepool._engine.engine.TaskRecord", lambda *arguments: made.append(arguments))
+    monkeypatch.setattr("lifepool._engine.submission.TaskRecord", lambda *arguments: made.append(arguments))
     async with Pool(backend="inline") as pool:
         pool.add_hook(OfWorkers())
         assert await pool.run(tasks.double, 21) == 42

@@ -16,7 +16,7 @@ import pytest
 from lifepool import Pool, PoolClosed, WorkerStartError
 from lifepool._core.states import PoolState
 from lifepool._engine import lifecycle
-from lifepool._engine.drain_log import named, tell_undone
+from lifepool._engine.drain_log import named, warn_of_lost_tasks
 from lifepool.errors import InternalError
 from lifepool.hooks import Hook
 from tests import tasks
@@ -331,13 +331,13 @@ async def test_nothing_is_told_lost_while_the_loop_runs_or_in_a_forked_copy(capl
     pool, _, _ = scripted()
     await pool.start()
     handle = pool.submit(tasks.double, 1)
-    tell_undone("texts", {1: handle}, os.getpid())  # somebody let go of the pool, and kept the handle
+    warn_of_lost_tasks("texts", {1: handle}, os.getpid())  # somebody let go of the pool, and kept the handle
     other_loop = asyncio.new_event_loop()
     other_loop.close()
     lost: Any = SimpleNamespace(_name="double", get_loop=lambda: other_loop)
-    tell_undone("texts", {1: lost}, os.getpid() + 1)
+    warn_of_lost_tasks("texts", {1: lost}, os.getpid() + 1)
     assert caplog.text == ""
-    tell_undone("texts", {1: lost}, os.getpid())
+    warn_of_lost_tasks("texts", {1: lost}, os.getpid())
     assert "pool 'texts' was not closed" in caplog.text
     await pool.aclose(0)
     with pytest.raises(PoolClosed):

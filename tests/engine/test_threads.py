@@ -191,13 +191,13 @@ def test_a_look_that_meets_a_change_is_taken_again() -> None:
             raise error
         return "seen"
 
-    assert snapshot.settled_look(look) == "seen"
+    assert snapshot.read_consistently(look) == "seen"
 
     def never() -> str:
         raise RuntimeError("a bug")
 
     with pytest.raises(RuntimeError, match="a bug"):
-        snapshot.settled_look(never)
+        snapshot.read_consistently(never)
 
 
 def test_after_its_loop_was_closed_a_handle_can_no_longer_be_cancelled_from_a_thread(gate: Gate) -> None:

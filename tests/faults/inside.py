@@ -64,8 +64,8 @@ def answers_waiting(channel: Channel) -> int:
 def let_time_pass(pool: Pool, seconds: float) -> None:
     """Have the pool's clock jump, and what is due then happen now."""
     engine: Any = pool._engine
-    clock = engine._clock
-    engine._clock = engine._alarm._clock = lambda: clock() + seconds
+    clock = engine.clock
+    engine.clock = engine._alarm._clock = engine.queries._clock = lambda: clock() + seconds
     engine.feed(TimerFired())
 
 

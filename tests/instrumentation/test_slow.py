@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from lifepool import Pool, TaskTimeout
+from lifepool._engine.rate_limiter import RateLimiter
 from lifepool.hooks import TaskRecord
-from lifepool.instrumentation.limiter import Limiter
 from lifepool.instrumentation.slow import SlowTasks
 from tests import tasks
 
@@ -70,8 +70,8 @@ def test_a_flood_of_slow_tasks_is_one_line_for_each_function_and_its_count(caplo
 
 
 def test_a_limiter_forgets_rather_than_grow() -> None:
-    limiter = Limiter(10.0)
-    for key in range(Limiter.MAX_KEYS + 1):
+    limiter = RateLimiter(10.0)
+    for key in range(RateLimiter.MAX_KEYS + 1):
         assert limiter.may_say(key, 0.0)
     assert limiter.may_say(0, 0.0), "forgotten, and so said early"
     assert not limiter.may_say(0, 9.9)

@@ -209,7 +209,7 @@ class Batcher:
         return (
             len(self._waiting) >= self._plan.max_size
             or now >= next(iter(self._waiting)).since + self._plan.max_wait
-            or (not self._under_way and self.engine.has_free_worker)
+            or (not self._under_way and self.engine.queries.has_free_worker)
         )
 
     def _time_out(self, now: float) -> None:
@@ -218,7 +218,7 @@ class Batcher:
             if call.deadline > now:
                 return
             error = TaskTimeout(self._plan.timeout, started=call.batch is not None)
-            self.engine.mishaps.call_failed(self._plan.name, error)
+            self.engine.failures.call_failed(self._plan.name, error)
             call.abort(error)
 
     def _set_timer(self) -> None:

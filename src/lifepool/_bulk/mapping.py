@@ -6,7 +6,7 @@ Theory of operation
 
     A full queue. The first chunk of a call is admitted like any other task: if the pool is overloaded the call is
     refused (``on_full="raise"``), or it waits for room. Once a chunk was admitted, so was the call: the others need
-    nothing but room, for which they wait (``lifepool._engine.waiting_line``) ahead of calls that come later. What is
+    nothing but room, for which they wait (``lifepool._engine.waiting_queue``) ahead of calls that come later. What is
     done meanwhile is handed on. The time of waiting for room counts: see ``_Clock``. Decision 31 has the reasons.
 """
 
@@ -220,7 +220,7 @@ class _BulkCall:
             return late
         is_judged = not (self._is_admitted and plan.is_whole)
         if plan.waits or self._is_admitted:
-            line = self._entrance.engine().line
+            line = self._entrance.engine().waiting_queue
             if line.is_needed(left if is_judged else None, chunk.learned_as):
                 self._clock.note_waiting()
                 return None
@@ -249,7 +249,7 @@ class _BulkCall:
         return None
 
     async def _wait_in_line(self, chunks: list[asyncio.Future[Any]]) -> None:
-        line = self._entrance.engine().line
+        line = self._entrance.engine().waiting_queue
         place = line.join()
         scope = current_scope.get()
         if scope is not None:
@@ -260,7 +260,7 @@ class _BulkCall:
         except BaseException:
             line.leave(place)
             raise
-        if not place.is_kept:
+        if not place.has_room:
             line.leave(place)
             return place.result() if place.done() else None
         line.take(place)

@@ -1,1 +1,1 @@
-"""The asyncio shell: it feeds events and the time to the scheduler and performs its commands. It decides nothing."""
+"""Run the scheduler on asyncio: feed it events and the time, and perform its commands. Nothing is decided here."""

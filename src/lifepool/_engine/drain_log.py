@@ -1,4 +1,4 @@
-"""What the log says while a pool ends: what it waits for, and what was cancelled in the end."""
+"""Log the end of a pool: what it waits for, and which tasks it cancelled."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ import logging
 import os
 import time
 from collections import Counter
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
-    from lifepool._engine.engine import Engine
     from lifepool._engine.handle import TaskHandle
+    from lifepool._engine.queries import Queries
 
 logger = logging.getLogger("lifepool")
 
@@ -18,8 +18,20 @@ logger = logging.getLogger("lifepool")
 MOST_NAMES = 5
 
 
+class Draining(Protocol):
+    """An engine that ends, as its log needs it.
+
+    Attributes:
+        queries: Says what is left.
+        cut_off: Tasks that were cancelled by the end of the pool, by the names of their functions.
+    """
+
+    queries: Queries
+    cut_off: Counter[str]
+
+
 class DrainLog:
-    """Tells the log of one end of one pool. It says nothing if there is nothing to wait for.
+    """Log one end of one pool; nothing at all if there is nothing to wait for.
 
     Args:
         label: The pool's name.
@@ -27,7 +39,7 @@ class DrainLog:
         timeout: Seconds that it may take.
     """
 
-    def __init__(self, label: str, engine: Engine, timeout: float) -> None:
+    def __init__(self, label: str, engine: Draining, timeout: float) -> None:
         self._label = label
         self._engine = engine
         self._timeout = timeout
@@ -35,14 +47,14 @@ class DrainLog:
         self._level = logging.INFO
 
     def waits(self) -> None:
-        """Say what is waited for now: at first as news, later as a warning, which is seen without a log set up, too."""
+        """Log what is waited for: the first time as information, later as warnings, which show without any setup."""
         level, self._level = self._level, logging.WARNING
-        running, queued = self._engine.running, self._engine.waiting
+        running, queued = self._engine.queries.running, self._engine.queries.waiting
         if not running + queued or not logger.isEnabledFor(level):
             return
         left = max(0.0, self._timeout - (time.monotonic() - self._began))
         longest = max(
-            (worker for worker in self._engine.workers(memory=False) if worker.running_s is not None),
+            (worker for worker in self._engine.queries.workers(memory=False) if worker.running_s is not None),
             key=lambda worker: worker.running_s or 0.0,
             default=None,
         )
@@ -54,7 +66,7 @@ class DrainLog:
         )  # fmt: skip
 
     def ended(self) -> None:
-        """Say what was cancelled."""
+        """Log what was cancelled."""
         cut = self._engine.cut_off
         if cut:
             logger.warning(
@@ -63,8 +75,8 @@ class DrainLog:
             )  # fmt: skip
 
 
-def tell_undone(label: str, handles: dict[int, TaskHandle[Any]], pid: int) -> None:
-    """Say which tasks are lost because nobody has closed their pool.
+def warn_of_lost_tasks(label: str, handles: dict[int, TaskHandle[Any]], pid: int) -> None:
+    """Log which tasks are lost because nobody has closed their pool.
 
     Not in a forked copy of its process; nor while the event loop runs: somebody let go of the pool, and may have kept
     the handles.

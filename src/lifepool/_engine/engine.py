@@ -1,4 +1,4 @@
-"""The engine: feeds the scheduler with what happened and the time, performs what it says. It decides nothing.
+"""Feed the scheduler with what happened and when, and perform its commands. Nothing is decided here.
 
 Everything here runs on one event loop's thread. An event that arrives while commands are being performed (a backend
 may answer at once) waits its turn, so that the scheduler sees one event after another.
@@ -19,43 +19,52 @@ from lifepool._core import commands as do
 from lifepool._core import events as on
 from lifepool._core.scheduler import Scheduler
 from lifepool._core.states import TASK_COMPLETED, PoolState, TaskState
-from lifepool._engine.failed_commands import CLOSE_HINT, end_anyway, forked_copy, given_up, warn_of_kept_views
-from lifepool._engine.failure_log import Mishaps
-from lifepool._engine.handle import TaskHandle
-from lifepool._engine.queries import EngineViews
+from lifepool._engine.failed_commands import (
+    CLOSE_HINT,
+    forked_copy_error,
+    give_up_worker,
+    settle_anyway,
+    warn_of_kept_views,
+)
+from lifepool._engine.failure_log import FailureLog
+from lifepool._engine.queries import Queries
 from lifepool._engine.snapshot import Traffic
+from lifepool._engine.submission import Submissions
 from lifepool._engine.timer import Alarm
-from lifepool._engine.waiting_line import Line
-from lifepool._transfer.grouped import Chunk
-from lifepool.backends.base import require_kill, require_views
+from lifepool._engine.waiting_queue import WaitingQueue
+from lifepool.backends.base import require_kill
 from lifepool.errors import InternalError, PoolClosed, PoolError, QueueFull
-from lifepool.hooks import TaskRecord
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from lifepool._core.policy import Limits
+    from lifepool._engine.handle import TaskHandle
     from lifepool._engine.hook_calls import Observation
-    from lifepool._engine.options import TaskOptions
-    from lifepool._transfer.context import Carrier, PropagatedContext
-    from lifepool.backends.base import Backend, Payload
+    from lifepool._transfer.context import Carrier
+    from lifepool.backends.base import Backend
 
 logger = logging.getLogger("lifepool")
 
 
-class Engine(EngineViews):
-    """Runs one scheduler on one backend and one event loop.
+class Engine:
+    """Run one scheduler on one backend and one event loop.
 
     Args:
         backend: Where tasks run.
         limits: The scheduler's settings.
         clock: Monotonic seconds.
-        random: Luck in [0, 1), for jitter.
+        random: Returns a random number in [0, 1), for jitter.
         carrier: Packs the context variables that go along with tasks.
-        observation: Tells the hooks what happens; None while there are none.
+        observation: Calls the hooks; None while there are none.
         name: What the pool is called in the log.
 
     Attributes:
+        submissions: Makes tasks of calls.
+        queries: Answers what can be asked from any thread.
+        waiting_queue: Calls of ``map`` and ``gather`` that wait for room.
+        failures: Logs tasks and calls that failed.
+        handles: The handles of tasks without an outcome, by their numbers.
         started: Done when the first workers are ready, or can't start.
         closed: Done when all tasks have their outcomes and all workers are gone.
         cut_off: Tasks that the end of the pool overtook, by the name of their function.
@@ -73,18 +82,17 @@ class Engine(EngineViews):
         name: str = "lifepool",
     ) -> None:
         self.observation = observation
-        self._carrier = carrier
         self.loop = asyncio.get_running_loop()
-        self.mishaps = Mishaps(name, self.loop)
+        self.failures = FailureLog(name, self.loop)
         self.thread = get_ident()
         self._backend = backend
         self._scheduler = Scheduler(limits, random=random)
-        self.line = Line(self._scheduler, self.loop)
-        self._clock = clock
+        self.waiting_queue = WaitingQueue(self._scheduler, self.loop)
+        self.clock = clock
         self._now = clock()  # of the event that is being decided about
-        self._handles: dict[int, TaskHandle[Any]] = {}
-        self._preparing: dict[int, asyncio.Future[Payload]] = {}
-        self._last_task = 0
+        self.handles: dict[int, TaskHandle[Any]] = {}
+        self.submissions = Submissions(self, backend, carrier)
+        self._preparing = self.submissions.preparing
         self._pending: deque[on.Event] = deque()
         self._feeding = False
         self._broken: PoolError | None = None
@@ -94,6 +102,7 @@ class Engine(EngineViews):
         self._recycled: asyncio.Future[None] | None = None  # while workers are being replaced
         self.cut_off: Counter[str] = Counter()
         self._traffic = Traffic()
+        self.queries = Queries(self._scheduler, backend, self.handles, self._traffic, clock)
         self._perform: dict[type, Callable[[Any], None]] = {
             do.SendTask: self._send_task,
             do.Settle: self._settle,
@@ -112,8 +121,22 @@ class Engine(EngineViews):
 
     # -- for the pool ---------------------------------------------------------------------------------------------
 
+    @property
+    def state(self) -> PoolState:
+        """Return where the pool is in its life."""
+        return self._scheduler.state
+
+    @property
+    def is_broken(self) -> bool:
+        """Whether a bug of ours has stopped it for good."""
+        return self._broken is not None
+
+    def task_state(self, task: int) -> TaskState | None:
+        """Return the state of a task without an outcome."""
+        return self._scheduler.task_state(task)
+
     def is_here(self) -> bool:
-        """Tell whether this is the thread that runs the event loop; if so, remember it as that."""
+        """Return whether this is the thread that runs the event loop; if so, remember it as that."""
         try:
             is_here = asyncio.get_running_loop() is self.loop
         except RuntimeError:
@@ -123,7 +146,7 @@ class Engine(EngineViews):
         return is_here
 
     async def open(self) -> None:
-        """Open the backend and begin to start workers; ``started`` says when they are ready."""
+        """Open the backend and begin to start workers; ``started`` is done when they are ready."""
         await self._backend.open(self)
         self.forward_logs()
         self.feed(on.StartRequested())
@@ -134,133 +157,20 @@ class Engine(EngineViews):
             self.observation.forward_logs(self._backend)
 
     def abandon(self) -> None:
-        """The event loop was closed under the pool: end the workers without it, and give all tasks an outcome."""
+        """End the workers without the event loop, which was closed under the pool, and give all tasks an outcome."""
         self._broken = PoolClosed("the pool's event loop was closed", hint=CLOSE_HINT)
         try:
             self._backend.abandon()
         finally:
-            for handle in list(self._handles.values()):
-                with contextlib.suppress(RuntimeError):  # who awaits it is on that loop, and never hears of it
+            for handle in list(self.handles.values()):
+                with contextlib.suppress(RuntimeError):  # whoever awaits it is on that loop, and will never be resumed
                     self._finish(handle, TaskState.CANCELLED, self._broken)
                 if not handle.cancelled():
                     handle.exception()  # the log has it
 
-    def submit(
-        self,
-        fn: Callable[..., Any],
-        args: tuple[Any, ...],
-        options: TaskOptions,
-        names: tuple[str, str],
-        *,
-        lent: bool = False,
-    ) -> TaskHandle[Any]:
-        """Queue a call. If its payload takes long to make, the task is in preparation until it is there.
-
-        Args:
-            fn: The function.
-            args: Its arguments.
-            options: How it is to be treated.
-            names: What the task is called, and under which name its run time is learned.
-            lent: Whether the arguments stay as they are until the task is done.
-
-        Raises:
-            PoolClosed: If the pool takes no tasks.
-            QueueFull: If there is no room, or no hope of being in time.
-            TaskNotPicklable: If the call can't be sent.
-            PayloadTooLarge: If it is too large.
-        """
-        watch = self.observation
-        record = None
-        if watch is not None and watch.of_tasks:
-            record = TaskRecord(names[0], self._clock(), options.timeout, options.priority, options.fair_key)
-        try:
-            return self._submit(fn, args, options, names, record, lent=lent)
-        except PoolError as error:
-            if record is not None and watch is not None:
-                watch.refused(record, error)
-            self.mishaps.call_failed(names[0], error)
-            raise
-
-    def _submit(
-        self,
-        fn: Callable[..., Any],
-        args: tuple[Any, ...],
-        options: TaskOptions,
-        names: tuple[str, str],
-        record: TaskRecord | None,
-        *,
-        lent: bool,
-    ) -> TaskHandle[Any]:
-        timeout, (name, learned_as) = options.timeout, names
-        self.admit(None if options.is_admitted else timeout, options.fair_key, learned_as)
-        if not options.copy:
-            require_views(self._backend.capabilities)
-        watch = self.observation
-        propagated: tuple[PropagatedContext, ...] = (
-            () if record is None or watch is None else watch.packing(record, args)
-        )
-        if self._carrier is not None and (values := self._carrier.pack()) is not None:
-            propagated = (values, *propagated)
-        if not propagated or watch is None or record is None:
-            prepared = self._backend.prepare(fn, args, propagated, lent=lent, copy=options.copy)
-        else:
-            prepared = self._prepare_watched(fn, args, propagated, watch, lent=lent, copy=options.copy)
-        self._last_task = number = self._last_task + 1
-        if record is not None and watch is not None:
-            record.id = number
-            if watch.on_submitted:
-                watch.tell(watch.on_submitted, record)
-        payload = None if isinstance(prepared, asyncio.Future) else prepared
-        handle: TaskHandle[Any] = TaskHandle(self, number, name, payload, options.retry_on, abandon=options.abandon)
-        handle._record = record
-        self._handles[number] = handle
-        retries, priority, fair_key = options.retries, options.priority, options.fair_key
-        preparing, firm = payload is None, type(fn) is Chunk  # a map waits before its chunks are let in, not after
-        self.feed(on.TaskSubmitted(number, learned_as, priority, timeout, retries, fair_key, preparing, firm))
-        if isinstance(prepared, asyncio.Future):
-            self._preparing[number] = prepared
-            prepared.add_done_callback(lambda prepared: self._prepared(number, prepared))
-        return handle
-
-    def _prepare_watched(
-        self,
-        fn: Callable[..., Any],
-        args: tuple[Any, ...],
-        propagated: tuple[PropagatedContext, ...],
-        watch: Observation,
-        *,
-        lent: bool,
-        copy: bool,
-    ) -> Payload | asyncio.Future[Payload]:
-        """Prepare a call with propagated context: if that can't be pickled, it is a hook's mistake, not the call's."""
-        try:
-            prepared = self._backend.prepare(fn, args, propagated, lent=lent, copy=copy)
-            if not isinstance(prepared, asyncio.Future):
-                return prepared
-        except Exception:
-            good = watch.blame(propagated)
-            if len(good) == len(propagated):
-                raise
-        else:  # it is pickled in a thread: look before that finds out
-            good = watch.blame(propagated)
-            if len(good) == len(propagated):
-                return prepared
-            prepared.cancel()
-        return self._backend.prepare(fn, args, good, lent=lent, copy=copy)
-
-    def _prepared(self, task: int, payload: asyncio.Future[Payload]) -> None:
-        """What was held back is ready, or can't be made, or was cancelled because nobody wants it any more."""
-        handle = self._handles.get(task)
-        if payload.cancelled() or handle is None:
-            return
-        del self._preparing[task]
-        handle._error = payload.exception()
-        handle._payload = None if handle._error else payload.result()
-        self.feed(on.TaskPrepared(task, handle._error is None))
-
     def cancel_task(self, task: int) -> bool:
-        """Take a task back by its number; whether it had no outcome yet. From any thread, as ``TaskHandle.cancel``."""
-        handle = self._handles.get(task)
+        """Cancel a task by its number, from any thread; return whether it had no outcome yet."""
+        handle = self.handles.get(task)
         return handle is not None and handle.cancel()
 
     def admit(self, timeout: float | None, fair_key: str | None, name: str | None) -> None:
@@ -274,8 +184,8 @@ class Engine(EngineViews):
         self._scheduler.tally.refused += calls
 
     def cancel(self, handle: TaskHandle[Any]) -> None:
-        """The handle was cancelled: drop or break off its task."""
-        if handle.id in self._handles:
+        """Drop or interrupt the task of a handle that was cancelled."""
+        if handle.id in self.handles:
             self.feed(on.TaskCancelled(handle.id, handle._abandon))
 
     async def recycle(self) -> None:
@@ -298,7 +208,7 @@ class Engine(EngineViews):
         await asyncio.shield(recycled)
 
     def request_drain(self, timeout: float) -> None:
-        """Take nothing new, and end when everything is done, or after so many seconds; ``closed`` says when."""
+        """Take nothing new, and end when everything is done, or after ``timeout`` seconds; ``closed`` says when."""
         self.feed(on.DrainRequested(timeout) if timeout > 0 else on.CloseRequested())
 
     def request_close(self) -> None:
@@ -308,13 +218,13 @@ class Engine(EngineViews):
     async def release(self) -> None:
         """Have the backend end what is left and release everything."""
         self._alarm.cancel()
-        self.mishaps.flush()
+        self.failures.flush()
         await self._backend.close()
 
-    # -- Listener: what the backend says ---------------------------------------------------------------------------
+    # -- Listener: what the backend reports ---------------------------------------------------------------------------
 
     def ready(self, worker: int) -> None:
-        """A worker can take tasks."""
+        """Take note that a worker can take tasks."""
         self.feed(on.WorkerReady(worker))
         if self.observation is not None:
             self.observation.worker_ready(worker)
@@ -332,11 +242,11 @@ class Engine(EngineViews):
         memory: int | None = None,
         kept: on.KeptViews | None = None,
     ) -> None:
-        """A worker answered."""
+        """Take a worker's answer."""
         self._traffic.received += size
         if shared:
             self._traffic.shared_received += size
-        handle = self._handles.get(task)
+        handle = self.handles.get(task)
         retryable = False
         if handle is not None:
             record = handle._record
@@ -348,26 +258,26 @@ class Engine(EngineViews):
         self.feed(on.TaskReturned(worker, task, error is None, run_s, retryable, memory, kept))
 
     def progressed(self, worker: int, task: int, value: object) -> None:
-        """A running task said how far it is."""
-        handle = self._handles.get(task)
+        """Keep what a running task reported about its progress."""
+        handle = self.handles.get(task)
         if handle is not None:
             handle._progress = value
 
     def exited(self, event: on.WorkerExited) -> None:
-        """A worker is gone."""
+        """Take note that a worker is gone."""
         if event.start_error is None and self.state in (PoolState.STARTING, PoolState.RUNNING):
             logger.debug("worker %d exited: %s", event.worker, event)
         self.feed(event)
 
     def forked(self) -> None:
-        """Refuse every call, and tell nobody of anything: this is a forked copy of the pool's process."""
-        self.observation, self._broken = None, forked_copy()
+        """Refuse every call, and call no hook: this is a forked copy of the pool's process."""
+        self.observation, self._broken = None, forked_copy_error()
         self._report_closed(do.ReportClosed())
 
     # -- the loop of decisions -------------------------------------------------------------------------------------
 
     def feed(self, event: on.Event) -> None:
-        """Let the scheduler decide about an event and do what it says."""
+        """Let the scheduler decide about an event, and perform its commands."""
         if self._feeding:
             self._pending.append(event)
             return
@@ -375,17 +285,17 @@ class Engine(EngineViews):
             return
         self._feeding = True
         try:
-            handle, clock, perform = self._scheduler.handle, self._clock, self._perform
+            handle, clock, perform = self._scheduler.handle, self.clock, self._perform
             while True:
                 self._now = now = clock()
                 for command in handle(event, now):
                     try:
                         perform[type(command)](command)
                     except Exception as error:
-                        self.exited(given_up(self._backend, command, error))
+                        self.exited(give_up_worker(self._backend, command, error))
                 if not self._pending:
-                    if self.line.waiting:
-                        self.line.serve()
+                    if self.waiting_queue.waiting:
+                        self.waiting_queue.serve()
                     return
                 event = self._pending.popleft()
         except Exception as error:
@@ -394,24 +304,24 @@ class Engine(EngineViews):
             self._feeding = False
 
     def _break(self, error: Exception) -> None:
-        """The books can't be trusted any more: say so to everybody and stop."""
+        """Stop for good, and fail everything: the scheduler's state can't be trusted any more."""
         logger.critical("lifepool is broken and stops", exc_info=error)
         self._broken = error if isinstance(error, InternalError) else InternalError(repr(error))
         self._broken.__cause__ = error
         self._pending.clear()
-        self.line.dismiss()
-        for handle in list(self._handles.values()):
+        self.waiting_queue.dismiss()
+        for handle in list(self.handles.values()):
             try:
                 self._finish(handle, TaskState.LOST, self._broken)
             except Exception as another:
-                end_anyway(handle, another)
+                settle_anyway(handle, another)
         for future in (self.started, self.closed, self._recycled):
             _resolve(future, self._broken)
 
     # -- performing ------------------------------------------------------------------------------------------------
 
     def _send_task(self, command: do.SendTask) -> None:
-        handle = self._handles[command.task]
+        handle = self.handles[command.task]
         payload = handle._payload
         assert payload is not None  # noqa: S101 - only settled tasks have lost their payload
         self._traffic.sent += payload.size
@@ -423,27 +333,27 @@ class Engine(EngineViews):
             record.worker, record.sent = command.worker, self._now
             record.bytes_sent += payload.size
             if watch.on_sent:
-                watch.tell(watch.on_sent, record)
+                watch.notify(watch.on_sent, record)
         self._backend.send(command.worker, command.task, payload)
 
     def _retract_tasks(self, command: do.RetractTasks) -> None:
         self.feed(on.TasksRetracted(command.worker, self._backend.retract(command.worker)))
 
     def _settle(self, command: do.Settle) -> None:
-        handle = self._handles[command.task]
+        handle = self.handles[command.task]
         try:
-            is_told = False
+            is_logged = False
             if command.details is not None:
                 error = command.error or handle._error
-                is_told = self.mishaps.settled(handle._name, command.details, command.outcome, error, self._now)
+                is_logged = self.failures.settled(handle._name, command.details, command.outcome, error, self._now)
             self._finish(handle, command.outcome, command.error)
-            if is_told and not handle.cancelled():
-                handle.exception()  # it is in the log: asyncio need not tell of it again if nobody awaits it
+            if is_logged and not handle.cancelled():
+                handle.exception()  # asyncio need not log it again if nobody awaits it
         except Exception as failure:
-            end_anyway(handle, failure)
+            settle_anyway(handle, failure)
 
     def _finish(self, handle: TaskHandle[Any], outcome: TaskState, error: PoolError | None) -> None:
-        del self._handles[handle._task]
+        del self.handles[handle._task]
         handle._outcome = outcome
         handle._payload = None
         if self._preparing and (preparing := self._preparing.pop(handle._task, None)) is not None:
@@ -480,7 +390,7 @@ class Engine(EngineViews):
 
 
 def _resolve(future: asyncio.Future[None] | None, error: BaseException | None) -> None:
-    """Let those who wait go on; a second time, or if nobody waits, this does nothing."""
+    """Resume those who await a future; do nothing if it is done already, or if there is none."""
     if future is None or future.done():
         return
     if error is None:

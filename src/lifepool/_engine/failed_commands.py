@@ -1,4 +1,4 @@
-"""What it costs when a command of the scheduler can't be performed: one worker, or one task."""
+"""Deal with a command of the scheduler that can't be performed: it costs one worker, or one task."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ logger = logging.getLogger("lifepool")
 CLOSE_HINT = "close a pool before its loop ends, best with 'async with pool'; start it again on the loop that runs now"
 
 
-def given_up(backend: Backend, command: Any, error: Exception) -> WorkerExited:
-    """End a worker that something failed about, and take it for gone.
+def give_up_worker(backend: Backend, command: Any, error: Exception) -> WorkerExited:
+    """End the worker that a failed command was about, and treat it as gone.
 
     Args:
         backend: Whose worker it is.
@@ -28,7 +28,7 @@ def given_up(backend: Backend, command: Any, error: Exception) -> WorkerExited:
         error: What was raised.
 
     Returns:
-        The end to tell of. What the backend tells later about this worker concerns nobody any more.
+        The worker's end, as an event. What the backend reports later about this worker is ignored.
 
     Raises:
         Exception: ``error`` itself, if the command is about no worker.
@@ -48,8 +48,8 @@ def given_up(backend: Backend, command: Any, error: Exception) -> WorkerExited:
     return WorkerExited(worker, unstarted, reason=f"lifepool failed in its dealings with it: {error!r}")
 
 
-def end_anyway(handle: TaskHandle[Any], error: Exception) -> None:
-    """Give a task an outcome though giving it its own failed: nobody is to wait for ever."""
+def settle_anyway(handle: TaskHandle[Any], error: Exception) -> None:
+    """Fail a task whose own outcome could not be set, so that nobody waits for ever."""
     logger.error("the outcome of task %d could not be given", handle.id, exc_info=error)
     if not handle.done():
         failure = InternalError(f"the task's outcome could not be given: {error!r}")
@@ -63,8 +63,8 @@ def warn_of_kept_views(command: WarnOfKeptViews) -> None:
     logger.warning(message, command.worker, command.kept.tasks, command.kept.size)
 
 
-def forked_copy() -> PoolClosed:
-    """Make the error that every call gets in a process that was forked from the pool's."""
+def forked_copy_error() -> PoolClosed:
+    """Return the error that every call gets in a process that was forked from the pool's."""
     return PoolClosed(
         "the pool belongs to the process that this one was forked from",
         hint="start a pool in this process, or have the parent run the task",

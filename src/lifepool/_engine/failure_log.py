@@ -1,4 +1,4 @@
-"""What went wrong with tasks, in the log, also if nobody added a hook and an app has made an HTTP answer of it.
+"""Log what went wrong with tasks, also if there is no hook and an app has turned the error into an HTTP answer.
 
 A task that was lost, passed its timeout, could not be sent there or back, or was cancelled by the end of the pool is
 one warning: which function, why, on which worker, after how long. Never what it was called with. What a function of the
@@ -12,6 +12,7 @@ import re
 from signal import Signals
 from typing import TYPE_CHECKING, TypeGuard
 
+from lifepool._engine.rate_limiter import RateLimiter
 from lifepool.errors import (
     InternalError,
     PoolError,
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("lifepool")
 
-#: Lines for one cause at first; what comes after them is counted, and told in one line a second.
+#: Lines for one cause at first; what comes after them is counted, and reported in one line a second.
 BURST = 5
 PERIOD_S = 1.0
 #: Characters of a line's middle part.
@@ -40,8 +41,8 @@ _PLAIN_PATH = re.compile(r"the (?:call|function)\Z|(?:\.?\w+|\[\d+\])+")
 _KIND_OF_OBJECT = re.compile(r"cannot pickle '[\w.]+' object|the (?:worker|server) could not rebuild it: \w+")
 
 
-class Mishaps:
-    """The warnings of one pool. A flood of them is a few lines a second, whatever its size.
+class FailureLog:
+    """Log the warnings of one pool. A flood of them is a few lines a second, whatever its size.
 
     Args:
         pool: What it is called in the log.
@@ -51,18 +52,18 @@ class Mishaps:
     def __init__(self, pool: str, loop: asyncio.AbstractEventLoop) -> None:
         self._pool = pool
         self._loop = loop
-        self._said: dict[str, int] = {}  # lines, by cause, since it was quiet
-        self._left_out: dict[str, tuple[int, str]] = {}  # how many, and the last one
+        self._limiter = RateLimiter(PERIOD_S, BURST)
+        self._flooding: dict[str, str] = {}  # causes of which lines were left out, with the last task's name
         self._timer: asyncio.TimerHandle | None = None
 
     def settled(self, name: str, task: Task, outcome: TaskState, error: BaseException | None, now: float) -> bool:
-        """Say that a task was not completed.
+        """Log that a task was not completed.
 
         Args:
             name: The name of its function.
             task: What the scheduler knows of it.
             outcome: What became of it.
-            error: What whoever awaits it is raised; None if that is nobody.
+            error: What is raised where it is awaited; None if nobody awaits it.
             now: Monotonic seconds.
 
         Returns:
@@ -78,48 +79,49 @@ class Mishaps:
         return True
 
     def call_failed(self, name: str, error: PoolError) -> None:
-        """Say that a call could not be sent, or that one call of a batch passed its timeout.
+        """Log that a call could not be sent, or that one call of a batch passed its timeout.
 
-        What the door refuses is not logged: it comes by the thousand, and is counted in the statistics.
+        Refusals are not logged: they come by the thousand, and are counted in the statistics.
         """
         if isinstance(error, TaskError) and self._may_say(error, name):
             self._say(f"a call of {name} failed: {cause_of(error)}", error.hint)
 
     def flush(self) -> None:
-        """Tell how many were left out, now."""
+        """Log now how many lines were left out."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        left_out, self._left_out = self._left_out, {}
-        for kind, (count, name) in left_out.items():
+        flooding, self._flooding = self._flooding, {}
+        for kind, name in flooding.items():
+            count = self._limiter.left_out(kind)
             logger.warning("pool %r: %d more tasks with %s, the last one %s", self._pool, count, kind, name)
 
     def _may_say(self, error: PoolError, name: str) -> bool:
-        """Tell whether there is room for a line; if not, it is counted."""
+        """Return whether there is room for a line; if not, it is counted."""
         error._logged = True
         kind = type(error).__name__
+        may_say = self._limiter.may_say(kind, self._loop.time())
+        if not may_say:
+            self._flooding[kind] = name
         if self._timer is None:
-            self._timer = self._loop.call_later(PERIOD_S, self._period_over)
-        said = self._said.get(kind, 0)
-        if said >= BURST:
-            self._left_out[kind] = (self._left_out.get(kind, (0, ""))[0] + 1, name)
-            return False
-        self._said[kind] = said + 1
-        return True
+            self._timer = self._loop.call_later(PERIOD_S, self._end_period)
+        return may_say
 
-    def _period_over(self) -> None:
-        flooded = set(self._left_out)
+    def _end_period(self) -> None:
+        """Log what was left out; a flood may go on, so that its next period has nothing but that line."""
+        flooding = list(self._flooding)
         self.flush()
-        self._said = dict.fromkeys(flooded, BURST)  # the flood may go on; what has become quiet may speak again
-        if flooded:
-            self._timer = self._loop.call_later(PERIOD_S, self._period_over)
+        for kind in flooding:
+            self._limiter.forbid(kind, self._loop.time())
+        if flooding:
+            self._timer = self._loop.call_later(PERIOD_S, self._end_period)
 
     def _say(self, text: str, hint: str) -> None:
         logger.warning("pool %r: %s%s", self._pool, text, f" ({hint})" if hint else "")
 
 
 def cause_of(error: PoolError) -> str:
-    """Say what the error says, in one line and without what the task was called with."""
+    """Return the error's message in one line, without what the task was called with."""
     if isinstance(error, TaskNotPicklable):
         # Keys of dicts are data, and so may be what pickle says; that it can't pickle a kind of object is not.
         known = _PLAIN_PATH.match(error.path)
@@ -137,7 +139,7 @@ def cause_of(error: PoolError) -> str:
 
 
 def _is_ours(error: BaseException | None) -> TypeGuard[PoolError]:
-    """Tell whether it is lifepool's. Not by ``isinstance``: the user's own may have a ``__class__`` that raises."""
+    """Return whether it is lifepool's. Not by ``isinstance``: the user's own may have a ``__class__`` that raises."""
     return issubclass(type(error), PoolError)
 
 

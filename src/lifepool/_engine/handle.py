@@ -1,4 +1,4 @@
-"""The handle of a submitted task."""
+"""Define the handle of a submitted task."""
 
 from __future__ import annotations
 
@@ -86,12 +86,12 @@ class TaskHandle(asyncio.Future[T]):
 
     @property
     def id(self) -> int:
-        """The task's number, unique within the pool."""
+        """Return the task's number, unique within the pool."""
         return self._task
 
     @property
     def state(self) -> TaskState:
-        """Where the task is now."""
+        """Return where the task is now."""
         state = self._outcome or self._owner.task_state(self._task)
         if state is None:  # its outcome is on the way: it was cancelled just now, or another thread asks in between
             return TaskState.CANCELLED if self.done() else TaskState.RUNNING
@@ -99,11 +99,11 @@ class TaskHandle(asyncio.Future[T]):
 
     @property
     def progress(self) -> object:
-        """What the function last passed to ``lifepool.report_progress``, or None."""
+        """Return what the function last passed to ``lifepool.report_progress``, or None."""
         return self._progress
 
     def _is_retried_on(self, error: BaseException) -> bool:
-        """Tell whether ``retry_on`` names it: as an ``except`` clause decides it, without asking any class."""
+        """Return whether ``retry_on`` names it: as an ``except`` clause decides it, without asking any class."""
         bases = mro_of(type(error))
         return any(each is base for each in self._retry_on for base in bases)
 
@@ -130,7 +130,7 @@ class TaskHandle(asyncio.Future[T]):
         return True
 
     def _on_loop(self, function: Callable[[Any], object], argument: Any) -> bool:
-        """Have the event loop's thread do it; whether there is a loop that can."""
+        """Have the event loop's thread call a function; return whether there is a loop that can."""
         if self._owner.is_here():  # the loop has moved to this thread
             return bool(function(argument))
         try:

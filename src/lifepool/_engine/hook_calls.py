@@ -1,4 +1,4 @@
-"""Telling hooks what happens, so that none can hurt a task and none that does not listen costs anything."""
+"""Call the hooks of a pool, so that no hook can hurt a task, and a method that no hook overrides costs nothing."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from lifepool._core.states import TASK_COMPLETED, TASK_FAILED
 from lifepool._usercode.interrupts import passed_on
-from lifepool.errors import BackendUnsupported
+from lifepool.backends.base import require_logs
 from lifepool.hooks import Hook, WorkerExit
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("lifepool")
 
-#: Seconds, and tasks, after which ``tasks_settled`` is told. What a hook does costs half if its code is in the CPU's
+#: Seconds, and tasks, after which ``tasks_settled`` is called. What a hook does costs half if its code is in the CPU's
 #: caches, and of 256 tasks it takes the loop some 0.2 ms.
 BATCH_S, BATCH_SIZE = 0.05, 256
 
@@ -37,8 +37,8 @@ class _Watcher:
     Attributes:
         hook: It.
         is_active: False from the moment that it is removed or disabled: then it is not called any more, also by
-            whoever is just going through a list that still has it.
-        was_started: Whether it was told that the pool is up, and so must be told of the end.
+            a loop over a list that still has it.
+        was_started: Whether ``pool_started`` was called, so that ``pool_closed`` must be.
     """
 
     __slots__ = ("hook", "is_active", "was_started")
@@ -59,7 +59,7 @@ _Calls = tuple[tuple[_Watcher, "Callable[..., Any]"], ...]
 
 
 def _is_meant_for_all(error: BaseException) -> bool:
-    """Tell whether it is a Ctrl-C that struck while a hook ran; the event loop raises it then."""
+    """Return whether it is a Ctrl-C that struck while a hook ran; the event loop raises it then."""
     try:
         return passed_on(error, asyncio.get_running_loop())
     except RuntimeError:  # no loop runs here
@@ -73,16 +73,16 @@ class Observation:
         pool: Who is watched.
 
     Attributes:
-        of_tasks: Whether anybody wants to hear of tasks; if not, no records are made.
-        on_submitted: Whom to tell that a task was let in; so that nobody is not asked.
-        on_sent: Whom to tell that it was given to a worker.
+        of_tasks: Whether a hook overrides a method about tasks; if not, no records are made.
+        on_submitted: What to call when a task was admitted; empty if no hook wants that.
+        on_sent: What to call when a task was given to a worker.
     """
 
     def __init__(self, pool: WatchedPool) -> None:
         self._watchers: list[_Watcher] = []
         self._pool = pool
-        self._batch: list[TaskRecord] = []  # settled, and not told of yet
-        self._timer: asyncio.TimerHandle | None = None  # tells of them
+        self._batch: list[TaskRecord] = []  # settled, and not reported yet
+        self._timer: asyncio.TimerHandle | None = None  # reports them
         self._packed: list[
             tuple[_Watcher, PropagatedContext]
         ] = []  # of the task that is being submitted: whose is which
@@ -90,7 +90,7 @@ class Observation:
 
     @property
     def hooks(self) -> tuple[Hook, ...]:
-        """Who watches."""
+        """Return the hooks that watch."""
         return tuple(watcher.hook for watcher in self._watchers)
 
     def _sort(self) -> None:
@@ -112,7 +112,7 @@ class Observation:
         return tuple((each, getattr(each.hook, method)) for each in self._watchers if _overrides(each.hook, method))
 
     def add(self, hook: Hook) -> bool:
-        """Have one more watch, from now on. Returns False if it did already.
+        """Add a hook, from now on; return False if it watches already.
 
         Raises:
             TypeError: If one of its methods is a coroutine function, which nobody would await.
@@ -126,7 +126,7 @@ class Observation:
         return True
 
     def remove(self, hook: Hook) -> bool:
-        """Have one less watch. It is told of what was settled while it did, and of its end. False if it did not."""
+        """Remove a hook, after it was called for all that happened before; return False if it does not watch."""
         if not any(each.hook is hook for each in self._watchers):
             return False
         self.flush()
@@ -135,8 +135,8 @@ class Observation:
                 self._take_out(watcher)
         return True
 
-    def tell(self, calls: _Calls, subject: object) -> None:
-        """Call these hooks; one that raises is called no more."""
+    def notify(self, calls: _Calls, subject: object) -> None:
+        """Call these hooks; disable one that raises."""
         for watcher, call in calls:
             if watcher.is_active:
                 try:
@@ -144,8 +144,8 @@ class Observation:
                 except BaseException as error:
                     self._disable(watcher, error)
 
-    def _tell_more(self, calls: _Calls, subject: object, more: object) -> None:
-        """The same for those that hear of two things; by itself, because ``*args`` cost each task."""
+    def _notify_with(self, calls: _Calls, subject: object, more: object) -> None:
+        """Call these hooks with two arguments. A method of its own, because ``*args`` would cost time for each task."""
         for watcher, call in calls:
             if watcher.is_active:
                 try:
@@ -154,9 +154,9 @@ class Observation:
                     self._disable(watcher, error)
 
     def _disable(self, watcher: _Watcher, error: BaseException) -> None:
-        """Call a hook that raised no more, whatever that was: also what would end a program is only a hook's mistake.
+        """Disable a hook that raised, whatever it was: what would end a program is a hook's mistake here, too.
 
-        One that is being removed, or told of its end, and raises over that, changes nothing any more.
+        A hook that raises while it is being removed is not disabled a second time.
         """
         if _is_meant_for_all(error):
             return
@@ -169,10 +169,10 @@ class Observation:
         watcher.is_active = False
         self._watchers = [each for each in self._watchers if each is not watcher]
         self._sort()
-        self._tell_end(watcher)
+        self._notify_end(watcher)
 
-    def _tell_end(self, watcher: _Watcher) -> None:
-        """Tell a hook, once, that it hears nothing more."""
+    def _notify_end(self, watcher: _Watcher) -> None:
+        """Call a hook's ``pool_closed``, once."""
         if not watcher.was_started:
             return
         watcher.was_started = False
@@ -182,15 +182,15 @@ class Observation:
             if watcher.is_active:
                 self._disable(watcher, error)
             else:
-                logger.debug("the hook %s raised over its end", _shown(watcher.hook), exc_info=error)
+                logger.debug("the hook %s raised in its pool_closed", _shown(watcher.hook), exc_info=error)
 
     # -- tasks ----------------------------------------------------------------------------------------------------
 
-    def packing(self, record: TaskRecord, args: tuple[Any, ...]) -> tuple[PropagatedContext, ...]:
-        """The task is about to be pickled with these arguments; what hooks want to go along with it."""
+    def propagated_with(self, record: TaskRecord, args: tuple[Any, ...]) -> tuple[PropagatedContext, ...]:
+        """Return what hooks propagate with a task that is about to be pickled, with these arguments."""
         record.context = copy_context()
         if self._called:
-            self._tell_more(self._called, record, args)
+            self._notify_with(self._called, record, args)
         packed = []
         for watcher, call in self._propagating:
             if watcher.is_active:
@@ -204,11 +204,11 @@ class Observation:
         self._packed = packed
         return tuple(item for _, item in packed)
 
-    def blame(self, propagated: tuple[PropagatedContext, ...]) -> tuple[PropagatedContext, ...]:
-        """Disable the hooks whose propagated context is why the task that was packed last can't be pickled.
+    def without_unpicklable(self, propagated: tuple[PropagatedContext, ...]) -> tuple[PropagatedContext, ...]:
+        """Disable the hooks whose context is why the last task can't be pickled.
 
         Returns:
-            The propagated without theirs.
+            The propagated context without theirs.
         """
         bad: list[PropagatedContext] = []
         for watcher, item in self._packed:
@@ -220,12 +220,12 @@ class Observation:
         return tuple(item for item in propagated if not any(item is each for each in bad))
 
     def refused(self, record: TaskRecord, error: PoolError) -> None:
-        """The task was turned away."""
+        """Report that a task was refused."""
         if self._refused:
-            self._tell_more(self._refused, record, error)
+            self._notify_with(self._refused, record, error)
 
     def settled(self, record: TaskRecord, outcome: TaskState, error: BaseException | None, now: float) -> None:
-        """The task has its outcome."""
+        """Report that a task has its outcome."""
         record.finished = now
         record.outcome = outcome._value_  # the public one costs a call
         if error is not None:
@@ -235,7 +235,7 @@ class Observation:
         else:
             record.wait_s = (now if record.sent is None else record.sent) - record.submitted
         if self._settled:
-            self.tell(self._settled, record)
+            self.notify(self._settled, record)
         if self._settled_together:
             self._batch.append(record)
             if len(self._batch) == 1:
@@ -244,22 +244,22 @@ class Observation:
                 self.flush()
 
     def flush(self) -> None:
-        """Tell of the tasks that were settled since the last time."""
+        """Report the tasks that were settled since the last call."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
         if self._batch:
             batch, self._batch = self._batch, []
-            self.tell(self._settled_together, batch)
+            self.notify(self._settled_together, batch)
 
     # -- workers and the pool -------------------------------------------------------------------------------------
 
     def worker_ready(self, worker: int) -> None:
-        """A worker can take tasks."""
-        self.tell(self._ready, worker)
+        """Report that a worker can take tasks."""
+        self.notify(self._ready, worker)
 
     def worker_exited(self, event: WorkerExited, reason: str, completed: int) -> None:
-        """A worker is gone."""
+        """Report that a worker is gone."""
         if self._exited:
             exit = WorkerExit(
                 worker=event.worker,
@@ -269,7 +269,7 @@ class Observation:
                 completed=completed,
                 start_error=event.start_error,
             )
-            self.tell(self._exited, exit)
+            self.notify(self._exited, exit)
 
     def forward_logs(self, backend: Backend) -> None:
         """Have workers that start from now on send what they log, if a hook wants that.
@@ -279,23 +279,17 @@ class Observation:
         """
         if not self._logged:
             return
-        forward = getattr(backend, "forward_logs", None)
-        if forward is None:
-            raise BackendUnsupported(
-                "this backend does not forward the logs of its workers",
-                capability="logs",
-                hint="use backend='local', or remove the hook that wants them",
-            )
+        require_logs(backend.capabilities)
         hook = self._logged[0][0].hook
-        forward(self.worker_logged, hook.logs_per_second, hook.log_level)
+        backend.forward_logs(self.worker_logged, hook.logs_per_second, hook.log_level)
 
     def worker_logged(self, log: dict[str, Any]) -> None:
-        """A worker logged something."""
-        self.flush()  # so that the log is told in the order of events
-        self.tell(self._logged, log)
+        """Report what a worker logged."""
+        self.flush()  # so that hooks see the log in the order of events
+        self.notify(self._logged, log)
 
     def pool_started(self, hook: Hook | None = None) -> None:
-        """Tell all hooks, or one that came later, that the pool is up. Each hears of it once."""
+        """Report that the pool is up, to all hooks or to one that came later; to each of them once."""
         for watcher in self._watchers:
             if watcher.is_active and not watcher.was_started and (hook is None or hook is watcher.hook):
                 watcher.was_started = True
@@ -305,10 +299,10 @@ class Observation:
                     self._disable(watcher, error)
 
     def pool_closed(self) -> None:
-        """Tell all hooks that heard of its start that the pool has ended."""
+        """Report the end of the pool to all hooks that were told of its start."""
         self.flush()
         for watcher in self._watchers:
-            self._tell_end(watcher)
+            self._notify_end(watcher)
 
 
 def _overrides(hook: Hook, method: str) -> bool:

@@ -1,8 +1,8 @@
-"""The life of a pool as one small state machine: who starts and ends it, once at a time, whoever asks.
+"""Start and end a pool: one small state machine, in which one start or end is under way at a time, whoever asks.
 
 Theory of operation
     A start and an end are tasks of their own; whoever asks for one waits for it. So a caller that is cancelled can't
-    leave one half done, two callers get the same one, and hooks are told of it once. From outside only this happens::
+    leave one half done, two callers get the same one, and hooks are called once. From outside only this happens::
 
         CREATED -> STARTING -> RUNNING -> ENDING -> CLOSED -> STARTING ...
 
@@ -25,8 +25,8 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from lifepool._core.states import PoolState, moved
-from lifepool._engine.drain_log import DrainLog, tell_undone
-from lifepool._engine.failed_commands import CLOSE_HINT, forked_copy
+from lifepool._engine.drain_log import DrainLog, warn_of_lost_tasks
+from lifepool._engine.failed_commands import CLOSE_HINT, forked_copy_error
 from lifepool.backends.start_failures import is_scarce, why_not_started
 from lifepool.errors import PoolClosed, WorkerStartError
 
@@ -73,7 +73,7 @@ PHASES: dict[Phase, frozenset[Phase]] = {
 
 
 class Owner(NamedTuple):
-    """The pool, as its life sees it.
+    """The pool, as its life cycle needs it.
 
     Attributes:
         label: Its name, for the log.
@@ -108,7 +108,7 @@ class _Start:
 
 
 class Lifecycle:
-    """Starts and ends the engines of a pool, one after the other.
+    """Start and end the engines of a pool, one after the other.
 
     Args:
         owner: The pool.
@@ -125,12 +125,12 @@ class Lifecycle:
         self._loop: asyncio.AbstractEventLoop | None = None  # of the present life, or of the last one
         self._start: _Start | None = None  # while the pool starts
         self._end: asyncio.Task[None] | None = None  # while it ends
-        self._unclosed: weakref.finalize[Any, Lifecycle] | None = None  # tells of tasks that are lost then
+        self._unclosed: weakref.finalize[Any, Lifecycle] | None = None  # logs tasks that are lost then
         self._pid = os.getpid()  # the process that it lives in
 
     @property
     def state(self) -> PoolState:
-        """The phase in the public words."""
+        """Return the phase in the public words."""
         if not self.is_alive:
             return PoolState.CREATED if self.phase is Phase.CREATED else PoolState.CLOSED
         state = PoolState.CREATED if self.engine is None else self.engine.state
@@ -146,7 +146,7 @@ class Lifecycle:
         return self.phase is not Phase.CREATED and self.phase is not Phase.CLOSED
 
     def is_elsewhere(self) -> bool:
-        """Tell whether the pool lives on an event loop that runs in another thread than the caller's."""
+        """Return whether the pool lives on an event loop that runs in another thread than the caller's."""
         loop = self._loop
         if not self.is_alive or loop is None or not loop.is_running():
             return False
@@ -156,9 +156,9 @@ class Lifecycle:
             return True
 
     def refusal(self) -> Exception:
-        """What a caller is told who is not where the pool lives."""
+        """Return the error for a caller who is not where the pool lives."""
         if self._is_forked():
-            return forked_copy()
+            return forked_copy_error()
         if self._loop is not None and self._loop.is_closed():
             return PoolClosed("the pool's event loop was closed", hint=CLOSE_HINT)
         return RuntimeError(ELSEWHERE)
@@ -220,7 +220,9 @@ class Lifecycle:
             if self.phase is Phase.STARTING:
                 self._start = None
                 self._move(Phase.RUNNING)
-                self._unclosed = weakref.finalize(self, tell_undone, self._owner.label, engine._handles, self._pid)
+                self._unclosed = weakref.finalize(
+                    self, warn_of_lost_tasks, self._owner.label, engine.handles, self._pid
+                )
                 self._owner.has_started(time.perf_counter() - began)
                 return
         except BaseException as error:

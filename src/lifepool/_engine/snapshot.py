@@ -1,4 +1,4 @@
-"""From the scheduler's books to the public ``PoolStatistics``."""
+"""Copy the scheduler's counters into the public ``PoolStatistics`` and ``WorkerSnapshot``."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-#: Looks before an error is taken for one.
-MOST_LOOKS = 100
+#: Attempts to read before an error is taken for one.
+MOST_ATTEMPTS = 100
 
 
 @dataclass(slots=True)
 class Traffic:
-    """Bytes that went to workers and came from them; those through shared memory are counted in both."""
+    """Bytes sent to workers and received from them; those through shared memory are counted in both."""
 
     sent: int = 0
     received: int = 0
@@ -35,21 +35,21 @@ class Traffic:
     shared_received: int = 0
 
 
-def settled_look(look: Callable[[], T]) -> T:
-    """Look again if the event loop's thread has changed the books meanwhile; for looks from other threads.
+def read_consistently(read: Callable[[], T]) -> T:
+    """Read the engine's state from any thread: read again if the event loop's thread has changed it meanwhile.
 
-    Copying takes microseconds and the loop seldom comes in between, so the second look nearly always succeeds.
+    Copying takes microseconds and the loop seldom comes in between, so the second attempt nearly always succeeds.
     """
-    for _ in range(MOST_LOOKS):
+    for _ in range(MOST_ATTEMPTS):
         try:
-            return look()
+            return read()
         except (RuntimeError, LookupError):  # "changed size during iteration"; a list that has become empty
             continue
-    return look()
+    return read()
 
 
-def snapshot(scheduler: Scheduler, state: PoolState, now: float, traffic: Traffic) -> PoolStatistics:
-    """Copy the books; costs some ten microseconds and a few per worker."""
+def pool_statistics(scheduler: Scheduler, state: PoolState, now: float, traffic: Traffic) -> PoolStatistics:
+    """Copy the counters; costs some ten microseconds and a few per worker."""
     tally = scheduler.tally
     outcomes = tally.outcomes
     worker_s = tally.worker_s + sum(now - w.ready_at for w in scheduler.fleet if w.ready_at is not None)
@@ -87,10 +87,10 @@ def _frozen(histogram: Histogram) -> HistogramSnapshot:
     return HistogramSnapshot(BUCKETS_S, tuple(histogram.counts), histogram.sum_s)
 
 
-def look_at(
+def worker_snapshot(
     worker: Worker, handles: Mapping[int, TaskHandle[Any]], pid: int | None, now: float, *, memory: bool = True
 ) -> WorkerSnapshot:
-    """Copy what is known of a worker."""
+    """Copy what is known of one worker."""
     head = handles.get(worker.tasks[0]) if worker.tasks else None
     return WorkerSnapshot(
         number=worker.id,

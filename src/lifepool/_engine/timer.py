@@ -1,4 +1,4 @@
-"""The one timer of the engine."""
+"""Hold the one timer of the engine."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
 
 class Alarm:
-    """Calls back at an instant of the engine's clock; one that is set anew forgets the one before.
+    """Call back at an instant of the engine's clock; setting it anew replaces the instant before.
 
     Args:
         loop: The event loop.
@@ -25,12 +25,12 @@ class Alarm:
         self._timer: asyncio.TimerHandle | None = None
 
     def set(self, when: float) -> None:
-        """Ring at this instant."""
+        """Call back at this instant."""
         self.cancel()
         self._timer = self._loop.call_later(when - self._clock(), self._ring)
 
     def cancel(self) -> None:
-        """Do not ring."""
+        """Do not call back."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None

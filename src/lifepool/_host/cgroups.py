@@ -1,4 +1,4 @@
-"""The control groups that this process is in (Linux): where their files are, read without ever raising.
+"""Find and read the files of the control groups that this process is in (Linux), without ever raising.
 
 Knows version 1 and 2, namespaces, and paths that are seen from a container; what the files say is for others.
 """
@@ -19,7 +19,7 @@ __all__ = ["Files", "lineage"]
 
 @dataclass(frozen=True, slots=True)
 class Files:
-    """Reads files below `root`, and notes in `ignored` what it could not use."""
+    """Read files below `root`, and notes in `ignored` what it could not use."""
 
     root: Path
     ignored: list[str]

@@ -1,4 +1,4 @@
-"""How many workers fit here: the CPUs this process may really use, shared with its sibling servers.
+"""Compute how many workers fit here: the CPUs this process may really use, shared with its sibling servers.
 
 `os.cpu_count()` names the host's CPUs. In a container that is the wrong number: under a quota of
 two CPUs on a host of 64 it makes 64 workers, which the kernel then freezes, the event loop with
@@ -210,17 +210,17 @@ def _server_processes(environ: Mapping[str, str], argv: Sequence[str], process: 
     if configured is not None:
         return configured
     server = _SERVERS.get(_program(argv), _OTHER_PROGRAM)
-    for name, text in _told(server, environ, argv, ignored):
+    for name, text in _given(server, environ, argv, ignored):
         if re.fullmatch(r"0*[1-9][0-9]{0,5}", text):
             return _Servers(int(text), f"{name}{int(text)}")
         ignored.append(f"{name}{text[:40]!r} (not a whole number >= 1)")
     return _Servers(1, "")
 
 
-def _told(
+def _given(
     server: _Server, environ: Mapping[str, str], argv: Sequence[str], ignored: list[str]
 ) -> Iterator[tuple[str, str]]:
-    """Yield what the server was told, as (name with its separator, text), the strongest first."""
+    """Yield what the server was given, as (name with its separator, text), the strongest first."""
     try:
         arguments = shlex.split(environ.get(server.arguments, ""))
     except ValueError:

@@ -1,4 +1,4 @@
-"""How much memory a process occupies."""
+"""Measure how much memory a process occupies."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ _OWN_RESIDENT = re.compile(rb"^Rss(?:Anon|File):\s+(\d+) kB$", re.MULTILINE)
 
 
 def resident_bytes(pid: int | None = None) -> int | None:
-    """The memory that a process itself occupies, in bytes.
+    """Return the memory that a process itself occupies, in bytes.
 
     Shared memory is left out: what a worker has read of big arguments belongs to the pool, and is given back by it.
 
@@ -19,7 +19,7 @@ def resident_bytes(pid: int | None = None) -> int | None:
             had.
 
     Returns:
-        None if it can't be told.
+        None if it can't be known.
     """
     try:
         with open(f"/proc/{pid or os.getpid()}/status", "rb") as status:

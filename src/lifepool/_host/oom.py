@@ -1,4 +1,4 @@
-"""Was it the kernel's out-of-memory killer? A SIGKILL alone doesn't tell, but the kernel counts its victims.
+"""Find out whether the kernel's out-of-memory killer ended a process: a SIGKILL does not say, the kernel's count does.
 
 Linux counts them by control group; where ours has no count (no container, no systemd), by host. A count tells nothing
 about a single worker, so only victims of the last seconds are taken for its cause, and each for one worker alone:
@@ -25,7 +25,7 @@ _VMSTAT = PurePosixPath("/proc/vmstat")
 
 
 class OomWatch:
-    """Compares the kernel's count of victims with what it was a few seconds ago.
+    """Compare the kernel's count of victims with what it was a few seconds ago.
 
     Args:
         root: Where ``/proc`` and the control groups are looked up.
@@ -56,7 +56,7 @@ class OomWatch:
         self._files.ignored.clear()  # nobody reads here what could not be read
 
     def happened(self) -> bool:
-        """Tell whether there is a recent victim that was not taken for another worker; take it for this one."""
+        """Return whether there is a recent victim that was not taken for another worker; take it for this one."""
         if self._victims() <= self._explained:
             return False
         self._explained += 1

@@ -8,10 +8,10 @@ pool drains, the server does not listen to a second signal.
 Theory of operation
     Each watch puts a handler on top of the one that is there and passes on what it hears: the one below is the
     server's, and its way to a graceful shutdown. What was heard is the process's, so all watches share it: each signal
-    is counted once, and told to all of them before the first is passed on.
+    is counted once, and all of them are notified before the first is passed on.
 
-    With a delay, SIGTERM is *held*: readiness is red, the server does not know yet and goes on serving, and after the
-    delay the signal is passed on. A signal that insists passes it on at once.
+    With a delay, SIGTERM is *deferred*: readiness is red, the server does not know yet and goes on serving, and after
+    the delay the signal is passed on. A signal that insists passes it on at once.
 
     Which second signal insists? Ctrl-C always does. A SIGTERM within a second of the first signal (five, in a process
     of ``uvicorn --workers``) does not: service managers signal all processes of a service, and a supervisor that got
@@ -48,29 +48,29 @@ SUPERVISED_ECHO_S = 5.0
 
 
 class TerminationWatch:
-    """Notices SIGTERM and SIGINT and passes them on to whoever handled them before.
+    """Notice SIGTERM and SIGINT and passes them on to whoever handled them before.
 
     Outside of the main thread signals can't be heard, and nothing is done.
 
     Attributes:
-        terminating: Whether the process was told to stop.
-        insisted: Whether it was told so twice.
-        delay: Seconds for which SIGTERM is held.
-        is_ending: Whether what the process was told to do is under way.
+        terminating: Whether the process was asked to stop.
+        insisted: Whether it was asked twice.
+        delay: Seconds for which SIGTERM is deferred.
+        is_ending: Whether what the process was asked to do is under way.
     """
 
     def __init__(self) -> None:
         self.terminating = False
         self.insisted = False
         self.delay = 0.0
-        self._tell: Callable[[bool], object] = bool
+        self._notify: Callable[[bool], object] = bool
         self.is_ending: Callable[[], bool] = bool
         self._loop: asyncio.AbstractEventLoop | None = None
         self._handlers: list[_Handler] = []
 
     def install(
         self,
-        tell: Callable[[bool], object],
+        notify: Callable[[bool], object],
         *,
         is_ending: Callable[[], bool] = bool,
         delay: float = 0.0,
@@ -79,10 +79,10 @@ class TerminationWatch:
         """Start to listen. A server that installs its own handlers later than this must chain ours to be heard.
 
         Args:
-            tell: Called on the running event loop after each signal, with whether it insists.
+            notify: Called on the running event loop after each signal, with whether it insists.
             is_ending: Whether the pool ends. A signal that nobody else handles, and that would end the process at once,
                 waits for that.
-            delay: Seconds for which SIGTERM is held before it is passed on.
+            delay: Seconds for which SIGTERM is deferred before it is passed on.
             under_a_server: Listen only if somebody handles SIGTERM. Else there is nobody to end the program in good
                 order, and nothing to hear.
         """
@@ -96,7 +96,7 @@ class TerminationWatch:
                 "shutdown_delay=%g has no effect: this server hears of SIGTERM from its event loop, where nobody can "
                 "hold it. Delay the signal instead: in Kubernetes with a preStop hook", delay,
             )  # fmt: skip
-        self._tell, self.is_ending, self.delay = tell, is_ending, delay
+        self._notify, self.is_ending, self.delay = notify, is_ending, delay
         self._loop = asyncio.get_running_loop()
         _process.join(self)
         self._handlers = [_Handler(self, number) for number in _SIGNALS]
@@ -114,12 +114,12 @@ class TerminationWatch:
                 signal.raise_signal(handler.number)
 
     def hear(self, *, insists: bool) -> None:
-        """Note that the process was told to stop. Called in a signal handler."""
+        """Note that the process was asked to stop. Called in a signal handler."""
         self.terminating = True
         self.insisted = self.insisted or insists
         if self._loop is not None:
             with contextlib.suppress(RuntimeError):  # it is closed
-                self._loop.call_soon_threadsafe(self._tell, insists)
+                self._loop.call_soon_threadsafe(self._notify, insists)
 
 
 class _Handler:
@@ -153,7 +153,7 @@ class _Handler:
             signal.raise_signal(self.number)
 
     def retire(self) -> None:
-        """Only pass on from now on; go, if nobody is on top."""
+        """Stop watching and only pass signals on; uninstall the handler if nobody is on top."""
         self.watch = None
         on_top: object = signal.getsignal(self.number)
         if on_top is self:
@@ -162,13 +162,13 @@ class _Handler:
 
 
 class _Process:
-    """What this process was told, whoever heard it."""
+    """What this process was asked to do, whichever watch noticed it."""
 
     def __init__(self) -> None:
         self.is_passing_on = False
         self._watches: list[TerminationWatch] = []
         self._first_at: float | None = None
-        self._held: tuple[_Handler, asyncio.AbstractEventLoop] | None = None
+        self._deferred: tuple[_Handler, asyncio.AbstractEventLoop] | None = None
         self._timer: asyncio.TimerHandle | None = None
 
     def join(self, watch: TerminationWatch) -> None:
@@ -180,8 +180,8 @@ class _Process:
     def leave(self, watch: TerminationWatch) -> None:
         """Have one less listen; what it still holds is passed on now."""
         self._watches.remove(watch)
-        if self._held is not None and self._held[0].watch is watch:
-            self._pass_on_held()
+        if self._deferred is not None and self._deferred[0].watch is watch:
+            self._pass_on_deferred()
 
     def heard(self, handler: _Handler, frame: FrameType | None) -> None:
         """Take a signal that came to this handler, the one on top. Runs in the signal handler."""
@@ -191,10 +191,10 @@ class _Process:
         elapsed = time.monotonic() - self._first_at
         insists = not is_first and (handler.number == signal.SIGINT or elapsed > _echo_s())
         for watch in list(self._watches):
-            watch.hear(insists=insists and self._held is None)
-        if self._held is not None:
+            watch.hear(insists=insists and self._deferred is None)
+        if self._deferred is not None:
             if insists:
-                self._pass_on_held()
+                self._pass_on_deferred()
         elif not (is_first and handler.number == signal.SIGTERM and self._hold(handler)):
             self._pass_on(handler, frame)
 
@@ -204,21 +204,21 @@ class _Process:
         loop = None if handler.watch is None else handler.watch._loop
         if not delay or loop is None or not loop.is_running():
             return False
-        self._held = (handler, loop)
+        self._deferred = (handler, loop)
         loop.call_soon_threadsafe(self._start_timer, delay)
         return True
 
     def _start_timer(self, delay: float) -> None:
-        if self._held is not None:
-            self._timer = self._held[1].call_later(delay, self._pass_on_held)
+        if self._deferred is not None:
+            self._timer = self._deferred[1].call_later(delay, self._pass_on_deferred)
 
-    def _pass_on_held(self) -> None:
-        held, self._held = self._held, None
+    def _pass_on_deferred(self) -> None:
+        deferred, self._deferred = self._deferred, None
         timer, self._timer = self._timer, None
         if timer is not None:
             timer.cancel()
-        if held is not None:
-            self._pass_on(held[0], None)
+        if deferred is not None:
+            self._pass_on(deferred[0], None)
 
     def _pass_on(self, handler: _Handler, frame: FrameType | None) -> None:
         self.is_passing_on = True

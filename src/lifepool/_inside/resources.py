@@ -1,4 +1,4 @@
-"""What a worker loads once and keeps for all its tasks: a model, a table, a connection.
+"""Load something once in each worker and keep it for all its tasks: a model, a table, a connection.
 
 A ``Resource`` is a global of the user's module, in the server and in each worker. Each process fills its own when it is
 first asked for. A process that is forked starts without what its parent has loaded: a connection or a thread does not
@@ -8,14 +8,13 @@ survive that.
 from __future__ import annotations
 
 import functools
-import importlib
 import inspect
-import operator
-import os
 import threading
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
-from lifepool._inside import state as _inside
+from lifepool._host.forks import at_fork
+from lifepool._inside import state
+from lifepool._transfer.reference import import_by_name, importable_name
 from lifepool._usercode.attributes import add_note
 from lifepool._usercode.interrupts import is_from_signal
 
@@ -58,7 +57,7 @@ class Resource(Generic[T]):
         self._is_loading = False
 
     def __call__(self) -> T:
-        """The value, the same one each time in a process.
+        """Return the value, the same one each time in a process.
 
         Raises:
             Exception: What loading it raised; the next call tries again.
@@ -69,7 +68,7 @@ class Resource(Generic[T]):
         return value
 
     def close(self) -> None:
-        """Let go of this process's value, and clean up if there is something to; the next call loads it anew.
+        """Drop this process's value, and clean up if there is something to; the next call loads it anew.
 
         Workers do this by themselves when they exit normally, and a pool that runs tasks in its own process when it
         ends.
@@ -91,7 +90,7 @@ class Resource(Generic[T]):
                 raise RuntimeError(f"the resource {self.__qualname__} needs itself to be loaded")
             self._is_loading = True
             try:
-                with _inside.keeping_processes():
+                with state.keeping_processes():
                     made = self._function()
                     if inspect.isgeneratorfunction(self._function):
                         self._cleanup, self._value = made, _first(made, self.__qualname__)
@@ -118,7 +117,7 @@ class Resource(Generic[T]):
 def load_eagerly(
     initializer: Callable[..., object] | None, initargs: tuple[Any, ...], resources: tuple[Resource[Any], ...]
 ) -> None:
-    """An initializer: the user's own, and then each resource."""
+    """Initialize a worker: call the user's own initializer, and then load each resource."""
     if initializer is not None:
         initializer(*initargs)
     for resource in resources:
@@ -126,16 +125,14 @@ def load_eagerly(
 
 
 def close_all() -> None:
-    """Let go of all that this process has loaded, the last one first."""
+    """Drop all that this process has loaded, the last one first."""
     with _lock:
         while _loaded:
             _loaded[-1].close()
 
 
 def _check(function: Callable[..., Any]) -> None:
-    name = getattr(function, "__qualname__", repr(function))
-    if "<" in name:
-        raise TypeError(f"{name} is local or a lambda: a worker can't find it; define it at the top level of a module")
+    name = importable_name(function)
     if inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(function):
         raise TypeError(f"{name} is async: a worker has no event loop; load it with a plain function")
     required = [p.name for p in inspect.signature(function).parameters.values() if p.default is p.empty]
@@ -144,7 +141,7 @@ def _check(function: Callable[..., Any]) -> None:
 
 
 def _find(module: str, qualname: str) -> Resource[Any]:
-    found = operator.attrgetter(qualname)(importlib.import_module(module))
+    found = import_by_name(module, qualname)
     if not isinstance(found, Resource):
         raise TypeError(f"{module}.{qualname} is not a resource here, but a {type(found).__qualname__}")
     return found
@@ -174,8 +171,8 @@ def _clean_up_at_exit() -> None:
     if _has_exit_call:
         return
     _has_exit_call = True
-    if _inside.is_worker:
-        _inside.exit_calls.append(close_all)
+    if state.is_worker:
+        state.exit_calls.append(close_all)
     else:
         # Not atexit: processes of multiprocessing (those of the executor backend) do not run that before Python 3.13.
         from multiprocessing import util
@@ -184,7 +181,7 @@ def _clean_up_at_exit() -> None:
 
 
 def _begin_anew() -> None:
-    """In a forked child: what the parent has loaded is the parent's."""
+    """Forget what the parent has loaded: this is a forked child, and it is the parent's."""
     global _lock, _has_exit_call
     _lock = threading.RLock()  # another thread of the parent may have held it
     _has_exit_call = False
@@ -194,5 +191,4 @@ def _begin_anew() -> None:
     _loaded.clear()
 
 
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_begin_anew)
+at_fork(in_child=_begin_anew)

@@ -1,4 +1,4 @@
-"""What a process knows about being a worker. Written by the worker, read by what behaves differently in one.
+"""Hold what a process knows about being a worker: written by the worker, read by what behaves differently in one.
 
 A task may start a pool of its own. What must not is a module while a worker imports it: a script without the
 ``__main__`` guard would start its pool again in each worker, and so for ever.
@@ -94,12 +94,12 @@ def check_start() -> None:
 
 
 def _is_between_tasks() -> bool:
-    """Tell whether the thread that runs tasks runs none: it rebuilds the arguments of one, and imports for that."""
+    """Return whether the thread that runs tasks runs none: it rebuilds the arguments of one, and imports for that."""
     return threading.current_thread() is threading.main_thread() and current_task() == 0
 
 
 def become_ordinary() -> None:
-    """Forget to be a worker: this process is a fork of one."""
+    """Forget that this process is a worker: it is a fork of one."""
     global is_worker, phase, current_task, progress_sink, keeping_processes
     is_worker, phase, current_task, progress_sink = False, None, int, None
     keeping_processes = nullcontext

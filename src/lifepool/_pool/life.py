@@ -171,17 +171,17 @@ class PoolLife:
     def workers(self) -> tuple[WorkerSnapshot, ...]:
         """Look at every worker once: what it runs and for how long, its process and memory. From any thread."""
         engine = self._engine
-        return () if engine is None else engine.workers()
+        return () if engine is None else engine.queries.workers()
 
     def task_record(self, task: int) -> TaskRecord | None:
         """Return what hooks are told of a task, by its number. None if it has its outcome, or if no hook watches."""
         engine = self._engine
-        return None if engine is None else engine.record_of(task)
+        return None if engine is None else engine.queries.record_of(task)
 
     def task_records(self, most: int = 100) -> list[TaskRecord]:
         """Return the same of the tasks without an outcome that have been in the pool for longest, at most so many."""
         engine = self._engine
-        return [] if engine is None else engine.oldest_records(most)
+        return [] if engine is None else engine.queries.oldest_records(most)
 
     # -- hooks ----------------------------------------------------------------------------------------------------
 

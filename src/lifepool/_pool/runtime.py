@@ -217,7 +217,7 @@ class PoolRuntime:
         """Look at the pool once; see ``Pool.statistics``."""
         engine, state = self.lifecycle.engine, self.lifecycle.state
         if engine is not None:
-            return engine.statistics(state)
+            return engine.queries.statistics(state)
         nothing = HistogramSnapshot((), (0,), 0.0)
         return PoolStatistics(
             state=state.value, max_workers=self.config.max_workers, workers={}, queued=0, running=0, submitted=0,
@@ -229,7 +229,7 @@ class PoolRuntime:
         """Return whether this server should be sent requests; see ``Pool.readiness``."""
         statistics = self.statistics()
         engine = self.lifecycle.engine
-        crash = engine.crash_loop if engine is not None else None
+        crash = engine.queries.crash_loop if engine is not None else None
         reasons = {
             "broken": engine is not None and engine.is_broken and self.lifecycle.is_alive,
             "terminating": self._termination.terminating,

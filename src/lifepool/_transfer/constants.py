@@ -1,4 +1,4 @@
-"""Arguments that stay the same for many calls: pickled once, sent to each worker once.
+"""Send arguments that stay the same for many calls once to each worker, and pickle them once.
 
 In the server ``constant(value)`` wraps a value. Pickled for a worker of the local backend, the wrapper is a short
 reference, and whoever pickles learns which constants the worker must have; pickled by anybody else, it is the value
@@ -45,7 +45,7 @@ class Constant:
         return f"<constant {type(self.value).__qualname__}>"
 
     def pickled(self) -> bytes:
-        """The value, pickled at the first call: later changes of it are not sent."""
+        """Return the value, pickled at the first call: later changes of it are not sent."""
         if self._pickled is None:
             with collected(into=None):
                 self._pickled = pickle.dumps(self.value, 5)
@@ -73,7 +73,7 @@ def constant(value: T) -> T:
 
 
 def plain(argument: Any) -> Any:
-    """The argument, with a constant or those that a partial has bound replaced by their values."""
+    """Return the argument, with a constant or those that a partial has bound replaced by their values."""
     if type(argument) is Constant:
         return argument.value
     if type(argument) is partial:
@@ -89,7 +89,7 @@ _collecting = threading.local()  # another thread may be pickling for an executo
 
 @contextmanager
 def collected(into: dict[int, Constant] | None) -> Iterator[None]:
-    """While this lasts, constants that are pickled become references, and are noted by their numbers.
+    """Have constants that are pickled meanwhile become references, and note them by their numbers.
 
     Args:
         into: Where; None has them pickled as the values they are.
@@ -113,12 +113,12 @@ _values: dict[int, Any] = {}
 
 
 def receive(number: int, pickled: bytes) -> None:
-    """A constant has come. It is unpickled when a task first needs it, so that an error in that is the task's."""
+    """Take a constant that was sent. It is unpickled when a task first needs it: an error in that is the task's."""
     _arrived[number] = pickled
 
 
 def forget(number: int) -> None:
-    """The server has dropped a constant."""
+    """Drop a constant that the server has dropped."""
     _arrived.pop(number, None)
     _values.pop(number, None)
 

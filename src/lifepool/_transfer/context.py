@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import contextvars
 import functools
-import importlib
-import operator
 import sys
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeVar
+
+from lifepool._transfer.reference import import_by_name
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -44,7 +44,7 @@ class WithContext(NamedTuple):
 
 
 def call(fn: Callable[..., Any], arguments: tuple[Any, ...] | WithContext) -> Any:
-    """Call a function, in the context that came along, if one did; that is set in the present one."""
+    """Call a function; first set the context that was propagated with its arguments, if there is one."""
     if type(arguments) is WithContext:
         for item in arguments.propagated:
             if type(item) is ContextValues:
@@ -56,7 +56,7 @@ def call(fn: Callable[..., Any], arguments: tuple[Any, ...] | WithContext) -> An
 
 
 def call_in_copy(fn: Callable[..., Any], arguments: tuple[Any, ...] | WithContext) -> Any:
-    """Call it in a copy of the present context: what the function sets is gone when this returns."""
+    """Call a function in a copy of the present context: what it sets is gone when this returns."""
     return contextvars.copy_context().run(with_own_decimals(call), fn, arguments)
 
 
@@ -79,7 +79,7 @@ def _with_own_decimals(fn: Callable[..., T], *args: Any) -> T:
 
 
 def _restore(item: PropagatedContext) -> None:
-    """Restore what a hook has sent along; if that fails, log it: it is the hook's mistake, and hurts no task."""
+    """Restore what a hook has propagated; if that fails, log it: it is the hook's mistake, and hurts no task."""
     try:
         item.restore()
     except Exception:
@@ -105,13 +105,13 @@ class ContextValues:
         return (ContextValues, (self._values,))
 
     def restore(self) -> None:
-        """Set them."""
+        """Set the variables."""
         for name, value in self._values.items():
             _variable(name).set(value)
 
 
 class Carrier:
-    """Takes the values of chosen variables when a task is submitted.
+    """Take the values of chosen variables when a task is submitted.
 
     Args:
         variables: Context variables, or names as in ``"package.module:variable"``.
@@ -126,7 +126,7 @@ class Carrier:
         self._variables = [(name, _variable(name)) for name in names]
 
     def pack(self) -> ContextValues | None:
-        """Their values now; None if none has one."""
+        """Return the variables' values now; None if none has one."""
         unset = self
         values = {name: value for name, variable in self._variables if (value := variable.get(unset)) is not unset}
         return ContextValues(values) if values else None
@@ -134,14 +134,14 @@ class Carrier:
 
 def _variable(name: str) -> contextvars.ContextVar[Any]:
     module, _, path = name.partition(":")
-    variable = operator.attrgetter(path)(importlib.import_module(module))
+    variable = import_by_name(module, path)
     if not isinstance(variable, contextvars.ContextVar):
         raise TypeError(f"carry_context: {name!r} is a {type(variable).__name__}, not a ContextVar")
     return variable
 
 
 def _name_of(variable: contextvars.ContextVar[Any]) -> str:
-    """Where a variable lives: it does not know that itself, so the modules are asked."""
+    """Return the name under which a module has this variable, which does not know it itself."""
     for module_name, module in list(sys.modules.items()):
         for name, value in list(getattr(module, "__dict__", {}).items()):
             if value is variable:

@@ -1,10 +1,10 @@
-"""Exceptions carried between processes, as faithfully as they can be.
+"""Carry exceptions between processes, as faithfully as they can be.
 
 An exception is first tried as it is: pickled, rebuilt, and compared with what it was. If it can't be pickled, or what
 comes out is something else (a class whose ``__init__`` has its own arguments, or formats its message, is the classic),
 it is carried in parts: its class, its ``args``, its attributes and what its built-in base keeps, each as far as it can
-be. If not even its class can be found again, a ``TaskError`` tells its story. The worker's traceback travels as text
-and becomes the ``__cause__`` (the way of ``concurrent.futures``).
+be. If not even its class can be found again, a ``TaskError`` describes it. The worker's traceback travels as text and
+becomes the ``__cause__`` (the way of ``concurrent.futures``).
 
 Nothing of this trusts the exception. Its class may refuse any attribute, and any of its methods may raise anything: so
 what all exceptions have is read and set by ``BaseException``'s own descriptors, which no class can override.
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 PROTOCOL = 5
 #: Tracebacks are text for people; past this they are cut in the middle.
 MAX_TRACEBACK_CHARS = 32_000
-#: So is the text of an exception where it is told about.
+#: So is the text of an exception where it is described.
 MAX_SUMMARY_CHARS = 2_000
 #: Bytes that an exception may have without its traceback. Of a larger one the parts that fit are carried.
 MAX_ERROR_BYTES = 16 * 1024 * 1024
@@ -50,9 +50,9 @@ _cause: Any = BaseException.__dict__["__cause__"]
 _traceback: Any = BaseException.__dict__["__traceback__"]
 _args: Any = BaseException.__dict__["args"]
 
-#: How an exception is carried, and its pickle: ``"whole"`` or ``"parts"``; ``"told"`` if it can't be.
+#: How an exception is carried, and its pickle: ``"whole"`` or ``"parts"``; ``"described"`` if it can't be.
 _Carried = tuple[str, bytes]
-_TOLD: _Carried = ("told", b"")
+_DESCRIBED: _Carried = ("described", b"")
 _MISSING = object()
 
 
@@ -74,15 +74,17 @@ def encode_error(error: BaseException, limit: int = MAX_ERROR_BYTES) -> bytes:
         error: The exception.
         limit: Bytes that it may have, without its traceback, if that is less than ``MAX_ERROR_BYTES``.
     """
-    story = _story(error)
+    description = _description(error)
     summary = _summary(error)
-    how, pickled = _TOLD
+    how, pickled = _DESCRIBED
     with contextlib.suppress(Exception):  # what is left that it may refuse
         budget = _Budget(min(limit, MAX_ERROR_BYTES))
         how, pickled = _carried(error, budget)
         if how == "parts" and budget.left_out:
-            story += f"\n[lost on the way, because it can't be pickled or is too large: {', '.join(budget.left_out)}]\n"
-    return pickle.dumps((how, pickled, summary, story), PROTOCOL)
+            description += (
+                f"\n[lost on the way, because it can't be pickled or is too large: {', '.join(budget.left_out)}]\n"
+            )
+    return pickle.dumps((how, pickled, summary, description), PROTOCOL)
 
 
 def decode_error(payload: bytes | memoryview) -> BaseException:
@@ -92,10 +94,10 @@ def decode_error(payload: bytes | memoryview) -> BaseException:
     """
     failure: BaseException | None = None
     try:
-        how, pickled, summary, story = pickle.loads(payload)
+        how, pickled, summary, description = pickle.loads(payload)
     except BaseException as raised:
         failure = raised
-        how, pickled, story = "told", b"", ""
+        how, pickled, description = "described", b"", ""
         summary = f"an exception that could not be read here ({class_name(raised)})"
     error: BaseException | None = None
     try:
@@ -103,9 +105,9 @@ def decode_error(payload: bytes | memoryview) -> BaseException:
     except BaseException as raised:  # the class is not importable here, or its __setstate__ raises
         failure = raised
     if error is None:
-        error = _told(f"the task raised {summary}")
+        error = _described(f"the task raised {summary}")
         error.__context__ = failure
-    set_cause(error, RemoteTraceback(story))
+    set_cause(error, RemoteTraceback(description))
     return bearable(error)
 
 
@@ -139,9 +141,9 @@ def bearable(error: BaseException) -> BaseException:
     """
     if not _is_unbearable(error):
         return error
-    told = _told(f"the task raised {_summary(error)}")
-    told.__cause__ = error
-    return told
+    described = _described(f"the task raised {_summary(error)}")
+    described.__cause__ = error
+    return described
 
 
 def as_raised(error: BaseException) -> BaseException:
@@ -169,12 +171,12 @@ def _summary(error: BaseException) -> str:
     return f"{class_name(error)}: {cut(text_of(error), MAX_SUMMARY_CHARS)}"
 
 
-def _told(message: str) -> TaskError:
+def _described(message: str) -> TaskError:
     return TaskError(message, hint="the worker's traceback is the cause of this error")
 
 
 def is_of_runner(error: BaseException) -> bool:
-    """Tell whether what came out of one of many calls is for who runs them all, rather than that call's own error."""
+    """Return whether what came out of one of many calls is for who runs them all, rather than that call's own error."""
     return issubclass(type(error), (TaskInterrupted, KeyboardInterrupt)) or is_from_signal(error)
 
 
@@ -182,7 +184,7 @@ def is_of_runner(error: BaseException) -> bool:
 
 
 class _Budget:
-    """What may still be spent on one exception, with those that are within it."""
+    """Hold what may still be spent on one exception, with those that are within it."""
 
     def __init__(self, room: int) -> None:
         self.room = room  # bytes
@@ -207,7 +209,7 @@ def _carried(error: BaseException, budget: _Budget) -> _Carried:
         )
         if not better:
             return "whole", whole
-    return ("parts", parts) if parts is not None and has_parts else _TOLD
+    return ("parts", parts) if parts is not None and has_parts else _DESCRIBED
 
 
 def _in_parts(error: BaseException, budget: _Budget) -> bytes | None:
@@ -254,7 +256,7 @@ def _part(value: object, budget: _Budget) -> bytes | _Carried | None:
             return None
         budget.within -= 1
         how, pickled = _carried(value, budget)  # type: ignore[arg-type]
-        if how == "told" or len(pickled) > budget.room:
+        if how == "described" or len(pickled) > budget.room:
             return None
         budget.room -= len(pickled)
         return how, pickled
@@ -270,7 +272,7 @@ def _summary_of(error: BaseException) -> _Carried:
 
 
 def _fields(error: BaseException) -> Iterator[tuple[int, str, Field, Any]]:
-    """Yield what it keeps outside of ``__dict__``: a number that tells fields of one name apart, name, field, value."""
+    """Yield what it keeps outside of ``__dict__``: a number (names may occur twice), name, field, value."""
     for number, (name, field) in enumerate(fields_of(type(error))):
         value = _read(field, error)
         if value is not _MISSING:
@@ -318,7 +320,7 @@ def _pickled(value: object, limit: int) -> bytes | None:
 
 
 def _is_faithful(error: BaseException, copy: BaseException | None) -> bool:
-    """Tell whether the copy is what it was: type, args, text, attributes, and what its built-in base keeps."""
+    """Return whether the copy is what it was: type, args, text, attributes, and what its built-in base keeps."""
     try:
         return _are_same(error, copy, set())
     except TaskInterrupted:
@@ -345,7 +347,7 @@ def _are_same(error: BaseException, copy: BaseException | None, seen: set[int]) 
 
 
 def _are_equal(value: Any, other: Any, seen: set[int]) -> bool:
-    """Tell whether they are equal, or as equal as can be: what can't be pickled could not be carried better."""
+    """Return whether they are equal, or as equal as can be: what can't be pickled could not be carried better."""
     if value is other:
         return True
     if type(value) is type(other):
@@ -364,7 +366,7 @@ def _are_equal(value: Any, other: Any, seen: set[int]) -> bool:
     return pickled is None or (other is not _MISSING and pickled == _pickled(other, MAX_ERROR_BYTES))
 
 
-def _story(error: BaseException) -> str:
+def _description(error: BaseException) -> str:
     # The first frame is the worker's own loop: of no use to anybody.
     start: TracebackType | None = _traceback.__get__(error)
     start = start.tb_next if start is not None and start.tb_next is not None else start

@@ -1,4 +1,4 @@
-"""What a task is called: decided here, once, when it is submitted.
+"""Decide what a task is called: here, once, when it is submitted.
 
 Everything that names a task (hooks and what is made of them, ``workers()``, ``top``, log lines) shows the name of the
 user's function. Run times are learned under a second name, which is the same one except for many calls in one task.
@@ -14,7 +14,7 @@ from lifepool._usercode.display import class_name
 
 
 class ManyCalls:
-    """Calls the user's function with each of many items, as one task; that is called what the function is called.
+    """Call the user's function with each of many items, as one task; that is called what the function is called.
 
     Args:
         function: The user's.

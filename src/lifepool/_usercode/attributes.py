@@ -1,4 +1,4 @@
-"""What an object holds, read without running its code: no properties, no ``__getattr__``."""
+"""Read what an object holds, without running its code: no properties, no ``__getattr__``."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a pool can call: plain functions. Others are refused before anything is queued, in words that say what to do."""
+"""Refuse what a pool can't call before anything is queued, in words that say what to do."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def check_function(fn: Any) -> None:
 
 
 def _is_any(called: Iterable[Any], *kinds: Callable[[Any], bool]) -> bool:
-    """Whether one of these is of one of these kinds. An object's attributes may be code that raises: then it is not."""
+    """Return whether one of these is of one of these kinds; not if its attributes are code that raises."""
     for each in called:
         with contextlib.suppress(Exception):
             if any(is_kind(each) for is_kind in kinds):

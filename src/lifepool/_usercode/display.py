@@ -1,4 +1,4 @@
-"""Texts for people, made of values that may refuse to be shown, or that are very long.
+"""Make texts for people of values that may refuse to be shown, or that are very long.
 
 A message must not fail, and not grow, because of what it is about: ``str()`` and ``repr()`` run somebody else's code.
 """
@@ -15,7 +15,7 @@ _MOST_SORTED = 100
 
 
 class _Repr(reprlib.Repr):
-    """Looks at a few parts only; lets through what a ``repr()`` raises."""
+    """Look at a few parts only; lets through what a ``repr()`` raises."""
 
     def __init__(self) -> None:
         super().__init__()

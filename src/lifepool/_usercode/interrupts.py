@@ -1,4 +1,4 @@
-"""Tells a Ctrl-C of the user from a ``KeyboardInterrupt`` or ``SystemExit`` that somebody's code raised.
+"""Distinguish a Ctrl-C of the user from a ``KeyboardInterrupt`` or ``SystemExit`` that somebody's code raised.
 
 While lifepool pickles, unpickles or calls hooks it runs code of others, and what that raises is the error of one task
 or one hook, whatever its class. But a signal may strike just then, and what its handler raises is meant for the whole
@@ -27,7 +27,7 @@ class EventLoop(Protocol):
 
 
 def is_from_signal(error: BaseException) -> bool:
-    """Tell whether a signal handler raised it; never fails."""
+    """Return whether a signal handler raised it; never fails."""
     if issubclass(type(error), Exception) or threading.current_thread() is not threading.main_thread():
         return False
     try:

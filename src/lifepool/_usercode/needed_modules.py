@@ -1,4 +1,4 @@
-"""Which modules tasks will need, as far as that can be known before the first task; workers import them at their start.
+"""Find the modules that tasks will need, before the first task; workers import them at their start.
 
 What a decorator was put on names its module. A function that is passed to ``pool.run`` does not, before it is; but it
 is nearly always one of the module that has the app or the pool as a global, or of one that this imports.
@@ -16,15 +16,15 @@ if TYPE_CHECKING:
 MOST_MODULES = 32
 
 
-def modules_ahead(named: Iterable[str], held: Iterable[object]) -> tuple[str, ...]:
-    """Name the modules that tasks will probably need, each once.
+def modules_ahead(named: Iterable[str], owners: Iterable[object]) -> tuple[str, ...]:
+    """Return the names of the modules that tasks will probably need, each once.
 
     Args:
         named: Those that decorated functions are defined in.
-        held: Objects (a pool, an app) whose module's tasks use this pool: the modules that have them as a global.
+        owners: Objects (a pool, an app) whose module's tasks use this pool: the modules that have them as a global.
     """
     found = dict.fromkeys(name for name in named if name in sys.modules)
-    wanted = {id(thing) for thing in held if thing is not None}
+    wanted = {id(thing) for thing in owners if thing is not None}
     for name, module in list(sys.modules.items()):
         if any(id(value) in wanted for value in list(getattr(module, "__dict__", {}).values())):
             found[name] = None
@@ -32,7 +32,7 @@ def modules_ahead(named: Iterable[str], held: Iterable[object]) -> tuple[str, ..
 
 
 def _can_be_imported(name: str) -> bool:
-    """Tell whether a worker can import it by this name; the main script it imports anyway, and lifepool it has."""
+    """Return whether a worker can import it by this name; the main script it imports anyway, and lifepool it has."""
     if name in ("__main__", "__mp_main__") or name.partition(".")[0] == "lifepool":
         return False
     spec = getattr(sys.modules[name], "__spec__", None)

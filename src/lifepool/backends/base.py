@@ -1,4 +1,4 @@
-"""What a backend is: workers with slots, commands in, answers out. It decides nothing.
+"""Define what a backend is: workers with slots, commands in, answers out. It decides nothing.
 
 The engine calls the ``Backend``; the backend calls the ``Listener`` it was opened with. All calls happen on the event
 loop's thread. A backend answers every ``start_worker`` with ``ready`` or ``exited``, every ``send`` with ``returned``
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Capabilities:
-    """What a backend can do beyond running tasks; what it can't is refused or made up for, never ignored.
+    """What a backend can do beyond running tasks; what it can't is refused or replaced, never ignored.
 
     Attributes:
         kill: A running task can be ended for sure, by ending its worker.
@@ -34,6 +34,7 @@ class Capabilities:
         progress: A running task can report how far it is.
         crash_isolation: A crash of one task leaves the others and the server alone.
         views: Arguments can be read-only views instead of copies (``copy=False``).
+        logs: What tasks log reaches the server, for hooks that want it.
         slots: Tasks one worker runs at the same time.
         max_workers: Workers there can be at most; None means as many as are asked for.
     """
@@ -44,15 +45,16 @@ class Capabilities:
     progress: bool
     crash_isolation: bool
     views: bool = False
+    logs: bool = False
     slots: int = 1
     max_workers: int | None = None
 
 
 def require_kill(capabilities: Capabilities) -> None:
-    """Refuse to replace workers where there is no way to end them.
+    """Refuse to replace workers if the backend can't end them.
 
     Raises:
-        BackendUnsupported: Where that is so.
+        BackendUnsupported: If it can't.
     """
     if not capabilities.kill:
         raise BackendUnsupported(
@@ -63,10 +65,10 @@ def require_kill(capabilities: Capabilities) -> None:
 
 
 def require_views(capabilities: Capabilities) -> None:
-    """Refuse ``copy=False`` where there are no views.
+    """Refuse ``copy=False`` if the backend has no views.
 
     Raises:
-        BackendUnsupported: Where that is so.
+        BackendUnsupported: If it has none.
     """
     if not capabilities.views:
         raise BackendUnsupported(
@@ -76,12 +78,26 @@ def require_views(capabilities: Capabilities) -> None:
         )
 
 
+def require_logs(capabilities: Capabilities) -> None:
+    """Refuse a hook that wants the logs of workers if the backend can't forward them.
+
+    Raises:
+        BackendUnsupported: If it can't.
+    """
+    if not capabilities.logs:
+        raise BackendUnsupported(
+            "this backend does not forward the logs of its workers",
+            capability="logs",
+            hint="use backend='local', or remove the hook that wants them",
+        )
+
+
 class Payload(Protocol):
     """A function and its arguments, made ready for sending; opaque to everybody but its backend."""
 
     @property
     def size(self) -> int:
-        """Bytes that will be sent."""
+        """Return the number of bytes that will be sent."""
 
     @property
     def shared(self) -> bool:
@@ -110,10 +126,10 @@ def _plain(fn: Any) -> Any:
 
 
 class Listener(Protocol):
-    """What a backend tells the engine."""
+    """What a backend reports to: the engine."""
 
     def ready(self, worker: int) -> None:
-        """The worker can take tasks."""
+        """Take note that the worker can take tasks."""
 
     def returned(
         self,
@@ -128,7 +144,7 @@ class Listener(Protocol):
         memory: int | None = None,
         kept: KeptViews | None = None,
     ) -> None:
-        """The worker answered: with ``value``, or with ``error`` if that is not None.
+        """Take the worker's answer: ``value``, or ``error`` if that is not None.
 
         Args:
             worker: The worker's number.
@@ -143,16 +159,16 @@ class Listener(Protocol):
         """
 
     def progressed(self, worker: int, task: int, value: object) -> None:
-        """The running task reported how far it is."""
+        """Take what the running task reported about its progress."""
 
     def exited(self, event: WorkerExited) -> None:
-        """The worker is gone."""
+        """Take note that the worker is gone."""
 
     def feed(self, event: WorkerLoading | WorkerLoaded) -> None:
-        """Hear that the worker imports what the task needs that it runs next; or that it has done so."""
+        """Take note that the worker imports what its next task needs, or that it has done so."""
 
     def forked(self) -> None:
-        """Hear that this process is a forked copy of the one that the backend was opened in."""
+        """Take note that this process is a forked copy of the one that the backend was opened in."""
 
 
 class Backend(Protocol):
@@ -169,7 +185,7 @@ class Backend(Protocol):
         lent: bool = False,
         copy: bool = True,
     ) -> Payload | asyncio.Future[Any]:
-        """Make a call ready for sending; or begin to, if that takes long.
+        """Make a call ready for sending, or begin to if that takes long.
 
         Args:
             fn: The function.
@@ -190,6 +206,15 @@ class Backend(Protocol):
     async def open(self, listener: Listener) -> None:
         """Get ready to start workers, on the running event loop."""
 
+    def forward_logs(self, on_record: Callable[[dict[str, Any]], None], per_second: float, level: int | None) -> None:
+        """Have workers that start from now on send what they log; called after ``open``, if the capabilities say so.
+
+        Args:
+            on_record: Called with each log record.
+            per_second: Records that each worker may send in a second.
+            level: Below this level nothing is sent; None: the level of the server's root logger.
+        """
+
     def start_worker(self, worker: int) -> None:
         """Start a worker under this number."""
 
@@ -209,10 +234,10 @@ class Backend(Protocol):
         """Send the running task an exception."""
 
     def pid(self, worker: int) -> int | None:
-        """The worker's process, if it has one of its own and is up."""
+        """Return the worker's process, if it has one of its own and is up."""
 
     def abandon(self) -> None:
-        """The event loop was closed without ``close``: end every worker, without the loop."""
+        """End every worker without the event loop, which was closed before ``close`` was called."""
 
     async def close(self) -> None:
         """Release everything; end every worker that is left. May be called in any state, and twice."""

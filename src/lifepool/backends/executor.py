@@ -1,4 +1,4 @@
-"""Runs the same API over any ``concurrent.futures.Executor``: to the scheduler one worker with many slots.
+"""Run the same API over any ``concurrent.futures.Executor``: to the scheduler one worker with many slots.
 
 With the standard library's ``ProcessPoolExecutor`` it is what ``Pool`` falls back to where the local backend does not
 run. What an executor can't do is made up for as far as possible: a task that passed its timeout is answered at once,
@@ -84,7 +84,7 @@ class ExecutorBackend:
         initargs: tuple[Any, ...] = (),
         max_tasks_per_child: int | None = None,
     ) -> ExecutorBackend:
-        """Over the standard library's ``ProcessPoolExecutor``, its processes started cleanly (never forked).
+        """Make a backend over a ``ProcessPoolExecutor``, whose processes are started cleanly (never forked).
 
         Args:
             workers: How many processes.
@@ -109,6 +109,9 @@ class ExecutorBackend:
         """Remember the loop to come back to."""
         self._listener = listener
         self._loop = asyncio.get_running_loop()
+
+    def forward_logs(self, on_record: Callable[[dict[str, Any]], None], per_second: float, level: int | None) -> None:
+        """Do nothing: this is never called, see the capabilities."""
 
     def start_worker(self, worker: int) -> None:
         """Make the executor; whether its processes start is seen with the first task."""
@@ -170,14 +173,14 @@ class ExecutorBackend:
         future.add_done_callback(partial(self._from_any_thread, worker, task))
 
     def retract(self, worker: int) -> tuple[int, ...]:
-        """Never asked for: see the capabilities."""
+        """Do nothing: this is never called, see the capabilities."""
         return ()
 
     def interrupt(self, worker: int, task: int) -> None:
-        """Never asked for: see the capabilities."""
+        """Do nothing: this is never called, see the capabilities."""
 
     def pid(self, worker: int) -> None:
-        """The executor's processes are its own business."""
+        """Return None: the processes are the executor's own."""
 
     def abandon(self) -> None:
         """Let the executor go without waiting."""
@@ -230,9 +233,9 @@ class ExecutorBackend:
         self._tasks.discard(task)
         self._doubt = error
         cause, hint = why_not_started(error, "the task did not start, for the executor refused it", _GONE_HINT)
-        told = BackendUnavailable(cause, hint=hint)
-        told.__cause__ = error
-        self._listener.returned(worker, task, None, told, run_s=0.0)
+        failure = BackendUnavailable(cause, hint=hint)
+        failure.__cause__ = error
+        self._listener.returned(worker, task, None, failure, run_s=0.0)
         self._drop_if_useless(worker)
 
     def _drop_if_useless(self, worker: int) -> None:
@@ -272,7 +275,7 @@ def _nothing() -> None:
 
 
 def _timed(fn: Callable[..., Any], args: tuple[Any, ...] | WithContext) -> tuple[Any, float]:
-    """Runs in the executor's worker."""
+    """Call the function and measure its time; this runs in the executor's worker."""
     started = time.perf_counter()
     value = call_in_copy(fn, args)
     return value, time.perf_counter() - started
@@ -284,7 +287,7 @@ def _unwrapped(answer: tuple[Any, float]) -> tuple[object, None, float]:
 
 
 def _faithful(error: BaseException) -> BaseException:
-    """What a coroutine can raise without meaning something else by it."""
+    """Return what a coroutine can raise without meaning something else by it."""
     if issubclass(type(error), TaskNotPicklable):
         return error
     if issubclass(type(error), (pickle.PicklingError, AttributeError, TypeError)) and "pickle" in text_of(error):

@@ -1,4 +1,4 @@
-"""What the event loop calls must not fail unheard: a callback that raises is logged by asyncio, and nobody acts on it.
+"""Notice callbacks of the event loop that fail: a callback that raises is logged by asyncio, and nobody acts on it.
 
 Each callback about one worker goes through that worker's ``Guard``: an unexpected exception ends the worker, and so its
 tasks get their outcomes. A callback about no worker in particular is ``logged``, and all goes on.
@@ -18,7 +18,7 @@ logger = logging.getLogger("lifepool")
 
 
 class Guard:
-    """Stands between the event loop and the callbacks about one worker.
+    """Stand between the event loop and the callbacks about one worker.
 
     Args:
         on_failure: Called with what a callback raised. Callbacks that are called for each frame have a ``try`` of their
@@ -31,7 +31,7 @@ class Guard:
         self.failed = on_failure
 
     def __call__(self, callback: Callable[P, object]) -> Callable[P, None]:
-        """Wrap the callback: what it raises is told to the worker's owner."""
+        """Wrap the callback: what it raises is reported to the worker's owner."""
 
         def guarded(*args: P.args, **kwargs: P.kwargs) -> None:
             try:

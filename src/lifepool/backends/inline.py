@@ -1,4 +1,4 @@
-"""Runs tasks in the caller's process, on the event loop: for tests and for a debugger.
+"""Run tasks in the caller's process, on the event loop: for tests and for a debugger.
 
 The answer is there before ``submit`` returns. Nothing is pickled, nothing is isolated, and a task blocks the loop for
 as long as it runs: timeouts of running tasks can't be kept, and there is never a queue.
@@ -14,7 +14,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from lifepool._core.events import WorkerExited
-from lifepool._inside import state as _inside
+from lifepool._inside import state
 from lifepool._transfer.context import call_in_copy
 from lifepool._transfer.exceptions import bearable
 from lifepool._usercode.display import reason_of
@@ -37,7 +37,14 @@ class InlineBackend:
     """
 
     capabilities = Capabilities(
-        kill=False, interrupt=False, retract=False, progress=True, crash_isolation=False, views=True, max_workers=1
+        kill=False,
+        interrupt=False,
+        retract=False,
+        progress=True,
+        crash_isolation=False,
+        views=True,
+        logs=True,
+        max_workers=1,
     )
 
     def __init__(self, *, initializer: Callable[..., object] | None = None, initargs: tuple[Any, ...] = ()) -> None:
@@ -45,12 +52,12 @@ class InlineBackend:
         self._initargs = initargs
 
     async def open(self, listener: Listener) -> None:
-        """Remember whom to tell."""
+        """Remember the listener and its event loop."""
         self._listener = listener
         self._loop = asyncio.get_running_loop()
 
-    def forward_logs(self, *_: object) -> None:
-        """Nothing to do: what tasks log is logged here."""
+    def forward_logs(self, on_record: Callable[[dict[str, Any]], None], per_second: float, level: int | None) -> None:
+        """Do nothing: what tasks log is logged here."""
 
     def start_worker(self, worker: int) -> None:
         """Run the initializer; there is nothing else to start."""
@@ -65,11 +72,11 @@ class InlineBackend:
             self._listener.ready(worker)
 
     def stop_worker(self, worker: int) -> None:
-        """Nothing runs between tasks."""
+        """Report the end at once: nothing runs between tasks."""
         self._listener.exited(WorkerExited(worker, exitcode=0))
 
     def kill_worker(self, worker: int) -> None:
-        """As ``stop_worker``."""
+        """Do what ``stop_worker`` does."""
         self._listener.exited(WorkerExited(worker, exitcode=0))
 
     def prepare(
@@ -81,7 +88,7 @@ class InlineBackend:
         lent: bool = False,
         copy: bool = True,
     ) -> PlainCall:
-        """Nothing to do; without ``copy`` the function gets read-only views of what is the caller's.
+        """Wrap the call; without ``copy`` the function gets read-only views of what is the caller's.
 
         Raises:
             TaskNotPicklable: If there are to be views, and the arguments can't be pickled.
@@ -93,7 +100,7 @@ class InlineBackend:
         value: object = None
         error: BaseException | None = None
         reports = _Reports(partial(self._listener.progressed, worker, task))
-        sink, _inside.progress_sink = _inside.progress_sink, reports.report
+        sink, state.progress_sink = state.progress_sink, reports.report
         started = time.perf_counter()
         try:
             value = call_in_copy(payload.fn, payload.args)
@@ -101,36 +108,36 @@ class InlineBackend:
             passed_on(raised, self._loop)
             error = bearable(raised)
         finally:
-            _inside.progress_sink = sink
+            state.progress_sink = sink
             reports.end()
         self._listener.returned(worker, task, value, error, run_s=time.perf_counter() - started)
 
     def retract(self, worker: int) -> tuple[int, ...]:
-        """What was sent has run."""
+        """Return nothing: what was sent has run."""
         return ()
 
     def interrupt(self, worker: int, task: int) -> None:
-        """Never asked for: see the capabilities."""
+        """Do nothing: this is never called, see the capabilities."""
 
     def pid(self, worker: int) -> None:
-        """It has none of its own."""
+        """Return None: the worker has no process of its own."""
 
     def abandon(self) -> None:
-        """Nothing to release."""
+        """Do nothing: there is nothing to release."""
 
     async def close(self) -> None:
-        """Nothing to release."""
+        """Do nothing: there is nothing to release."""
 
 
 class _Reports:
-    """The progress of one task. Threads that it has started may report too, and the engine is told on its own thread.
+    """The progress of one task. Threads that it has started may report too; the engine hears of it on its own thread.
 
     Args:
-        tell: Tells the engine.
+        notify: Notifies the engine.
     """
 
-    def __init__(self, tell: Callable[[object], None]) -> None:
-        self._tell = tell
+    def __init__(self, notify: Callable[[object], None]) -> None:
+        self._notify = notify
         self._loop_thread = threading.current_thread()
         self._others = frozenset(threading.enumerate()) - {self._loop_thread}  # they belong to nobody or to other tasks
         self._late: list[object] = []
@@ -140,14 +147,14 @@ class _Reports:
         thread = threading.current_thread()
         if thread is self._loop_thread:
             self._late.clear()
-            self._tell(value)
+            self._notify(value)
         elif thread not in self._others:
             self._late[:] = [value]
 
     def end(self) -> None:
         """Pass on what other threads reported last."""
         for value in self._late:
-            self._tell(value)
+            self._notify(value)
 
 
 def _viewed(args: tuple[Any, ...]) -> Any:

@@ -1,4 +1,4 @@
-"""From the ``backend`` setting to a backend."""
+"""Make a backend from the ``backend`` setting."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _EXPECTED = "'local', 'inline', 'executor', a concurrent.futures.Executor, or an
 
 
 def is_local_supported() -> bool:
-    """Whether the local backend runs here: it needs descriptors that can be sent between processes."""
+    """Return whether the local backend runs here: it needs descriptors that can be sent between processes."""
     return sys.platform != "win32"
 
 

@@ -1,4 +1,4 @@
-"""Calls and answers as bytes, for executors that send them to other processes.
+"""Turn calls and answers into bytes, for executors that send them to other processes.
 
 Such an executor pickles and unpickles in threads of its own, which may end by what an object raises: a ``SystemExit``
 in ``__reduce__`` stops it for ever, a ``__setstate__`` that raises breaks it, and all that it runs is lost. Of bytes
@@ -61,7 +61,7 @@ def run_parcel(pickled: bytes) -> Answer:
 
 
 def opened(answer: Answer) -> tuple[object, BaseException | None, float]:
-    """The value, or the error; and the seconds that the function ran."""
+    """Return the value, or the error, and the seconds that the function ran."""
     value, error, run_s = answer
     if error is not None:
         return None, decode_error(error), run_s
@@ -70,9 +70,9 @@ def opened(answer: Answer) -> tuple[object, BaseException | None, float]:
         return pickle.loads(value), None, run_s
     except BaseException as failure:
         passed_on(failure, asyncio.get_running_loop())
-        told = TaskNotPicklable("result", "result", f"the server could not rebuild it: {reason_of(failure)}")
-        told.__cause__ = failure
-        return None, told, run_s
+        unreadable = TaskNotPicklable("result", "result", f"the server could not rebuild it: {reason_of(failure)}")
+        unreadable.__cause__ = failure
+        return None, unreadable, run_s
 
 
 def _unpacked(pickled: bytes) -> Any:

@@ -1,4 +1,4 @@
-"""Why a worker could not be started, in words: mostly the system has no more of something, and soon has again."""
+"""Explain why a worker could not be started: mostly the system has no more of something, and soon has again."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ _SCARCE = frozenset({errno.EMFILE, errno.ENFILE, errno.EAGAIN, errno.ENOMEM, err
 
 
 def is_scarce(error: BaseException) -> bool:
-    """Whether the system had no more of something; an import tells that of a compiled module in words only."""
+    """Return whether the system had no more of something; an import says that of a compiled module in words only."""
     if isinstance(error, ImportError):
         return any(os.strerror(number) in str(error) for number in (errno.EMFILE, errno.ENFILE))
     return isinstance(error, MemoryError) or (isinstance(error, OSError) and error.errno in _SCARCE)

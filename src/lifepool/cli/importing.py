@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import difflib
 import importlib
-import operator
 import traceback
 
 from lifepool._inside import state as _inside
+from lifepool._transfer.reference import import_by_name
 
 
 class NotFound(Exception):
@@ -40,7 +40,7 @@ def import_target(target: str) -> object:
     if _inside.start_refused:
         raise NotFound(f"importing {module} starts a pool", _inside.GUARD_HINT)
     try:
-        found: object = operator.attrgetter(path)(loaded)
+        found: object = import_by_name(module, path)
     except AttributeError as error:
         close = difflib.get_close_matches(path, vars(loaded), n=1)
         hint = f"did you mean {module}:{close[0]}?" if close else "look at how it is spelt there"

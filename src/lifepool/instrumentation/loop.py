@@ -6,9 +6,9 @@ import logging
 from collections import deque
 from typing import TYPE_CHECKING
 
+from lifepool._engine.rate_limiter import RateLimiter, and_before
 from lifepool.hooks import Hook
 from lifepool.instrumentation.lag import TICK_S, LagMeter, LagSummary
-from lifepool.instrumentation.limiter import Limiter, and_before
 from lifepool.instrumentation.watchdog import Block, Watchdog
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ class LoopWatch(Hook):
         self.threshold = threshold
         self.lag = LagMeter(min(TICK_S, threshold / 2))
         self.blocks: deque[Block] = deque(maxlen=KEPT)
-        self._limiter = Limiter(repeat_after)
+        self._limiter = RateLimiter(repeat_after)
         self._watchdog: Watchdog | None = None
         self._pool: WatchedPool | None = None
 

@@ -35,11 +35,11 @@ except ImportError as error:  # pragma: no cover - needs an environment without 
         "lifepool.instrumentation.prometheus needs prometheus-client: pip install 'lifepool[prometheus]'"
     ) from error
 
+from lifepool._engine.rate_limiter import RateLimiter
 from lifepool._inside import state as _inside
 from lifepool.hooks import Hook, TaskRecord
 from lifepool.instrumentation.lag import LagMeter
 from lifepool.instrumentation.leftovers import folder, forget_dead_processes, remove_files_of_earlier_servers
-from lifepool.instrumentation.limiter import Limiter
 from lifepool.instrumentation.metrics import (
     METRICS,
     OTHER,
@@ -301,7 +301,7 @@ class _FileExporter:
         self._shown: Gauges = {}
         self._lock = threading.Lock()  # a scrape may come from any thread
         self._is_clean = False
-        self._limiter = Limiter(60.0)
+        self._limiter = RateLimiter(60.0)
         os.makedirs(folder(), exist_ok=True)
 
     def clean_up(self) -> None:

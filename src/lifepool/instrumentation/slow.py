@@ -6,8 +6,8 @@ import logging
 import time
 from typing import TYPE_CHECKING
 
+from lifepool._engine.rate_limiter import RateLimiter, and_before
 from lifepool.hooks import Hook, TaskRecord
-from lifepool.instrumentation.limiter import Limiter, and_before
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -40,7 +40,7 @@ class SlowTasks(Hook):
     ) -> None:
         self.threshold = threshold
         self.wait_threshold = threshold if wait_threshold is None else wait_threshold
-        self._limiter = Limiter(repeat_after)
+        self._limiter = RateLimiter(repeat_after)
         self._clock = clock
 
     def tasks_settled(self, tasks: Sequence[TaskRecord]) -> None:

@@ -14,6 +14,7 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
 from lifepool._engine.failure_log import cause_of
+from lifepool._engine.rate_limiter import RateLimiter, and_before
 from lifepool.errors import (
     BackendUnavailable,
     ClientDisconnected,
@@ -26,7 +27,6 @@ from lifepool.errors import (
     WorkerLost,
     WorkerStartError,
 )
-from lifepool.instrumentation.limiter import Limiter, and_before
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -133,7 +133,7 @@ class AnswerLog:
     """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
-        self._limiter = Limiter(1.0)
+        self._limiter = RateLimiter(1.0)
         self._clock = clock
 
     def answered(self, method: str, route: str, error: PoolError) -> None:

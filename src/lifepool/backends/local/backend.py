@@ -71,7 +71,7 @@ class LocalBackend:
     """
 
     capabilities = Capabilities(
-        kill=True, interrupt=True, retract=True, progress=True, crash_isolation=True, views=True
+        kill=True, interrupt=True, retract=True, progress=True, crash_isolation=True, views=True, logs=True
     )
 
     def __init__(

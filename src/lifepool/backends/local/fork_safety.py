@@ -10,10 +10,11 @@ Descriptors that are just being made in another thread are not known yet: a fork
 from __future__ import annotations
 
 import logging
-import os
 import threading
 import weakref
 from typing import Protocol
+
+from lifepool._host.forks import at_fork
 
 logger = logging.getLogger("lifepool")
 
@@ -61,5 +62,4 @@ def _in_child() -> None:
             logger.exception("a forked child could not let go of something of the pool's")
 
 
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(before=_before_fork, after_in_parent=_in_parent, after_in_child=_in_child)
+at_fork(before=_before_fork, in_parent=_in_parent, in_child=_in_child)

@@ -1,4 +1,4 @@
-"""A worker's end of log forwarding: a handler on the root logger that can't block and can't be torn."""
+"""Send a worker's log records to the server, by a handler on the root logger that can't block and can't be torn."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import socket
 import time
 from typing import TYPE_CHECKING
 
-from lifepool._inside import state as _inside
+from lifepool._inside import state
 from lifepool.backends.local.logs.records import LEAST_BYTES, encode, shorter
 
 if TYPE_CHECKING:
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 class LogSender(logging.Handler):
-    """Sends each record as one datagram; what is too much or does not fit in is dropped and counted.
+    """Send each record as one datagram; what is too much or does not fit in is dropped and counted.
 
     Args:
         fd: The writing end.
@@ -36,7 +36,7 @@ class LogSender(logging.Handler):
         self._dropped = 0
 
     def handle(self, record: logging.LogRecord) -> bool:
-        """Without the lock of other handlers: a task can be interrupted anywhere, and one send is whole anyway."""
+        """Send a record, without the lock of other handlers: a task can be interrupted anywhere; a send is whole."""
         passes = bool(self.filter(record))
         if passes:
             self.emit(record)
@@ -49,7 +49,7 @@ class LogSender(logging.Handler):
             return
         try:
             dropped = self._dropped
-            self._send(encode(record, task=_inside.current_task(), worker=self._worker, dropped=dropped))
+            self._send(encode(record, task=state.current_task(), worker=self._worker, dropped=dropped))
             self._dropped -= dropped
         except OSError:  # no room, or no server
             self._dropped += 1
@@ -57,7 +57,7 @@ class LogSender(logging.Handler):
             self.handleError(record)
 
     def tell_of_drops(self) -> None:
-        """Tell of what was dropped since the last record that got through; the worker ends."""
+        """Report what was dropped since the last record that got through; the worker ends."""
         if self._dropped:
             last = logging.makeLogRecord({"name": "lifepool", "levelno": logging.DEBUG, "levelname": "DEBUG"})
             last.msg = "the last log records of this worker were dropped"
@@ -73,7 +73,7 @@ class LogSender(logging.Handler):
             self._socket.send(shorter(data, LEAST_BYTES))
 
     def _take(self) -> bool:
-        """One token, of ``per_second`` that come each second."""
+        """Take one token, of ``per_second`` that come each second."""
         now = time.monotonic()
         self._tokens = min(self._rate, self._tokens + (now - self._filled) * self._rate)
         self._filled = now
@@ -94,7 +94,7 @@ def forward_logs(fd: int, worker: int, settings: LogSettings) -> None:
             logger.propagate = True
     root = logging.getLogger()
     sender = LogSender(fd, worker, settings.per_second)
-    _inside.exit_calls.append(sender.tell_of_drops)
+    state.exit_calls.append(sender.tell_of_drops)
     root.handlers[:] = [sender]
     root.setLevel(settings.level)
     for name, level in settings.levels:

@@ -1,4 +1,4 @@
-"""The server's end of log forwarding."""
+"""Receive the log records of workers in the server."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class LogReceiver:
 
     Args:
         loop: Where it is read.
-        on_record: Told of each record.
+        on_record: Called with each record.
         per_second: Records that a worker may send in a second.
         level: Below it workers send nothing; None: the root logger's.
 
@@ -60,11 +60,11 @@ class LogReceiver:
 
     @property
     def writing_fd(self) -> int:
-        """What workers write to."""
+        """Return the descriptor that workers write to."""
         return self._writing.fileno()
 
     def settings(self) -> LogSettings:
-        """How a worker that is started now is to log: as the server does now."""
+        """Return how a worker that is started now is to log: as the server does now."""
         root = logging.getLogger()
         found = [
             (name, item.level)

@@ -55,7 +55,7 @@ class LogSettings:
 
 
 def encode(record: logging.LogRecord, **more: Any) -> bytes:
-    """A record as a datagram."""
+    """Return a record as a datagram."""
     fields: dict[str, Any] = {key: getattr(record, key, None) for key in FIELDS}
     if record.exc_info and not record.exc_text:
         fields["exc_text"] = logging.Formatter().formatException(record.exc_info)
@@ -70,7 +70,7 @@ def encode(record: logging.LogRecord, **more: Any) -> bytes:
 
 
 def shorter(data: bytes, limit: int) -> bytes:
-    """The same record, cut to fit."""
+    """Return the same record, cut to fit."""
     fields = json.loads(data)
     room = (limit - 1000) // 12  # a character becomes up to six bytes, and there are two texts
     text = fields["msg"] if isinstance(fields["msg"], str) else json.dumps(fields["msg"])
@@ -81,7 +81,7 @@ def shorter(data: bytes, limit: int) -> bytes:
 
 
 def decode(data: bytes) -> dict[str, Any]:
-    """A datagram's fields.
+    """Return a datagram's fields.
 
     Raises:
         ValueError: If it is none.

@@ -14,6 +14,7 @@ import os
 
 from lifepool._core.framing import FramingError
 from lifepool._core.policy import KEPT_VIEWS_MOST
+from lifepool._host.forks import at_fork
 from lifepool.backends.local.shared.arena import LOCATION
 
 
@@ -41,7 +42,7 @@ class Views:
         """
         if not self._watches_forks:
             self._watches_forks = True
-            os.register_at_fork(before=self._note_fork)
+            at_fork(before=self._note_fork)
         try:
             start, length = LOCATION.unpack(location)
             memory = mmap.mmap(self._fd, length, prot=mmap.PROT_READ, offset=start)

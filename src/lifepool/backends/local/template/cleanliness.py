@@ -1,4 +1,4 @@
-"""What a process holds that must not be forked, and what of it an import has left.
+"""Find what a process holds that must not be forked, and what of it an import has left.
 
 A worker is a copy of the template. Threads are not copied: a lock that one of them holds is never released in the copy.
 Descriptors are copied, but what is behind them is one for all: of two workers that ask a question on the same
@@ -63,7 +63,7 @@ def holdings() -> Holdings:
 def left_open(before: Holdings) -> list[str]:
     """Say what is here, must not be forked, and was not here before; empty if nothing is."""
     now = holdings()
-    kinds = Counter(_told(fd) for fd in _new(before, now) if not _is_harmless(fd))
+    kinds = Counter(_described(fd) for fd in _new(before, now) if not _is_harmless(fd))
     left = [kind if count == 1 else f"{kind} ({count} of them)" for kind, count in kinds.items()]
     if now.shared - before.shared:
         left.append("memory or a lock that is shared with other processes")
@@ -141,7 +141,7 @@ def _is_read_only_file(fd: int) -> bool:
 
 
 def _can_be_reopened(fd: int) -> bool:
-    """Tell whether it can, and has a position of its own then (elsewhere than on Linux it is the same one)."""
+    """Return whether it can, and has a position of its own then (elsewhere than on Linux it is the same one)."""
     if not _DESCRIPTORS.startswith("/proc"):
         return False
     try:
@@ -163,7 +163,7 @@ def _stateless_devices() -> set[int]:
     return found
 
 
-def _told(fd: int) -> str:
+def _described(fd: int) -> str:
     """Say what a descriptor is, in words."""
     about = os.fstat(fd)
     try:

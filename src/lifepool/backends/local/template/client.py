@@ -1,4 +1,4 @@
-"""The server's side of a template: start it, ask it for workers, end it.
+"""Start a template from the server, ask it for workers, and end it.
 
 The server is never forked: it has threads, an event loop and open connections, and a fork would copy their state in
 the middle of things. So ``multiprocessing`` has its fork server; but it keeps one for the whole program, listens on a
@@ -31,7 +31,7 @@ from lifepool.backends.start_failures import what_to_do
 
 logger = logging.getLogger("lifepool")
 
-#: Seconds that a template has to end when its end of the line is closed.
+#: Seconds that a template has to end when its end of the socket is closed.
 CLOSED_S = 1.0
 
 _ENDED_HINT = "the process from which workers are forked ended, or was ended, while it was asked"
@@ -99,7 +99,7 @@ class Template:
 
     @property
     def pid(self) -> int | None:
-        """Its process; None if there is none."""
+        """Return its process; None if there is none."""
         return None if self._process is None else self._process.pid
 
     def surroundings(self) -> Surroundings:
@@ -225,7 +225,7 @@ class Template:
         return ours
 
     def _hear(self, line: socket.socket) -> bool:
-        """Listen until the template is ready; False if it begins anew and wants its instructions again."""
+        """Wait until the template is ready; False if it begins anew and wants its instructions again."""
         while True:
             kind, *rest = receive_message(line)
             if kind == "importing":
@@ -259,7 +259,7 @@ class Template:
                     _shown(name),
                     what,
                 )
-            elif name != MAIN and name not in self._preload:  # of the others, the workers tell
+            elif name != MAIN and name not in self._preload:  # of the others, the workers report
                 logger.warning(
                     "pool %r: %s can't be imported ahead of the first task: %s", self._name, _shown(name), what
                 )
@@ -290,7 +290,7 @@ class Template:
 
 
 def _exit_code(template: subprocess.Popen[bytes]) -> int | None:
-    """Return the exit code of a template that has closed its end of the line, as it does when it ends, or None."""
+    """Return the exit code of a template that has closed its end of the socket, as it does when it ends, or None."""
     with contextlib.suppress(subprocess.TimeoutExpired):
         return template.wait(CLOSED_S)
     return None

@@ -1,4 +1,4 @@
-"""The template's loop: fork a worker for each request, tell the server of those that end, end with the server.
+"""Serve the server in the template: fork a worker for each request, report those that end, end with the server.
 
 The requests come on a socket that has no name: nobody but the server can ask. Of each worker the server has a pipe from
 which it reads the worker's pid, and then its exit code.
@@ -31,7 +31,7 @@ MOST_DESCRIPTORS = 253
 
 
 class Forker:
-    """Forks workers until the server's end of the socket is closed.
+    """Fork workers until the server's end of the socket is closed.
 
     Args:
         line: The socket for requests.
@@ -134,7 +134,7 @@ class Forker:
 
 
 def _run(instructions: int, rest: list[int]) -> int:
-    """Be the process that the server has described; its exit code."""
+    """Become the process that the server has described; return its exit code."""
     tracker: Any = vars(resource_tracker)["_resource_tracker"]  # what follows has no public names
     server: Any = vars(forkserver)["_forkserver"]
     if tracker._fd is not None:

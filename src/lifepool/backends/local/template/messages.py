@@ -1,4 +1,4 @@
-"""Messages between a server and its template: pickled values on a socket, one after another."""
+"""Exchange messages between a server and its template: pickled values on a socket, one after another."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a new process of ``multiprocessing`` is told before it does anything."""
+"""Make the instructions that a new process of ``multiprocessing`` gets before it does anything."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Worker processes: forked from a pool's template, and otherwise processes of ``multiprocessing``."""
+"""Define worker processes: forked from a pool's template, and otherwise processes of ``multiprocessing``."""
 
 from __future__ import annotations
 
@@ -101,7 +101,7 @@ class _Popen(ForkServerPopen):
     started: int | None = None  # in clock ticks: it is this process, and no later one with its pid
 
     def poll(self, flag: int = os.WNOHANG) -> int | None:
-        """The exit code, or None as long as the process lives; waits for its end if ``flag`` is 0."""
+        """Return the exit code, or None as long as the process lives; waits for its end if ``flag`` is 0."""
         if self.returncode is None and connection.wait([self.sentinel], 0 if flag == os.WNOHANG else None):
             with _reading:
                 if self.returncode is None:

@@ -1,4 +1,4 @@
-"""The template: the clean process that workers are forked from.
+"""Be the template: the clean process that workers are forked from.
 
 Guarantees
     The template leads a process group of its own, and so does each worker: Ctrl-C in the terminal does not reach them.
@@ -9,8 +9,8 @@ Guarantees
 What is imported here
     ``__main__``, ``preload``, and the modules that tasks are known to need: each worker needs them, they may take a
     second, and forked from here a worker has them already. But an import may leave what must not be forked (threads,
-    connections: see ``cleanliness``). Then the template tells the server, begins anew as if it had never imported that
-    module, and each worker imports it by itself. So it does if an import fails: the workers report it.
+    connections: see ``cleanliness``). Then the template notifies the server, begins anew as if it had never imported
+    that module, and each worker imports it by itself. So it does if an import fails: the workers report it.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from dataclasses import dataclass
 from multiprocessing import process, resource_tracker, spawn, util
 from typing import TYPE_CHECKING, Any
 
-from lifepool._inside import state as _inside
+from lifepool._inside import state
 from lifepool.backends.local.template.cleanliness import (
     end_children,
     files_to_reopen,
@@ -41,7 +41,7 @@ from lifepool.backends.local.template.reaping import Processes
 from lifepool.backends.local.template.surroundings import current_folder
 from lifepool.backends.local.worker.descendants import adopt_orphans
 from lifepool.backends.local.worker.main_module import import_main
-from lifepool.backends.local.worker.signals import calm_signals, set_handlers_aside
+from lifepool.backends.local.worker.signals import calm_signals, suspend_handlers
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -59,10 +59,10 @@ added_to_path: list[str] = []
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Instructions:
-    """What the server tells its template.
+    """Instructions of the server for its template.
 
     Attributes:
-        preparation: What ``multiprocessing`` tells a new process: arguments, search path, and the like.
+        preparation: What ``multiprocessing`` gives a new process: arguments, search path, and the like.
         surroundings: Folder and environment.
         main: The main script, if it is to be imported.
         modules: Names of modules to import after it.
@@ -80,7 +80,7 @@ class Instructions:
 class Beginning:
     """What a template was like before it imported anything, to be so again."""
 
-    held: Holdings
+    holdings_before: Holdings
     environment: dict[str, str]
     folder: str | None
     umask: int
@@ -113,7 +113,7 @@ def run_template(line_fd: int, tracker_fd: int) -> None:
         # What was loaded lives for ever: keep the collector from touching, and so from copying, those pages.
         gc.collect()
         gc.freeze()
-        Forker(line, files_to_reopen(begun.held), handlers, processes).serve()
+        Forker(line, files_to_reopen(begun.holdings_before), handlers, processes).serve()
     except (EOFError, ConnectionError):
         return  # the server is gone
     except Exception:
@@ -146,7 +146,7 @@ def _killed_with(line: socket.socket) -> Iterator[None]:
 
 
 def _prepare(instructions: Instructions, line: socket.socket) -> None:
-    """Be where the server is."""
+    """Enter the folder and the environment of the server."""
     spawn.prepare(instructions.preparation)
     try:
         instructions.surroundings.enter()
@@ -172,7 +172,7 @@ def _import_all(instructions: Instructions, line: socket.socket, begun: Beginnin
             before = holdings()
             failure = _import(name, instructions.main)
             calm_signals()
-            handlers |= set_handlers_aside()
+            handlers |= suspend_handlers()
             if failure is not None:
                 refused[name] = ("failed", failure)
             elif left := left_open(before):
@@ -191,8 +191,8 @@ def _wanted(instructions: Instructions) -> list[str]:
 
 def _import(name: str, main: MainScript | None) -> str | None:
     """Import a module, as a worker would; returns what went wrong."""
-    _inside.phase = _inside.Phase.IMPORTING  # a module without the guard must not start anything here
-    _inside.start_refused = False
+    state.phase = state.Phase.IMPORTING  # a module without the guard must not start anything here
+    state.start_refused = False
     current: Any = process.current_process()
     current._inheriting = True  # nor may it start processes: multiprocessing refuses while this is set
     try:
@@ -200,14 +200,14 @@ def _import(name: str, main: MainScript | None) -> str | None:
             import_main(main, tell_failure=False)  # the workers will
         else:
             importlib.import_module(name)
-        return "it starts a pool" if _inside.start_refused else None
+        return "it starts a pool" if state.start_refused else None
     except BaseException as error:
         return f"{type(error).__name__}: {error}"
     finally:
         if hasattr(current, "_inheriting"):
             del current._inheriting
-        _inside.phase = None
-        _inside.start_refused = False
+        state.phase = None
+        state.start_refused = False
 
 
 def _beginning() -> Beginning:
@@ -218,7 +218,7 @@ def _beginning() -> Beginning:
 
 def _begin_anew(line: socket.socket, begun: Beginning) -> None:
     """Be a fresh process: the same pid, the same descriptors, and nothing of what was imported."""
-    for fd in new_descriptors(begun.held):
+    for fd in new_descriptors(begun.holdings_before):
         os.set_inheritable(fd, False)
     end_children()
     with contextlib.suppress(Exception):  # such as the names of locks

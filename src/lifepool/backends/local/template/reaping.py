@@ -1,4 +1,4 @@
-"""How the template forks its workers, and what it does when one has ended: groups, and adopted orphans."""
+"""Fork workers in the template, and deal with those that have ended: process groups, and adopted orphans."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _TICK_S = 0.001
 
 
 class Processes:
-    """Forks and reaps as the module ``os`` does, and keeps the rules of ``descendants``.
+    """Fork and reap as the module ``os`` does, and keeps the rules of ``descendants``.
 
     Attributes:
         workers: When each worker that lives was started, by its pid.
@@ -51,7 +51,7 @@ class Processes:
             pid, code = os.waitpid(ended, options)
             if pid in self.workers:
                 del self.workers[pid]
-                if ended == -1:  # the system did not tell before
+                if ended == -1:  # the system did not say before
                     _kill_group(pid)
                 return pid, code
             if pid == 0:
@@ -72,7 +72,7 @@ class Processes:
 
 
 def _next_ended() -> int:
-    """Return the child that can be reaped next, if the system tells before it is; else -1: whichever it is."""
+    """Return the child that can be reaped next, if the system says so before it is; else -1: whichever it is."""
     if not hasattr(os, "waitid"):  # macOS before Python 3.13
         return -1
     found = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)

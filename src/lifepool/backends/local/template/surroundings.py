@@ -1,4 +1,4 @@
-"""What surrounds the server's code and can change while it runs: folder, environment, how it starts processes.
+"""Give workers the server's surroundings, which may change: folder, environment, how it starts processes.
 
 A template is started once, its workers at any time later. Each worker lives in the surroundings that the server has
 when it asks for the worker.

@@ -1,1 +1,1 @@
-"""What runs in a worker process. No asyncio, no web framework, nothing heavy: a worker starts in milliseconds."""
+"""Run tasks in a worker process. No asyncio, no web framework, nothing heavy: a worker starts in milliseconds."""

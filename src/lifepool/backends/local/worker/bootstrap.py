@@ -1,4 +1,4 @@
-"""From a fresh fork of the template to a worker that takes tasks."""
+"""Turn a fresh fork of the template into a worker that takes tasks."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import traceback
 from typing import TYPE_CHECKING
 
 from lifepool._core.framing import Kind, header
-from lifepool._inside import state as _inside
+from lifepool._inside import state
 from lifepool.backends.local.shared.arena import Location, ResultWriter
 from lifepool.backends.local.shared.argument_views import Views
 from lifepool.backends.local.shared.cells import mapped
@@ -41,7 +41,7 @@ def run_worker(
     results_fd: int = -1,
     logs_fd: int = -1,
 ) -> None:
-    """The whole life of a worker; the target of its process.
+    """Live the whole life of a worker; the target of its process.
 
     Args:
         spec: What it is to be.
@@ -53,8 +53,8 @@ def run_worker(
         results_fd: The file for big results; negative if there is none.
         logs_fd: The socket for log records; negative if they are not wanted.
     """
-    _inside.is_worker, _inside.phase, _inside.depth = True, _inside.Phase.IMPORTING, spec.depth
-    give_signals_back_in_forks(_inside.become_ordinary)
+    state.is_worker, state.phase, state.depth = True, state.Phase.IMPORTING, spec.depth
+    give_signals_back_in_forks(state.become_ordinary)
     die_with_parent(os.getppid())  # the template, which dies with the server: also if its socket is never read again
     die_before_server()
     calm_signals()
@@ -71,13 +71,13 @@ def run_worker(
         return
     worker.prime(spec.functions)
     worker.install_interrupt()
-    _inside.phase = _inside.Phase.SERVING
-    _inside.keeping_processes = keeping_children
+    state.phase = state.Phase.SERVING
+    state.keeping_processes = keeping_children
     with contextlib.suppress(ConnectionError):  # the server is gone: so are we
         wire.sendall(header(Kind.READY, 0))
         worker.serve()
-        while _inside.exit_calls:  # before the server sees that the connection ends, and wants us gone
-            _inside.exit_calls.pop()()
+        while state.exit_calls:  # before the server sees that the connection ends, and wants us gone
+            state.exit_calls.pop()()
 
 
 def _mapped(arguments_fd: int) -> Location | None:
@@ -96,7 +96,7 @@ def _show_crashes() -> None:
 
 
 def _prepare(spec: WorkerSpec, logs_fd: int) -> tuple[str, str | None] | None:
-    """Everything of the user's that comes before the first task; returns (traceback, hint) if it fails."""
+    """Run everything of the user's that comes before the first task; return (traceback, hint) if it fails."""
     reseed()
     try:
         spec.surroundings.enter()
@@ -113,9 +113,9 @@ def _prepare(spec: WorkerSpec, logs_fd: int) -> tuple[str, str | None] | None:
         limit_memory(spec.memory_limit)
         if isinstance(spec.initializer, bytes):
             initializer, initargs = pickle.loads(spec.initializer)
-            _inside.phase = _inside.Phase.INITIALIZING
+            state.phase = state.Phase.INITIALIZING
             initializer(*initargs)
-            _inside.phase = _inside.Phase.IMPORTING
+            state.phase = state.Phase.IMPORTING
     except BaseException:
         return traceback.format_exc(), "the initializer failed; see the traceback"
     calm_signals()  # whatever was imported or called may have set its own
@@ -134,7 +134,7 @@ def _import(spec: WorkerSpec) -> tuple[str, str | None] | None:
         if spec.main is not None and (spec.main.ahead or _names_main(spec.initializer)):
             import_main(spec.main)
     except GuardMissing as error:
-        return f"importing the main script failed: {error}", _inside.GUARD_HINT
+        return f"importing the main script failed: {error}", state.GUARD_HINT
     except BaseException:
         return traceback.format_exc(), "importing the main script in a worker failed; see the traceback"
     try:
@@ -143,6 +143,6 @@ def _import(spec: WorkerSpec) -> tuple[str, str | None] | None:
     except BaseException:
         return traceback.format_exc(), "a module named in preload could not be imported"
     for name in spec.modules:
-        with contextlib.suppress(Exception, SystemExit):  # the first task that needs it tells
+        with contextlib.suppress(Exception, SystemExit):  # the first task that needs it reports it
             importlib.import_module(name)
     return None

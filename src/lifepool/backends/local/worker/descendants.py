@@ -1,4 +1,4 @@
-"""What a worker's tasks have started, and its end: programs, their children, and theirs.
+"""Find and end what a worker's tasks have started: programs, their children, and theirs.
 
 Who belongs to a worker
     Each worker leads a process group of its own, and what it starts is in that group by itself. On Linux what is below
@@ -59,7 +59,7 @@ def status(pid: int) -> Status | None:
 
 
 def children(pid: int) -> list[int]:
-    """List the children of a process; empty if it has ended, or the system does not tell."""
+    """List the children of a process; empty if it has ended, or the system does not say."""
     found: list[int] = []
     try:
         for thread in os.listdir(f"{_PROC}/{pid}/task"):
@@ -133,7 +133,7 @@ class Owner(Protocol):
 
     @property
     def pid(self) -> int | None:
-        """The process, if there is one now."""
+        """Return the process, if there is one now."""
 
 
 _owners: weakref.WeakSet[Any] = weakref.WeakSet()
@@ -207,7 +207,7 @@ def _own_children() -> Iterator[int]:
 
 
 def _of_executors() -> set[int]:
-    """The processes of the standard executors that somebody still holds; no public name leads to them.
+    """Return the processes of the standard executors that are still in use; no public name leads to them.
 
     One that only the task has held is gone with it, at the latest when what refers to itself was collected.
     """

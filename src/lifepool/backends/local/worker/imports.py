@@ -1,4 +1,4 @@
-"""Noticing that a module has to be imported, without any work as long as none has."""
+"""Notice that a module has to be imported, without any work as long as none has."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 class _Finder:
-    """Is asked before all others where a module is that was not imported yet; it never knows, but tells of that."""
+    """Report that a module is imported for the first time: a finder that is asked first, and never finds one."""
 
     def __init__(self, on_import: Callable[[], None]) -> None:
         self._on_import = on_import

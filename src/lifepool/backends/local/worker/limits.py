@@ -1,4 +1,4 @@
-"""Limits of a worker's memory: its own, and who is killed first when the machine has none left."""
+"""Limit a worker's memory: its own, and who is killed first when the machine has none left."""
 
 from __future__ import annotations
 

@@ -15,7 +15,7 @@ from multiprocessing import process
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
-from lifepool._inside import state as _inside
+from lifepool._inside import state
 from lifepool.backends.local.codec.unreachable import GUARDED_HINT, TYPED, TYPED_HINT
 from lifepool.backends.local.shared.unnamed_files import nameless_file
 from lifepool.backends.local.worker.signals import calm_signals
@@ -56,16 +56,16 @@ def import_main(main: MainScript | None, *, tell_failure: bool = True) -> None:
         except SystemExit as error:
             raise GuardMissing(f"it ended with SystemExit({error.code!r})") from None
         except Exception as error:
-            if _inside.start_refused:
+            if state.start_refused:
                 raise GuardMissing("it starts a pool") from None
             if isinstance(error, RuntimeError) and "bootstrapping phase" in str(error):
                 raise GuardMissing("it starts processes") from None
             raise
         finally:
             del current._inheriting  # type: ignore[attr-defined]
-            if shown and not _inside.start_refused:
+            if shown and not state.start_refused:
                 let_out()
-        if _inside.start_refused:
+        if state.start_refused:
             raise GuardMissing("it starts a pool")
 
 
@@ -82,7 +82,7 @@ def seek_main(main: MainScript | None) -> str | None:
     try:
         import_main(main)
     except GuardMissing:
-        return _inside.GUARD_HINT
+        return state.GUARD_HINT
     except Exception as error:
         return f"importing the main script in a worker failed: {type(error).__name__}: {error}"
     finally:
@@ -129,12 +129,12 @@ def _held_output() -> Iterator[Callable[[], None]]:
             yield let_out
         finally:
             _flush()
-            for target, copy, held in zip((1, 2), saved, (out, err), strict=True):
+            for target, copy, captured in zip((1, 2), saved, (out, err), strict=True):
                 os.dup2(copy, target)
                 os.close(copy)
                 if wanted:
-                    held.seek(0)
-                    _write_all(target, held.read())
+                    captured.seek(0)
+                    _write_all(target, captured.read())
 
 
 def _write_all(fd: int, data: bytes) -> None:

@@ -1,4 +1,4 @@
-"""Random numbers: workers are copies of the template, and must not draw the same ones."""
+"""Reseed random numbers: workers are copies of the template, and must not draw the same ones."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How far the running task is: from ``report_progress``, in whatever thread, onto the wire.
+"""Report how far the running task is: from ``report_progress``, in whatever thread, onto the wire.
 
 What comes first leaves at once. What follows within ``PROGRESS_EVERY_S`` waits, and only the latest of it leaves: when
 that time is over, or at the latest before the task's answer. So the last report always arrives.
@@ -36,7 +36,7 @@ _OWNER = "_lifepool_task"
 
 
 class Reporter:
-    """Sends a worker's reports.
+    """Send a worker's reports.
 
     Args:
         wire: The socket for answers.
@@ -46,7 +46,7 @@ class Reporter:
 
     Attributes:
         late: The latest value that was not sent, and its task's number; None if there is none.
-        is_writing: Whether the main thread is writing a frame: an interrupt must not tear it apart.
+        is_writing: Whether the main thread is writing a frame: an interrupt must not split it.
         send: Writes to the wire.
     """
 
@@ -69,7 +69,7 @@ class Reporter:
         self._is_timed = False
 
     def report(self, value: object) -> None:
-        """Tell how far the caller's task is; nothing happens if that does not run.
+        """Report how far the caller's task is; nothing happens if that does not run.
 
         Raises:
             TaskNotPicklable: If the value can't be sent.
@@ -173,7 +173,7 @@ class Reporter:
             return
         try:
             body = self._encoded(late[1])
-        except Exception:  # the task may be changing it; if it can't be sent at all, that is told before the answer
+        except Exception:  # the task may be changing it; if it can't be sent at all, that is reported before the answer
             return
         with contextlib.suppress(OSError):  # the server is gone
             self._write_beside(late[0], header(Kind.PROGRESS, len(body), late[0]) + body)

@@ -1,4 +1,4 @@
-"""Signals in the template and in workers: what imported code has set must not end or deafen them."""
+"""Keep signals under control in the template and in workers: what imported code has set must not end or deafen them."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ import sys
 import threading
 from functools import cache
 from typing import TYPE_CHECKING, Any
+
+from lifepool._host.forks import at_fork
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -25,7 +27,7 @@ _Handlers = dict[int, Any]
 
 @cache
 def to_main_thread() -> Callable[[int, int], object]:
-    """What sends a signal to the main thread of another process: called with its pid and the signal.
+    """Return what sends a signal to the main thread of another process: called with its pid and the signal.
 
     The main thread is where Python handles signals, and the wait of a task there is to end. A signal for the whole
     process may be taken by any thread, on Linux by one that just starts another: the task would wait on.
@@ -61,19 +63,19 @@ def calm_signals() -> None:
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {INTERRUPT, signal.SIGCHLD, *_OF_THE_SERVER})
 
 
-def set_handlers_aside() -> _Handlers:
+def suspend_handlers() -> _Handlers:
     """Have this process ignore what imported code handles, and return those handlers, for its workers.
 
     They were written for a program that works, not for a template: one that exits or raises would end every worker.
     """
-    aside: _Handlers = {}
+    suspended: _Handlers = {}
     for number in signal.valid_signals():
         handler = signal.getsignal(number)
         is_set = callable(handler) and handler is not ignore and handler is not signal.default_int_handler
-        if is_set or (number == signal.SIGCHLD and handler == signal.SIG_IGN):  # else no child's end is told
-            aside[number] = handler
+        if is_set or (number == signal.SIGCHLD and handler == signal.SIG_IGN):  # else no child's end is reported
+            suspended[number] = handler
             signal.signal(number, ignore)
-    return aside
+    return suspended
 
 
 def restore_handlers(handlers: _Handlers) -> None:
@@ -105,7 +107,7 @@ def give_signals_back_in_forks(meanwhile: Callable[[], None]) -> None:
         _give_back()
         signal.pthread_sigmask(signal.SIG_SETMASK, blocked.before)
 
-    os.register_at_fork(before=before_fork, after_in_parent=in_parent, after_in_child=in_child)
+    at_fork(before=before_fork, in_parent=in_parent, in_child=in_child)
 
 
 def _give_back() -> None:

@@ -1,4 +1,4 @@
-"""What a worker is told when it is started."""
+"""Define the instructions that a worker gets when it is started."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class WorkerSpec:
 
     Attributes:
         number: The worker's number in its pool.
-        initializer: What to call before the first task, or None; in the worker its pickle. Pickled apart, so that a
+        initializer: What to call before the first task, or None; in the worker its pickle. Pickled by itself, so that a
             failure to import it is reported like a failure in it.
         preload: Modules to have imported; the template has them already, unless they failed.
         main: Where ``__main__`` is, or None.
@@ -85,7 +85,7 @@ def _opened(duplicate: Any) -> int:
 
 
 def start_failure(pickled: memoryview) -> tuple[str, str | None]:
-    """The traceback and the hint that a worker sends if it can't start."""
+    """Return the traceback and the hint that a worker sends if it can't start."""
     try:
         error, hint = pickle.loads(pickled)
     except Exception as failure:
