@@ -73,7 +73,7 @@ def _takes(candidate: Any, count: int) -> bool:
 
 
 def _code_of(candidate: Any) -> Any:
-    """Return the function that is called in the end: of a partial, of a callable object."""
+    """Return the function that a call reaches: of a partial, of a callable object."""
     while isinstance(candidate, functools.partial):
         candidate = candidate.func
     if inspect.isroutine(candidate) or inspect.isclass(candidate):
@@ -82,6 +82,7 @@ def _code_of(candidate: Any) -> Any:
 
 
 def _lifted(function: Callable[[Any], Any]) -> Lifespan:
+    """Make an asynchronous lifespan of a plain generator function."""
     made = contextmanager(function)
 
     @asynccontextmanager

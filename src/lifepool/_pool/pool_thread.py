@@ -116,7 +116,7 @@ class PoolThread:
         return self._thread is threading.current_thread()
 
     def forget(self) -> None:
-        """Forget all in a forked copy: take nothing, and leave the loop alone, whose descriptors the parent uses."""
+        """Take nothing in a forked copy, and leave the loop alone, whose descriptors the parent uses."""
         self._lock = threading.Lock()  # somebody may have held it
         self._ended, self._thread = True, None
 
