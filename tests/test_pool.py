@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import dataclasses
 import functools
 import inspect
 import logging
@@ -489,7 +488,7 @@ def test_the_options_of_a_task_are_the_same_wherever_they_are_named() -> None:
     declared = keywords_of(task_options)
     assert keywords_of(Pool.run) == declared == keywords_of(Pool.submit)
     assert declared.keys() == OPTION_NAMES
-    own = {each.name for each in dataclasses.fields(TaskOptions)} - {"is_admitted"}
+    own = set(TaskOptions._fields) - {"is_admitted"}
     assert own == declared.keys() - {"on_cancel"} | {"abandon"}
 
 
@@ -505,7 +504,7 @@ def test_tasks_without_options_share_one_object_that_nobody_can_change() -> None
     assert task_options(default) is default
     assert task_options(default, copy=False) == TaskOptions(timeout=3.0, copy=False)
     assert task_options(default, timeout=math.inf).timeout is None
-    with pytest.raises(dataclasses.FrozenInstanceError):
+    with pytest.raises(AttributeError):
         default.timeout = 4.0  # type: ignore[misc]
 
 

@@ -246,8 +246,8 @@ class Pool(PoolLife):
         Args:
             fn: A function of one argument.
             items: A finite iterable, plain or asynchronous.
-            return_exceptions: Put what an item raised in its place, instead of raising it. If the worker of a chunk
-                dies or the time is up, that error stands in the place of each of its items.
+            return_exceptions: Return what an item raised as its result, instead of raising it. If the worker of a
+                chunk dies or the time is up, that error is the result of each of its items.
             chunksize: As for ``map``.
             timeout: Seconds for the whole call, waiting included. None: the pool's default. ``math.inf``: no limit.
             retries: Per chunk, as for ``run``.
@@ -328,8 +328,8 @@ class Pool(PoolLife):
 
         A batch leaves at once if a worker is free and none is under way, else when that comes back, when it is full or
         when ``max_wait`` has passed; at most two batches for each worker are in the pool at a time, so that under load
-        batches grow rather than the queue. The function returns one result for each item, in order. An exception in the
-        place of a result is raised for that caller alone.
+        batches grow rather than the queue. The function returns one result for each item, in order. An exception that
+        it returns as a result is raised for that caller alone.
 
         Args:
             function: A module-level function from a list to as many results; it should not mind being called again
@@ -424,7 +424,7 @@ class Pool(PoolLife):
         if type(fn) is FunctionType:
             if fn.__code__.co_flags & UNFINISHED:
                 check_function(fn)
-        elif not isinstance(fn, Reference):  # those are looked at when they are made
+        elif not isinstance(fn, Reference):  # those are checked when they are made
             plain_function(fn)
         return self._start(engine, fn, args, options, lent=lent)
 

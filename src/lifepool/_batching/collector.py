@@ -177,7 +177,7 @@ class Batcher:
             batch.handle.cancel()
 
     def flush(self) -> None:
-        """Send all that waits now, whoever is busy."""
+        """Send all that waits now, even if all workers are busy."""
         while self._waiting or self._alone:
             self._send(self._take())
 
@@ -298,11 +298,11 @@ class Batcher:
                 continue
             self._done_with(call)
             # Decoded for each anew: an exception that two raise would have the tracebacks of both.
-            carried = result.errors.get(index) if result.failure is None else result.failure
-            if carried is None:
+            encoded = result.errors.get(index) if result.failure is None else result.failure
+            if encoded is None:
                 call.set_result(result.values[index])
             else:
-                call.set_exception(decode_error(carried))
+                call.set_exception(decode_error(encoded))
 
     def _failed(self, calls: list[BatchedCall[Any]], error: BaseException) -> None:
         """Give the calls of a batch that failed as a whole their errors, or another try, each by itself."""

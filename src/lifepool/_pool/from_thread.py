@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-#: Seconds after which a waiting thread looks whether there is still an event loop that could answer.
+#: Seconds after which a waiting thread checks whether there is still an event loop that could answer.
 LOOK_S = 0.5
 #: Seconds for which an event loop may stand still between two runs before it is taken for gone.
 GONE_S = 5.0

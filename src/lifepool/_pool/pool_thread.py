@@ -244,7 +244,7 @@ def _end_all() -> None:
     for thread in list(_threads):
         thread.end()
     try:
-        if getattr(sys, "last_type", None) is not KeyboardInterrupt:  # else the program itself was broken off
+        if getattr(sys, "last_type", None) is not KeyboardInterrupt:  # else Ctrl-C has ended the program itself
             _wait_for_all(_limit_at_exit())
     finally:
         _cancel_all()
