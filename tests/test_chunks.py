@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import importlib
 import pickle
 
 import pytest
@@ -9,6 +10,7 @@ from hypothesis import strategies as st
 from lifepool._bulk.chunks import GROWTH, MAX_CHUNK, TARGET_S, ChunkSizer
 from lifepool._transfer.exceptions import decode_error
 from lifepool._transfer.grouped import GroupResult, run_chunk
+from lifepool.backends.local.codec import thread_safe
 
 
 def half(number: int) -> int:
@@ -119,3 +121,9 @@ def test_a_function_that_raises_stop_iteration_neither_ends_the_chunk_nor_shifts
     assert result.values == [1, None, 3]
     assert list(result.errors) == [1]
     assert "two" in str(decode_error(result.errors[1]))
+
+
+def test_what_may_be_unpickled_in_a_thread_is_there_under_that_name() -> None:
+    own = [(module, name) for module, name in thread_safe._KNOWN if module.startswith("lifepool.")]
+    assert (GroupResult.__module__, GroupResult.__name__) in own
+    assert all(hasattr(importlib.import_module(module), name) for module, name in own)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import inspect
 import logging
 import math
 import threading
@@ -13,6 +14,7 @@ from typing import TYPE_CHECKING, Any, cast
 import pytest
 
 from lifepool import BackendUnsupported, Pool, PoolClosed, TaskHandle, WorkerStartError, report_progress
+from lifepool._engine.options import OPTION_NAMES, TaskOptions, task_options
 from lifepool._inside import state as _inside
 from lifepool.config import describe_settings
 from tests.tasks import concatenate, double, echo, fail, fail_for_three, load, nothing, what_is_loaded
@@ -112,8 +114,13 @@ def test_a_bad_argument_is_refused_when_the_pool_is_made(
 
 
 def test_an_argument_that_does_not_exist_is_refused() -> None:
-    with pytest.raises(TypeError, match="max_worker"):
-        cast("Any", Pool)(max_worker=2)
+    with pytest.raises(TypeError, match="unexpected argument 'max_worker': did you mean 'max_workers'"):
+        Pool(max_worker=2)  # type: ignore[call-arg]  # so type checkers find it as well
+
+
+def test_type_checkers_know_the_type_of_each_argument() -> None:
+    with pytest.raises(TypeError, match="max_workers='2'"):
+        Pool(max_workers="2")  # type: ignore[arg-type]
 
 
 def test_arguments_have_names() -> None:
@@ -467,3 +474,42 @@ def test_a_local_function_can_not_be_decorated() -> None:
 async def test_the_initializer_runs_before_the_first_task() -> None:
     async with Pool(max_workers=1, initializer=load, initargs=("model",)) as pool:
         assert (await pool.run(what_is_loaded))[1] == ["model"]
+
+
+# --- declared once --------------------------------------------------------------------------------------------------
+
+
+def keywords_of(function: Callable[..., object]) -> dict[str, object]:
+    parameters = inspect.signature(function).parameters.values()
+    return {each.name: each.default for each in parameters if each.kind is each.KEYWORD_ONLY}
+
+
+def test_the_options_of_a_task_are_the_same_wherever_they_are_named() -> None:
+    declared = keywords_of(task_options)
+    assert keywords_of(Pool.run) == declared == keywords_of(Pool.submit)
+    assert declared.keys() == OPTION_NAMES
+    own = set(TaskOptions._fields) - {"is_admitted"}
+    assert own == declared.keys() - {"on_cancel"} | {"abandon"}
+
+
+def test_map_and_gather_name_what_they_have_in_common_with_tasks_alike() -> None:
+    declared = keywords_of(task_options)
+    for method in (Pool.map, Pool.gather):
+        own = keywords_of(method)
+        assert {name: own[name] for name in ("timeout", "retries", "priority")}.items() <= declared.items()
+
+
+def test_tasks_without_options_share_one_object_that_nobody_can_change() -> None:
+    default = TaskOptions(timeout=3.0)
+    assert task_options(default) is default
+    assert task_options(default, copy=False) == TaskOptions(timeout=3.0, copy=False)
+    assert task_options(default, timeout=math.inf).timeout is None
+    with pytest.raises(AttributeError):
+        default.timeout = 4.0  # type: ignore[misc]
+
+
+def test_a_part_of_a_call_has_the_options_of_the_call_and_its_own_time() -> None:
+    whole = TaskOptions(timeout=3.0, retries=2, priority=1)
+    assert whole.within(3.0) is whole
+    assert whole.within(math.inf) == TaskOptions(retries=2, priority=1)
+    assert whole.within(1.0, is_admitted=True) == TaskOptions(timeout=1.0, retries=2, priority=1, is_admitted=True)

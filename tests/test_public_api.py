@@ -203,8 +203,25 @@ def test_the_arguments_in_its_docstring_are_those_it_takes(name: str) -> None:
 
 def test_the_pools_arguments_are_the_settings() -> None:
     parameters = inspect.signature(Pool).parameters
-    assert list(parameters) == [setting.name for setting in describe_settings()]
+    settings = describe_settings()
+    assert list(parameters) == [setting.name for setting in settings]
     assert all(parameter.kind is inspect.Parameter.KEYWORD_ONLY for parameter in parameters.values())
+    assert [each.default for each in parameters.values()] == [setting.default for setting in settings]
+    assert [each.annotation for each in parameters.values()] == [setting.accepts for setting in settings]
+
+
+def test_the_pools_docstring_says_of_each_setting_what_the_reference_says() -> None:
+    text = " ".join((Pool.__doc__ or "").split())
+    for setting in describe_settings():
+        assert f"{setting.name}: {setting.meaning.replace('`', '``')}" in text
+
+
+def test_a_class_of_the_users_own_shows_its_own_arguments() -> None:
+    class Images(Pool):
+        def __init__(self, size: int) -> None:
+            super().__init__(max_workers=size)
+
+    assert list(inspect.signature(Images).parameters) == ["size"]
 
 
 @pytest.mark.parametrize("module", PUBLIC_MODULES)

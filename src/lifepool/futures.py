@@ -53,7 +53,7 @@ T = TypeVar("T")
 
 
 class ProcessPoolExecutor(Executor):
-    """Runs calls in worker processes, with the constructor and methods of the standard library's executor.
+    """Run calls in worker processes, with the constructor and methods of the standard library's executor.
 
     It may be used from several threads. Callbacks of futures run on the thread of its pool: keep them short.
 

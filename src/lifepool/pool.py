@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import logging
 from contextlib import aclosing
 from types import FunctionType
-from typing import TYPE_CHECKING, Any, Literal, Never, ParamSpec, Protocol, TypeVar, Unpack, overload
+from typing import TYPE_CHECKING, Any, Literal, Never, ParamSpec, TypeVar, Unpack, overload
 
 from lifepool._bulk.mapping import Entrance, map_chunks, one_by_one
 from lifepool._bulk.plan import plan_bulk
-from lifepool._core.states import PoolState
 from lifepool._engine.options import TaskOptions, task_options
 from lifepool._engine.scope import current_scope
 from lifepool._inside.resources import Resource
@@ -29,26 +27,15 @@ if TYPE_CHECKING:
     from lifepool._engine.engine import Engine
     from lifepool._engine.handle import TaskHandle
     from lifepool._engine.options import OnCancel
+    from lifepool._pool.decorated import MakesResource
     from lifepool.config import PoolSettings
     from lifepool.progress import ProgressHook
-
-logger = logging.getLogger("lifepool")
 
 T = TypeVar("T")
 R = TypeVar("R")
 X = TypeVar("X")
 Y = TypeVar("Y")
 P = ParamSpec("P")
-
-
-class _MakesResource(Protocol):
-    """What ``pool.resource(eager=...)`` is."""
-
-    @overload
-    def __call__(self, function: Callable[[], Iterator[T]], /) -> Resource[T]: ...
-
-    @overload
-    def __call__(self, function: Callable[[], T], /) -> Resource[T]: ...
 
 
 @takes_settings
@@ -104,7 +91,7 @@ class Pool(PoolLife):
             priority: Higher goes first: each step counts like a second of waiting, so nobody starves.
             retry_on: Exception types after which it is worth running again.
             fair_key: Tasks of different keys take turns, and no key can fill the queue.
-            on_cancel: ``"interrupt"``: if nobody waits any more, a running task is broken off. ``"abandon"``: it goes
+            on_cancel: ``"interrupt"``: if nobody waits any more, a running task is interrupted. ``"abandon"``: it goes
                 on, its answer is dropped.
             copy: False: buffers of numpy arrays, arrow tables and ``pickle.PickleBuffer`` are not copied in the worker:
                 it gets read-only views of shared memory. See the how-to about large arrays.
@@ -254,13 +241,13 @@ class Pool(PoolLife):
         """Call ``fn`` with each item and return the results as a list, in order.
 
         One call is admitted as one: if there is no room for its first chunk it is refused at once, with ``QueueFull``;
-        once that is let in, the others take their places as there is room, before tasks that come later.
+        once that is admitted, the others follow as there is room, before tasks that come later.
 
         Args:
             fn: A function of one argument.
             items: A finite iterable, plain or asynchronous.
-            return_exceptions: Put what an item raised in its place, instead of raising it. If the worker of a chunk
-                dies or the time is up, that error stands in the place of each of its items.
+            return_exceptions: Return what an item raised as its result, instead of raising it. If the worker of a
+                chunk dies or the time is up, that error is the result of each of its items.
             chunksize: As for ``map``.
             timeout: Seconds for the whole call, waiting included. None: the pool's default. ``math.inf``: no limit.
             retries: Per chunk, as for ``run``.
@@ -308,6 +295,7 @@ class Pool(PoolLife):
 
         Raises:
             TypeError: If the function is local, or an option is unknown.
+            ValueError: If an option has a value that makes no sense.
         """
 
         def decorate(function: Callable[..., Any]) -> PoolTask[..., Any]:
@@ -340,8 +328,8 @@ class Pool(PoolLife):
 
         A batch leaves at once if a worker is free and none is under way, else when that comes back, when it is full or
         when ``max_wait`` has passed; at most two batches for each worker are in the pool at a time, so that under load
-        batches grow rather than the queue. The function returns one result for each item, in order. An exception in the
-        place of a result is raised for that caller alone.
+        batches grow rather than the queue. The function returns one result for each item, in order. An exception that
+        it returns as a result is raised for that caller alone.
 
         Args:
             function: A module-level function from a list to as many results; it should not mind being called again
@@ -355,11 +343,11 @@ class Pool(PoolLife):
 
         Raises:
             TypeError: If the function is local or async, or an option is unknown.
-            ValueError: If ``max_size`` or ``max_wait`` makes no sense.
+            ValueError: If ``max_size``, ``max_wait`` or an option makes no sense.
 
         Cancellation:
             A cancelled call is taken out of its batch or, if that has left, its answer is dropped. When no caller is
-            left the batch is broken off, as by ``on_cancel``.
+            left the batch is cancelled, as by ``on_cancel``.
         """
 
         def decorate(function: Callable[[list[Any]], Iterable[Any]]) -> PoolBatch[Any, Any]:
@@ -385,7 +373,7 @@ class Pool(PoolLife):
     def resource(self, function: Callable[[], T], /) -> Resource[T]: ...
 
     @overload
-    def resource(self, /, *, eager: bool) -> _MakesResource: ...
+    def resource(self, /, *, eager: bool) -> MakesResource: ...
 
     def resource(self, function: Callable[[], Any] | None = None, /, *, eager: bool = False) -> Any:
         """Have something loaded once in each worker: ``@pool.resource def model() -> Model: ...``.
@@ -404,17 +392,14 @@ class Pool(PoolLife):
 
         def decorate(function: Callable[[], Any]) -> Resource[Any]:
             made: Resource[Any] = Resource(function, eager=eager)
-            if eager and self.state not in (PoolState.CREATED, PoolState.CLOSED):
-                logger.warning("the pool runs already: the resource %s is loaded when it is first used", made.__name__)
-            self._runtime.declared.resources.append(made)
-            self._runtime.declared.modules[made.__module__] = None
+            self._runtime.add_resource(made)
             return made
 
         return decorate if function is None else decorate(function)
 
     @property
     def from_thread(self) -> FromThread:
-        """The way in from threads: ``pool.from_thread.run(fn, ...)`` blocks until the task is done.
+        """Return the way in from threads: ``pool.from_thread.run(fn, ...)`` blocks until the task is done.
 
         In FastAPI that is what sync ``def`` endpoints use, which run in threads.
         """
@@ -439,7 +424,7 @@ class Pool(PoolLife):
         if type(fn) is FunctionType:
             if fn.__code__.co_flags & UNFINISHED:
                 check_function(fn)
-        elif not isinstance(fn, Reference):  # those are looked at when they are made
+        elif not isinstance(fn, Reference):  # those are checked when they are made
             plain_function(fn)
         return self._start(engine, fn, args, options, lent=lent)
 

@@ -1,4 +1,4 @@
-"""How far a ``map`` or ``gather`` is, for people: what the hook is told, and hooks that draw a bar.
+"""Show people how far a ``map`` or ``gather`` is: what a progress hook gets, and hooks that draw a bar.
 
 ``on_progress`` takes any function of a ``MapProgress``; ``tqdm_progress`` and ``rich_progress`` make some.
 """
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class MapProgress:
-    """One look at a map that is under way.
+    """How far a map is, at one moment.
 
     Attributes:
         done: Items that have run, failed ones included.
@@ -26,7 +26,7 @@ class MapProgress:
         failed: Items that raised, or whose chunk was lost or took too long.
         elapsed_s: Seconds since the map began.
         rate: Items a second, so far.
-        finished: Whether this is the last look, also when the map was left early or has failed.
+        finished: Whether this is the last report, also when the map was left early or has failed.
     """
 
     done: int
@@ -41,7 +41,7 @@ ProgressHook = Callable[[MapProgress], object]
 
 
 def check_hook(hook: object) -> None:
-    """Refuse what can't be told of progress.
+    """Refuse what can't be a progress hook.
 
     Raises:
         TypeError: If it is no plain function.
@@ -53,7 +53,7 @@ def check_hook(hook: object) -> None:
 
 
 def tqdm_progress(description: str | None = None, **options: Any) -> ProgressHook:
-    """A hook that draws a bar with tqdm; may be used for one map after another.
+    """Return a hook that draws a bar with tqdm; it may be used for one map after another.
 
     Args:
         description: Stands before the bar.
@@ -91,7 +91,7 @@ class _TqdmBar:
 
 
 def rich_progress(description: str = "working", *, progress: Progress | None = None) -> ProgressHook:
-    """A hook that draws a bar with rich; may be used for one map after another.
+    """Return a hook that draws a bar with rich; it may be used for one map after another.
 
     Args:
         description: Stands before the bar.

@@ -439,7 +439,7 @@ async def test_chunks_are_known_by_the_function_that_is_mapped_everywhere(gate: 
         assert learned.estimate("run_chunk") is None
 
 
-@pytest.mark.parametrize("wrong", [{"timeout": 0}, {"timeout": -1}, {"on_full": "hope"}])
+@pytest.mark.parametrize("wrong", [{"timeout": 0}, {"timeout": -1}, {"retries": -1}, {"on_full": "hope"}])
 async def test_arguments_that_make_no_sense_are_refused_at_once(wrong: dict[str, Any]) -> None:
     async with Pool(max_workers=1) as pool:
         with pytest.raises(ValueError, match=next(iter(wrong))):

@@ -85,6 +85,12 @@ def test_unknown_options_are_refused_with_those_there_are() -> None:
         decorated.pool.task(retry=3)(decorated.add.function)
 
 
+@pytest.mark.parametrize("decorator", ["task", "batch"])
+def test_wrong_options_are_refused_when_the_function_is_decorated(decorator: str) -> None:
+    with pytest.raises(ValueError, match=r"retries=-1: expected a whole number >= 0"):
+        getattr(decorated.pool, decorator)(retries=-1)(decorated.add.function)
+
+
 @pytest.mark.parametrize("options", [{}, {"timeout": 1.0}])
 def test_a_local_function_or_lambda_is_refused_when_it_is_decorated(
     options: dict[str, float],

@@ -1,17 +1,17 @@
-"""Many calls, one task: what ``@pool.batch`` makes of a function on lists.
+"""Collect calls of one function and run them as one task: what ``@pool.batch`` makes of a function on lists.
 
 Theory of operation
-    A call waits in the batcher, outside of the pool's queue, until its batch leaves. What can leave is looked at once
-    at the end of a turn of the event loop, so that calls made in the same turn go together.
+    A call waits in the batcher, outside of the pool's queue, until its batch leaves. Whether one can leave is checked
+    once at the end of a turn of the event loop, so that calls made in the same turn go together.
 
     A batch leaves at once if a worker is free and no other batch is under way. Else calls collect until that one comes
     back, until there are ``max_size`` of them, or until ``max_wait`` has passed since the first came; then the batch
-    takes its place in the pool. But at most two batches for each worker are in the pool at a time, one that runs and
+    enters the pool. But at most two batches for each worker are in the pool at a time, one that runs and
     one that is next. So under load batches grow instead of the queue, and come back to size one when the load is gone
     (docs/decisions/0011 has the figures).
 
     A batch belongs to all of its callers and to none: it is sent outside of any request's context. A caller that goes
-    away takes its item out or, if that has left, gives up its answer; the last one to go takes the batch along.
+    away takes its item out or, if that has left, gives up its answer; when the last one goes, the batch is cancelled.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ _LEAST_TIMEOUT_S = 1e-3
 
 
 class Submit(Protocol):
-    """Puts a batch into the pool."""
+    """Put a batch into the pool."""
 
     def __call__(self, items: list[Any], *, timeout: float) -> TaskHandle[GroupResult]:
         """Submit the batch's function with these items and so many seconds."""
@@ -92,7 +92,7 @@ class BatchedCall(asyncio.Future[T]):
             self._batcher.dropped(self)
 
     def cancel(self, msg: Any | None = None) -> bool:
-        """Take it out, or give up its answer; whether it was not done yet."""
+        """Take it out, or give up its answer. Return whether it was not done yet."""
         if not super().cancel(msg):
             return False
         self._batcher.dropped(self)
@@ -111,7 +111,7 @@ class _Batch:
 
 
 class Batcher:
-    """Collects calls and hands out answers, for one life of a pool.
+    """Collect calls and hand out answers, for one life of a pool.
 
     Args:
         engine: The pool's.
@@ -128,7 +128,7 @@ class Batcher:
         self._alone: deque[BatchedCall[Any]] = deque()  # their batch could not be sent as a whole
         self._open: OrderedDict[BatchedCall[Any], None] = OrderedDict()  # have a deadline: the earliest comes first
         self._under_way = 0
-        self._look_planned = False
+        self._check_planned = False
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at = float("inf")
 
@@ -136,11 +136,11 @@ class Batcher:
 
     @property
     def waiting(self) -> int:
-        """Calls that have not left."""
+        """Return how many calls have not left."""
         return len(self._waiting) + sum(not call.done() for call in tuple(self._alone))  # another thread may ask
 
     def add(self, item: object) -> BatchedCall[Any]:
-        """Take a call in.
+        """Admit a call.
 
         Raises:
             PoolClosed: If the pool takes no tasks.
@@ -160,11 +160,11 @@ class Batcher:
         self._waiting[call] = None
         if call.deadline != float("inf"):
             self._open[call] = None
-        self._plan_look()
+        self._plan_check()
         return call
 
     def dropped(self, call: BatchedCall[Any]) -> None:
-        """Nobody wants this call's answer any more."""
+        """Forget a call whose answer nobody wants any more."""
         self._open.pop(call, None)
         call.item = None
         batch = call.batch
@@ -176,20 +176,20 @@ class Batcher:
             batch.handle.cancel()
 
     def flush(self) -> None:
-        """Send all that waits now, whoever is busy."""
+        """Send all that waits now, even if all workers are busy."""
         while self._waiting or self._alone:
             self._send(self._take())
 
     # -- when -----------------------------------------------------------------------------------------------------
 
-    def _plan_look(self) -> None:
-        if not self._look_planned:
-            self._look_planned = True
-            self.loop.call_soon(self._look)
+    def _plan_check(self) -> None:
+        if not self._check_planned:
+            self._check_planned = True
+            self.loop.call_soon(self._check)
 
-    def _look(self) -> None:
-        """Send what is to leave now; see to it that the next look comes in time."""
-        self._look_planned = False
+    def _check(self) -> None:
+        """Send what is to leave now, and plan the next check in time."""
+        self._check_planned = False
         try:
             now = self.loop.time()
             self._time_out(now)
@@ -222,7 +222,7 @@ class Batcher:
             call.abort(error)
 
     def _set_timer(self) -> None:
-        """One timer for all; one that is early costs a look, and nothing else."""
+        """Set the one timer for all calls; if it is early, that costs a check and nothing else."""
         when = float("inf")
         if self._waiting and self._under_way < self._plan.window:
             when = next(iter(self._waiting)).since + self._plan.max_wait
@@ -237,7 +237,7 @@ class Batcher:
 
     def _on_timer(self) -> None:
         self._timer, self._timer_at = None, float("inf")
-        self._look()
+        self._check()
 
     # -- out ------------------------------------------------------------------------------------------------------
 
@@ -279,7 +279,7 @@ class Batcher:
                 self._hand_out(batch.calls, handle.result())
         except Exception as failure:
             self._end_anyway(batch.calls, failure)
-        self._look()
+        self._check()
 
     def _end_anyway(self, calls: list[BatchedCall[Any]], error: Exception) -> None:
         """Give an outcome, though something of ours failed: nobody is to wait for ever."""
@@ -297,21 +297,21 @@ class Batcher:
                 continue
             self._done_with(call)
             # Decoded for each anew: an exception that two raise would have the tracebacks of both.
-            carried = result.errors.get(index) if result.failure is None else result.failure
-            if carried is None:
+            encoded = result.errors.get(index) if result.failure is None else result.failure
+            if encoded is None:
                 call.set_result(result.values[index])
             else:
-                call.set_exception(decode_error(carried))
+                call.set_exception(decode_error(encoded))
 
     def _failed(self, calls: list[BatchedCall[Any]], error: BaseException) -> None:
-        """The batch as a whole came to nothing."""
+        """Give the calls of a batch that failed as a whole their errors, or another try, each by itself."""
         wanted = [call for call in calls if not call.done()]
         if len(calls) > 1 and issubclass(type(error), (TaskNotPicklable, PayloadTooLarge)):
-            # One item or result is at fault, or they are too large together: each goes by itself, and finds out.
+            # One item or result is the cause, or they are too large together: each goes by itself, and finds out.
             for call in wanted:
                 call.batch = None
             self._alone.extend(wanted)
-            self._plan_look()
+            self._plan_check()
             return
         if isinstance(error, QueueFull):
             # The batch was counted when it was refused: as one, but each is a caller.
@@ -325,7 +325,7 @@ class Batcher:
         call.item = None
 
     def _own(self, error: BaseException) -> BaseException:
-        """The error for one caller: a copy, in words that fit one item."""
+        """Return the error for one caller: a copy, in words that fit one item."""
         if type(error) is TaskTimeout:
             return error._of(self._plan.timeout)
         own = _copy(error)

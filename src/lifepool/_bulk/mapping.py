@@ -125,6 +125,7 @@ class _BulkCall:
         self._entrance = entrance
         self._fn = fn
         self._plan = plan
+        self._options = plan.options  # of the last chunk; most have the same
         self._clock = _Clock(plan)
         self._source = Source(items)
         self._meter = make_meter(plan.on_progress, items, asyncio.get_running_loop())
@@ -169,8 +170,8 @@ class _BulkCall:
             return [reported] * size, None
         plan.sizer.learn(len(chunk.values), chunk.run_s)
         results = list(chunk.values)
-        for index, carried in chunk.errors.items():
-            results[index] = decode_error(carried)
+        for index, encoded in chunk.errors.items():
+            results[index] = decode_error(encoded)
         # A chunk that does not go on ends with its first exception.
         failure: BaseException | None = results.pop() if chunk.errors and not plan.go_on else None
         return results, failure
@@ -224,8 +225,8 @@ class _BulkCall:
             if line.is_needed(left if is_judged else None, chunk.learned_as):
                 self._clock.note_waiting()
                 return None
-        options = plan.options.within(left, is_admitted=not is_judged)
-        handle = self._entrance.start(self._entrance.engine(), chunk, (items, plan.go_on), options)
+        self._options = self._options.within(left, is_admitted=not is_judged)
+        handle = self._entrance.start(self._entrance.engine(), chunk, (items, plan.go_on), self._options)
         self._is_admitted = True
         return handle
 

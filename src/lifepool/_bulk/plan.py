@@ -31,7 +31,7 @@ class BulkPlan:
         is_whole: Whether the timeout is that of the whole call, or of each chunk.
         waits: Whether a call that finds the queue full at its beginning waits for room, or is refused.
         options: Of each chunk; the timeout, if ``is_whole``, of the whole call.
-        on_progress: Is told how far it is, or None.
+        on_progress: Is called with how far it is, or None.
     """
 
     sizer: ChunkSizer

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import dataclasses
 import operator
-from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from lifepool._usercode.display import shown, text_of
 
@@ -14,8 +12,7 @@ OnCancel = Literal["interrupt", "abandon"]
 _NO_LIMIT = float("inf")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TaskOptions:
+class TaskOptions(NamedTuple):
     """How one task is to be treated; see ``Pool.run`` for what each option means.
 
     Made by ``task_options``, which checks what was given. A pool has one object for all tasks without options of their
@@ -43,7 +40,7 @@ class TaskOptions:
         seconds = None if timeout == _NO_LIMIT else timeout
         if seconds == self.timeout and is_admitted is self.is_admitted:
             return self
-        return dataclasses.replace(self, timeout=seconds, is_admitted=is_admitted)
+        return self._replace(timeout=seconds, is_admitted=is_admitted)
 
 
 def task_options(

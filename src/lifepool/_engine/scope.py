@@ -1,4 +1,4 @@
-"""Tasks that share a fate: what a request has submitted ends with the request's client."""
+"""End together what belongs together: what a request has submitted ends with the request's client."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class Endable(Protocol):
         """Take it back; whoever awaits it gets ``error``."""
 
     def add_done_callback(self, callback: Callable[[Any], object], /) -> None:
-        """As of ``asyncio.Future``."""
+        """Have ``callback`` called when it is done, as by ``asyncio.Future``."""
 
 
 class TaskScope:
@@ -34,7 +34,7 @@ class TaskScope:
         self._ended_by: PoolError | None = None
 
     def add(self, handle: Endable) -> None:
-        """Let the task share the scope's fate; if that is sealed already, at once."""
+        """End the task with this scope; at once, if that has ended already."""
         if self._ended_by is not None:
             handle.abort(self._ended_by)
             return

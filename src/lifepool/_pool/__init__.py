@@ -1,1 +1,1 @@
-"""Hold what a Pool is made of: its life, task options, decorated functions, request scopes."""
+"""Hold what a Pool is made of: its runtime, decorated functions, the way in from threads, the thread of an executor."""

@@ -1,4 +1,4 @@
-"""What was declared for a pool by its decorators: batches, resources, and the modules that they are defined in."""
+"""Remember what a pool's decorators declare: batches, resources, and the modules that they are defined in."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 class Declarations:
-    """What a pool was told by its decorators.
+    """What a pool's decorators have declared.
 
     Attributes:
         modules: Those that decorated functions are defined in, in order; the values mean nothing.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
-from typing import TYPE_CHECKING, Any, Generic, ParamSpec, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, ParamSpec, Protocol, TypeVar, overload
 
 from lifepool._batching.collector import BATCHES_PER_WORKER, Batcher, BatchPlan, check_plan
 from lifepool._engine.options import OPTION_NAMES, task_options
@@ -15,10 +15,11 @@ from lifepool._transfer.reference import Reference
 from lifepool._usercode.callables import check_function
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
 
     from lifepool._engine.handle import TaskHandle
     from lifepool._engine.options import TaskOptions
+    from lifepool._inside.resources import Resource
     from lifepool._pool.runtime import PoolRuntime
 
 T = TypeVar("T")
@@ -34,6 +35,16 @@ class Submit(Protocol):
         self, fn: Callable[..., Any], args: tuple[Any, ...], options: TaskOptions, *, lent: bool
     ) -> TaskHandle[Any]:
         """Queue ``fn(*args)``; ``lent`` says that the arguments stay as they are until the task is done."""
+
+
+class MakesResource(Protocol):
+    """The decorator that ``pool.resource(eager=...)`` returns."""
+
+    @overload
+    def __call__(self, function: Callable[[], Iterator[T]], /) -> Resource[T]: ...
+
+    @overload
+    def __call__(self, function: Callable[[], T], /) -> Resource[T]: ...
 
 
 class PoolTask(Generic[P, T]):
@@ -74,11 +85,11 @@ class PoolTask(Generic[P, T]):
         parameters = inspect.signature(self._reference.__wrapped__).parameters
         if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values()):
             return
-        if alien := sorted(kwargs.keys() & OPTION_NAMES - parameters.keys()):
+        if unknown := sorted(kwargs.keys() & OPTION_NAMES - parameters.keys()):
             name = self.__name__
             raise TypeError(
-                f"{name}() has no parameter {alien[0]}: options of the pool go to the decorator, as in "
-                f"@pool.task({alien[0]}=...), or to pool.run({name}, ..., {alien[0]}=...)"
+                f"{name}() has no parameter {unknown[0]}: options of the pool go to the decorator, as in "
+                f"@pool.task({unknown[0]}=...), or to pool.run({name}, ..., {unknown[0]}=...)"
             )
 
 
@@ -132,7 +143,7 @@ class PoolBatch(Generic[X, Y]):
         self.function: Callable[[list[X]], Iterable[Y]] = Reference(function)
 
     async def __call__(self, item: X, /) -> Y:
-        """Have the item done with others in one task, and return its result; see ``Pool.batch``."""
+        """Run the item together with others in one task, and return its result; see ``Pool.batch``."""
         call = self._current_batcher().add(item)
         scope = current_scope.get()
         if scope is not None:

@@ -1,4 +1,4 @@
-"""The way into a pool from threads: from sync ``def`` endpoints, and from any thread that is not the event loop's."""
+"""Call a pool from threads: from sync ``def`` endpoints, and from any thread that is not the event loop's."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-#: Seconds after which a waiting thread looks whether there is still an event loop that could answer.
+#: Seconds after which a waiting thread checks whether there is still an event loop that could answer.
 LOOK_S = 0.5
 #: Seconds for which an event loop may stand still between two runs before it is taken for gone.
 GONE_S = 5.0
@@ -31,8 +31,8 @@ GONE_S = 5.0
 class FromThread:
     """Calls that block the thread they are made in, while the pool's event loop does the work.
 
-    They carry the thread's context variables along, so a sync endpoint with ``PoolDep`` is watched like any other: when
-    its client leaves, its tasks are broken off.
+    They propagate the thread's context variables, so a sync endpoint with ``PoolDep`` is watched like any other: when
+    its client leaves, its tasks are cancelled.
 
     Args:
         runtime: The pool's.

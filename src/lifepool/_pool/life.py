@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 class PoolLife:
-    """What a pool offers apart from its tasks.
+    """Pass the calls that start, end and watch a pool on to its runtime.
 
     Args:
         config: Its settings.
@@ -174,7 +174,7 @@ class PoolLife:
         return () if engine is None else engine.queries.workers()
 
     def task_record(self, task: int) -> TaskRecord | None:
-        """Return what hooks are told of a task, by its number. None if it has its outcome, or if no hook watches."""
+        """Return the record of a task, as hooks get it. None if it has its outcome, or if no hook watches."""
         engine = self._engine
         return None if engine is None else engine.queries.record_of(task)
 
@@ -186,7 +186,7 @@ class PoolLife:
     # -- hooks ----------------------------------------------------------------------------------------------------
 
     def add_hook(self, hook: Hook) -> None:
-        """Have a hook watch this pool from now on. It is not told of tasks that were submitted before.
+        """Have a hook watch this pool from now on; tasks that were submitted before are not reported to it.
 
         Args:
             hook: See ``lifepool.hooks``. It stays when the pool is closed and started again. One that watches already
@@ -231,7 +231,7 @@ class PoolLife:
         return () if observation is None else observation.hooks
 
     def tell_hooks(self) -> None:
-        """Notify hooks now of what they are told in batches: for those that are about to show what they know.
+        """Notify hooks now of what they are notified of in batches: for those that are about to show what they know.
 
         Raises:
             RuntimeError: If the pool's event loop runs in another thread.

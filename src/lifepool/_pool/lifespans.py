@@ -46,7 +46,7 @@ def own_lifespan(candidate: Any) -> Lifespan | None:
 def _is_app(candidate: Any) -> bool:
     """Tell whether it is called as ASGI apps are.
 
-    What could be called either way is told apart by what it is: apps are coroutine functions, or objects of a
+    What could be called either way is distinguished by what it is: apps are coroutine functions, or objects of a
     framework; lifespans are plain functions that return a context manager.
     """
     if inspect.isclass(candidate):  # one of context managers is a lifespan; apps of ASGI 2 were classes
@@ -62,7 +62,7 @@ def _is_app(candidate: Any) -> bool:
 
 
 def _takes(candidate: Any, count: int) -> bool:
-    """Tell whether it can be called with so many positional arguments; what can't be looked into takes three."""
+    """Tell whether it can be called with so many positional arguments; what has no signature takes three."""
     try:
         inspect.signature(candidate).bind(*[None] * count)
     except TypeError:
@@ -73,7 +73,7 @@ def _takes(candidate: Any, count: int) -> bool:
 
 
 def _code_of(candidate: Any) -> Any:
-    """Return the function that is called in the end: of a partial, of a callable object."""
+    """Return the function that a call reaches: of a partial, of a callable object."""
     while isinstance(candidate, functools.partial):
         candidate = candidate.func
     if inspect.isroutine(candidate) or inspect.isclass(candidate):
@@ -82,6 +82,7 @@ def _code_of(candidate: Any) -> Any:
 
 
 def _lifted(function: Callable[[Any], Any]) -> Lifespan:
+    """Make an asynchronous lifespan of a plain generator function."""
     made = contextmanager(function)
 
     @asynccontextmanager

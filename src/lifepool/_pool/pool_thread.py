@@ -116,7 +116,7 @@ class PoolThread:
         return self._thread is threading.current_thread()
 
     def forget(self) -> None:
-        """Forget all in a forked copy: take nothing, and leave the loop alone, whose descriptors the parent uses."""
+        """Take nothing in a forked copy, and leave the loop alone, whose descriptors the parent uses."""
         self._lock = threading.Lock()  # somebody may have held it
         self._ended, self._thread = True, None
 
@@ -244,7 +244,7 @@ def _end_all() -> None:
     for thread in list(_threads):
         thread.end()
     try:
-        if getattr(sys, "last_type", None) is not KeyboardInterrupt:  # else the program itself was broken off
+        if getattr(sys, "last_type", None) is not KeyboardInterrupt:  # else Ctrl-C has ended the program itself
             _wait_for_all(_limit_at_exit())
     finally:
         _cancel_all()

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
     from lifepool._engine.engine import Engine
     from lifepool._engine.hook_calls import Observation
+    from lifepool._inside.resources import Resource
     from lifepool.backends.base import Backend
     from lifepool.config import PoolConfig
 
@@ -59,6 +60,13 @@ class PoolRuntime:
         self._termination = TerminationWatch()
         self._holders = 0  # nested 'async with' and lifespans; the last to leave closes
         self._holders_in = os.getpid()
+
+    def add_resource(self, resource: Resource[Any]) -> None:
+        """Remember a resource that workers are to load."""
+        if resource.eager and self.lifecycle.state not in (PoolState.CREATED, PoolState.CLOSED):
+            logger.warning("the pool runs already: the resource %s is loaded when it is first used", resource.__name__)
+        self.declared.resources.append(resource)
+        self.declared.modules[resource.__module__] = None
 
     # -- start and end --------------------------------------------------------------------------------------------
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import re
 import textwrap
 from typing import TypeVar
 
@@ -10,7 +11,8 @@ from lifepool.config import describe_settings
 
 C = TypeVar("C", bound=type)
 
-_PLACEHOLDER = "        **settings: The settings of ``lifepool.config.PoolSettings``.\n"
+#: The line of the docstring that stands for all settings.
+_PLACEHOLDER = re.compile(r"^( *)\*\*settings: .*\n", re.MULTILINE)
 
 
 def takes_settings(cls: C) -> C:
@@ -27,18 +29,19 @@ def takes_settings(cls: C) -> C:
     parameters = [kind("self", kind.POSITIONAL_OR_KEYWORD), *settings]
     vars(cls)["__init__"].__signature__ = inspect.Signature(parameters, return_annotation=None)
     if cls.__doc__ is not None:  # it is with python -OO
-        cls.__doc__ = cls.__doc__.replace(_PLACEHOLDER, _described())
+        cls.__doc__ = _PLACEHOLDER.sub(_described, cls.__doc__)
     return cls
 
 
-def _described() -> str:
-    """Return the settings as the lines of a docstring."""
+def _described(placeholder: re.Match[str]) -> str:
+    """Return the settings as lines of a docstring, indented as it is: Python 3.13 takes the common indent away."""
+    indent = placeholder[1]
     return "".join(
         textwrap.fill(
             f"{each.name}: {each.meaning.replace('`', '``')}",
-            120,
-            initial_indent=" " * 8,
-            subsequent_indent=" " * 12,
+            112 + len(indent),
+            initial_indent=indent,
+            subsequent_indent=indent + " " * 4,
             break_on_hyphens=False,
         )
         + "\n"

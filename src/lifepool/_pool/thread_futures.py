@@ -1,4 +1,4 @@
-"""Futures that threads wait for, settled by the event loop."""
+"""Settle the futures that threads wait for, on the event loop."""
 
 from __future__ import annotations
 

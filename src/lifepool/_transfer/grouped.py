@@ -27,9 +27,9 @@ class GroupResult(NamedTuple):
 
     Attributes:
         values: One for each item that was run; None where it has an error.
-        errors: Carried exceptions by index.
+        errors: Encoded exceptions by index.
         run_s: Seconds for all, where they are measured.
-        failure: The carried exception of the whole, if there are no values.
+        failure: The encoded exception of the whole, if there are no values.
     """
 
     values: list[Any]
