@@ -106,7 +106,7 @@ async def test_a_regular_expression_that_holds_the_interpreter_is_named_as_well(
     assert "re.match" in heard.messages[0]
 
 
-async def test_the_same_place_is_logged_once_and_counted() -> None:
+async def test_the_same_function_is_logged_once_and_counted() -> None:
     watch = LoopWatch(0.02, repeat_after=1000.0)
     counts: list[int] = []
 
@@ -152,7 +152,7 @@ async def test_one_watch_is_for_one_pool(caplog: pytest.LogCaptureFixture) -> No
         one.remove_hook(watch)
 
 
-def test_the_thread_ends_with_a_loop_that_nobody_told_it_was_closed() -> None:
+def test_the_thread_ends_with_a_loop_that_was_closed_without_notice() -> None:
     watch, pool = LoopWatch(0.01), Pool(backend="inline")
 
     async def start() -> None:
@@ -266,7 +266,7 @@ async def test_the_lag_of_a_loop_that_stands_still_is_its_lag_now() -> None:
 
 
 @pytest.mark.all_loops
-async def test_a_loop_that_waits_for_events_is_no_culprit() -> None:
+async def test_a_loop_that_waits_for_events_is_not_blocked() -> None:
     meter, thread = LagMeter(0.001), threading.get_ident()
     meter.start()
     await until(lambda: meter.base is not None)
