@@ -9,6 +9,7 @@ import sys
 import threading
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
+from typing import Any
 
 import httpx
 import psutil
@@ -22,10 +23,15 @@ START_TIMEOUT = 30  # seconds, on a busy machine; usually one
 STOP_TIMEOUT = 20
 
 
+def lifespan(of: Any = app) -> LifespanManager:
+    """Start and end an app in this process, with time enough for a busy machine."""
+    return LifespanManager(of, START_TIMEOUT, STOP_TIMEOUT)
+
+
 @contextlib.asynccontextmanager
 async def client() -> AsyncIterator[httpx.AsyncClient]:
     """Start the app in this process, with its real pool, and connect to it without a network."""
-    async with LifespanManager(app) as manager:
+    async with lifespan() as manager:
         transport = httpx.ASGITransport(manager.app)
         async with httpx.AsyncClient(transport=transport, base_url="http://test") as http:
             yield http

@@ -7,7 +7,6 @@ from typing import Any
 
 import httpx
 import pytest
-from asgi_lifespan import LifespanManager
 from fastapi import FastAPI, Request
 from starlette.types import ASGIApp, Receive, Scope, Send
 
@@ -15,7 +14,7 @@ from examples.domains import body_limit, problems
 from examples.domains.app import LIMITS, app
 from examples.domains.body_limit import BodyLimit, route_path
 from examples.domains.limits import Limits
-from tests.examples.domains.serving import client
+from tests.examples.domains.serving import client, lifespan
 from tests.examples.domains.test_app import assert_problem
 
 JSON = {"Content-Type": "application/json"}
@@ -76,7 +75,7 @@ async def test_a_mounted_service_refuses_large_bodies_too() -> None:
     outer = FastAPI()
     outer.mount("/tools", app)
     async with (
-        LifespanManager(app),
+        lifespan(),
         httpx.AsyncClient(transport=httpx.ASGITransport(outer), base_url="http://t") as http,
     ):
         assert_problem(await http.post("/tools/addContent", content=LARGE, headers=JSON), 413, "larger")
@@ -86,7 +85,7 @@ async def test_a_mounted_service_refuses_large_bodies_too() -> None:
 
 
 async def test_a_service_behind_a_root_path_refuses_large_bodies_too() -> None:
-    async with LifespanManager(app) as manager:
+    async with lifespan() as manager:
         transport = httpx.ASGITransport(manager.app, root_path="/api")
         async with httpx.AsyncClient(transport=transport, base_url="http://test") as http:
             for path in ("/api/addContent", "/addContent"):

@@ -10,17 +10,15 @@ from typing import Any
 import httpx
 import psutil
 import pytest
-from asgi_lifespan import LifespanManager
 from hypothesis import given
 from hypothesis import strategies as st
 
-from examples.domains.app import app
 from examples.domains.counting import Tally
 from examples.domains.decoding import STEP, Budget, Gunzip, MaybeGunzip, Text, Unpacked
 from examples.domains.forms import Form
 from examples.domains.limits import Limits
 from examples.domains.problems import Problem
-from tests.examples.domains.serving import client, running
+from tests.examples.domains.serving import client, lifespan, running
 from tests.examples.domains.test_app import assert_problem
 
 TEXT = b"see www.example.com and bob@mail.example.co.uk, www.example.com again\n"
@@ -198,7 +196,7 @@ async def test_a_client_that_leaves_half_way_is_no_error_of_the_server() -> None
     async def send(message: Any) -> None:
         sent.append(message)
 
-    async with LifespanManager(app) as manager:
+    async with lifespan() as manager:
         await manager.app({**scope, "query_string": b"", "root_path": ""}, receive, send)
     assert sent[0]["status"] == 400
 
