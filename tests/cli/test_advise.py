@@ -109,7 +109,7 @@ def test_a_payload_that_is_most_of_the_price_is_named() -> None:
     assert "pickling 5.00 MiB: send a path or a key instead" in str(judge(heavy))
 
 
-def test_figures_that_vary_much_are_told() -> None:
+def test_figures_that_vary_much_are_reported() -> None:
     noisy = Measurement(**{**vars_of(measured(5 * MS)), "pooled": Spread(9 * MS, 4 * MS, 30 * MS, 9)})
     assert "figures vary much" in judge(noisy).reasons[-1]
 
@@ -268,7 +268,7 @@ def test_a_function_that_hangs_is_ended_in_its_worker(folder: Path) -> None:
         ("dubble", "", "has no attribute 'dubble'", "did you mean work:double?"),
     ],
 )
-def test_what_can_not_be_measured_is_told(folder: Path, function: str, args: str, error: str, hint: str) -> None:
+def test_what_can_not_be_measured_is_reported(folder: Path, function: str, args: str, error: str, hint: str) -> None:
     advice = ask(folder, function, args)
     assert advice.exit_code == 1
     assert error in (advice.error or "")

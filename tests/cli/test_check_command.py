@@ -210,7 +210,7 @@ def test_the_project_s_table_is_used_from_every_folder_below(project: Path, monk
     assert (settings.exclude, settings.root) == (("app/other",), project)
 
 
-def test_what_is_typed_stands_in_the_place_of_what_is_written(project: Path) -> None:
+def test_what_is_typed_overrides_what_is_written(project: Path) -> None:
     (project / "pyproject.toml").write_text("[tool.lifepool.check]\nselect = ['LP005']\nexclude = ['app']\n")
     settings = load(project, select=["lp010,LP001"], ignore=[], exclude=["x", "y"])
     assert sorted(settings.codes) == ["LP001", "LP010"]

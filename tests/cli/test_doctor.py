@@ -68,7 +68,7 @@ def test_a_quota_is_shown_with_its_file_and_makes_the_workers(tmp_path: Path) ->
     assert found["workers"].found.startswith("2 workers")
 
 
-def test_no_quota_is_told_as_well(tmp_path: Path) -> None:
+def test_no_quota_is_reported_as_well(tmp_path: Path) -> None:
     assert by_topic(machine.check_cpus(faked(tmp_path)))["quota"] == ok("quota", "none")
 
 
@@ -166,7 +166,7 @@ def test_what_may_be_a_secret_is_not_shown(value: str) -> None:
 # --- the user's pool --------------------------------------------------------------------------------------------------
 
 
-def test_settings_are_held_against_the_machine(tmp_path: Path) -> None:
+def test_settings_are_compared_with_the_machine(tmp_path: Path) -> None:
     here = faked(tmp_path, {"sys/fs/cgroup/memory.max": str(GIB)})
     config = resolve({"max_workers": 16, "max_worker_memory": "512MiB"}, {})
     found = by_topic(check_config(config, here.budget(), here))
@@ -278,7 +278,7 @@ def test_pools_that_share_the_cpus_are_well(write: Callable[[str], Path]) -> Non
         ("pol", "module 'shop' has no attribute 'pol'"),
     ],
 )
-def test_what_is_no_pool_is_told(write: Callable[[str], Path], name: str, expected: str) -> None:
+def test_what_is_no_pool_is_reported(write: Callable[[str], Path], name: str, expected: str) -> None:
     (found,) = examine_isolated(f"shop:{name}", 30.0, write(SOUND))
     assert (found.status, found.found) == ("fail", expected)
     assert "shop:pool" in (found.fix or "") or "main:pool" in (found.fix or "")
@@ -328,14 +328,14 @@ async def test_the_engine_does_here_what_it_promises(caplog: pytest.LogCaptureFi
     assert caplog.records == [], "what is made to fail is not warned of"
 
 
-async def test_an_engine_that_does_not_start_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_an_engine_that_does_not_start_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(selftest, "plain_pool", lambda **_: Pool(initializer="json:nothing", max_workers=1))
     (found,) = [finding async for finding in selftest.check_engine()]
     assert (found.topic, found.status) == ("start", "fail")
     assert "no attribute 'nothing'" in found.found
 
 
-async def test_a_step_that_fails_is_told_and_the_next_ones_are_tried(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_step_that_fails_is_reported_and_the_next_ones_are_tried(monkeypatch: pytest.MonkeyPatch) -> None:
     async def broken(pool: Pool) -> Finding:
         raise LookupError("something else")
 
@@ -386,7 +386,7 @@ def test_wrong_usage_is_refused_before_anything_is_done(arguments: list[str], ex
     assert re.search(expected, done.stderr)
 
 
-async def test_a_template_that_can_not_start_is_told_with_its_real_cause(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_template_that_can_not_start_is_reported_with_its_real_cause(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("multiprocessing.spawn.get_executable", lambda: b"/nowhere/python")
     (found,) = [finding async for finding in selftest.check_engine()]
     assert (found.topic, found.status) == ("start", "fail")

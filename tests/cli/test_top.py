@@ -164,7 +164,7 @@ def answering(status: int, body: bytes) -> Iterator[str]:
         (500, b"", "answers with status 500"),
     ],
 )
-def test_an_answer_that_is_no_page_is_told_apart(status: int, body: bytes, message: str) -> None:
+def test_an_answer_that_is_no_page_is_recognised(status: int, body: bytes, message: str) -> None:
     with answering(status, body) as url, pytest.raises(NoPage, match=message):
         Source(url, {}).read()
 

@@ -214,7 +214,7 @@ async def test_with_a_cursor_only_what_is_new_is_sent() -> None:
             assert not (await client.get("/state.json", params={"since": cursor})).json()["continued"]
 
 
-async def test_a_task_that_runs_has_its_story_too_and_arguments_only_if_asked_for(gate: Gate) -> None:
+async def test_a_task_that_runs_has_details_too_and_arguments_only_if_asked_for(gate: Gate) -> None:
     for shown in (False, True):
         pool = Pool(max_workers=1)
         page = dashboard(pool, show_arguments=shown)
@@ -335,7 +335,7 @@ async def test_it_answers_only_under_names_that_it_is_served_under(
     assert await statuses(app, *requests, **meant) == ([200, 200, 200, 409] if status == 200 else [421] * 4)
 
 
-async def test_who_asks_under_another_name_is_told_which_setting_allows_it() -> None:
+async def test_a_request_under_another_name_is_answered_with_the_setting_that_allows_it() -> None:
     def refuse(scope: Any) -> Any:
         raise AssertionError("nobody is asked who may see it")
 

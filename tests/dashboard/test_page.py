@@ -139,7 +139,7 @@ def test_a_failure_opens_to_the_workers_traceback_and_nothing_in_it_is_markup(pa
     expect(dialog).to_be_hidden()
 
 
-def test_a_task_is_cancelled_from_its_story(page: Page, server: Server, gate: tuple[str, socket.socket]) -> None:
+def test_a_task_is_cancelled_from_its_details(page: Page, server: Server, gate: tuple[str, socket.socket]) -> None:
     address, listener = gate
     number = ask(server, "/hold", address=address)
     visitor, _ = listener.accept()
@@ -178,7 +178,7 @@ def test_draining_asks_first(page: Page, server: Server) -> None:
     assert ask(server, "/pool/state.json")["pool"]["state"] == "running"
 
 
-def test_a_dead_worker_is_told_of(page: Page) -> None:
+def test_a_dead_worker_is_reported(page: Page) -> None:
     expect(page.locator("#exits li").first).to_contain_text("died · exit code 3")
     expect(page.locator("#workers-note")).to_contain_text("died")
     expect(page.locator("#failures > li", has_text="WorkerLost")).to_contain_text("exited with code 3")

@@ -158,7 +158,7 @@ def test_arguments_are_shortened() -> None:
 # --- task details ---------------------------------------------------------------------------------------------------
 
 
-def test_the_oldest_story_goes_first() -> None:
+def test_the_oldest_task_goes_first() -> None:
     recent_tasks = RecentTasks()
     for number in range(MAX_TASKS + 10):
         recent_tasks.add(details_of(settled(number), 1, private=True))

@@ -112,7 +112,7 @@ def dropped(heard: Listening) -> int:
     return sum(int(r.args[1]) for r in heard.records if "dropped" in str(r.msg) and r.name == "lifepool")
 
 
-async def test_what_was_dropped_is_told_of_when_the_worker_ends_and_not_with_each_record() -> None:
+async def test_what_was_dropped_is_reported_when_the_worker_ends_and_not_with_each_record() -> None:
     pool = Pool(max_workers=1)
     pool.add_hook(ForwardLogs(per_second=50))
     with listening() as heard:
@@ -124,7 +124,7 @@ async def test_what_was_dropped_is_told_of_when_the_worker_ends_and_not_with_eac
     assert len(warnings) < through / 2
 
 
-async def test_garbage_is_told_once_and_long_records_are_cut() -> None:
+async def test_invalid_data_is_reported_once_and_long_records_are_cut() -> None:
     with listening() as heard:
         async with forwarding() as pool:
             await pool.run(tasks.write_garbage)

@@ -114,7 +114,7 @@ async def test_what_went_wrong_is_in_the_tasks_span(tmp_path: Path) -> None:
     assert attempts == [1, 2]
 
 
-async def test_a_task_at_a_closed_door_and_one_dropped_from_the_queue_have_spans() -> None:
+async def test_a_task_refused_at_admission_and_one_dropped_from_the_queue_have_spans() -> None:
     tracing = Tracing(always=True)
     pool = Pool(max_workers=1, max_queue=1)
     pool.add_hook(tracing.hook)

@@ -19,7 +19,9 @@ if TYPE_CHECKING:
     from tests.engine.gates import Gate
 
 
-async def test_a_task_that_ran_and_one_that_waited_are_told_apart(gate: Gate, caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_task_that_ran_and_one_that_waited_are_distinguished(
+    gate: Gate, caplog: pytest.LogCaptureFixture
+) -> None:
     async with Pool(max_workers=1) as pool:
         pool.add_hook(SlowTasks(0.4))
         running = pool.submit(tasks.hold, gate.address)

@@ -130,7 +130,7 @@ def test_an_error_is_answered_with_its_status_as_a_problem(
 
 
 @each_error
-def test_strangers_are_told_nothing_of_the_code(
+def test_strangers_learn_nothing_of_the_code(
     raises: Raises, client: TestClient, error: PoolError, status: int, name: str
 ) -> None:
     raises.error = error
@@ -143,7 +143,7 @@ def test_strangers_are_told_nothing_of_the_code(
 
 
 @each_error
-def test_with_hints_a_developer_is_told_but_no_path_and_no_story_of_the_server(
+def test_with_hints_a_developer_learns_more_but_no_path_and_no_history_of_the_server(
     error: PoolError, status: int, name: str
 ) -> None:
     raises = Raises(hints=True)
@@ -217,7 +217,7 @@ def test_those_who_are_refused_together_do_not_come_back_together(raises: Raises
 # --- what the log has -----------------------------------------------------------------------------------------------
 
 
-def test_what_strangers_are_not_told_is_in_the_log_once_a_second_for_each_kind(
+def test_what_strangers_do_not_learn_is_in_the_log_once_a_second_for_each_kind(
     raises: Raises, client: TestClient, caplog: pytest.LogCaptureFixture
 ) -> None:
     for _ in range(50):
@@ -253,7 +253,7 @@ def test_what_the_pool_has_logged_is_not_logged_again(caplog: pytest.LogCaptureF
 
 
 @pytest.mark.parametrize("error", [ClientDisconnected(), InternalError("a bug")])
-def test_a_client_that_left_is_no_warning_and_a_bug_was_told(
+def test_a_client_that_left_is_no_warning_and_a_bug_was_reported(
     raises: Raises, client: TestClient, error: PoolError, caplog: pytest.LogCaptureFixture
 ) -> None:
     raises.error = error

@@ -248,7 +248,7 @@ async def test_a_supervisor_may_take_its_time(
 # --- the delay ------------------------------------------------------------------------------------------------------
 
 
-async def test_sigterm_is_held_for_the_delay_and_readiness_is_red_at_once(signals: list[int]) -> None:
+async def test_sigterm_is_deferred_for_the_delay_and_readiness_is_red_at_once(signals: list[int]) -> None:
     pool = inline(shutdown_delay=0.05)
     async with pool.lifespan(None):
         signal.raise_signal(TERM)
@@ -263,13 +263,13 @@ async def test_without_a_delay_it_is_passed_on_at_once(signals: list[int]) -> No
         assert signals == [TERM]
 
 
-async def test_ctrl_c_is_not_held(signals: list[int]) -> None:
+async def test_ctrl_c_is_not_deferred(signals: list[int]) -> None:
     async with inline(shutdown_delay=1000.0).lifespan(None):
         signal.raise_signal(INT)
         assert signals == [INT]
 
 
-async def test_while_it_is_held_an_echo_changes_nothing_and_a_second_one_passes_it_on(
+async def test_while_it_is_deferred_an_echo_changes_nothing_and_a_second_one_passes_it_on(
     signals: list[int], clock: Clock
 ) -> None:
     pool = Pool(backend=ScriptedBackend(), shutdown_delay=1000.0, drain_timeout=1000.0)
@@ -286,7 +286,9 @@ async def test_while_it_is_held_an_echo_changes_nothing_and_a_second_one_passes_
         handle.cancel()
 
 
-async def test_where_nothing_can_be_held_the_log_says_so(signals: list[int], caplog: pytest.LogCaptureFixture) -> None:
+async def test_where_nothing_can_be_deferred_the_log_says_so(
+    signals: list[int], caplog: pytest.LogCaptureFixture
+) -> None:
     loop = asyncio.get_running_loop()
     heard = asyncio.Event()
     loop.add_signal_handler(TERM, heard.set)
@@ -301,7 +303,7 @@ async def test_where_nothing_can_be_held_the_log_says_so(signals: list[int], cap
         loop.remove_signal_handler(TERM)
 
 
-async def test_what_is_held_when_the_lifespan_ends_is_passed_on(signals: list[int]) -> None:
+async def test_what_is_deferred_when_the_lifespan_ends_is_passed_on(signals: list[int]) -> None:
     async with inline(shutdown_delay=1000.0).lifespan(None):
         signal.raise_signal(TERM)
     assert signals == [TERM]

@@ -100,7 +100,7 @@ async def test_unusual_but_valid_bodies_are_searched(body: bytes, expected: list
         (b'{"data": ' + b"9" * 5000 + b"}", "could not be read as JSON"),
     ],
 )
-async def test_bad_bodies_are_told_what_was_expected(body: bytes, words: str) -> None:
+async def test_bad_bodies_are_answered_with_what_was_expected(body: bytes, words: str) -> None:
     response = await post(body)
     assert_problem(response, 422, words)
     assert response.json()["expected"] == {"data": "see www.example.com"}
@@ -110,7 +110,7 @@ async def test_bad_bodies_are_told_what_was_expected(body: bytes, words: str) ->
 @pytest.mark.parametrize(
     "content_type", ["text/plain", "application/x-www-form-urlencoded", "application/octet-stream"]
 )
-async def test_json_sent_as_something_else_is_told_the_header(content_type: str) -> None:
+async def test_json_sent_as_something_else_is_answered_with_the_header(content_type: str) -> None:
     response = await post(b'{"data": "a.example.com"}', {"Content-Type": content_type})
     assert_problem(response, 422, "not a JSON object sent as application/json")
 

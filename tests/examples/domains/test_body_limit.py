@@ -103,7 +103,7 @@ async def test_a_path_that_nobody_thought_of_is_limited_as_well() -> None:
 # ---- time ----
 
 
-async def test_a_body_that_stalls_is_told_so_and_its_connection_is_closed() -> None:
+async def test_a_body_that_stalls_is_refused_and_its_connection_is_closed() -> None:
     async with guarded(Limits(read_timeout=0, min_rate=1)) as http:
         response = await http.post("/other", content=stalled(b"x"))
     assert_problem(response, 408, "No data came")
@@ -188,7 +188,7 @@ async def test_uploads_at_a_time_are_bounded() -> None:
         (b'{"data": "x"}', {"Content-Encoding": "deflate"}, "deflate"),
     ],
 )
-async def test_a_packed_json_is_told_where_to_go(body: bytes, headers: dict[str, str], words: str) -> None:
+async def test_a_packed_json_is_answered_with_where_to_go(body: bytes, headers: dict[str, str], words: str) -> None:
     async with client() as http:
         response = await http.post("/addContent", content=body, headers=JSON | headers)
     assert_problem(response, 415, words)
@@ -215,7 +215,7 @@ async def test_head_on_what_takes_post_alone_says_so() -> None:
 # ---- what is taken is answered ----
 
 
-async def test_a_text_that_is_not_done_in_time_is_told_what_is_true(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_text_that_is_not_done_in_time_is_answered_with_what_is_true(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("examples.domains.app.LIMITS", Limits(task_timeout=0))
     text = " ".join(f"a{n}.com" for n in range(80_000))[: LIMITS.max_body - 20]
     async with client() as http:

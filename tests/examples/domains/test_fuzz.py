@@ -218,7 +218,7 @@ def a_form_of(count: int, content: bytes) -> bytes:
     ],
     ids=["encoding", "file", "gzip-in-gzip", "many-members", "many-files"],
 )
-def test_what_a_bomb_expands_to_is_never_held(
+def test_what_a_bomb_expands_to_is_never_in_memory(
     make: Callable[[], bytes], headers: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("examples.domains.app.LIMITS", Limits(max_expanded=64 * MEGABYTE))

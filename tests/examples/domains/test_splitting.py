@@ -158,7 +158,7 @@ NEIGHBORS = {
 
 @pytest.mark.parametrize("filler", ["/", "x", "a.io/", "-", "b+"])
 @pytest.mark.parametrize("neighbors", NEIGHBORS.values(), ids=NEIGHBORS.keys())
-def test_a_forced_cut_at_any_place_leaves_every_name_and_its_context_whole(neighbors: str, filler: str) -> None:
+def test_a_forced_cut_at_any_position_leaves_every_name_and_its_context_whole(neighbors: str, filler: str) -> None:
     length = LEAST_TOKEN + 1
     cut = length - 2 * (MAX_RUN + 16)
     far = range(cut - len(neighbors) - 90, cut + 90, 17)
@@ -188,7 +188,7 @@ def test_a_run_too_long_for_a_name_stays_so_where_it_is_cut(unit: str, length: i
 
 
 @pytest.mark.parametrize("token", TOKENS.values(), ids=TOKENS.keys())
-def test_no_more_than_the_limit_is_held(token: str) -> None:
+def test_no_more_than_the_limit_is_kept(token: str) -> None:
     splitter = StreamSplitter(piece_size=20_000, max_token=10_000)
     given_out = 0
     for fed in range(1, 400):

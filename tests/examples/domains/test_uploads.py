@@ -85,7 +85,7 @@ async def test_an_empty_body_has_no_names() -> None:
     assert (await upload()).json()["count"] == 0
 
 
-async def test_several_files_in_a_form_are_counted_together_and_apart_from_each_other() -> None:
+async def test_several_files_in_a_form_are_counted_together_and_separately() -> None:
     response = await upload(
         files=[
             ("file", ("a.txt", TEXT)),
@@ -170,7 +170,7 @@ async def test_bad_uploads_are_explained(status: int, headers: dict[str, str], b
     assert response.json()["hint"]
 
 
-async def test_a_stalled_client_is_told_after_the_read_timeout(
+async def test_a_stalled_client_is_refused_after_the_read_timeout(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr("examples.domains.app.LIMITS", Limits(read_timeout=0))
@@ -226,7 +226,7 @@ def test_gunzip_undoes_gzip_however_it_is_cut(members: list[bytes], at: list[int
 
 
 @given(st.binary(max_size=300))
-def test_gunzip_says_problem_and_nothing_else_about_garbage(data: bytes) -> None:
+def test_gunzip_says_problem_and_nothing_else_about_invalid_data(data: bytes) -> None:
     gunzip = Gunzip(Budget(Limits()))
     with pytest.raises(Problem, match="damaged"):
         list(itertools.chain(gunzip.feed(b"\x1f\x8b" + data), gunzip.close()))
