@@ -11,12 +11,12 @@ ARGS =                   # more arguments for pytest or the benchmarks: make tes
 CODE = src examples tests benchmarks experiments
 DISTRIBUTED = distributed-latency distributed-throughput-64 distributed-echo-1MiB distributed-start
 MATRIX_TESTS = tests/core tests/engine tests/codec tests/shared tests/transfer
-QUICK_TESTS = tests/core tests/engine tests/codec tests/shared tests/transfer tests/host tests/usercode tests/worker tests/backends \
+QUICK_TESTS = tests/core tests/engine tests/codec tests/shared tests/transfer tests/usercode tests/worker tests/backends \
 	tests/test_chunks.py tests/test_config.py tests/test_errors.py tests/test_pool.py tests/test_statistics.py
 # What starts programs, moves much memory, or tries hundreds of ways: not for the inner loop.
-NOT_QUICK = $(addsuffix .py,--ignore=tests/core/test_overload $(addprefix --ignore=tests/engine/test_,ahead beside_the_loop \
+NOT_QUICK = $(addsuffix .py,--ignore=tests/core/test_overload $(addprefix --ignore=tests/engine/test_,ahead batching beside_the_loop \
 	big_payloads clean_template daemonic descendants foreign_code forked_server hooks_that_fail initargs main_kinds \
-	main_module nested resources server_life surroundings threads views))
+	main_module nested resources server_life startup surroundings threads views))
 
 BIN = .venv/bin
 LOCK = requirements/dev.txt

@@ -53,7 +53,8 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
     if not inspect.iscoroutinefunction(pyfuncitem.obj):
         return None
     arguments = {name: pyfuncitem.funcargs[name] for name in pyfuncitem._fixtureinfo.argnames}
-    if lasting := pyfuncitem.funcargs.get("lasting_runner"):
+    lasting = pyfuncitem.funcargs.get("lasting_runner")
+    if isinstance(lasting, asyncio.Runner):
         lasting.run(pyfuncitem.obj(**arguments))
         return True
     with asyncio.Runner(debug=False, loop_factory=FACTORIES[_loop_kind(pyfuncitem)]) as runner:

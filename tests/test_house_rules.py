@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import multiprocessing
 import os
+import re
 import subprocess
 import sys
 import threading
@@ -203,3 +204,10 @@ async def test_a_test_can_choose_its_loop(loop_kind: str) -> None:
 
 async def test_threads_of_the_default_executor_are_joined_at_the_end() -> None:
     assert await asyncio.to_thread(threading.current_thread) is not threading.main_thread()
+
+
+def test_the_inner_loop_and_the_matrix_name_files_that_exist() -> None:
+    done = subprocess.run(["make", "-n", "test-quick", "matrix"], cwd=ROOT, capture_output=True, text=True, check=True)
+    named = re.findall(r"tests/[\w/.]+", done.stdout)
+    assert len(named) > 30
+    assert [path for path in named if not (ROOT / path).exists()] == []

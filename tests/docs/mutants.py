@@ -95,7 +95,8 @@ def broken(source: str, mutant: Mutant) -> str:
 
 
 def _child(scope: ast.AST, name: str) -> ast.AST:
-    for node in getattr(scope, "body", []):
+    nodes: list[ast.AST] = getattr(scope, "body", [])
+    for node in nodes:
         if getattr(node, "name", None) == name:
             return node
         if isinstance(node, ast.Assign) and any(isinstance(at, ast.Name) and at.id == name for at in node.targets):

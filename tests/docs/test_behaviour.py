@@ -86,6 +86,10 @@ INNER = """
     def test_passes_at_times(number): assert number == 1
     @pytest.mark.skipif(True, reason="not here")
     def test_is_skipped(): pass
+    @pytest.mark.parametrize("backend", ["local", "threads-2"])
+    def test_is_skipped_for_others(backend): backend == "local" or pytest.skip("can not")
+    @pytest.mark.parametrize("backend", ["local", "threads-2"])
+    def test_is_skipped_for_local(backend): backend == "local" and pytest.skip("can not")
     @pytest.mark.xfail(strict=True)
     def test_is_expected_to_fail(): assert False
 """
@@ -118,7 +122,9 @@ def judged(pytester: pytest.Pytester, rows: dict[str, str], *options: str, other
 def test_what_did_not_pass_proves_nothing(pytester: pytest.Pytester, distributed: tuple[str, ...]) -> None:
     rows = {
         "good": "passes",
+        "good where it counts": "is_skipped_for_others",
         "half": "passes passes_at_times",
+        "not where it counts": "is_skipped_for_local",
         "left out": "is_skipped",
         "known to be wrong": "is_expected_to_fail",
         "not there": "is_no_more",
@@ -127,17 +133,18 @@ def test_what_did_not_pass_proves_nothing(pytester: pytest.Pytester, distributed
     assert code == 1
     for row, test in {
         "half": "passes_at_times failed",
+        "not where it counts": "is_skipped_for_local was skipped",
         "left out": "is_skipped was skipped",
         "known to be wrong": "is_expected_to_fail is expected to fail",
         "not there": "is_no_more did not run",
     }.items():
         assert f"\n{row}\n    tests/test_inner.py::test_{test}\n" in output
-    assert "1 of 5 rows proved" in output
+    assert "2 of 7 rows proved" in output
 
 
 def test_a_row_that_is_not_proved_fails_a_session_in_which_all_passed(pytester: pytest.Pytester) -> None:
     code, output = judged(pytester, {"left out": "is_skipped"}, "tests")
-    assert "3 passed, 1 skipped, 1 xfailed" in output
+    assert "5 passed, 3 skipped, 1 xfailed" in output
     assert code == 1
     assert "is_skipped was skipped" in output
 

@@ -2,8 +2,8 @@
 
 A row is proved if every test that it names has passed, with all of its parameters. It is not if one failed, was
 skipped (on Linux, where nothing of the contract is left out), was expected to fail, or did not run although the session
-was to run its file. Rows whose tests the session was not to run are not judged. A row that is not proved fails the
-session, and the summary names it.
+was to run its file. For a backend that can do less than `local` a test may be skipped. Rows whose tests the session was
+not to run are not judged. A row that is not proved fails the session, and the summary names it.
 
 With pytest-xdist the process that collects the reports judges; those that run tests do not.
 """
@@ -23,6 +23,9 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 MAY_SKIP = sys.platform != "linux"
+LESSER_BACKENDS = {"inline", "executor", "threads"}
+"""Parameters for which a test may be skipped: the page is about `local`, and says where to read what others can."""
+
 CHOOSERS = ("keyword", "markexpr", "deselect", "lf", "stepwise", "maxfail", "collectonly", "ignore")
 """The options with which a session runs, or may run, fewer tests than its files have."""
 
@@ -44,15 +47,16 @@ class Verdict:
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         """Take down how one phase of a test ended."""
-        test = report.nodeid.split("[")[0]
+        test, _, parameters = report.nodeid.partition("[")
         if test not in self._named:
             return
         if hasattr(report, "wasxfail"):
             self._faults[test] = "is expected to fail"
         elif report.failed:
             self._faults[test] = "failed"
-        elif report.skipped and not MAY_SKIP:
-            self._faults[test] = "was skipped"
+        elif report.skipped:
+            if not (MAY_SKIP or LESSER_BACKENDS.intersection(parameters.rstrip("]").split("-"))):
+                self._faults[test] = "was skipped"
         elif report.when == "call":
             self._passed.add(test)
 
