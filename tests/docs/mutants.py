@@ -46,8 +46,10 @@ class Mutant:
 
 
 MUTANTS = [
-    Mutant("a worker dies: segfault", "_core/scheduler.py", "Scheduler._on_worker_exited", "event.unstarted = ()\n..."),
-    Mutant("the task had `retries=n`", "_core/scheduler.py", "Scheduler._lose", "task.retries = 0\n..."),
+    Mutant(
+        "a worker dies: segfault", "_core/worker_handlers.py", "WorkerHandlers.on_exited", "event.unstarted = ()\n..."
+    ),
+    Mutant("the task had `retries=n`", "_core/worker_handlers.py", "WorkerHandlers._lose", "task.retries = 0\n..."),
     Mutant("the kernel killed it for its memory", "_host/oom.py", "OomWatch.happened", "return False"),
     Mutant("its tasks have started processes", "backends/local/worker/descendants.py", "end_family", "return []"),
     Mutant("the machine or the container", "backends/local/worker/limits.py", "die_before_server", "pass"),
@@ -60,7 +62,7 @@ MUTANTS = [
     Mutant("an error becomes an HTTP answer", "integrations/problems.py", "detail", "hints = True\n..."),
     Mutant("many are refused at once", "integrations/problems.py", "retry_after", "jitter = 0.0\n..."),
     Mutant("the pool was drained", "integrations/health.py", "_why_to_restart", "return None"),
-    Mutant("work comes at 2, 5 or 10 times", "_core/policy.py", "next_caution", "return caution"),
+    Mutant("work comes at 2, 5 or 10 times", "_core/policy.py", "next_safety_factor", "return factor"),
     Mutant("a worker holds more than `max_worker_memory`", "backends/local/worker/limits.py", "limit_memory", "pass"),
     Mutant("a worker has run `max_tasks_per_worker`", "_core/policy.py", "recycle_lead", "return 0"),
     Mutant("a worker above `min_workers` is idle", "_core/supervisor.py", "Supervisor.watch_idle", "pass"),
