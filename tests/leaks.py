@@ -17,7 +17,7 @@ import psutil
 GRACE = 10.0
 """Seconds that a process, thread or descriptor has to go away by itself once the test is over, on a busy machine."""
 
-OTHERS_GRACE = 20.0
+OTHERS_GRACE = 40.0
 """The same for shared memory, whose names do not tell whose it is, while other tests run beside this one."""
 
 _IS_ONE_OF_MANY = "PYTEST_XDIST_WORKER" in os.environ
@@ -95,7 +95,7 @@ def leaks_since(before: Snapshot, grace: float | None = None) -> Snapshot:
         if leaked.shm and not (leaked.processes or leaked.threads or leaked.fds) and _IS_ONE_OF_MANY:
             deadline = began + OTHERS_GRACE
     if leaked.shm:
-        mine = leaked.shm - _used_by_others(leaked.shm)
+        mine = (leaked.shm - _used_by_others(leaked.shm)) & _shared_memory()  # some has just gone
         leaked = Snapshot(leaked.processes, leaked.threads, leaked.fds, mine)
     return leaked
 
