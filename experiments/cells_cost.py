@@ -42,7 +42,7 @@ def round_trip(with_cells: bool) -> float:
     """Return the median round trip of a no-op through a pool, in seconds."""
     if with_cells:
         return asyncio.run(_round_trip())
-    with mock.patch.object(channel, "Places", side_effect=OSError):
+    with mock.patch.object(channel, "Cells", side_effect=OSError):
         return asyncio.run(_round_trip())
 
 

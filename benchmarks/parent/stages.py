@@ -45,8 +45,8 @@ STAGES: dict[str, tuple[str, ...]] = {
         "lifepool.backends.local.channel:Channel._write",
     ),
     "channel: cells": (
-        "lifepool.backends.local.shared.cells:Places.put",
-        "lifepool.backends.local.shared.cells:Places.release",
+        "lifepool.backends.local.shared.cells:Cells.put",
+        "lifepool.backends.local.shared.cells:Cells.release",
     ),
     SEND_FRAMES: (),
     SEND_TICKETS: (),

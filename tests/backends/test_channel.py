@@ -16,7 +16,7 @@ import pytest
 from lifepool._core.framing import HEADER, Frame, FrameReader, Kind, header
 from lifepool.backends.local.channel import Channel
 from lifepool.backends.local.codec.calls import Call
-from lifepool.backends.local.shared.cells import ON_WIRE, PLACE_BYTES, PLACES, TICKET, mapped
+from lifepool.backends.local.shared.cells import CELL_BYTES, CELLS, ON_WIRE, TICKET, mapped
 from lifepool.backends.local.worker.task_loop import NUMBER
 from tests.engine.gates import PATIENCE_S, until
 
@@ -37,8 +37,8 @@ class Peer:
         self.wire = self.channel.worker_wire.dup()
         self.tickets = self.channel.worker_tickets.dup()
         self.control = os.dup(self.channel.worker_control)
-        assert self.channel.places is not None
-        self.places = mapped(os.dup(self.channel.places.reading_fd))
+        assert self.channel.cells is not None
+        self.cells = mapped(os.dup(self.channel.cells.reading_fd))
         self.channel.open()
 
     def _on_frame(self, frame: Frame) -> None:
@@ -55,17 +55,17 @@ class Peer:
         self.wire.settimeout(PATIENCE_S)
         self.tickets.settimeout(PATIENCE_S)
         for _ in range(count):
-            task, place, _, _, length = TICKET.unpack(self.tickets.recv(TICKET.size))
-            if place != ON_WIRE:
-                found.append((task, self.in_place(place, length)))
+            task, cell, _, _, length = TICKET.unpack(self.tickets.recv(TICKET.size))
+            if cell != ON_WIRE:
+                found.append((task, self.in_cell(cell, length)))
             while not any(number == task for number, _ in found):
                 read = self.wire.recv_into(reader.buffer())
                 assert read, "the server closed the wire"
                 found += [(f.task, bytes(f.payload)) for f in reader.received(read)]
         return found
 
-    def in_place(self, place: int, length: int) -> bytes:
-        return bytes(self.places[place * PLACE_BYTES :][:length])
+    def in_cell(self, cell: int, length: int) -> bytes:
+        return bytes(self.cells[cell * CELL_BYTES :][:length])
 
     def take_ticket(self) -> int:
         """Take one as a worker does; the task that it names."""
@@ -75,7 +75,7 @@ class Peer:
     def close(self) -> None:
         self.channel.close()
         assert self.failures == []
-        self.places.release()
+        self.cells.release()
         self.wire.close()
         self.tickets.close()
         os.close(self.control)
@@ -111,31 +111,31 @@ async def test_what_is_sent_in_one_turn_of_the_loop_arrives_in_order() -> None:
 
 async def test_a_small_task_lies_in_a_place_and_a_larger_one_goes_over_the_wire() -> None:
     with connected() as peer:
-        for number, size in enumerate([0, PLACE_BYTES, PLACE_BYTES + 1]):
+        for number, size in enumerate([0, CELL_BYTES, CELL_BYTES + 1]):
             peer.channel.send(number, call(b"x" * size, b""), urgent=True)
         tickets = [TICKET.unpack(peer.tickets.recv(TICKET.size)) for _ in range(3)]
-        assert [place == ON_WIRE for _, place, *_ in tickets] == [False, False, True]
-        assert peer.in_place(tickets[1][1], tickets[1][4]) == b"x" * PLACE_BYTES
+        assert [cell == ON_WIRE for _, cell, *_ in tickets] == [False, False, True]
+        assert peer.in_cell(tickets[1][1], tickets[1][4]) == b"x" * CELL_BYTES
 
 
 async def test_a_place_is_used_again_once_its_task_is_answered_and_not_before() -> None:
     with connected() as peer:
-        for number in range(PLACES + 1):
+        for number in range(CELLS + 1):
             peer.channel.send(number, call(b"%d" % number), urgent=True)
-        places = [TICKET.unpack(peer.tickets.recv(TICKET.size))[1] for _ in range(PLACES + 1)]
-        assert sorted(places[:PLACES]) == list(range(PLACES))
-        assert places[PLACES] == ON_WIRE
+        cells = [TICKET.unpack(peer.tickets.recv(TICKET.size))[1] for _ in range(CELLS + 1)]
+        assert sorted(cells[:CELLS]) == list(range(CELLS))
+        assert cells[CELLS] == ON_WIRE
         peer.channel.answered(3)
         peer.channel.answered(3)  # a worker that answers twice frees nothing that is another's
         peer.channel.send(20, call(), urgent=True)
         peer.channel.send(21, call(), urgent=True)
         again = [TICKET.unpack(peer.tickets.recv(TICKET.size))[1] for _ in range(2)]
-        assert again == [places[3], ON_WIRE]
+        assert again == [cells[3], ON_WIRE]
 
 
-async def test_a_worker_can_not_write_to_the_places() -> None:
+async def test_a_worker_can_not_write_to_the_cells() -> None:
     with connected() as peer, pytest.raises(TypeError, match="read-only"):
-        peer.places[0] = 1
+        peer.cells[0] = 1
 
 
 @pytest.mark.all_loops
@@ -208,22 +208,22 @@ async def test_a_ticket_that_the_worker_took_does_not_come_back() -> None:
 
 
 class Claims:
-    """What a worker's thread has claimed, and whether it still found it in its place."""
+    """What a worker's thread has claimed, and whether it still found it in its cell."""
 
     def __init__(self, peer: Peer) -> None:
         self._peer = peer
         self.tasks: list[int] = []
         self.wrong: list[int] = []
-        self.places: set[int] = set()
+        self.cells: set[int] = set()
         self.answers: deque[int] = deque()
 
     def claim(self) -> None:
         tickets = self._peer.tickets
         while len(ticket := tickets.recv(TICKET.size)) == TICKET.size:
-            task, place, _, _, length = TICKET.unpack(ticket)
+            task, cell, _, _, length = TICKET.unpack(ticket)
             self.tasks.append(task)
-            self.places.add(place)
-            if place != ON_WIRE and self._peer.in_place(place, length) != b"%d" % task:
+            self.cells.add(cell)
+            if cell != ON_WIRE and self._peer.in_cell(cell, length) != b"%d" % task:
                 self.wrong.append(task)
             self.answers.append(task)
 
@@ -238,7 +238,7 @@ class Claims:
 
 @pytest.mark.all_loops
 async def test_each_ticket_is_either_taken_or_taken_back_never_both() -> None:
-    """The worker's thread and `retract` race for twenty thousand tickets; what is claimed is still in its place."""
+    """The worker's thread and `retract` race for twenty thousand tickets; what is claimed is still in its cell."""
     retracted: list[int] = []
     total = 20_000
     with connected() as peer:
@@ -266,7 +266,7 @@ async def test_each_ticket_is_either_taken_or_taken_back_never_both() -> None:
     assert claims.tasks
     assert retracted
     assert not claims.wrong
-    assert len(claims.places) > 2  # places, and the wire when they were all taken
+    assert len(claims.cells) > 2  # cells, and the wire when they were all taken
     assert sorted(claims.tasks + retracted) == list(range(number))
     assert claims.tasks == sorted(claims.tasks)
     assert retracted == sorted(retracted)
@@ -314,7 +314,7 @@ async def test_garbage_is_the_end_and_is_shown(garbage: bytes) -> None:
     with connected() as peer:
         peer.wire.sendall(garbage)
         await until(lambda: bool(peer.ends))
-        assert peer.ends[0].startswith("it sent garbage")
+        assert peer.ends[0].startswith("it sent invalid data")
 
 
 async def test_what_a_dead_worker_left_is_read() -> None:

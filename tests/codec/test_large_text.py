@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from lifepool import Pool
 from lifepool._core.allocator import Slot
 from lifepool.backends.local.codec import large_text as text
-from lifepool.backends.local.codec.large_text import LARGE, LARGE_OTHER, LargeText, rebuild, stand_in, stand_ins
+from lifepool.backends.local.codec.large_text import LARGE, LARGE_OTHER, LargeText, placeholder, placeholders, rebuild
 from lifepool.backends.local.codec.sink import pickle_into
 from lifepool.backends.local.shared.copying import address_of
 from tests import tasks
@@ -68,16 +68,16 @@ def test_what_was_pickled_comes_back(value: str, times: int) -> None:
     assert is_same(there_and_back(value), value)
 
 
-def test_only_large_texts_have_a_stand_in() -> None:
+def test_only_large_texts_have_a_placeholder() -> None:
     for value in ("a" * (LARGE - 1), "é" * (LARGE_OTHER - 1), b"a" * LARGE, ["a" * LARGE], 1):
-        assert stand_in(value) is value
-    assert type(stand_in("a" * LARGE)) is LargeText
-    assert type(stand_in("é" * LARGE_OTHER)) is LargeText
+        assert placeholder(value) is value
+    assert type(placeholder("a" * LARGE)) is LargeText
+    assert type(placeholder("é" * LARGE_OTHER)) is LargeText
 
 
 def test_a_text_that_is_there_twice_is_pickled_once() -> None:
     value = "a" * LARGE
-    pickled = pickle.dumps(stand_ins((value, 1, value)), 5)
+    pickled = pickle.dumps(placeholders((value, 1, value)), 5)
     assert len(pickled) < 1.1 * LARGE
     first, number, second = pickle.loads(pickled)
     assert (first, number) == (value, 1)
@@ -150,7 +150,7 @@ def test_the_interface_is_ours_alone() -> None:
 def test_without_the_interface_texts_are_pickled_as_always(monkeypatch: pytest.MonkeyPatch) -> None:
     pickled = pickle.dumps(LargeText("a" * LARGE), 5)
     monkeypatch.setattr(text, "_functions", lambda: None)
-    assert stand_in("a" * LARGE) == "a" * LARGE
+    assert placeholder("a" * LARGE) == "a" * LARGE
     assert pickle.loads(pickled) == "a" * LARGE
     assert there_and_back("aé" * LARGE) == "aé" * LARGE
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from lifepool._core.framing import Kind, header
-from lifepool.backends.local.shared.arena import LOCATION
+from lifepool.backends.local.shared.files import LOCATION
 from tests import tasks
 
 

@@ -14,7 +14,7 @@ import pytest
 from lifepool import PayloadTooLarge, Pool, PoolClosed, QueueFull, TaskNotPicklable, TaskTimeout, WorkerLost
 from lifepool._core.states import TaskState
 from lifepool.backends.local import inbox, outbox
-from lifepool.backends.local.copy_threads import ASIDE_BYTES, Aside
+from lifepool.backends.local.copy_threads import OFF_LOOP_BYTES, CopyThreads
 from tests import tasks
 from tests.engine import big_tasks
 from tests.engine.gates import PATIENCE_S, until
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-BIG = ASIDE_BYTES + 1
+BIG = OFF_LOOP_BYTES + 1
 MIB = 1 << 20
 
 
@@ -35,26 +35,26 @@ class Brake:
         self._released = threading.Event()
         self.held = 0
 
-    def _wait(self, aside: Aside) -> None:
+    def _wait(self, threads: CopyThreads) -> None:
         self.held += 1
-        while aside.may_go_on() and not self._released.wait(0.001):
+        while threads.may_go_on() and not self._released.wait(0.001):
             pass
 
     def reading(self) -> Brake:
-        read = inbox._read_aside
+        read = inbox._read_off_loop
 
-        def slow(pickled: memoryview, aside: Aside) -> Any:
-            self._wait(aside)
-            return read(pickled, aside)
+        def slow(pickled: memoryview, threads: CopyThreads) -> Any:
+            self._wait(threads)
+            return read(pickled, threads)
 
-        self._patch.setattr(inbox, "_read_aside", slow)
+        self._patch.setattr(inbox, "_read_off_loop", slow)
         return self
 
     def pickling(self) -> Brake:
         pickle = outbox.Outbox._pickle
 
         def slow(box: outbox.Outbox, *rest: Any) -> int | None:
-            self._wait(box._aside)
+            self._wait(box._threads)
             return pickle(box, *rest)
 
         self._patch.setattr(outbox.Outbox, "_pickle", slow)
@@ -220,7 +220,7 @@ async def test_nonsense_that_was_said_while_a_result_was_read_ends_the_worker_af
     async with Pool(max_workers=1) as pool:
         pid = await pool.run(os.getpid)
         big = pool.submit(big_tasks.answer_and_lie, BIG)
-        members = pool._engine._backend._members  # type: ignore[union-attr]
+        members = pool._engine._backend._connections  # type: ignore[union-attr]
         inbox_of = next(iter(members.values())).inbox
         await until(lambda: len(inbox_of._waiting) > 0)
         brake.let_go()
@@ -313,7 +313,7 @@ async def test_what_is_too_large_is_refused_at_once() -> None:
 
 async def test_what_does_not_work_out_in_the_thread_is_done_on_the_loop(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(outbox.Outbox, "_pickle", lambda *_: None)
-    monkeypatch.setattr(inbox, "_read_aside", lambda *_: inbox._Unreadable)
+    monkeypatch.setattr(inbox, "_read_off_loop", lambda *_: inbox._Unreadable)
     async with Pool(max_workers=1) as pool:
         for _ in range(3):
             assert await pool.run(tasks.echo, b"x" * BIG) == b"x" * BIG

@@ -44,7 +44,7 @@ def shared(pool: Pool) -> Arguments:
 def memory_of(pool: Pool) -> int:
     backend = backend_of(pool)
     fds = [shared(pool).reading_fd]
-    fds += [member.results.writing_fd for member in backend._members.values() if member.results is not None]
+    fds += [member.results.writing_fd for member in backend._connections.values() if member.results is not None]
     return sum(os.fstat(fd).st_blocks * 512 for fd in fds)
 
 

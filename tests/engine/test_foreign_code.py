@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from lifepool import Pool, TaskError, TaskNotPicklable, constant
-from lifepool.backends.local.copy_threads import ASIDE_BYTES
+from lifepool.backends.local.copy_threads import OFF_LOOP_BYTES
 from lifepool.hooks import Hook, TaskRecord
 from tests import tasks
 from tests.engine.leaving import (
@@ -59,7 +59,7 @@ async def test_an_argument_that_leaves_while_it_is_pickled_is_refused() -> None:
                 (tasks.echo, [1, {"key": LeavesWhenPickled(how)}]),
                 (functools.partial(tasks.echo, LeavesWhenPickled(how)),),
                 (tasks.echo, constant(LeavesWhenPickled(how))),
-                (tasks.echo, [bytes(ASIDE_BYTES), LeavesWhenPickled(how)]),
+                (tasks.echo, [bytes(OFF_LOOP_BYTES), LeavesWhenPickled(how)]),
             ):
                 function: Any = call[0]
                 with pytest.raises(TaskNotPicklable) as caught:
@@ -117,7 +117,7 @@ async def test_arguments_that_leave_while_they_are_rebuilt_fail_their_task() -> 
                 await pool.run(tasks.echo, LeavesElsewhere(how))
 
 
-@pytest.mark.parametrize("size", [0, 100_000, 2 * ASIDE_BYTES])
+@pytest.mark.parametrize("size", [0, 100_000, 2 * OFF_LOOP_BYTES])
 async def test_results_that_leave_while_they_are_rebuilt_fail_their_task(size: int) -> None:
     async with pool_that_survives() as pool:
         for how in HOW:

@@ -80,7 +80,7 @@ async def test_a_forked_child_has_no_descriptor_of_the_pool() -> None:
     async with Pool(max_workers=1) as pool:
         assert await pool.run(tasks.double, 21) == 42
         backend, channel = backend_of(pool), only_channel(pool)
-        (member,) = backend._members.values()
+        (member,) = backend._connections.values()
         fds = [
             backend._template._line.fileno(),
             member.process.sentinel,

@@ -24,14 +24,14 @@ def backend_of(pool: Pool) -> Any:
 
 def only_channel(pool: Pool) -> Channel:
     """The connection of the pool's only worker."""
-    (member,) = backend_of(pool)._members.values()
+    (member,) = backend_of(pool)._connections.values()
     channel: Channel = member.channel
     return channel
 
 
 def only_process(pool: Pool) -> WorkerProcess:
     """The process of the pool's only worker."""
-    (member,) = backend_of(pool)._members.values()
+    (member,) = backend_of(pool)._connections.values()
     process: WorkerProcess = member.process
     return process
 

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from lifepool.backends.local.backend import LocalBackend
-    from lifepool.backends.local.connection import Member
+    from lifepool.backends.local.connection import WorkerConnection
 
 BIG = bytes(3 * 1024 * 1024)  # a thread copies it
 
@@ -46,7 +46,7 @@ class Victim:
         self.pool = pool
         self.visitor = visitor
         self.backend: Any = backend_of(pool)
-        members: list[Member] = list(self.backend._members.values())
+        members: list[WorkerConnection] = list(self.backend._connections.values())
         (self.member,) = (each for each in members if each.process is not None and each.process.pid == visitor.pid)
         assert self.member.channel is not None
         self.channel: Any = self.member.channel
@@ -328,7 +328,7 @@ async def test_a_worker_whose_tasks_can_not_be_taken_back_is_lost_alone(gate: Ga
 async def test_an_end_is_told_though_nobody_knows_how_it_was(monkeypatch: pytest.MonkeyPatch) -> None:
     async with Pool(max_workers=1) as pool, asyncio.timeout(PATIENCE_S):
         with monkeypatch.context() as patch:
-            patch.setattr("lifepool.backends.local.connection.Member.end", fail)
+            patch.setattr("lifepool.backends.local.connection.WorkerConnection.end", fail)
             with pytest.raises(WorkerLost, match="ForcedError"):
                 await pool.run(tasks.exit_hard, 3)
         assert await pool.run(tasks.double, 21) == 42

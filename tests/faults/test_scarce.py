@@ -18,7 +18,7 @@ import pytest
 from lifepool import Pool, WorkerStartError
 from lifepool.backends.local import channel as channel_module
 from lifepool.backends.local import outbox as outbox_module
-from lifepool.backends.local.copy_threads import Aside
+from lifepool.backends.local.copy_threads import CopyThreads
 from lifepool.backends.start_failures import why_not_started
 from lifepool.hooks import Hook
 from tests import tasks
@@ -72,7 +72,7 @@ async def test_without_shared_memory_all_goes_through_the_sockets(
         raise error
 
     monkeypatch.setattr(outbox_module, "Arguments", refuse)
-    monkeypatch.setattr(channel_module, "Places", refuse)
+    monkeypatch.setattr(channel_module, "Cells", refuse)
     monkeypatch.setattr("lifepool.backends.local.backend.ResultReader", refuse)
     async with Pool(max_workers=1) as pool:
         assert await pool.run(tasks.echo, bytes(BIG)) == bytes(BIG)
@@ -171,31 +171,31 @@ async def test_without_threads_big_payloads_are_copied_on_the_loop(monkeypatch: 
 
 
 async def test_a_piece_of_work_is_done_once_though_no_thread_was_there_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    aside = Aside(asyncio.get_running_loop(), "test")
+    threads = CopyThreads(asyncio.get_running_loop(), "test")
     done: list[str] = []
     second = asyncio.Event()
     with monkeypatch.context() as patch:
         refuse_threads(patch)
-        aside.run(lambda: done.append("first work"), lambda _: done.append("first then"))
+        threads.run(lambda: done.append("first work"), lambda _: done.append("first then"))
     assert done == ["first work", "first then"]
-    aside.run(lambda: done.append("second work"), lambda _: second.set())
+    threads.run(lambda: done.append("second work"), lambda _: second.set())
     async with asyncio.timeout(PATIENCE_S):
         await second.wait()
-    aside.close()
+    threads.close()
     assert done == ["first work", "first then", "second work"]
 
 
 async def test_work_that_raises_in_a_thread_is_told_of() -> None:
-    aside = Aside(asyncio.get_running_loop(), "test")
+    threads = CopyThreads(asyncio.get_running_loop(), "test")
     told: asyncio.Future[str] = asyncio.get_running_loop().create_future()
 
     def fail() -> NoReturn:
         raise SystemExit(1)
 
-    aside.run(fail, told.set_result, otherwise="it failed")
+    threads.run(fail, told.set_result, otherwise="it failed")
     async with asyncio.timeout(PATIENCE_S):
         assert await told == "it failed"
-    aside.close()
+    threads.close()
 
 
 async def test_a_pool_that_can_not_start_for_want_of_a_thread_says_so_and_starts_later(
@@ -367,4 +367,4 @@ async def test_a_child_that_can_not_be_told_what_to_do_is_a_failed_start(
             other = pool.submit(tasks.double, 21)
             await until(lambda: failed_starts(pool) >= 2)
         assert await asyncio.wait_for(other, PATIENCE_S) == 42
-        assert backend_of(pool)._members
+        assert backend_of(pool)._connections

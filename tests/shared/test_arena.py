@@ -16,8 +16,11 @@ from lifepool.backends.local.codec import sink
 from lifepool.backends.local.codec.answers import decode_value, encode_result
 from lifepool.backends.local.codec.calls import Call, CallDecoder, CallEncoder
 from lifepool.backends.local.codec.sink import BIG_BYTES
-from lifepool.backends.local.shared import arena
-from lifepool.backends.local.shared.arena import GRAIN, LOCATION, Arguments, Location, ResultReader, ResultWriter
+from lifepool.backends.local.shared import files
+from lifepool.backends.local.shared.arena import Arguments
+from lifepool.backends.local.shared.files import GRAIN, LOCATION, Location
+from lifepool.backends.local.shared.results import ResultReader, ResultWriter
+from lifepool.backends.local.shared.store import NoRoom
 from lifepool.errors import PayloadTooLarge, TaskNotPicklable
 from tests import tasks
 
@@ -64,8 +67,8 @@ class Deep:
 @pytest.fixture(params=["memfd", "temporary file"])
 def _any_system(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     if request.param == "temporary file":
-        monkeypatch.setattr(arena, "_HAS_MEMFD", False)
-        monkeypatch.setattr(arena, "_REMOVE", None)
+        monkeypatch.setattr(files, "_HAS_MEMFD", False)
+        monkeypatch.setattr(files, "_REMOVE", None)
     elif not hasattr(os, "memfd_create"):
         pytest.skip("needs memfd")
 
@@ -235,7 +238,7 @@ def test_a_slot_that_could_not_be_moved_stays_as_it_was(arguments: Arguments, mo
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(os, "pwrite", refuse)
-    with pytest.raises(sink.NoRoom):
+    with pytest.raises(NoRoom):
         store.grow(slot, 9, 2 * GRAIN)
     assert arguments.taken == 2 * GRAIN
     assert os.pread(arguments.reading_fd, 9, slot.start) == b"as it was"
@@ -260,7 +263,7 @@ def test_free_memory_is_given_back_and_what_is_held_stays(arguments: Arguments, 
     is_dirty = arguments.is_dirty
     assert is_dirty, "something is still held"
     assert read_call(decoder, kept) == (b"k" * MIB,)
-    if arena._REMOVE is not None:
+    if files.can_punch():
         assert memory_of(arguments.reading_fd) < MIB + 3 * GRAIN
     del kept
     arguments.trim()
@@ -367,7 +370,7 @@ def test_a_system_that_refuses_the_file_is_told_of_and_nothing_leaks(
 
     monkeypatch.setattr(os, call, refuse)
     with pytest.raises(OSError, match="refused"):
-        arena.create(ROOM)
+        files.create(ROOM)
 
 
 def test_a_system_that_refuses_the_map_is_told_of_and_nothing_leaks(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -382,7 +385,7 @@ def test_a_system_that_refuses_the_map_is_told_of_and_nothing_leaks(monkeypatch:
 
 @pytest.mark.usefixtures("_any_system")
 def test_files_have_no_name() -> None:
-    fd, reading = arena.create(ROOM)
+    fd, reading = files.create(ROOM)
     try:
         assert os.fstat(fd).st_nlink == 0
         assert memory_of(fd) == 0

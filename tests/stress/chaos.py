@@ -97,7 +97,7 @@ class Chaos:
                 continue  # the pool found it first
 
     def _some_worker(self) -> psutil.Process | None:
-        members = [member for member in self._backend._members.values() if member.process is not None]
+        members = [member for member in self._backend._connections.values() if member.process is not None]
         return _own_child(self._random.choice(members).process.pid, self._template_pid()) if members else None
 
     def _template(self) -> psutil.Process | None:

@@ -21,18 +21,18 @@ from lifepool.backends.local.channel import Channel
 from lifepool.backends.local.codec.answers import ENVELOPE_BYTES, decode_value
 from lifepool.backends.local.codec.calls import Call
 from lifepool.backends.local.codec.initializer import Initializer
-from lifepool.backends.local.connection import Member
-from lifepool.backends.local.copy_threads import Aside
+from lifepool.backends.local.connection import WorkerConnection
+from lifepool.backends.local.copy_threads import CopyThreads
 from lifepool.backends.local.inbox import Inbox, decoded, decoded_error
 from lifepool.backends.local.logs.receiver import LogReceiver
 from lifepool.backends.local.outbox import Outbox
 from lifepool.backends.local.sent_constants import Delivered
-from lifepool.backends.local.shared.arena import NO_SHARED_MEMORY, Lease, ResultReader
 from lifepool.backends.local.shared.arena_upkeep import Upkeep, trim
+from lifepool.backends.local.shared.files import NO_SHARED_MEMORY
+from lifepool.backends.local.shared.results import ResultReader
 from lifepool.backends.local.template.client import Template
 from lifepool.backends.local.template.process import UNKNOWN_EXIT, WorkerProcess
-from lifepool.backends.local.worker.bootstrap import run_worker
-from lifepool.backends.local.worker.startup import Descriptor, WorkerSpec, start_failure
+from lifepool.backends.local.worker.startup import WorkerSpec, start_failure
 from lifepool.backends.start_failures import why_not_started
 from lifepool.errors import TaskNotPicklable
 
@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from lifepool._transfer.context import PropagatedContext
+    from lifepool.backends.local.shared.arena import Lease
 
 #: Seconds the template has to end when asked to, before it is killed. It takes some milliseconds.
 STOP_GRACE_S = 1.0
@@ -53,7 +54,7 @@ RESULTS_ROOM = 2
 
 logger = logging.getLogger("lifepool")
 
-#: Nearly all frames are this; looking a member up in an enum costs more than comparing with it.
+#: Nearly all frames are this; looking a connection up in an enum costs more than comparing with it.
 _RESULT = int(Kind.RESULT)
 
 
@@ -95,7 +96,7 @@ class LocalBackend:
         self._name = name
         self._outbox: Outbox
         self._never_to_free: list[Lease] = []
-        self._members: dict[int, Member] = {}
+        self._connections: dict[int, WorkerConnection] = {}
         self._oom = OomWatch()
         self._logs: LogReceiver | None = None
 
@@ -118,18 +119,18 @@ class LocalBackend:
         # Should the program end without closing the pool: end the template, and so the workers, before multiprocessing
         # waits for its children (finalizers with a priority run before that).
         self._last_resort = util.Finalize(self, self._template.kill, exitpriority=100)
-        self._upkeep = Upkeep(self._loop, lambda: trim(self._outbox.shared, self._members.values()))
+        self._upkeep = Upkeep(self._loop, lambda: trim(self._outbox.shared, self._connections.values()))
         self._oom.follow(self._loop)
-        self._aside = Aside(self._loop, self._name)
-        self._outbox = Outbox(self._loop, self._aside, self._max_payload, has_main=has_main)
+        self._threads = CopyThreads(self._loop, self._name)
+        self._outbox = Outbox(self._loop, self._threads, self._max_payload, has_main=has_main)
         forked.register(self)
 
     async def close(self) -> None:
         """End every worker that is left and the template."""
         if not hasattr(self, "_starter"):
             return
-        for member in list(self._members.values()):
-            self.kill_worker(member.number)
+        for connection in list(self._connections.values()):
+            self.kill_worker(connection.number)
         starter, template = self._starter, self._template
         try:
             stopping = self._loop.run_in_executor(starter, template.stop)
@@ -148,7 +149,7 @@ class LocalBackend:
 
     def let_go_in_child(self) -> None:
         """Let go in a forked copy of the server: workers and shared memory belong to the parent."""
-        self._members.clear()
+        self._connections.clear()
         self._last_resort.cancel()
         if hasattr(self, "_starter"):
             del self._starter
@@ -168,9 +169,9 @@ class LocalBackend:
 
     def _release(self) -> None:
         self._oom.stop()
-        self._aside.close()  # first: its threads use what is closed next
-        for member in list(self._members.values()):
-            self._forget(member)
+        self._threads.close()  # first: its threads use what is closed next
+        for connection in list(self._connections.values()):
+            self._forget(connection)
         self._outbox.close()
 
     def forward_logs(self, on_record: Callable[[dict[str, Any]], None], per_second: float, level: int | None) -> None:
@@ -190,33 +191,37 @@ class LocalBackend:
 
     def start_worker(self, worker: int) -> None:
         """Fork a worker from the template. What fails on the way is a failed start of this worker."""
-        member = self._members[worker] = Member(worker, self._failed)
+        connection = self._connections[worker] = WorkerConnection(worker, self._failed)
         try:
-            launch = self._begin_launch(member)
+            launch = self._begin_launch(connection)
         except Exception as error:
-            self._not_started(member, error)
+            self._not_started(connection, error)
         else:
-            launch.add_done_callback(member.guard(partial(self._on_launched, member)))
+            launch.add_done_callback(connection.guard(partial(self._on_launched, connection)))
 
-    def _begin_launch(self, member: Member) -> asyncio.Future[WorkerProcess]:
-        channel = member.channel = Channel(
+    def _begin_launch(self, connection: WorkerConnection) -> asyncio.Future[WorkerProcess]:
+        channel = connection.channel = Channel(
             self._loop,
-            partial(self._on_frame, member),  # a lambda would cost a call more, for each frame
-            partial(self._on_end, member),
-            member.guard.failed,
+            partial(self._on_frame, connection),  # a lambda would cost a call more, for each frame
+            partial(self._on_end, connection),
+            connection.guard.failed,
             limit=self._max_payload + ENVELOPE_BYTES,
         )
         with contextlib.suppress(*NO_SHARED_MEMORY):
-            member.results = ResultReader(RESULTS_ROOM * self._max_payload)
-        member.inbox = Inbox(
-            member.results,
-            self._aside,
-            on_frame=lambda frame: self._take(member, frame),
-            on_answer=lambda *answer: self._answered(member, *answer, shared=True),
-            on_garbage=channel.reject,
-            guard=member.guard,
+            connection.results = ResultReader(RESULTS_ROOM * self._max_payload)
+        connection.inbox = Inbox(
+            connection.results,
+            self._threads,
+            on_frame=lambda frame: self._take(connection, frame),
+            on_answer=lambda *answer: self._answered(connection, *answer, shared=True),
+            on_invalid=channel.reject,
+            guard=connection.guard,
         )
-        return self._loop.run_in_executor(self._starter, self._launch, member, channel, self._spec(member.number))
+        spec = self._spec(connection.number)
+        logs_fd = self._logs.writing_fd if spec.logs is not None and self._logs is not None else -1
+        name = f"lifepool-{self._name}-{connection.number}"
+        arguments = (self._template, spec, self._outbox.shared, logs_fd, name)
+        return self._loop.run_in_executor(self._starter, connection.launch, *arguments)
 
     def _spec(self, worker: int) -> WorkerSpec:
         return WorkerSpec(
@@ -234,145 +239,125 @@ class LocalBackend:
             logs=None if self._logs is None else self._logs.settings(),
         )
 
-    def _launch(self, member: Member, channel: Channel, spec: WorkerSpec) -> WorkerProcess:
-        """Runs in the starter thread."""
-        if member.doomed:  # while it waited for its turn: a new template might hang like the one before
-            raise ChildProcessError("it was given up before it was started")
-        ends = (channel.worker_wire.fileno(), channel.worker_tickets.fileno(), channel.worker_control)
-        shared, results = self._outbox.shared, member.results
-        process = WorkerProcess(
-            self._template,
-            run_worker,
-            (
-                spec,
-                *map(Descriptor, ends),
-                Descriptor(channel.places.reading_fd) if channel.places is not None else -1,
-                Descriptor(shared.reading_fd) if shared is not None else -1,
-                Descriptor(results.writing_fd) if results is not None else -1,
-                Descriptor(self._logs.writing_fd) if spec.logs is not None and self._logs is not None else -1,
-            ),
-            name=f"lifepool-{self._name}-{member.number}",
-        )
-        process.start()
-        return process
-
-    def _on_launched(self, member: Member, done: asyncio.Future[WorkerProcess]) -> None:
-        if member.number not in self._members:  # closed meanwhile; the template took it along
+    def _on_launched(self, connection: WorkerConnection, done: asyncio.Future[WorkerProcess]) -> None:
+        if connection.number not in self._connections:  # closed meanwhile; the template took it along
             return
         error = ChildProcessError("its start was broken off") if done.cancelled() else done.exception()
         if error is not None:
-            self._not_started(member, error)
+            self._not_started(connection, error)
             return
-        process = member.process = done.result()
-        assert member.channel is not None  # noqa: S101 - made by start_worker
-        member.channel.open()
-        self._loop.add_reader(process.sentinel, member.guard(self._on_exit), member)
-        member.is_watched = True
-        if member.doomed:
-            self.kill_worker(member.number)
+        process = connection.process = done.result()
+        assert connection.channel is not None  # noqa: S101 - made by start_worker
+        connection.channel.open()
+        self._loop.add_reader(process.sentinel, connection.guard(self._on_exit), connection)
+        connection.is_watched = True
+        if connection.doomed:
+            self.kill_worker(connection.number)
 
-    def _not_started(self, member: Member, error: BaseException) -> None:
+    def _not_started(self, connection: WorkerConnection, error: BaseException) -> None:
         """Tell that there is no process, and will be none."""
-        if not member.doomed:
-            member.start_error, member.start_hint = why_not_started(error)
-        member.doomed = True  # an executor that could not start a thread keeps the order, and may yet carry it out
-        self._gone(member)
+        if not connection.doomed:
+            connection.start_error, connection.start_hint = why_not_started(error)
+        connection.doomed = True  # an executor that could not start a thread keeps the order, and may yet carry it out
+        self._gone(connection)
 
     def stop_worker(self, worker: int) -> None:
         """Let it exit by itself."""
-        member = self._members.get(worker)
-        if member is not None and member.channel is not None:
-            member.channel.let_go()
+        connection = self._connections.get(worker)
+        if connection is not None and connection.channel is not None:
+            connection.channel.let_go()
 
     def kill_worker(self, worker: int) -> None:
         """SIGKILL. A worker that is being launched is killed afterwards; if no launch ever ended, the template is."""
-        member = self._members.get(worker)
-        if member is None:
+        connection = self._connections.get(worker)
+        if connection is None:
             return
-        if member.process is not None:
-            member.process.kill()
-        elif not member.doomed:
-            member.doomed = True
-            if all(other.process is None for other in self._members.values()):
+        if connection.process is not None:
+            connection.process.kill()
+        elif not connection.doomed:
+            connection.doomed = True
+            if all(other.process is None for other in self._connections.values()):
                 self._template.kill()
             else:
-                self._loop.call_later(TEMPLATE_GRACE_S, member.guard(self._give_up_template), member.number)
+                self._loop.call_later(TEMPLATE_GRACE_S, connection.guard(self._give_up_template), connection.number)
 
     def _give_up_template(self, worker: int) -> None:
         """If nothing was heard of this worker's end, the template hangs: without it nobody is replaced any more."""
-        member = self._members.get(worker)
-        if member is not None and not member.has_exited:
+        connection = self._connections.get(worker)
+        if connection is not None and not connection.has_exited:
             self._template.kill()
 
-    def _on_end(self, member: Member, reason: str) -> None:
+    def _on_end(self, connection: WorkerConnection, reason: str) -> None:
         """The worker closed its connection, or must be made to."""
-        member.reason = member.reason or reason
+        connection.reason = connection.reason or reason
         if reason:
-            self.kill_worker(member.number)
+            self.kill_worker(connection.number)
         else:
-            self._loop.call_later(CLOSED_GRACE_S, member.guard(self.kill_worker), member.number)
-        give_up = member.guard(self._give_up_template)
-        self._loop.call_later(CLOSED_GRACE_S + TEMPLATE_GRACE_S, give_up, member.number)
+            self._loop.call_later(CLOSED_GRACE_S, connection.guard(self.kill_worker), connection.number)
+        give_up = connection.guard(self._give_up_template)
+        self._loop.call_later(CLOSED_GRACE_S + TEMPLATE_GRACE_S, give_up, connection.number)
 
-    def _on_exit(self, member: Member) -> None:
-        assert member.process is not None and member.channel is not None  # noqa: S101, PT018 - launched, or nobody calls
-        self._loop.remove_reader(member.process.sentinel)
-        member.has_exited = True
-        if member.has_failed or member.inbox is None:
-            self._gone(member)
+    def _on_exit(self, connection: WorkerConnection) -> None:
+        assert connection.process is not None and connection.channel is not None  # noqa: S101, PT018 - launched, or nobody calls
+        self._loop.remove_reader(connection.process.sentinel)
+        connection.has_exited = True
+        if connection.has_failed or connection.inbox is None:
+            self._gone(connection)
             return
         # What it answered before it died is answered.
-        member.channel.drain_in()
-        member.inbox.when_empty(lambda: self._gone(member))
+        connection.channel.drain_in()
+        connection.inbox.when_empty(lambda: self._gone(connection))
 
-    def _failed(self, member: Member, error: Exception) -> None:
+    def _failed(self, connection: WorkerConnection, error: Exception) -> None:
         """End a worker that something of ours failed about; its tasks get their outcomes."""
-        member.complain(error)
-        if member.end_is_told:
+        connection.complain(error)
+        if connection.end_is_told:
             return
-        is_first, member.has_failed = not member.has_failed, True
-        if is_first and not member.has_exited:
+        is_first, connection.has_failed = not connection.has_failed, True
+        if is_first and not connection.has_exited:
             try:
-                if member.channel is not None:
-                    member.channel.stop()
-                kill = partial(self.kill_worker, member.number) if member.process is None else member.process.kill
-                kill()
+                if connection.channel is not None:
+                    connection.channel.stop()
+                if connection.process is None:
+                    self.kill_worker(connection.number)
+                else:
+                    connection.process.kill()
             except Exception as another:
-                member.complain(another)
-        if member.has_exited or (member.process is not None and not member.is_watched):
-            self._gone(member)
+                connection.complain(another)
+        if connection.has_exited or (connection.process is not None and not connection.is_watched):
+            self._gone(connection)
         elif is_first:
-            self._loop.call_later(CLOSED_GRACE_S + TEMPLATE_GRACE_S, self._gone, member)
+            self._loop.call_later(CLOSED_GRACE_S + TEMPLATE_GRACE_S, self._gone, connection)
 
-    def _gone(self, member: Member) -> None:
+    def _gone(self, connection: WorkerConnection) -> None:
         """Tell of a worker's end, once, whatever else fails."""
-        if member.end_is_told:
+        if connection.end_is_told:
             return
-        member.end_is_told = True
-        end = WorkerExited(member.number)
+        connection.end_is_told = True
+        end = WorkerExited(connection.number)
         try:
-            end.unstarted = self.retract(member.number)
-            if member.process is not None and member.process.exitcode == UNKNOWN_EXIT:
-                member.process.kill()  # what it has left behind; the template, which sees to that else, is gone
+            end.unstarted = self.retract(connection.number)
+            if connection.process is not None and connection.process.exitcode == UNKNOWN_EXIT:
+                connection.process.kill()  # what it has left behind; the template, which sees to that else, is gone
         except Exception as error:
-            member.complain(error)
+            connection.complain(error)
         try:
-            end = member.end(end.unstarted)
-            end.oom_suspected = end.signal == signal.SIGKILL and not member.reason and self._oom.happened()
+            end = connection.end(end.unstarted)
+            end.oom_suspected = end.signal == signal.SIGKILL and not connection.reason and self._oom.happened()
         except Exception as error:
-            member.complain(error)
+            connection.complain(error)
         if end.exitcode is None and end.signal is None:  # it may live on: it must not read what others write
-            self._never_to_free += member.leases.all()
-        self._forget(member)
-        end.reason = member.reason
+            self._never_to_free += connection.leases.all()
+        self._forget(connection)
+        end.reason = connection.reason
         self._listener.exited(end)
 
-    def _forget(self, member: Member) -> None:
-        self._members.pop(member.number, None)
+    def _forget(self, connection: WorkerConnection) -> None:
+        self._connections.pop(connection.number, None)
         try:
-            member.close(self._loop)
+            connection.close(self._loop)
         except Exception as error:
-            member.complain(error)
+            connection.complain(error)
 
     # -- tasks ----------------------------------------------------------------------------------------------------
 
@@ -398,82 +383,82 @@ class LocalBackend:
 
     def send(self, worker: int, task: int, payload: Call) -> None:
         """Write the task to the worker."""
-        member = self._members.get(worker)
-        if member is not None and member.channel is not None:
-            member.outstanding += 1
+        connection = self._connections.get(worker)
+        if connection is not None and connection.channel is not None:
+            connection.outstanding += 1
             if payload.lease is not None:
-                member.leases.lend(task, payload.lease)
+                connection.leases.lend(task, payload.lease)
             if payload.constants:
-                if member.delivered is None:
-                    member.delivered = Delivered(member.channel)
-                member.delivered.send_missing(payload.constants)
-            member.channel.send(task, payload, urgent=member.outstanding == 1)
+                if connection.delivered is None:
+                    connection.delivered = Delivered(connection.channel)
+                connection.delivered.send_missing(payload.constants)
+            connection.channel.send(task, payload, urgent=connection.outstanding == 1)
 
     def retract(self, worker: int) -> tuple[int, ...]:
         """Take back the tickets of what it has not started."""
-        member = self._members.get(worker)
-        if member is None or member.channel is None:
+        connection = self._connections.get(worker)
+        if connection is None or connection.channel is None:
             return ()
-        tasks = member.channel.retract()
-        member.outstanding -= len(tasks)
+        tasks = connection.channel.retract()
+        connection.outstanding -= len(tasks)
         for task in tasks:
-            member.leases.take_back(task)
+            connection.leases.take_back(task)
         return tasks
 
     def pid(self, worker: int) -> int | None:
         """The worker's process."""
-        member = self._members.get(worker)
-        return None if member is None or member.process is None else member.process.pid
+        connection = self._connections.get(worker)
+        return None if connection is None or connection.process is None else connection.process.pid
 
     def interrupt(self, worker: int, task: int) -> None:
         """Signal the worker to break off this task."""
-        member = self._members.get(worker)
-        if member is None:
+        connection = self._connections.get(worker)
+        if connection is None:
             return
-        answer = None if member.inbox is None else member.inbox.disown(task)
+        answer = None if connection.inbox is None else connection.inbox.abandon_answer(task)
         if answer is not None:  # it is done, and only still being read
-            self._answered(member, answer, None, None, 0)
-        elif member.channel is not None and member.process is not None and not member.has_exited:
-            member.channel.interrupt(task)
-            member.process.interrupt()
+            self._answered(connection, answer, None, None, 0)
+        elif connection.channel is not None and connection.process is not None and not connection.has_exited:
+            connection.channel.interrupt(task)
+            connection.process.interrupt()
 
-    def _on_frame(self, member: Member, frame: Frame) -> None:
+    def _on_frame(self, connection: WorkerConnection, frame: Frame) -> None:
         """One frame of a worker: at once, or when what it said before has been read."""
-        inbox = member.inbox
+        inbox = connection.inbox
         if inbox is not None and inbox.is_reading:
             inbox.keep(frame)
         else:
-            self._take(member, frame)
+            self._take(connection, frame)
 
-    def _take(self, member: Member, frame: Frame) -> None:
+    def _take(self, connection: WorkerConnection, frame: Frame) -> None:
         kind = frame.kind
         if kind == _RESULT:
             value, error = decoded(frame.payload)
-            self._answered(member, frame, value, error, len(frame.payload))
+            self._answered(connection, frame, value, error, len(frame.payload))
         elif kind == Kind.ERROR:
-            self._answered(member, frame, None, decoded_error(frame.payload), len(frame.payload))
-        elif kind == Kind.RESULT_STORED and member.inbox is not None:
+            self._answered(connection, frame, None, decoded_error(frame.payload), len(frame.payload))
+        elif kind == Kind.RESULT_STORED and connection.inbox is not None:
             self._upkeep.note_use()
-            member.inbox.read(frame)
+            connection.inbox.read(frame)
         elif kind == Kind.PROGRESS:
             with contextlib.suppress(TaskNotPicklable):
-                self._listener.progressed(member.number, frame.task, decode_value(frame.payload))
+                self._listener.progressed(connection.number, frame.task, decode_value(frame.payload))
         elif kind == Kind.LOADING:
-            self._listener.feed((WorkerLoaded if frame.extra else WorkerLoading)(member.number, frame.task))
+            self._listener.feed((WorkerLoaded if frame.extra else WorkerLoading)(connection.number, frame.task))
         elif kind == Kind.RELEASED:
-            member.leases.released(frame.task)
+            connection.leases.released(frame.task)
         elif kind == Kind.MEMORY:
-            member.memory = frame.extra
+            connection.memory = frame.extra
         elif kind == Kind.READY:
-            self._listener.ready(member.number)
+            self._listener.ready(connection.number)
         elif kind == Kind.START_FAILED:
-            member.start_error, member.start_hint = start_failure(frame.payload)
+            connection.start_error, connection.start_hint = start_failure(frame.payload)
         else:
             raise FramingError(f"a frame of kind {kind}, which is not for the server")
 
     def _answered(
         self,
-        member: Member,
+        connection: WorkerConnection,
         frame: Frame,
         value: object,
         error: BaseException | None,
@@ -481,17 +466,17 @@ class LocalBackend:
         *,
         shared: bool = False,
     ) -> None:
-        member.outstanding -= 1
-        if member.channel is not None:
-            member.channel.answered(frame.task)
+        connection.outstanding -= 1
+        if connection.channel is not None:
+            connection.channel.answered(frame.task)
         self._listener.returned(
-            member.number,
+            connection.number,
             frame.task,
             value,
             error,
             run_s=frame.extra * 1e-9,
             size=size,
             shared=shared,
-            memory=member.memory,
-            kept=member.leases.answered(frame.task),
+            memory=connection.memory,
+            kept=connection.leases.answered(frame.task),
         )

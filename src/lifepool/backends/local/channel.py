@@ -1,7 +1,7 @@
 """The server's end of one worker's connection: tasks and tickets out, answers in, on the event loop, without threads.
 
 A worker is reached by four things: the *wire*, a stream socket for frames both ways; the *tickets*, a stream socket
-whose reading end both sides hold (see ``worker/task_loop.py``); the *places*, shared memory where small tasks lie; and
+whose reading end both sides hold (see ``worker/task_loop.py``); the *cells*, shared memory where small tasks lie; and
 the *control* pipe for interrupts. What is written during one turn of the event loop is sent in one go, at the end of
 the turn or, if the worker was idle, at once.
 """
@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING
 
 from lifepool._core.framing import MAX_FRAME_BYTES, Frame, FrameReader, FramingError, Kind, header
 from lifepool.backends.local import fork_safety as forked
-from lifepool.backends.local.shared.arena import NO_SHARED_MEMORY
-from lifepool.backends.local.shared.cells import ON_WIRE, TICKET, Places
+from lifepool.backends.local.shared.cells import ON_WIRE, TICKET, Cells
+from lifepool.backends.local.shared.files import NO_SHARED_MEMORY
 from lifepool.backends.local.worker.task_loop import NUMBER
 
 if TYPE_CHECKING:
@@ -64,9 +64,9 @@ class Channel:
             self._tickets, self.worker_tickets = map(made.enter_context, socket.socketpair())
             self.worker_control, self._control = os.pipe()
             made.pop_all()
-        self.places: Places | None = None
+        self.cells: Cells | None = None
         with contextlib.suppress(*NO_SHARED_MEMORY):  # without, all tasks go over the wire
-            self.places = Places()
+            self.cells = Cells()
         self._wire.setblocking(False)
         self._tickets.setblocking(False)
         os.set_blocking(self._control, False)
@@ -84,17 +84,17 @@ class Channel:
         """The worker has its ends: give up ours of them, and listen."""
         self.worker_wire.close()
         self._close_worker_control()
-        if self.places is not None:
-            self.places.handed_over()
+        if self.cells is not None:
+            self.cells.handed_over()
         # worker_tickets stays open: reading it is how tickets are taken back.
         self._loop.add_reader(self._wire.fileno(), self._on_readable)
 
     def send(self, task: int, call: Call, *, urgent: bool) -> None:
         """Send a task and its ticket; ``urgent`` if the worker is waiting for it."""
         kind = call.kind
-        places = self.places
+        cells = self.cells
         # What needs a constant goes the way that constants go, and so comes after them.
-        ticket = None if places is None or call.constants else places.put(task, kind, call)
+        ticket = None if cells is None or call.constants else cells.put(task, kind, call)
         if ticket is None:
             ticket = TICKET.pack(task, ON_WIRE, 0, 0, 0)
             function, arguments = call.function, call.arguments
@@ -130,9 +130,9 @@ class Channel:
         return tasks
 
     def answered(self, task: int) -> None:
-        """The worker is done with the task: its place is free."""
-        if self.places is not None:
-            self.places.release(task)
+        """The worker is done with the task: its cell is free."""
+        if self.cells is not None:
+            self.cells.release(task)
 
     def interrupt(self, task: int) -> None:
         """Write down which task the interrupt signal is meant for."""
@@ -152,7 +152,7 @@ class Channel:
 
     def reject(self, reason: str) -> None:
         """A frame that was read before turned out to be nonsense."""
-        self._end(f"it sent garbage: {reason}")
+        self._end(f"it sent invalid data: {reason}")
 
     def stop(self) -> None:
         """Stop listening to the worker, and telling it anything."""
@@ -190,8 +190,8 @@ class Channel:
         os.close(self._control)
         self._control = -1
         self._close_worker_control()
-        if self.places is not None:
-            self.places.close()
+        if self.cells is not None:
+            self.cells.close()
 
     def _close_worker_control(self) -> None:
         if self.worker_control >= 0:

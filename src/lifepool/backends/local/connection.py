@@ -1,4 +1,4 @@
-"""What the server holds of one worker: its process, the way to it, what it may still read, and how it ended."""
+"""One worker's connection: its process, the channel to it, what it may still read, and how it ended."""
 
 from __future__ import annotations
 
@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING
 from lifepool._core.events import WorkerExited
 from lifepool.backends.guard import Guard
 from lifepool.backends.local.shared.leases import Leases
-from lifepool.backends.local.template.process import UNKNOWN_EXIT
+from lifepool.backends.local.template.process import UNKNOWN_EXIT, WorkerProcess
+from lifepool.backends.local.worker.bootstrap import run_worker
+from lifepool.backends.local.worker.startup import Descriptor
 
 if TYPE_CHECKING:
     import asyncio
@@ -18,13 +20,15 @@ if TYPE_CHECKING:
     from lifepool.backends.local.channel import Channel
     from lifepool.backends.local.inbox import Inbox
     from lifepool.backends.local.sent_constants import Delivered
-    from lifepool.backends.local.shared.arena import ResultReader
-    from lifepool.backends.local.template.process import WorkerProcess
+    from lifepool.backends.local.shared.arena import Arguments
+    from lifepool.backends.local.shared.results import ResultReader
+    from lifepool.backends.local.template.client import Template
+    from lifepool.backends.local.worker.startup import WorkerSpec
 
 logger = logging.getLogger("lifepool")
 
 
-class Member:
+class WorkerConnection:
     """One worker, from the order to start it until its end was told.
 
     Args:
@@ -53,7 +57,7 @@ class Member:
         "start_hint",
     )
 
-    def __init__(self, number: int, on_failure: Callable[[Member, Exception], None]) -> None:
+    def __init__(self, number: int, on_failure: Callable[[WorkerConnection, Exception], None]) -> None:
         self.number = number
         self.guard = Guard(lambda error: on_failure(self, error))
         self.channel: Channel | None = None
@@ -77,6 +81,42 @@ class Member:
     def rests(self) -> bool:
         """Whether it has no task, and nothing that it said waits to be read."""
         return not self.outstanding and (self.inbox is None or not self.inbox.is_reading)
+
+    def launch(
+        self, template: Template, spec: WorkerSpec, shared: Arguments | None, logs_fd: int, name: str
+    ) -> WorkerProcess:
+        """Fork the worker and hand it its ends of the connection; runs in the starter thread.
+
+        Args:
+            template: The process to fork from.
+            spec: What the worker is told.
+            shared: Where big arguments are, if there is shared memory.
+            logs_fd: Where the worker writes log records; negative if nobody wants them.
+            name: The name of the process.
+
+        Raises:
+            ChildProcessError: If the worker was given up while it waited for its turn.
+            OSError: If the system can't start it.
+        """
+        if self.doomed or self.channel is None:  # a new template might hang like the one before
+            raise ChildProcessError("it was given up before it was started")
+        channel, results = self.channel, self.results
+        ends = (channel.worker_wire.fileno(), channel.worker_tickets.fileno(), channel.worker_control)
+        process = WorkerProcess(
+            template,
+            run_worker,
+            (
+                spec,
+                *map(Descriptor, ends),
+                Descriptor(channel.cells.reading_fd) if channel.cells is not None else -1,
+                Descriptor(shared.reading_fd) if shared is not None else -1,
+                Descriptor(results.writing_fd) if results is not None else -1,
+                Descriptor(logs_fd) if logs_fd >= 0 else -1,
+            ),
+            name=name,
+        )
+        process.start()
+        return process
 
     def complain(self, error: Exception) -> None:
         """Log what went wrong in the server's dealings with this worker, which should never happen."""
@@ -112,7 +152,7 @@ class Member:
                 if held is not None:
                     stack.callback(held.close)
             self.leases.clear()
-            # A timer may hold the member for seconds; what was read from the worker may be large.
+            # A timer may hold the connection for seconds; what was read from the worker may be large.
             self.channel = self.inbox = self.results = self.delivered = None
 
     def _close_process(self, process: WorkerProcess, loop: asyncio.AbstractEventLoop) -> None:

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 #: Payloads of at least this many bytes are copied in a thread. To go there and back costs some 0.1 ms, on the loop a
 #: MiB costs 0.02 to 0.4 ms (experiments/loop_lag.py; decision 12).
-ASIDE_BYTES = 2 * 1024 * 1024
+OFF_LOOP_BYTES = 2 * 1024 * 1024
 
 #: One is not enough when payloads go both ways; more would only compete for the memory.
 _THREADS = 2
@@ -57,7 +57,7 @@ class Piece:
             return self._otherwise
 
 
-class Aside:
+class CopyThreads:
     """Runs pieces of work in threads, which are started with the first piece. Without threads the loop does the work.
 
     Args:

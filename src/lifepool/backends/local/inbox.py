@@ -16,7 +16,7 @@ from lifepool._transfer.exceptions import decode_error
 from lifepool._usercode.interrupts import passed_on
 from lifepool.backends.local.codec.answers import decode_value
 from lifepool.backends.local.codec.thread_safe import PlainUnpickler
-from lifepool.backends.local.copy_threads import ASIDE_BYTES
+from lifepool.backends.local.copy_threads import OFF_LOOP_BYTES
 from lifepool.backends.local.shared.copying import PickleFile
 from lifepool.errors import TaskError, TaskNotPicklable
 
@@ -24,14 +24,14 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from lifepool.backends.guard import Guard
-    from lifepool.backends.local.copy_threads import Aside
-    from lifepool.backends.local.shared.arena import ResultReader
+    from lifepool.backends.local.copy_threads import CopyThreads
+    from lifepool.backends.local.shared.results import ResultReader
 
 _ANSWERS = frozenset({int(Kind.RESULT), int(Kind.ERROR), int(Kind.RESULT_STORED)})
 
 
 class _Unreadable:
-    """In place of a value: it could not be read aside."""
+    """In place of a value: it could not be read off the loop."""
 
 
 class Inbox:
@@ -39,28 +39,28 @@ class Inbox:
 
     Args:
         results: Where its big results are, if it has shared memory.
-        aside: The threads that read them.
+        threads: The threads that read them.
         on_frame: Called with each frame that had to wait.
         on_answer: Called with a frame, the value, the error and the size in bytes of each result in shared memory.
-        on_garbage: Called with the reason if what waited turns out to be nonsense.
+        on_invalid: Called with the reason if what waited turns out to be nonsense.
         guard: Put around what the loop calls.
     """
 
     def __init__(
         self,
         results: ResultReader | None,
-        aside: Aside,
+        threads: CopyThreads,
         *,
         on_frame: Callable[[Frame], None],
         on_answer: Callable[[Frame, Any, BaseException | None, int], None],
-        on_garbage: Callable[[str], None],
+        on_invalid: Callable[[str], None],
         guard: Guard,
     ) -> None:
         self._results = results
-        self._aside = aside
+        self._threads = threads
         self._on_frame = on_frame
         self._on_answer = on_answer
-        self._on_garbage = on_garbage
+        self._on_invalid = on_invalid
         self._when_read = guard(self._was_read)
         self._reading: tuple[Frame, memoryview] | None = None
         self._waiting: deque[Frame] = deque()
@@ -78,7 +78,7 @@ class Inbox:
         self._waiting.append(_lasting(frame))
 
     def read(self, frame: Frame) -> None:
-        """Read a result in shared memory: at once if it is small, else aside.
+        """Read a result in shared memory: at once if it is small, else in a thread.
 
         Raises:
             FramingError: If there is no such result.
@@ -86,13 +86,13 @@ class Inbox:
         if self._results is None:
             raise FramingError("a result in shared memory, and there is none")
         pickled = self._results.part(frame.payload)
-        if len(pickled) >= ASIDE_BYTES and frame.task not in self._unwanted:
+        if len(pickled) >= OFF_LOOP_BYTES and frame.task not in self._unwanted:
             self._reading = _lasting(frame), pickled
-            self._aside.run(partial(_read_aside, pickled, self._aside), self._when_read, otherwise=_Unreadable)
+            self._threads.run(partial(_read_off_loop, pickled, self._threads), self._when_read, otherwise=_Unreadable)
         else:
             self._finish(frame, pickled, _Unreadable)
 
-    def disown(self, task: int) -> Frame | None:
+    def abandon_answer(self, task: int) -> Frame | None:
         """Nobody wants this task's answer any more; the answer, if it is here and was not told."""
         frames = [self._reading[0], *self._waiting] if self._reading is not None else []
         for frame in frames:
@@ -102,7 +102,7 @@ class Inbox:
         return None
 
     def is_unwanted(self, task: int) -> bool:
-        """Whether this answer was disowned; it is then forgotten."""
+        """Whether this answer was abandoned; it is then forgotten."""
         if task in self._unwanted:
             self._unwanted.remove(task)
             return True
@@ -136,7 +136,7 @@ class Inbox:
                 self._on_frame(frame)
             except FramingError as error:
                 self._waiting.clear()
-                self._on_garbage(str(error))
+                self._on_invalid(str(error))
         if not self.is_reading and self._when_empty is not None:
             self._when_empty()
 
@@ -171,9 +171,9 @@ def decoded_error(pickled: memoryview) -> BaseException:
     return error
 
 
-def _read_aside(pickled: memoryview, aside: Aside) -> Any:
+def _read_off_loop(pickled: memoryview, threads: CopyThreads) -> Any:
     """Read it, in a thread. Raises if the value is not plain, or broken: the loop finds out which."""
-    file: Any = PickleFile(pickled, aside=True, may_go_on=aside.may_go_on)
+    file: Any = PickleFile(pickled, off_loop=True, may_go_on=threads.may_go_on)
     return PlainUnpickler(file).load()
 
 

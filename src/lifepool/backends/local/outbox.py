@@ -1,7 +1,7 @@
 """Calls on their way out: pickled at once or, if they are big and may wait, in a thread.
 
-A call that waits is a future of one. What is pickled aside goes into a slot that was reserved here: the books of the
-shared memory are the loop's alone, a thread only fills what it was given.
+A call that waits is a future of one. What is pickled off the loop goes into a slot that was reserved here: only
+the loop changes the state of the shared memory, a thread only fills what it was given.
 """
 
 from __future__ import annotations
@@ -15,18 +15,20 @@ from lifepool._transfer.context import WithContext
 from lifepool._transfer.exceptions import bearable
 from lifepool._usercode.interrupts import passed_on
 from lifepool.backends.local.codec.calls import Call, CallEncoder
-from lifepool.backends.local.codec.large_text import stand_ins
-from lifepool.backends.local.codec.sink import NoRoom, glance, pickle_into
+from lifepool.backends.local.codec.large_text import placeholders
+from lifepool.backends.local.codec.sink import glance, pickle_into
 from lifepool.backends.local.codec.thread_safe import plain_size
-from lifepool.backends.local.copy_threads import ASIDE_BYTES
-from lifepool.backends.local.shared.arena import NO_SHARED_MEMORY, Arguments
+from lifepool.backends.local.copy_threads import OFF_LOOP_BYTES
+from lifepool.backends.local.shared.arena import Arguments
+from lifepool.backends.local.shared.files import NO_SHARED_MEMORY
+from lifepool.backends.local.shared.store import NoRoom
 
 if TYPE_CHECKING:
     import asyncio
     from collections.abc import Callable
 
     from lifepool._transfer.context import PropagatedContext
-    from lifepool.backends.local.copy_threads import Aside
+    from lifepool.backends.local.copy_threads import CopyThreads
     from lifepool.backends.local.shared.arena import Lease
 
 #: Room for big arguments, in payloads of the largest size; what does not fit is sent through the socket. Files are
@@ -39,16 +41,16 @@ class Outbox:
 
     Args:
         loop: The event loop.
-        aside: The threads that pickle what is big.
+        threads: The threads that pickle what is big.
         max_payload: Calls above this many bytes are refused.
         has_main: Whether workers can import ``__main__``.
     """
 
     def __init__(
-        self, loop: asyncio.AbstractEventLoop, aside: Aside, max_payload: int, *, has_main: bool = True
+        self, loop: asyncio.AbstractEventLoop, threads: CopyThreads, max_payload: int, *, has_main: bool = True
     ) -> None:
         self._loop = loop
-        self._aside = aside
+        self._threads = threads
         self._max_payload = max_payload
         self.shared: Arguments | None = None
         with contextlib.suppress(*NO_SHARED_MEMORY):  # without shared memory, all goes through the sockets
@@ -81,13 +83,13 @@ class Outbox:
         if shared is None or not args:
             return self.encoder.encode(fn, args, propagated, copy=copy)
         size = glance(args, shared)
-        most = _size_aside(fn, args, lent=lent) if size >= ASIDE_BYTES else None
+        most = _size_off_loop(fn, args, lent=lent) if size >= OFF_LOOP_BYTES else None
         if most is not None and most <= self._max_payload:
             with contextlib.suppress(NoRoom):
-                return self._prepare_aside(fn, args, propagated, shared, most, copy=copy)
+                return self._prepare_off_loop(fn, args, propagated, shared, most, copy=copy)
         return self.encoder.encode(fn, args, propagated, size, copy=copy)
 
-    def _prepare_aside(
+    def _prepare_off_loop(
         self,
         fn: Callable[..., Any],
         args: tuple[Any, ...],
@@ -103,7 +105,7 @@ class Outbox:
             NoRoom: If there is none for ``most`` bytes.
         """
         function = self.encoder.function(fn)
-        parts = stand_ins(args) if copy else args
+        parts = placeholders(args) if copy else args
         value = WithContext(parts, self.encoder.pickled(propagated)) if propagated else parts
         lease = shared.reserve(most)
         prepared: asyncio.Future[Call] = self._loop.create_future()
@@ -116,19 +118,19 @@ class Outbox:
                     prepared.set_result(self.encoder.encode(fn, args, propagated, copy=copy))
                 else:
                     shared.settle(lease, size)
-                    prepared.set_result(Call(function, lease.location(), lease, apart=not copy))
+                    prepared.set_result(Call(function, lease.location(), lease, out_of_band=not copy))
             except BaseException as error:
                 passed_on(error, self._loop)
                 prepared.set_exception(bearable(error))
 
         limit = self._max_payload - len(function)
-        work = self._aside.run(partial(self._pickle, value, shared, lease, limit, copy), written)
+        work = self._threads.run(partial(self._pickle, value, shared, lease, limit, copy), written)
         prepared.add_done_callback(lambda _: work.cancel())
         return prepared
 
     def _pickle(self, value: object, shared: Arguments, lease: Lease, limit: int, copy: bool) -> int:
         """Pickle it, in a thread. Raises if it did not work out, or is too large; the loop finds out which."""
-        return pickle_into(shared.patch(lease, self._aside.may_go_on), value, limit, apart=not copy)
+        return pickle_into(shared.slot_writer(lease, self._threads.may_go_on), value, limit, out_of_band=not copy)
 
     def close(self) -> None:
         """Let go of the shared memory. The threads must have ended."""
@@ -136,7 +138,7 @@ class Outbox:
             self.shared.close()
 
 
-def _size_aside(fn: Callable[..., Any], args: tuple[Any, ...], *, lent: bool) -> int | None:
+def _size_off_loop(fn: Callable[..., Any], args: tuple[Any, ...], *, lent: bool) -> int | None:
     """At most how many bytes there are to be pickled in a thread; None if that is for the loop."""
     bound = (fn,) if constants.in_use else ()  # a partial may hold constants: those are found while it is pickled
     return plain_size((*bound, *args), lent=lent)

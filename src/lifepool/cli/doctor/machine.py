@@ -244,7 +244,7 @@ def check_processes(machine: Machine) -> Iterator[Finding]:
 
 def _payloads() -> Finding:
     from lifepool.backends.local.outbox import ARGUMENTS_ROOM
-    from lifepool.backends.local.shared.arena import create
+    from lifepool.backends.local.shared.files import create
     from lifepool.config import PoolConfig
 
     kind = "memory without a name (memfd)" if hasattr(os, "memfd_create") else f"files in {tempfile.gettempdir()}"

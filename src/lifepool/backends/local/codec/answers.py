@@ -12,12 +12,12 @@ from lifepool._transfer.exceptions import encode_error
 from lifepool._transfer.grouped import GroupResult
 from lifepool._usercode.display import reason_of
 from lifepool.backends.local.codec.diagnosis import SEARCH_IN_WORKER_S, explain
-from lifepool.backends.local.codec.large_text import stand_in
+from lifepool.backends.local.codec.large_text import placeholder
 from lifepool.backends.local.codec.sink import TooLarge, dump
 from lifepool.errors import PayloadTooLarge, Side, TaskNotPicklable
 
 if TYPE_CHECKING:
-    from lifepool.backends.local.shared.arena import ResultWriter
+    from lifepool.backends.local.shared.results import ResultWriter
 
 #: Room that an exception has beyond ``max_payload``, for its traceback: no limit is too small to say what is wrong.
 ENVELOPE_BYTES = 256 * 1024
@@ -51,7 +51,7 @@ def encode_result(
         PayloadTooLarge: If it is above the limit.
     """
     try:
-        pickled = dump(stand_in(value), (value,), shared, max_payload)
+        pickled = dump(placeholder(value), (value,), shared, max_payload)
     except TooLarge as error:
         raise PayloadTooLarge(what, error.size, max_payload) from None
     except TaskInterrupted:

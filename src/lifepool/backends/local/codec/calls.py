@@ -1,4 +1,4 @@
-"""Calls on the wire: the function, then its arguments, pickled apart.
+"""Calls on the wire: the function, then its arguments, pickled separately.
 
 A function is nearly always the same as before, so its bytes are made once here and read once there; what remains per
 task is the arguments. (Apart, because one pickle of both would have to be made and read anew for each task.)
@@ -20,9 +20,9 @@ from lifepool._usercode.display import reason_of
 from lifepool._usercode.interrupts import is_from_signal
 from lifepool.backends.local.codec import unreachable
 from lifepool.backends.local.codec.diagnosis import explain
-from lifepool.backends.local.codec.large_text import LARGE, stand_ins
-from lifepool.backends.local.codec.out_of_band import load_apart
-from lifepool.backends.local.codec.sink import PROTOCOL, TooLarge, dump, store_apart
+from lifepool.backends.local.codec.large_text import LARGE, placeholders
+from lifepool.backends.local.codec.out_of_band import load_out_of_band
+from lifepool.backends.local.codec.sink import PROTOCOL, TooLarge, dump, store_out_of_band
 from lifepool.backends.local.codec.unreachable import is_of_main, misses_main
 from lifepool.backends.local.shared.copying import FRESH_BYTES, PickleFile
 from lifepool.errors import PayloadTooLarge, TaskNotPicklable
@@ -32,7 +32,8 @@ if TYPE_CHECKING:
 
     from lifepool._transfer.constants import Constant
     from lifepool._transfer.context import PropagatedContext
-    from lifepool.backends.local.shared.arena import Arguments, Lease, Location
+    from lifepool.backends.local.shared.arena import Arguments, Lease
+    from lifepool.backends.local.shared.files import Location
 
 #: Functions remembered on either side; past it the table starts anew. Far above what a service calls.
 FUNCTIONS_KEPT = 1024
@@ -51,7 +52,7 @@ def _is_by_reference(fn: object) -> bool:
     return isinstance(getattr(fn, "__self__", None), (ModuleType, NoneType))
 
 
-#: By whether the arguments are in shared memory, and whether buffers are apart from them.
+#: By whether the arguments are in shared memory, and whether buffers are out of band.
 _KINDS = {
     (False, False): int(Kind.TASK),
     (True, False): int(Kind.TASK_STORED),
@@ -76,15 +77,17 @@ class Call:
 
     __slots__ = ("arguments", "constants", "function", "kind", "lease", "shared", "size")
 
-    def __init__(self, function: bytes, arguments: bytes, lease: Lease | None = None, *, apart: bool = False) -> None:
+    def __init__(
+        self, function: bytes, arguments: bytes, lease: Lease | None = None, *, out_of_band: bool = False
+    ) -> None:
         self.function = function
         self.arguments = arguments
         self.lease = lease
         self.shared = lease is not None
         self.constants: tuple[Constant, ...] = ()
-        self.kind = _KINDS[lease is not None, apart]
+        self.kind = _KINDS[lease is not None, out_of_band]
         if lease is not None:
-            lease.is_viewed = apart
+            lease.is_viewed = out_of_band
         self.size = len(function) + (len(arguments) if lease is None else lease.stored.size)
 
 
@@ -158,22 +161,22 @@ class CallEncoder:
     ) -> Call:
         function = self.function(fn)
         try:
-            parts = stand_ins(args) if copy and size is not None and size >= LARGE else args
+            parts = placeholders(args) if copy and size is not None and size >= LARGE else args
             value = WithContext(parts, propagated) if propagated else parts
             limit = self._max_payload - len(function)
             if copy:
                 pickled = dump(value, args, self._shared, limit, size)
             else:
-                pickled = store_apart(value, size or 0, self._shared, limit)
+                pickled = store_out_of_band(value, size or 0, self._shared, limit)
         except TooLarge as error:
             raise PayloadTooLarge("arguments", len(function) + error.size, self._max_payload) from None
         except BaseException as error:
             raise _refusal(error, (args, "args"), (propagated, "context")) from error
         if isinstance(pickled, bytes):
-            return Call(function, pickled, apart=not copy)
+            return Call(function, pickled, out_of_band=not copy)
         assert self._shared is not None  # noqa: S101 - or it would not be there
         lease = self._shared.lend(pickled)
-        return Call(function, lease.location(), lease, apart=not copy)
+        return Call(function, lease.location(), lease, out_of_band=not copy)
 
     def pickled(self, propagated: tuple[PropagatedContext, ...]) -> Any:
         """PropagatedContext as it is now, for a pickle that is made later or in another thread.
@@ -308,9 +311,9 @@ class CallDecoder:
             with self._shared.part(rest) as arguments:
                 return _loads(arguments)
         if kind == _TASK_OUT_OF_BAND:
-            return load_apart(memoryview(bytes(rest)))
+            return load_out_of_band(memoryview(bytes(rest)))
         assert self._view is not None  # noqa: S101 - as above
-        return load_apart(self._view(task, rest))
+        return load_out_of_band(self._view(task, rest))
 
 
 def _loads(pickled: memoryview) -> Any:

@@ -120,17 +120,17 @@ def _pieces(text: str) -> Iterator[str]:
     return (text[start : start + step] for start in range(0, len(text), step))
 
 
-def stand_in(value: Any) -> Any:
+def placeholder(value: Any) -> Any:
     """What to pickle instead of a value."""
     if type(value) is not str or len(value) < LARGE or _functions() is None:
         return value
     return LargeText(value) if value.isascii() or len(value) >= LARGE_OTHER else value
 
 
-def stand_ins(values: tuple[Any, ...]) -> tuple[Any, ...]:
+def placeholders(values: tuple[Any, ...]) -> tuple[Any, ...]:
     """What to pickle instead of these; a text that is there twice is pickled once, as ``pickle`` does it."""
     made: dict[int, Any] = {}
-    return tuple(made.setdefault(id(value), stand_in(value)) for value in values)
+    return tuple(made.setdefault(id(value), placeholder(value)) for value in values)
 
 
 def rebuild(data: bytearray, length: int, widest: int) -> str:

@@ -9,17 +9,24 @@ from __future__ import annotations
 import io
 import pickle
 import struct
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    from lifepool.backends.local.codec.sink import Sink
+from typing import Any, Protocol
 
 _SPAN = struct.Struct("<QQ")  # offset and length in bytes
 _COUNT = struct.Struct("<Q")
 _ALIGNMENT = 64
 
 
-def write_apart(sink: Sink | io.BytesIO, value: object, protocol: int) -> None:
+class Writable(Protocol):
+    """A file that knows where it is, as far as a block needs one."""
+
+    def write(self, data: Any, /) -> int:
+        """Write all of ``data``; return its length."""
+
+    def tell(self) -> int:
+        """Return the bytes written so far."""
+
+
+def write_out_of_band(sink: Writable, value: object, protocol: int) -> None:
     """Write a block.
 
     Raises:
@@ -37,14 +44,14 @@ def write_apart(sink: Sink | io.BytesIO, value: object, protocol: int) -> None:
     sink.write(b"".join(_SPAN.pack(*span) for span in spans) + _COUNT.pack(len(spans)))
 
 
-def dump_apart(value: object, protocol: int) -> bytes:
+def dump_out_of_band(value: object, protocol: int) -> bytes:
     """A block as bytes."""
     file = io.BytesIO()
-    write_apart(file, value, protocol)
+    write_out_of_band(file, value, protocol)
     return file.getvalue()
 
 
-def load_apart(block: memoryview) -> Any:
+def load_out_of_band(block: memoryview) -> Any:
     """What was written. It keeps views of ``block``, which are as read-only as that is."""
     end = len(block) - _COUNT.size
     (count,) = _COUNT.unpack(block[end:])

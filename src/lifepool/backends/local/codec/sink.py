@@ -11,16 +11,18 @@ import contextlib
 import pickle
 from itertools import islice
 from types import NoneType
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from lifepool._usercode.interrupts import is_from_signal
-from lifepool.backends.local.codec.out_of_band import dump_apart, write_apart
+from lifepool.backends.local.codec.out_of_band import dump_out_of_band, write_out_of_band
+from lifepool.backends.local.shared.files import keep_memory
+from lifepool.backends.local.shared.store import NoRoom, Stored
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from lifepool._core.allocator import Slot
-    from lifepool.backends.local.shared.arena import Store
+    from lifepool.backends.local.shared.store import Store
 
 PROTOCOL = 5
 
@@ -33,15 +35,8 @@ _SLACK_BYTES = 4096
 _ITEMS_SEEN = 8
 _LEVELS_SEEN = 3
 
-#: glibc does not adapt to blocks above 32 MiB; a little less, for its own header and rounding.
-_LARGEST_BLOCK_KEPT = 32 * 1024 * 1024 - 64 * 1024
-
 _COMMON = frozenset({int, float, bool, NoneType, tuple, list, dict})
 _SIZED = frozenset({bytes, bytearray, str})
-
-
-class NoRoom(Exception):
-    """Shared memory is full, or the system refuses to give more. The socket always works."""
 
 
 class TooLarge(Exception):
@@ -51,14 +46,7 @@ class TooLarge(Exception):
         self.size = size
 
 
-class Stored(NamedTuple):
-    """A pickle in shared memory: its slot, and its length in bytes."""
-
-    slot: Slot
-    size: int
-
-
-class Shelf(Protocol):
+class StoreOwner(Protocol):
     """Has a store, or has it no more.
 
     Attributes:
@@ -71,7 +59,7 @@ class Shelf(Protocol):
         """Where to write the next pickle."""
 
 
-class Place(Protocol):
+class Writer(Protocol):
     """What a ``Sink`` writes to: a store, or a part of one."""
 
     def reserve(self, size: int) -> Slot:
@@ -85,14 +73,14 @@ class Place(Protocol):
 
 
 def dump(
-    value: object, parts: tuple[object, ...], shelf: Shelf | None, limit: int, size: int | None = None
+    value: object, parts: tuple[object, ...], owner: StoreOwner | None, limit: int, size: int | None = None
 ) -> bytes | Stored:
     """Pickle a value: into shared memory if it is big, else, or if there is no room, as bytes.
 
     Args:
         value: What to pickle.
         parts: What it consists of: a glance at these tells whether it looks big.
-        shelf: Where big pickles go.
+        owner: Where big pickles go.
         limit: Bytes above which it is refused.
         size: What the glance told, if it was made already.
 
@@ -100,27 +88,27 @@ def dump(
         TooLarge: If it is above the limit. Writing stops there.
         Exception: Whatever pickling raises.
     """
-    if shelf is not None and parts:
+    if owner is not None and parts:
         if size is None:
-            size = glance(parts, shelf)
-        if size >= BIG_BYTES and (store := shelf.store()) is not None:
+            size = glance(parts, owner)
+        if size >= BIG_BYTES and (store := owner.store()) is not None:
             with contextlib.suppress(NoRoom):
                 return _stream(value, size, store, limit)
     data = pickle.dumps(value, PROTOCOL)
     if len(data) > limit:
         raise TooLarge(len(data))
-    if shelf is not None and len(data) >= BIG_BYTES and (store := shelf.store()) is not None:
-        shelf.expects_big = True
+    if owner is not None and len(data) >= BIG_BYTES and (store := owner.store()) is not None:
+        owner.expects_big = True
         with contextlib.suppress(NoRoom):
             return _put(data, store)
     return data
 
 
-def glance(parts: tuple[object, ...], shelf: Shelf) -> int:
+def glance(parts: tuple[object, ...], owner: StoreOwner) -> int:
     """About how many bytes these have; on the path of every task, so without a look into containers if possible."""
-    if shelf.expects_big:
+    if owner.expects_big:
         size = _estimate(parts, _LEVELS_SEEN)
-        shelf.expects_big = size >= BIG_BYTES
+        owner.expects_big = size >= BIG_BYTES
         return size
     size = 0
     for part in parts:
@@ -132,69 +120,52 @@ def glance(parts: tuple[object, ...], shelf: Shelf) -> int:
     return size
 
 
-_largest_kept = 0
-
-
-def keep_memory(size: int) -> None:
-    """Have the allocator keep freed blocks of this many bytes for the next ones, as payloads of this size go by.
-
-    glibc gives large blocks back to the system as soon as they are freed, and the page faults of the next one cost ten
-    times what copying into it does. But when a block is freed that is larger than any before it, glibc takes such sizes
-    for usual, and from then on keeps up to twice as much. Other allocators lose nothing by it.
-    """
-    global _largest_kept
-    if size > _largest_kept:
-        _largest_kept = size
-        with contextlib.suppress(MemoryError):  # then there is none to keep
-            bytes(min(2 * size, _LARGEST_BLOCK_KEPT))  # twice: the pickle of a text needs a copy of it
-
-
-def pickle_into(place: Place, value: object, limit: int, *, apart: bool = False) -> int:
-    """Pickle into a place that is there already, with buffers in the pickle or apart from it; the bytes written.
+def pickle_into(writer: Writer, value: object, limit: int, *, out_of_band: bool = False) -> int:
+    """Pickle into a slot that is there already, with buffers in the pickle or out of band; the bytes written.
 
     Raises:
         TooLarge: If it is above the limit.
-        NoRoom: If the place is too small, or there is no memory for it.
+        NoRoom: If the slot is too small, or there is no memory for it.
     """
-    sink = Sink(place, 0, limit)
-    _write(sink, value, apart=apart)
+    sink = Sink(writer, 0, limit)
+    _write(sink, value, out_of_band=out_of_band)
     return sink.size
 
 
-def _write(sink: Sink, value: object, *, apart: bool) -> None:
-    if apart:
-        write_apart(sink, value, PROTOCOL)
+def _write(sink: Sink, value: object, *, out_of_band: bool) -> None:
+    if out_of_band:
+        write_out_of_band(sink, value, PROTOCOL)
     else:
         pickle.Pickler(sink, PROTOCOL).dump(value)
 
 
-def store_apart(value: object, size: int, shelf: Shelf | None, limit: int) -> bytes | Stored:
-    """Pickle a value with its buffers apart: into shared memory, else as bytes.
+def store_out_of_band(value: object, size: int, owner: StoreOwner | None, limit: int) -> bytes | Stored:
+    """Pickle a value with its buffers out of band: into shared memory, else as bytes.
 
     Args:
         value: What to pickle.
         size: About how many bytes it has.
-        shelf: Where it goes.
+        owner: Where it goes.
         limit: Bytes above which it is refused.
 
     Raises:
         TooLarge: If it is above the limit.
         Exception: Whatever pickling raises.
     """
-    if shelf is not None and (store := shelf.store()) is not None:
+    if owner is not None and (store := owner.store()) is not None:
         with contextlib.suppress(NoRoom):
-            return _stream(value, size, store, limit, apart=True)
-    data = dump_apart(value, PROTOCOL)
+            return _stream(value, size, store, limit, out_of_band=True)
+    data = dump_out_of_band(value, PROTOCOL)
     if len(data) > limit:
         raise TooLarge(len(data))
     return data
 
 
-def _stream(value: object, size: int, store: Store, limit: int, *, apart: bool = False) -> Stored:
+def _stream(value: object, size: int, store: Store, limit: int, *, out_of_band: bool = False) -> Stored:
     keep_memory(min(size, limit))
     sink = Sink(store, min(size, limit) + _SLACK_BYTES, limit)
     try:
-        _write(sink, value, apart=apart)
+        _write(sink, value, out_of_band=out_of_band)
     except BaseException:
         store.discard(sink.slot)
         raise
@@ -242,7 +213,7 @@ class Sink:
     """A file that writes into one slot, which grows as needed.
 
     Args:
-        place: Where to write.
+        writer: Where to write.
         estimate: Bytes to begin with.
         limit: Bytes above which writing stops.
 
@@ -250,12 +221,12 @@ class Sink:
         NoRoom: If there is no slot of that size.
     """
 
-    __slots__ = ("_limit", "_place", "size", "slot")
+    __slots__ = ("_limit", "_writer", "size", "slot")
 
-    def __init__(self, place: Place, estimate: int, limit: int) -> None:
-        self._place = place
+    def __init__(self, writer: Writer, estimate: int, limit: int) -> None:
+        self._writer = writer
         self._limit = limit
-        self.slot = place.reserve(estimate)
+        self.slot = writer.reserve(estimate)
         self.size = 0
 
     def tell(self) -> int:
@@ -277,7 +248,7 @@ class Sink:
             raise TooLarge(size)
         slot = self.slot
         if slot.start + size > slot.end:
-            slot = self.slot = self._place.grow(slot, self.size, size)
-        self._place.write(slot.start + self.size, data)
+            slot = self.slot = self._writer.grow(slot, self.size, size)
+        self._writer.write(slot.start + self.size, data)
         self.size = size
         return count

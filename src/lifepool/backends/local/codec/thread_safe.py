@@ -1,8 +1,8 @@
 """What may be pickled, or unpickled, in another thread while the event loop goes on.
 
 Pickling runs code of the objects that are pickled, and unpickling imports modules and calls what it finds there. Code
-that was written for one thread must stay in one: so only built-in types and numpy arrays are let aside. Everything else
-is pickled and unpickled on the loop, like small things.
+that was written for one thread must stay in one: so only built-in types and numpy arrays leave it. Everything else is
+pickled and unpickled on the loop, like small things.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _OVERHEAD_BYTES = 96
 _SMALL = frozenset({int, float, bool, complex, NoneType, FunctionType, Reference})
 _FROZEN_BYTES = frozenset({bytes, str})
 
-#: What a pickle may name to be read aside.
+#: What a pickle may name to be read threads.
 _KNOWN = frozenset(
     {
         ("builtins", "bytearray"),
@@ -44,7 +44,7 @@ _KNOWN = frozenset(
 
 
 def plain_size(args: tuple[Any, ...], *, lent: bool) -> int | None:
-    """At most how many bytes the pickle has, if it may be made aside; else None.
+    """At most how many bytes the pickle has, if it may be made off the loop; else None.
 
     Args:
         args: What is to be pickled.

@@ -10,8 +10,9 @@ if TYPE_CHECKING:
     import asyncio
     from collections.abc import Callable, Iterable
 
-    from lifepool.backends.local.connection import Member
-    from lifepool.backends.local.shared.arena import Arguments, ResultReader
+    from lifepool.backends.local.connection import WorkerConnection
+    from lifepool.backends.local.shared.arena import Arguments
+    from lifepool.backends.local.shared.results import ResultReader
 
 #: Seconds without big payloads after which their memory is given back. New memory is written some ten times slower than
 #: memory that is there already, which matters while payloads follow each other and not after a second's rest.
@@ -52,18 +53,18 @@ class Upkeep:
             self._timer = self._loop.call_later(TRIM_AFTER_S, self._on_timer)
 
 
-def trim(shared: Arguments | None, members: Iterable[Member]) -> bool:
+def trim(shared: Arguments | None, connections: Iterable[WorkerConnection]) -> bool:
     """Give memory back that nobody uses; whether some is left.
 
     Args:
         shared: Where arguments are.
-        members: The workers, each with its results. A worker writes while it has a task, and only then.
+        connections: The workers, each with its results. A worker writes while it has a task, and only then.
     """
     files: list[Arguments | ResultReader] = [] if shared is None else [shared]
     busy: list[ResultReader] = []
-    for member in members:
-        if member.results is not None:
-            (files if member.rests else busy).append(member.results)
+    for connection in connections:
+        if connection.results is not None:
+            (files if connection.rests else busy).append(connection.results)
     for file in files:
         if file.is_dirty:
             file.trim()

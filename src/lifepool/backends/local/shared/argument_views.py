@@ -15,7 +15,7 @@ import os
 from lifepool._core.framing import FramingError
 from lifepool._core.policy import KEPT_VIEWS_MOST
 from lifepool._host.forks import at_fork
-from lifepool.backends.local.shared.arena import LOCATION
+from lifepool.backends.local.shared.files import LOCATION
 
 
 class Views:

@@ -1,10 +1,10 @@
-"""Small tasks through shared memory: a few places a worker, written by the server, read by the worker.
+"""Small tasks through shared memory: a few cells a worker, written by the server, read by the worker.
 
 A task's ticket (see ``worker/task_loop.py``) wakes the worker anyway. With the task itself lying in memory that both
-have mapped, that one system call is all: nothing has to be written to the wire and read from it. A place is taken from
+have mapped, that one system call is all: nothing has to be written to the wire and read from it. A cell is taken from
 when the task is sent until it is answered, or provably not started: then nobody can read it any more.
 
-What is larger than a place, or finds none free, goes over the wire.
+What is larger than a cell, or finds none free, goes over the wire.
 """
 
 from __future__ import annotations
@@ -14,23 +14,23 @@ import os
 import struct
 from typing import TYPE_CHECKING
 
-from lifepool.backends.local.shared.arena import create
+from lifepool.backends.local.shared.files import create
 
 if TYPE_CHECKING:
     from lifepool.backends.local.codec.calls import Call
 
-#: A ticket: the task's number, its place, the kind of its frame, the bytes of the function and of all.
+#: A ticket: the task's number, its cell, the kind of its frame, the bytes of the function and of all.
 TICKET = struct.Struct("<QHHHH")
-#: In place of a place: the task is on the wire.
+#: Instead of a cell: the task is on the wire.
 ON_WIRE = 0xFFFF
 
-#: Bytes of a place. Calls of plain values have a hundred; longer texts gain nothing that would show.
-PLACE_BYTES = 2048
+#: Bytes of a cell. Calls of plain values have a hundred; longer texts gain nothing that would show.
+CELL_BYTES = 2048
 #: As many as a worker can hold tasks, and one for a task that was settled and still runs.
-PLACES = 9
+CELLS = 9
 
 
-class Places:
+class Cells:
     """The server's side.
 
     Raises:
@@ -38,7 +38,7 @@ class Places:
     """
 
     def __init__(self) -> None:
-        size = PLACES * PLACE_BYTES
+        size = CELLS * CELL_BYTES
         fd, self.reading_fd = create(size)
         try:
             os.pwrite(fd, bytes(size), 0)  # so that it has memory: a store into a map can't report that there is none
@@ -48,26 +48,26 @@ class Places:
             raise
         finally:
             os.close(fd)
-        self._free = list(range(PLACES))
-        self._taken: dict[int, int] = {}  # places by task
+        self._free = list(range(CELLS))
+        self._taken: dict[int, int] = {}  # cells by task
 
     def put(self, task: int, kind: int, call: Call) -> bytes | None:
-        """Put a task into a free place; its ticket, or None if there is no place or it does not fit."""
+        """Put a task into a free cell; its ticket, or None if there is no cell or it does not fit."""
         function = call.function
         data = function + call.arguments
         size = len(data)
-        if size > PLACE_BYTES or not self._free:
+        if size > CELL_BYTES or not self._free:
             return None
-        place = self._taken[task] = self._free.pop()
-        start = place * PLACE_BYTES
+        cell = self._taken[task] = self._free.pop()
+        start = cell * CELL_BYTES
         self._memory[start : start + size] = data
-        return TICKET.pack(task, place, kind, len(function), size)
+        return TICKET.pack(task, cell, kind, len(function), size)
 
     def release(self, task: int) -> None:
         """Nobody will read this task any more: it was answered, or taken back."""
-        place = self._taken.pop(task, None)
-        if place is not None:
-            self._free.append(place)
+        cell = self._taken.pop(task, None)
+        if cell is not None:
+            self._free.append(cell)
 
     def close(self) -> None:
         """Let go of the memory; may be called twice."""
@@ -82,8 +82,8 @@ class Places:
 
 
 def mapped(fd: int) -> memoryview:
-    """The worker's side: the places, one after the other, for reading."""
+    """The worker's side: the cells, one after the other, for reading."""
     try:
-        return memoryview(mmap.mmap(fd, PLACES * PLACE_BYTES, prot=mmap.PROT_READ))
+        return memoryview(mmap.mmap(fd, CELLS * CELL_BYTES, prot=mmap.PROT_READ))
     finally:
         os.close(fd)

@@ -79,16 +79,16 @@ class PickleFile:
 
     Args:
         source: The pickle. It must be kept until the unpickler is gone.
-        aside: Whether other threads are to go on meanwhile; the source must be writable then (it is not written to).
+        off_loop: Whether other threads are to go on meanwhile; the source must be writable then (it is not written to).
         may_go_on: Asked before each part; False breaks off.
     """
 
     def __init__(
-        self, source: memoryview, *, aside: bool = False, may_go_on: Callable[[], bool] = lambda: True
+        self, source: memoryview, *, off_loop: bool = False, may_go_on: Callable[[], bool] = lambda: True
     ) -> None:
         self._source = source
         self._at = 0
-        self._start = address_of(source) if aside else None
+        self._start = address_of(source) if off_loop else None
         self._may_go_on = may_go_on
 
     def read(self, count: int) -> memoryview:

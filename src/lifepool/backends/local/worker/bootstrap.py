@@ -15,9 +15,10 @@ from typing import TYPE_CHECKING
 
 from lifepool._core.framing import Kind, header
 from lifepool._inside import state
-from lifepool.backends.local.shared.arena import Location, ResultWriter
 from lifepool.backends.local.shared.argument_views import Views
 from lifepool.backends.local.shared.cells import mapped
+from lifepool.backends.local.shared.files import Location
+from lifepool.backends.local.shared.results import ResultWriter
 from lifepool.backends.local.template import program as template
 from lifepool.backends.local.worker.deathsignal import die_with_parent
 from lifepool.backends.local.worker.descendants import keeping_children
@@ -36,7 +37,7 @@ def run_worker(
     wire_fd: int,
     tickets_fd: int,
     control_fd: int,
-    places_fd: int = -1,
+    cells_fd: int = -1,
     arguments_fd: int = -1,
     results_fd: int = -1,
     logs_fd: int = -1,
@@ -48,7 +49,7 @@ def run_worker(
         wire_fd: The socket for tasks and answers.
         tickets_fd: The socket for tickets.
         control_fd: The pipe that says which task an interrupt is meant for.
-        places_fd: The file where small tasks are; negative if there is none.
+        cells_fd: The file where small tasks are; negative if there is none.
         arguments_fd: The file where big arguments are; negative if there is none.
         results_fd: The file for big results; negative if there is none.
         logs_fd: The socket for log records; negative if they are not wanted.
@@ -62,8 +63,8 @@ def run_worker(
     wire = socket.socket(fileno=wire_fd)
     tickets = socket.socket(fileno=tickets_fd)
     results = ResultWriter(results_fd) if results_fd >= 0 else None
-    places = mapped(places_fd) if places_fd >= 0 else None
-    worker = Worker(wire, tickets, control_fd, spec, places, _mapped(arguments_fd), results, _views(arguments_fd, spec))
+    cells = mapped(cells_fd) if cells_fd >= 0 else None
+    worker = Worker(wire, tickets, control_fd, spec, cells, _mapped(arguments_fd), results, _views(arguments_fd, spec))
     failure = _prepare(spec, logs_fd)
     if failure is not None:
         body = pickle.dumps(failure)

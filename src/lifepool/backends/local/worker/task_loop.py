@@ -1,13 +1,13 @@
 """A worker's loop: take a ticket, run the task it names, answer.
 
 Theory of operation
-    Tasks arrive early: while one runs, the next is already there, in one of the *places* of a shared memory or, if it
+    Tasks arrive early: while one runs, the next is already there, in one of the *cells* of a shared memory or, if it
     is larger, on the *wire*. What entitles the worker to run a task is its *ticket*, sixteen bytes on a second socket
     that also say where the task is. The server can read the same end of that socket, and so take tickets back; whoever
     has read a ticket owns the task, and the kernel sees to it that only one of them can have. A task on the wire whose
     ticket was taken back is passed over here when its turn comes.
 
-    Waiting for a ticket is the only place where a worker waits without a task. The end of that stream means that the
+    Waiting for a ticket is the only point where a worker waits without a task. The end of that stream means that the
     server lets it go, or is gone.
 
 Interrupts
@@ -34,7 +34,7 @@ from lifepool._transfer import constants
 from lifepool._transfer.context import call, with_own_decimals
 from lifepool.backends.local.codec.answers import encode_failure, encode_result
 from lifepool.backends.local.codec.calls import CallDecoder
-from lifepool.backends.local.shared.cells import ON_WIRE, PLACE_BYTES, TICKET
+from lifepool.backends.local.shared.cells import CELL_BYTES, ON_WIRE, TICKET
 from lifepool.backends.local.worker.descendants import end_started_since, keep_what_is_there
 from lifepool.backends.local.worker.imports import watch_imports
 from lifepool.backends.local.worker.main_module import seek_main
@@ -46,8 +46,9 @@ from lifepool.errors import PayloadTooLarge, TaskNotPicklable
 if TYPE_CHECKING:
     import socket
 
-    from lifepool.backends.local.shared.arena import Location, ResultWriter
     from lifepool.backends.local.shared.argument_views import Views
+    from lifepool.backends.local.shared.files import Location
+    from lifepool.backends.local.shared.results import ResultWriter
     from lifepool.backends.local.worker.startup import WorkerSpec
 
 #: In the control pipe: a task's number.
@@ -70,7 +71,7 @@ class Worker:
         tickets: The socket for tickets.
         control: The pipe that says which task an interrupt is meant for.
         spec: What it is to be.
-        places: Where small tasks are.
+        cells: Where small tasks are.
         arguments: Where big arguments are.
         results: Where big results go.
         views: Makes views of big arguments that are not to be copied.
@@ -82,7 +83,7 @@ class Worker:
         tickets: socket.socket,
         control: int,
         spec: WorkerSpec,
-        places: memoryview | None = None,
+        cells: memoryview | None = None,
         arguments: Location | None = None,
         results: ResultWriter | None = None,
         views: Views | None = None,
@@ -91,7 +92,7 @@ class Worker:
         self._tickets = tickets
         self._control = control
         self._spec = spec
-        self._places = places
+        self._cells = cells
         self._reader = FrameReader()
         self._frames: deque[Frame] = deque()
         self._views = views
@@ -128,20 +129,20 @@ class Worker:
         Raises:
             ConnectionError: If the server went away.
         """
-        take, size, unpack, places = Tickets(self._tickets).take, TICKET.size, TICKET.unpack, self._places
+        take, size, unpack, cells = Tickets(self._tickets).take, TICKET.size, TICKET.unpack, self._cells
         watch_imports(self._tell_loading)
         # What the initializer and the imports have set in the context is there already, and nothing is added to it.
         self._perform_alone = with_own_decimals(self._perform)
         self._reporter.belongs_to_starter()
         keep_what_is_there()
         while len(ticket := take()) == size:
-            task, place, kind, function_length, length = unpack(ticket)
-            if places is None or place == ON_WIRE:
+            task, cell, kind, function_length, length = unpack(ticket)
+            if cells is None or cell == ON_WIRE:
                 frame = self._frame(task)
                 self._run(task, frame.kind, frame.extra, frame.payload)
             else:
-                start = place * PLACE_BYTES
-                self._run(task, kind, function_length, places[start : start + length])
+                start = cell * CELL_BYTES
+                self._run(task, kind, function_length, cells[start : start + length])
 
     def _frame(self, task: int) -> Frame:
         """The task's frame. The ones before it are constants, or were taken back."""
