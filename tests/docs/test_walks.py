@@ -1,4 +1,4 @@
-"""The map of the code in docs/architecture.md is true: rooms, ways through the code, files to change."""
+"""The map of the code in docs/architecture.md is true, and so is CONTRIBUTING.md: what they name is there."""
 
 from __future__ import annotations
 
@@ -154,3 +154,12 @@ def test_what_to_change_exists() -> None:
         paths = re.findall(r"`((?:src|tests|docs)/[^`]+)`", row)
         assert len(paths) >= 2, row
         assert [path for path in paths if not (ROOT / path).exists()] == []
+
+
+def test_contributing_names_commands_and_paths_that_exist_on_one_page() -> None:
+    text = (ROOT / "CONTRIBUTING.md").read_text()
+    targets = set(re.findall(r"^([a-z-]+):.*## ", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    assert set(re.findall(r"make (?:PYTHON=\S+ )?([a-z-]+)`", text)) - targets == set()
+    paths = re.findall(r"`((?:tests|docs|requirements)/[^`]+|pyproject\.toml)`", text)
+    assert [path for path in paths if not (ROOT / path).exists()] == []
+    assert text.count("\n") < 80
