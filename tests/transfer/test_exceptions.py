@@ -12,7 +12,13 @@ import pytest
 
 from lifepool import PayloadTooLarge, TaskError, TaskNotPicklable, TaskTimeout, WorkerLost
 from lifepool._inside.state import TaskInterrupted
-from lifepool._transfer.exceptions import MAX_TRACEBACK_CHARS, RemoteTraceback, as_raised, decode_error, story_of
+from lifepool._transfer.exceptions import (
+    MAX_TRACEBACK_CHARS,
+    RemoteTraceback,
+    as_raised,
+    decode_error,
+    worker_traceback,
+)
 from tests import tasks
 from tests.transfer.faithful import assert_same, carried
 
@@ -120,9 +126,9 @@ def test_what_an_event_loop_can_not_bear_is_the_cause_of_a_task_error(error: Bas
 
 
 def test_the_workers_traceback_is_found_also_behind_what_can_not_be_raised() -> None:
-    assert "SystemExit" in (story_of(carried(SystemExit(3))) or "")
-    assert "ValueError" in (story_of(carried(ValueError(3))) or "")
-    assert story_of(ValueError(3)) is None
+    assert "SystemExit" in (worker_traceback(carried(SystemExit(3))) or "")
+    assert "ValueError" in (worker_traceback(carried(ValueError(3))) or "")
+    assert worker_traceback(ValueError(3)) is None
 
 
 def test_a_task_error_of_the_tasks_own_stays_one() -> None:

@@ -9,7 +9,7 @@ import pytest
 from lifepool import Pool, TaskError
 from lifepool._batching.collector import _copy
 from lifepool._inside.resources import Resource
-from lifepool._transfer.exceptions import RemoteTraceback, decode_error, encode_error, set_cause, story_of
+from lifepool._transfer.exceptions import RemoteTraceback, decode_error, encode_error, set_cause, worker_traceback
 from tests import tasks
 from tests.transfer import hostile_exceptions
 from tests.transfer.hostile_exceptions import (
@@ -35,7 +35,7 @@ def class_named(name: str) -> type:
 def assert_at_home(home: BaseException, name: str) -> None:
     assert type(home) is class_named(name) or type(home) is TaskError
     assert type(cause_of(home)) is RemoteTraceback
-    assert "in raise_hostile" in (story_of(home) or "")
+    assert "in raise_hostile" in (worker_traceback(home) or "")
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -121,7 +121,7 @@ def copy_cause(error: BaseException, twin: BaseException) -> None:
     _cause.__set__(twin, _cause.__get__(error))
 
 
-def story_of(error: BaseException) -> str | None:
+def worker_traceback(error: BaseException) -> str | None:
     """Return the worker's traceback, if it came from one."""
     cause = _cause.__get__(error)
     if type(error) is TaskError and cause is not None and _is_unbearable(cause):

@@ -7,7 +7,7 @@ import traceback
 import unicodedata
 from typing import TYPE_CHECKING
 
-from lifepool._transfer.exceptions import story_of
+from lifepool._transfer.exceptions import worker_traceback
 from lifepool.dashboard.verdict import last_line
 from lifepool.errors import WorkerStartError
 
@@ -72,7 +72,7 @@ def traceback_of(error: BaseException) -> str | None:
     if isinstance(error, WorkerStartError):
         return clipped(error.cause.strip("\n"), MAX_TRACEBACK)
     try:
-        found = story_of(error) or getattr(error.__cause__, "tb", None)  # lifepool's, concurrent.futures'
+        found = worker_traceback(error) or getattr(error.__cause__, "tb", None)  # lifepool's, concurrent.futures'
         if not isinstance(found, str) and error.__traceback__ is not None:
             found = "".join(traceback.format_exception(error, limit=-30))
     except Exception:

@@ -1,0 +1,78 @@
+"""The glossary is true: its words are used in the code, and those it retires are in no name there."""
+
+from __future__ import annotations
+
+import ast
+import re
+from pathlib import Path
+
+import pytest
+
+import lifepool
+from tests.docs.markdown import ROOT
+
+PACKAGE = Path(lifepool.__file__).parent
+FILES = sorted(PACKAGE.rglob("*.py"))
+PAGE, RETIRED_PART = (ROOT / "docs" / "glossary.md").read_text().split("<!-- retired -->\n")
+#: Public names: changing them would break users' code.
+ALLOWED = {"story"}
+
+
+def rows(text: str) -> dict[str, str]:
+    """The rows of all tables of a text: the first cell, and the second."""
+    found = re.findall(r"^\| ([^|]+) \| ([^|]+) \|$", text, re.MULTILINE)
+    return {first: second for first, second in found if first not in {"word", "retired"}}
+
+
+WORDS, RETIRED = rows(PAGE), rows(RETIRED_PART)
+
+
+def names_in(tree: ast.AST) -> set[str]:
+    """Every identifier of a module: what is defined, assigned, imported, passed by keyword, or read."""
+    fields = ("id", "attr", "name", "arg", "asname")
+    found = {getattr(node, field, None) for node in ast.walk(tree) for field in fields}
+    return {name for name in found if isinstance(name, str)}
+
+
+def split(name: str) -> str:
+    """The words of an identifier: ``_WorkerExit.exit_reason`` -> ``worker exit exit reason``."""
+    return " ".join(re.findall(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+", name)).lower()
+
+
+def uses(word: str, name: str) -> bool:
+    return re.search(rf"\b{word}s?\b", split(name)) is not None
+
+
+NAMES = {
+    name: path.name for path in FILES for name in (*names_in(ast.parse(path.read_text())), path.stem, path.parent.name)
+}
+SOURCE = "\n".join(path.read_text() for path in FILES)
+
+
+@pytest.mark.parametrize("word", WORDS)
+def test_a_word_is_used_in_the_code(word: str) -> None:
+    pattern = r"[-_\s]?".join(map(re.escape, re.split(r"[- ]", word)))
+    assert re.search(rf"(?<![a-z]){pattern}", SOURCE, re.IGNORECASE)
+
+
+@pytest.mark.parametrize("word", RETIRED)
+def test_a_retired_word_is_in_no_name(word: str) -> None:
+    assert {name: file for name, file in NAMES.items() if name not in ALLOWED and uses(word, name)} == {}
+
+
+def test_no_word_is_explained_and_retired() -> None:
+    assert set(WORDS) & set(RETIRED) == set()
+
+
+@pytest.mark.parametrize("meaning", WORDS.values())
+def test_a_word_is_explained_in_one_sentence(meaning: str) -> None:
+    assert meaning.endswith(".")
+    assert not re.search(r"[.?!] [A-Z]", meaning)
+
+
+def test_a_retired_word_would_be_found() -> None:
+    tree = ast.parse(
+        "from a import b as the_desk\nclass FrontDoors: ...\ndef f(luck): g(books=1)\nx.mishap_log = indoor"
+    )
+    found = {word for word in RETIRED if any(uses(word, name) for name in names_in(tree))}
+    assert found == {"desk", "door", "luck", "books", "mishap"}
