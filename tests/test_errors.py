@@ -126,7 +126,7 @@ def test_a_large_payload_says_how_large_and_how_large_it_may_be() -> None:
         (WorkerLost(exitcode=3), "exited with code 3"),
         (WorkerLost(exitcode=0), "exited with code 0"),
         (WorkerLost(), "it vanished"),
-        (WorkerLost(exitcode=1, reason="it sent invalid data"), "it sent garbage"),
+        (WorkerLost(exitcode=1, reason="it sent invalid data"), "it sent invalid data"),
     ],
 )
 def test_a_lost_worker_says_how_it_ended(error: WorkerLost, how: str) -> None:
