@@ -397,7 +397,7 @@ class Lifecycle:
         self.phase = moved(PHASES, self.phase, phase, "the pool's life")
 
     def _is_forked(self) -> bool:
-        """Whether this process is a forked copy of the one that the pool lives in."""
+        """Return whether this process is a forked copy of the one that the pool lives in."""
         return self._pid != os.getpid()
 
     def _must_be_here(self) -> None:

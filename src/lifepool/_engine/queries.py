@@ -47,7 +47,7 @@ class Queries:
 
     @property
     def crash_loop(self) -> WorkerStartError | None:
-        """Why no worker comes up, while that is so."""
+        """Return why no worker comes up, while that is so."""
         return self._scheduler.crash_loop
 
     @property

@@ -156,7 +156,7 @@ class LocalBackend:
             self._listener.forked()
 
     def abandon(self) -> None:
-        """The event loop was closed under us: end every worker without it."""
+        """End every worker without the event loop, which was closed under us."""
         if not hasattr(self, "_starter"):
             return
         self._template.kill()
@@ -282,13 +282,13 @@ class LocalBackend:
                 self._loop.call_later(TEMPLATE_GRACE_S, connection.guard(self._give_up_template), connection.number)
 
     def _give_up_template(self, worker: int) -> None:
-        """If nothing was heard of this worker's end, the template hangs: without it nobody is replaced any more."""
+        """Kill the template if this worker's end was not reported: it hangs, and nobody would be replaced any more."""
         connection = self._connections.get(worker)
         if connection is not None and not connection.has_exited:
             self._template.kill()
 
     def _on_end(self, connection: WorkerConnection, reason: str) -> None:
-        """The worker closed its connection, or must be made to."""
+        """Wait for the end of a worker that closed its connection, or make it close it."""
         connection.reason = connection.reason or reason
         if reason:
             self.kill_worker(connection.number)
@@ -406,7 +406,7 @@ class LocalBackend:
         return tasks
 
     def pid(self, worker: int) -> int | None:
-        """The worker's process."""
+        """Return the worker's process."""
         connection = self._connections.get(worker)
         return None if connection is None or connection.process is None else connection.process.pid
 
@@ -423,7 +423,7 @@ class LocalBackend:
             connection.process.interrupt()
 
     def _on_frame(self, connection: WorkerConnection, frame: Frame) -> None:
-        """One frame of a worker: at once, or when what it said before has been read."""
+        """Take a frame of a worker: at once, or when what it sent before has been read."""
         inbox = connection.inbox
         if inbox is not None and inbox.is_reading:
             inbox.keep(frame)

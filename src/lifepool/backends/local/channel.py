@@ -81,7 +81,7 @@ class Channel:
         forked.register(self)
 
     def open(self) -> None:
-        """The worker has its ends: give up ours of them, and listen."""
+        """Close our copies of the ends that the worker has now, and listen."""
         self.worker_wire.close()
         self._close_worker_control()
         if self.cells is not None:
@@ -130,7 +130,7 @@ class Channel:
         return tasks
 
     def answered(self, task: int) -> None:
-        """The worker is done with the task: its cell is free."""
+        """Free the cell of a task that the worker is done with."""
         if self.cells is not None:
             self.cells.release(task)
 
@@ -151,7 +151,7 @@ class Channel:
             pass
 
     def reject(self, reason: str) -> None:
-        """A frame that was read before turned out to be nonsense."""
+        """End the connection: a frame that was read before turned out to be invalid."""
         self._end(f"it sent invalid data: {reason}")
 
     def stop(self) -> None:

@@ -102,7 +102,7 @@ class Inbox:
         return None
 
     def is_unwanted(self, task: int) -> bool:
-        """Whether this answer was abandoned; it is then forgotten."""
+        """Return whether this answer was abandoned; it is then forgotten."""
         if task in self._unwanted:
             self._unwanted.remove(task)
             return True
@@ -141,7 +141,7 @@ class Inbox:
             self._when_empty()
 
     def _finish(self, frame: Frame, pickled: memoryview, value: Any) -> None:
-        """A result was read, or it is to be read here and now."""
+        """Take a result that was read, or read it here and now."""
         error: TaskNotPicklable | None = None
         unwanted = self.is_unwanted(frame.task)
         with pickled:
@@ -155,7 +155,7 @@ class Inbox:
 
 
 def decoded(pickled: memoryview) -> tuple[object, TaskNotPicklable | None]:
-    """The value, or why there is none."""
+    """Return the value, or why there is none."""
     try:
         return decode_value(pickled), None
     except TaskNotPicklable as failure:
@@ -178,7 +178,7 @@ def _read_off_loop(pickled: memoryview, threads: CopyThreads) -> Any:
 
 
 def _lasting(frame: Frame) -> Frame:
-    """The frame with a payload that stays as it is; large ones have memory of their own already."""
+    """Return the frame with a payload that stays as it is; large ones have memory of their own already."""
     if len(frame.payload) > BUFFER_BYTES:
         return frame
     return frame._replace(payload=memoryview(bytes(frame.payload)))

@@ -139,6 +139,6 @@ class Outbox:
 
 
 def _size_off_loop(fn: Callable[..., Any], args: tuple[Any, ...], *, lent: bool) -> int | None:
-    """At most how many bytes there are to be pickled in a thread; None if that is for the loop."""
+    """Return at most how many bytes there are to be pickled in a thread; None if that is for the loop."""
     bound = (fn,) if constants.in_use else ()  # a partial may hold constants: those are found while it is pickled
     return plain_size((*bound, *args), lent=lent)

@@ -46,7 +46,7 @@ _BY_REFERENCE = (FunctionType, BuiltinFunctionType, Reference, type)
 
 
 def _is_by_reference(fn: object) -> bool:
-    """Whether only a name is pickled. A method written in C, such as ``[].copy``, takes its object along."""
+    """Return whether only a name is pickled. A method written in C, such as ``[].copy``, takes its object along."""
     if not issubclass(type(fn), _BY_REFERENCE):
         return False
     return isinstance(getattr(fn, "__self__", None), (ModuleType, NoneType))
@@ -107,7 +107,7 @@ class CallEncoder:
         self._known: dict[object, bytes] = {}
 
     def known_functions(self) -> tuple[bytes, ...]:
-        """The functions called so far, pickled: what a new worker will soon be asked for."""
+        """Return the functions called so far, pickled: what a new worker will soon be asked for."""
         return tuple(self._known.values())[-PRIMED:]
 
     def encode(
@@ -271,7 +271,7 @@ class CallDecoder:
     def decode(
         self, payload: memoryview, function_length: int, *, kind: int = _TASK, task: int = 0
     ) -> tuple[Callable[..., Any], tuple[Any, ...] | WithContext]:
-        """The function and its arguments, for ``lifepool._transfer.context.call``.
+        """Return the function and its arguments, for ``lifepool._transfer.context.call``.
 
         Args:
             payload: What the frame holds.
@@ -317,7 +317,7 @@ class CallDecoder:
 
 
 def _loads(pickled: memoryview) -> Any:
-    """What ``pickle.loads`` gives; the largest ones go into memory that is asked for in a better way."""
+    """Unpickle; the largest pickles go into memory that is asked for in a better way."""
     if len(pickled) <= FRESH_BYTES:
         return pickle.loads(pickled)
     file: Any = PickleFile(pickled)  # its reads are no bytes, which saves a copy

@@ -50,7 +50,7 @@ class _OutOfTime(Exception):
 def explain(
     value: object, path: str, error: BaseException, *others: tuple[object, str], search_s: float = SEARCH_S
 ) -> tuple[str, str]:
-    """The path to the part that can't be pickled, such as ``args[0].session._lock``, and the reason.
+    """Find the part that can't be pickled: its path, such as ``args[0].session._lock``, and the reason.
 
     Args:
         value: What could not be pickled.

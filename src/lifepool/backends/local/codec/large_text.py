@@ -121,20 +121,20 @@ def _pieces(text: str) -> Iterator[str]:
 
 
 def placeholder(value: Any) -> Any:
-    """What to pickle instead of a value."""
+    """Return what to pickle instead of a value."""
     if type(value) is not str or len(value) < LARGE or _functions() is None:
         return value
     return LargeText(value) if value.isascii() or len(value) >= LARGE_OTHER else value
 
 
 def placeholders(values: tuple[Any, ...]) -> tuple[Any, ...]:
-    """What to pickle instead of these; a text that is there twice is pickled once, as ``pickle`` does it."""
+    """Return what to pickle instead of these; a text that is there twice is pickled once, as by ``pickle``."""
     made: dict[int, Any] = {}
     return tuple(made.setdefault(id(value), placeholder(value)) for value in values)
 
 
 def rebuild(data: bytearray, length: int, widest: int) -> str:
-    """The text that was pickled.
+    """Return the text that was pickled.
 
     Args:
         data: Its UTF-8.

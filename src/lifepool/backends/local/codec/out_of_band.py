@@ -45,14 +45,14 @@ def write_out_of_band(sink: Writable, value: object, protocol: int) -> None:
 
 
 def dump_out_of_band(value: object, protocol: int) -> bytes:
-    """A block as bytes."""
+    """Return a block as bytes."""
     file = io.BytesIO()
     write_out_of_band(file, value, protocol)
     return file.getvalue()
 
 
 def load_out_of_band(block: memoryview) -> Any:
-    """What was written. It keeps views of ``block``, which are as read-only as that is."""
+    """Return what was written. It keeps views of ``block``, which are as read-only as that is."""
     end = len(block) - _COUNT.size
     (count,) = _COUNT.unpack(block[end:])
     spans = list(_SPAN.iter_unpack(block[end - count * _SPAN.size : end]))

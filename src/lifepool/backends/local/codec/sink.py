@@ -56,7 +56,7 @@ class StoreOwner(Protocol):
     expects_big: bool
 
     def store(self) -> Store | None:
-        """Where to write the next pickle."""
+        """Return where to write the next pickle."""
 
 
 class Writer(Protocol):
@@ -105,7 +105,7 @@ def dump(
 
 
 def glance(parts: tuple[object, ...], owner: StoreOwner) -> int:
-    """About how many bytes these have; on the path of every task, so without a look into containers if possible."""
+    """Estimate the bytes of these; on the path of every task, so without a look into containers if possible."""
     if owner.expects_big:
         size = _estimate(parts, _LEVELS_SEEN)
         owner.expects_big = size >= BIG_BYTES
@@ -183,7 +183,7 @@ def _put(data: bytes, store: Store) -> Stored:
 
 
 def _finished(sink: Sink, store: Store) -> Stored:
-    """What was written, in a slot no larger than it needs to be."""
+    """Return what was written, in a slot no larger than it needs to be."""
     store.arena.shrink(sink.slot, sink.size)
     return Stored(sink.slot, sink.size)
 
@@ -193,7 +193,7 @@ def _estimate(parts: Iterable[Any], levels: int) -> int:
 
 
 def _estimate_of(value: Any, levels: int) -> int:
-    """About how many bytes a value has; 0 for what can't be told without walking through it."""
+    """Estimate the bytes of a value; 0 for what can't be estimated without walking through it."""
     try:
         if isinstance(value, (list, tuple)):
             return _estimate(value[:_ITEMS_SEEN], levels) if levels else 0
@@ -230,7 +230,7 @@ class Sink:
         self.size = 0
 
     def tell(self) -> int:
-        """Bytes written so far."""
+        """Return the bytes written so far."""
         return self.size
 
     def write(self, data: Any) -> int:

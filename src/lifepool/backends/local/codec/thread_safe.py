@@ -44,7 +44,7 @@ _KNOWN = frozenset(
 
 
 def plain_size(args: tuple[Any, ...], *, lent: bool) -> int | None:
-    """At most how many bytes the pickle has, if it may be made off the loop; else None.
+    """Return at most how many bytes the pickle has, if it may be made off the loop; else None.
 
     Args:
         args: What is to be pickled.
@@ -66,7 +66,7 @@ def plain_size(args: tuple[Any, ...], *, lent: bool) -> int | None:
 
 
 def _parts(value: Any, *, lent: bool) -> list[Any] | tuple[Any, ...] | None:
-    """What else is to be looked at; None if this is not plain."""
+    """Return what else is to be looked at; None if this is not plain."""
     kind = type(value)
     if kind in _FROZEN_BYTES or kind in _SMALL:
         return ()
@@ -102,7 +102,7 @@ class PlainUnpickler(pickle.Unpickler):
     """Reads what is plain, and refuses the rest before any of its code has run."""
 
     def find_class(self, module: str, name: str) -> Any:
-        """What a pickle names.
+        """Return what a pickle names.
 
         Raises:
             UnpicklingError: If that is not known to be harmless.

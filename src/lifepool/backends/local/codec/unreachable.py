@@ -36,7 +36,7 @@ def is_of_main(fn: object) -> bool:
 
 
 def is_of_other_main(fn: object) -> bool:
-    """Whether a function is defined in a ``__main__`` that is not this process's."""
+    """Return whether a function is defined in a ``__main__`` that is not this process's."""
     while isinstance(fn, partial):
         fn = fn.func
     namespace = getattr(fn, "__globals__", None)

@@ -72,7 +72,7 @@ class Arguments:
         self.expects_big = False
 
     def store(self) -> Store | None:
-        """Where to write the next one; None once closed. Slots that came back meanwhile are free again."""
+        """Return where to write the next one; None once closed. Slots that came back meanwhile are free again."""
         store = self._store
         if store is not None:
             while self._given_back:
@@ -96,14 +96,14 @@ class Arguments:
         return self.lend(Stored(store.reserve(size), 0))
 
     def slot_writer(self, lease: Lease, may_go_on: Callable[[], bool]) -> SlotWriter:
-        """What was reserved, for another thread."""
+        """Return the writer of what was reserved, for another thread."""
         store = self._store
         if store is None:
             raise NoRoom
         return store.slot_writer(lease.stored.slot, may_go_on)
 
     def settle(self, lease: Lease, size: int) -> None:
-        """So many bytes were written to what was reserved."""
+        """Note how many bytes were written to what was reserved."""
         store, slot = self._store, lease.stored.slot
         if store is not None:
             store.arena.shrink(slot, size)
@@ -112,7 +112,7 @@ class Arguments:
 
     @property
     def taken(self) -> int:
-        """Bytes of arguments that are held for tasks."""
+        """Return the bytes of arguments that are in use for tasks."""
         store = self.store()
         return 0 if store is None else store.arena.taken
 
@@ -149,7 +149,7 @@ class Lease:
         self.stored = stored
 
     def location(self) -> bytes:
-        """Where it is, for a frame."""
+        """Return where it is, for a frame."""
         return LOCATION.pack(self.stored.slot.start, self.stored.size)
 
     def __del__(self) -> None:

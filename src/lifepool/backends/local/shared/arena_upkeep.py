@@ -35,13 +35,13 @@ class Upkeep:
         self._was_used = False
 
     def note_use(self) -> None:
-        """A big payload went by."""
+        """Note that a big payload went by."""
         self._was_used = True
         if self._timer is None:
             self._timer = self._loop.call_later(TRIM_AFTER_S, self._on_timer)
 
     def stop(self) -> None:
-        """No more trimming."""
+        """Stop trimming."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None

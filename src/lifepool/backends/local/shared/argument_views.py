@@ -35,7 +35,7 @@ class Views:
         os.set_inheritable(fd, False)
 
     def open(self, task: int, location: memoryview) -> memoryview:
-        """A read-only view of the part that a frame names.
+        """Return a read-only view of the part that a frame names.
 
         Raises:
             FramingError: If that is no part of the file.
@@ -55,7 +55,7 @@ class Views:
         return len(self._maps)
 
     def released(self) -> list[int]:
-        """The tasks of whose memory nothing is in use any more, since the last call."""
+        """Return the tasks of whose memory nothing is in use any more, since the last call."""
         if not self._maps:
             return []
         gone = self._close()
@@ -78,5 +78,5 @@ class Views:
         return gone
 
     def _note_fork(self) -> None:
-        """A child has the same maps, and may have them for longer: these parts can't be given back any more."""
+        """Never give these parts back: a child that was forked has the same maps, and may have them for longer."""
         self._forked.update(self._maps)

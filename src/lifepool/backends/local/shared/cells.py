@@ -75,14 +75,14 @@ class Cells:
         self.handed_over()
 
     def handed_over(self) -> None:
-        """The worker has its own descriptor."""
+        """Close our copy of the descriptor that the worker has now."""
         if self.reading_fd >= 0:
             fd, self.reading_fd = self.reading_fd, -1
             os.close(fd)
 
 
 def mapped(fd: int) -> memoryview:
-    """The worker's side: the cells, one after the other, for reading."""
+    """Map the cells for reading, one after the other: the worker's side."""
     try:
         return memoryview(mmap.mmap(fd, CELLS * CELL_BYTES, prot=mmap.PROT_READ))
     finally:

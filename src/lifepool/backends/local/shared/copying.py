@@ -22,7 +22,7 @@ HUGE_PAGES = getattr(mmap, "MADV_HUGEPAGE", None)
 
 
 def address_of(block: Any) -> int:
-    """Where a writable buffer begins; it must be kept alive by the caller.
+    """Return where a writable buffer begins; the caller must keep it alive.
 
     Raises:
         TypeError: If it is not writable.
@@ -92,7 +92,7 @@ class PickleFile:
         self._may_go_on = may_go_on
 
     def read(self, count: int) -> memoryview:
-        """The next bytes; not copied."""
+        """Return the next bytes; not copied."""
         if not self._may_go_on():
             raise InterruptedError
         start = self._at
@@ -100,7 +100,7 @@ class PickleFile:
         return self._source[start : self._at]
 
     def readline(self) -> bytes:
-        """What only protocols before 5 need.
+        """Read a line, which only protocols before 5 need.
 
         Raises:
             ValueError: Always.

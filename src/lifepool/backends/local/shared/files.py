@@ -103,7 +103,7 @@ class Location:
         self._start = start
 
     def part(self, location: memoryview) -> memoryview:
-        """The part that a frame names; to be released, so that the file can be closed.
+        """Return the part that a frame names; to be released, so that the file can be closed.
 
         Raises:
             FramingError: If it names something else than a part of this file.

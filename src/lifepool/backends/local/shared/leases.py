@@ -18,15 +18,15 @@ class Leases:
         self._kept: dict[int, Lease] = {}  # of tasks that it has answered: it has views of these
 
     def lend(self, task: int, lease: Lease) -> None:
-        """It was sent the task."""
+        """Note that the worker was sent the task."""
         self._reading[task] = lease
 
     def take_back(self, task: int) -> None:
-        """It has provably not started the task."""
+        """Note that the worker has provably not started the task."""
         self._reading.pop(task, None)
 
     def released(self, task: int) -> None:
-        """It says that nothing of this task's arguments is in use any more."""
+        """Note that nothing of this task's arguments is in use any more, as the worker says."""
         if self._reading.pop(task, None) is None:
             self._kept.pop(task, None)
 
@@ -39,10 +39,10 @@ class Leases:
         return KeptViews(len(self._kept), sum(kept.stored.size for kept in self._kept.values()))
 
     def all(self) -> list[Lease]:
-        """What it may still read."""
+        """Return what the worker may still read."""
         return [*self._reading.values(), *self._kept.values()]
 
     def clear(self) -> None:
-        """It is dead, or somebody else sees to what it may still read."""
+        """Forget all: the worker is dead, or somebody else sees to what it may still read."""
         self._reading.clear()
         self._kept.clear()

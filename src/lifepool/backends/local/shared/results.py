@@ -44,7 +44,7 @@ class ResultReader:
         self.is_dirty = False
 
     def part(self, location: memoryview) -> memoryview:
-        """The pickle that a frame names; to be released, and then counted by ``consumed``.
+        """Return the pickle that a frame names; to be released, and then counted by ``consumed``.
 
         Raises:
             FramingError: If it names something else.
@@ -53,7 +53,7 @@ class ResultReader:
         return self._location.part(location)
 
     def consumed(self) -> None:
-        """One more was read: the worker may write there again."""
+        """Count one more as read: the worker may write there again."""
         self._counters[_CONSUMED] += 1
 
     def trim(self) -> None:
@@ -90,7 +90,7 @@ class ResultWriter:
         self.expects_big = False
 
     def store(self) -> Store:
-        """Where to write the next result."""
+        """Return where to write the next result."""
         if os.getpid() != self._pid:
             os._exit(0)  # the task forked and let the child return: only the parent may write here
         consumed = self._counters[_CONSUMED]
@@ -103,6 +103,6 @@ class ResultWriter:
         return self._store
 
     def hand_over(self, stored: Stored) -> bytes:
-        """Its location, to be sent at once: it is the server's until it has read it."""
+        """Return its location, to be sent at once: it is the server's until it has read it."""
         self._sent.append(stored.slot)
         return LOCATION.pack(stored.slot.start, stored.size)

@@ -84,12 +84,12 @@ class Store:
         self.warmed(offset, end)
 
     def warmed(self, offset: int, end: int) -> None:
-        """Everything from ``offset`` to ``end`` was written."""
+        """Note that everything from ``offset`` to ``end`` was written."""
         if offset <= self._warm < end:
             self._warm = -(-end // GRAIN) * GRAIN
 
     def slot_writer(self, slot: Slot, may_go_on: Callable[[], bool]) -> SlotWriter:
-        """A slot to be written in another thread."""
+        """Return the writer of a slot, for another thread."""
         return SlotWriter(self._fd, self._memory, slot, self._warm, may_go_on)
 
     def discard(self, slot: Slot) -> None:
@@ -100,7 +100,7 @@ class Store:
         self.arena.free(slot)
 
     def cool(self, offset: int) -> None:
-        """The file may have no memory from this offset on."""
+        """Note that the file may have no memory from this offset on."""
         self._warm = min(self._warm, offset)
 
 
@@ -123,11 +123,11 @@ class SlotWriter:
         self._may_go_on = may_go_on
 
     def reserve(self, _size: int) -> Slot:
-        """The slot."""
+        """Return the slot."""
         return self._slot
 
     def grow(self, _slot: Slot, _used: int, _size: int) -> Slot:
-        """What only the store can do.
+        """Refuse: only the store can do that.
 
         Raises:
             NoRoom: Always.

@@ -145,7 +145,7 @@ class Worker:
                 self._run(task, kind, function_length, cells[start : start + length])
 
     def _frame(self, task: int) -> Frame:
-        """The task's frame. The ones before it are constants, or were taken back."""
+        """Return the task's frame. The ones before it are constants, or were taken back."""
         while True:
             while self._frames:
                 frame = self._frames.popleft()

@@ -40,7 +40,7 @@ class Tickets:
         self._in_vain = 0  # waits in a row in which nothing came while it was awake, or it was not awake
 
     def take(self) -> bytes:
-        """The next ticket; empty when there will be none any more. Waits as long as it takes."""
+        """Return the next ticket; empty when there will be none any more. Waits as long as it takes."""
         try:
             return self._receive(TICKET.size, socket.MSG_DONTWAIT)
         except BlockingIOError:
@@ -62,5 +62,5 @@ class Tickets:
 
 
 def _cpus() -> int:
-    """How many this process may use."""
+    """Return how many CPUs this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

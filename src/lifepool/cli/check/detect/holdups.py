@@ -102,7 +102,7 @@ def waits(name: str) -> str | None:
 
 
 def heavy(name: str) -> bool:
-    """Whether the call computes for long."""
+    """Return whether the call computes for long."""
     if name in _HEAVY:
         return True
     method = name.rpartition(".")[2]

@@ -38,7 +38,7 @@ RUN_IN_EXECUTOR = "asyncio.AbstractEventLoop().run_in_executor"
 
 
 def makes_processes(call: Call) -> bool:
-    """Whether the call makes a pool of processes; some do with certain arguments only."""
+    """Return whether the call makes a pool of processes; some do with certain arguments only."""
     given = {keyword.arg: keyword.value for keyword in call.node.keywords}
     if call.name == "joblib.Parallel":
         jobs = call.node.args[0] if call.node.args else given.get("n_jobs", ast.Constant(1))

@@ -25,7 +25,7 @@ def find(module: Module) -> Iterator[Hit]:
 
 
 def has_base_http_middleware(module: Module) -> bool:
-    """Whether the module makes one: derives from it, adds it, or has ``@app.middleware("http")``."""
+    """Return whether the module makes one: derives from it, adds it, or has ``@app.middleware("http")``."""
     return any(_is_middleware(node) for node in ast.walk(module.tree))
 
 
