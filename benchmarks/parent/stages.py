@@ -60,10 +60,10 @@ STAGES: dict[str, tuple[str, ...]] = {
         "lifepool._core.framing:FrameReader.received",
     ),
     "backend: which answer it is": (
-        "lifepool.backends.local.backend:LocalBackend._on_frame",
-        "lifepool.backends.local.backend:LocalBackend._answered",
+        "lifepool.backends.local.connection:WorkerConnection.on_frame",
+        "lifepool.backends.local.connection:WorkerConnection._answered",
     ),
-    "backend: unpickle the result": ("lifepool.backends.local.backend:decode_value",),
+    "backend: unpickle the result": ("lifepool.backends.local.connection:decode_value",),
     "engine: returned": ("lifepool._engine.engine:Engine.returned",),
     f"{SCHEDULER}: TaskReturned": (),
     "engine: settle": ("lifepool._engine.engine:Engine._settle", "lifepool._engine.engine:Engine._finish"),

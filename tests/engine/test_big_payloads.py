@@ -12,8 +12,8 @@ import psutil
 import pytest
 
 from lifepool import PayloadTooLarge, Pool, TaskNotPicklable, TaskTimeout, WorkerLost
-from lifepool.backends.local import backend as local
-from lifepool.backends.local import outbox
+from lifepool.backends.local import connection, outbox
+from lifepool.backends.local.backend import LocalBackend
 from lifepool.backends.local.codec.sink import BIG_BYTES
 from lifepool.backends.local.shared import arena_upkeep
 from tests import tasks
@@ -28,10 +28,10 @@ if TYPE_CHECKING:
 MIB = 1 << 20
 
 
-def backend_of(pool: Pool) -> local.LocalBackend:
+def backend_of(pool: Pool) -> LocalBackend:
     assert pool._engine is not None
     backend = pool._engine._backend
-    assert isinstance(backend, local.LocalBackend)
+    assert isinstance(backend, LocalBackend)
     return backend
 
 
@@ -212,7 +212,7 @@ async def test_memory_of_a_busy_worker_is_left_alone_and_given_back_later(
 
 async def test_without_room_everything_still_arrives(monkeypatch: pytest.MonkeyPatch, gate: Gate) -> None:
     monkeypatch.setattr(outbox, "ARGUMENTS_ROOM", 1)
-    monkeypatch.setattr(local, "RESULTS_ROOM", 1)
+    monkeypatch.setattr(connection, "RESULTS_ROOM", 1)
     values = [bytes([number]) * (MIB * 2 // 3) for number in range(8)]
     async with Pool(max_workers=1, max_payload=MIB) as pool:
         blocker = pool.submit(tasks.hold, gate.address)
@@ -229,7 +229,7 @@ async def test_without_shared_memory_everything_still_arrives(monkeypatch: pytes
         raise OSError("no such thing here")
 
     monkeypatch.setattr(outbox, "Arguments", refuse)
-    monkeypatch.setattr(local, "ResultReader", refuse)
+    monkeypatch.setattr(connection, "ResultReader", refuse)
     value = os.urandom(4 * MIB)
     async with Pool(max_workers=2) as pool:
         assert await asyncio.gather(*(pool.run(tasks.echo, value) for _ in range(4))) == [value] * 4

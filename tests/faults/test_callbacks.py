@@ -77,7 +77,7 @@ def reading(victim: Victim) -> None:
 
 
 def a_frame(victim: Victim) -> None:
-    victim.only_here("_take")
+    victim.channel._on_frame = fail
     victim.answer()
 
 

@@ -73,7 +73,7 @@ async def test_without_shared_memory_all_goes_through_the_sockets(
 
     monkeypatch.setattr(outbox_module, "Arguments", refuse)
     monkeypatch.setattr(channel_module, "Cells", refuse)
-    monkeypatch.setattr("lifepool.backends.local.backend.ResultReader", refuse)
+    monkeypatch.setattr("lifepool.backends.local.connection.ResultReader", refuse)
     async with Pool(max_workers=1) as pool:
         assert await pool.run(tasks.echo, bytes(BIG)) == bytes(BIG)
         assert await pool.run(tasks.double, 21) == 42

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import signal
 from concurrent.futures import ThreadPoolExecutor
@@ -11,30 +10,22 @@ from functools import partial
 from multiprocessing import util
 from typing import TYPE_CHECKING, Any
 
-from lifepool._core.events import WorkerExited, WorkerLoaded, WorkerLoading
-from lifepool._core.framing import Frame, FramingError, Kind
+from lifepool._core.events import WorkerExited
 from lifepool._host.oom import OomWatch
 from lifepool._inside import state as _inside
 from lifepool.backends.base import Capabilities, Listener
 from lifepool.backends.local import fork_safety as forked
-from lifepool.backends.local.channel import Channel
-from lifepool.backends.local.codec.answers import ENVELOPE_BYTES, decode_value
 from lifepool.backends.local.codec.calls import Call
 from lifepool.backends.local.codec.initializer import Initializer
 from lifepool.backends.local.connection import WorkerConnection
 from lifepool.backends.local.copy_threads import CopyThreads
-from lifepool.backends.local.inbox import Inbox, decoded, decoded_error
 from lifepool.backends.local.logs.receiver import LogReceiver
 from lifepool.backends.local.outbox import Outbox
-from lifepool.backends.local.sent_constants import Delivered
 from lifepool.backends.local.shared.arena_upkeep import Upkeep, trim
-from lifepool.backends.local.shared.files import NO_SHARED_MEMORY
-from lifepool.backends.local.shared.results import ResultReader
 from lifepool.backends.local.template.client import Template
 from lifepool.backends.local.template.process import UNKNOWN_EXIT, WorkerProcess
-from lifepool.backends.local.worker.startup import WorkerSpec, start_failure
+from lifepool.backends.local.worker.startup import WorkerSpec
 from lifepool.backends.start_failures import why_not_started
-from lifepool.errors import TaskNotPicklable
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -48,14 +39,8 @@ STOP_GRACE_S = 1.0
 CLOSED_GRACE_S = 0.5
 #: Seconds the template has to fork a worker, or to tell that one died; past it, it hangs. Both take milliseconds.
 TEMPLATE_GRACE_S = 5.0
-#: Room for one worker's big results, in payloads of the largest size: one that is being read, and one that is being
-#: written. What does not fit is sent through the socket. Files are sparse: this costs address space only.
-RESULTS_ROOM = 2
 
 logger = logging.getLogger("lifepool")
-
-#: Nearly all frames are this; looking a connection up in an enum costs more than comparing with it.
-_RESULT = int(Kind.RESULT)
 
 
 class LocalBackend:
@@ -191,7 +176,9 @@ class LocalBackend:
 
     def start_worker(self, worker: int) -> None:
         """Fork a worker from the template. What fails on the way is a failed start of this worker."""
-        connection = self._connections[worker] = WorkerConnection(worker, self._failed)
+        connection = self._connections[worker] = WorkerConnection(
+            worker, self._listener, self._upkeep.note_use, self._failed
+        )
         try:
             launch = self._begin_launch(connection)
         except Exception as error:
@@ -200,23 +187,7 @@ class LocalBackend:
             launch.add_done_callback(connection.guard(partial(self._on_launched, connection)))
 
     def _begin_launch(self, connection: WorkerConnection) -> asyncio.Future[WorkerProcess]:
-        channel = connection.channel = Channel(
-            self._loop,
-            partial(self._on_frame, connection),  # a lambda would cost a call more, for each frame
-            partial(self._on_end, connection),
-            connection.guard.failed,
-            limit=self._max_payload + ENVELOPE_BYTES,
-        )
-        with contextlib.suppress(*NO_SHARED_MEMORY):
-            connection.results = ResultReader(RESULTS_ROOM * self._max_payload)
-        connection.inbox = Inbox(
-            connection.results,
-            self._threads,
-            on_frame=lambda frame: self._take(connection, frame),
-            on_answer=lambda *answer: self._answered(connection, *answer, shared=True),
-            on_invalid=channel.reject,
-            guard=connection.guard,
-        )
+        connection.open(self._loop, self._threads, self._max_payload, partial(self._on_end, connection))
         spec = self._spec(connection.number)
         logs_fd = self._logs.writing_fd if spec.logs is not None and self._logs is not None else -1
         name = f"lifepool-{self._name}-{connection.number}"
@@ -384,99 +355,21 @@ class LocalBackend:
     def send(self, worker: int, task: int, payload: Call) -> None:
         """Write the task to the worker."""
         connection = self._connections.get(worker)
-        if connection is not None and connection.channel is not None:
-            connection.outstanding += 1
-            if payload.lease is not None:
-                connection.leases.lend(task, payload.lease)
-            if payload.constants:
-                if connection.delivered is None:
-                    connection.delivered = Delivered(connection.channel)
-                connection.delivered.send_missing(payload.constants)
-            connection.channel.send(task, payload, urgent=connection.outstanding == 1)
+        if connection is not None:
+            connection.send(task, payload)
 
     def retract(self, worker: int) -> tuple[int, ...]:
         """Take back the tickets of what it has not started."""
         connection = self._connections.get(worker)
-        if connection is None or connection.channel is None:
-            return ()
-        tasks = connection.channel.retract()
-        connection.outstanding -= len(tasks)
-        for task in tasks:
-            connection.leases.take_back(task)
-        return tasks
+        return () if connection is None else connection.retract()
+
+    def interrupt(self, worker: int, task: int) -> None:
+        """Signal the worker to break off this task."""
+        connection = self._connections.get(worker)
+        if connection is not None:
+            connection.interrupt(task)
 
     def pid(self, worker: int) -> int | None:
         """Return the worker's process."""
         connection = self._connections.get(worker)
         return None if connection is None or connection.process is None else connection.process.pid
-
-    def interrupt(self, worker: int, task: int) -> None:
-        """Signal the worker to break off this task."""
-        connection = self._connections.get(worker)
-        if connection is None:
-            return
-        answer = None if connection.inbox is None else connection.inbox.abandon_answer(task)
-        if answer is not None:  # it is done, and only still being read
-            self._answered(connection, answer, None, None, 0)
-        elif connection.channel is not None and connection.process is not None and not connection.has_exited:
-            connection.channel.interrupt(task)
-            connection.process.interrupt()
-
-    def _on_frame(self, connection: WorkerConnection, frame: Frame) -> None:
-        """Take a frame of a worker: at once, or when what it sent before has been read."""
-        inbox = connection.inbox
-        if inbox is not None and inbox.is_reading:
-            inbox.keep(frame)
-        else:
-            self._take(connection, frame)
-
-    def _take(self, connection: WorkerConnection, frame: Frame) -> None:
-        kind = frame.kind
-        if kind == _RESULT:
-            value, error = decoded(frame.payload)
-            self._answered(connection, frame, value, error, len(frame.payload))
-        elif kind == Kind.ERROR:
-            self._answered(connection, frame, None, decoded_error(frame.payload), len(frame.payload))
-        elif kind == Kind.RESULT_STORED and connection.inbox is not None:
-            self._upkeep.note_use()
-            connection.inbox.read(frame)
-        elif kind == Kind.PROGRESS:
-            with contextlib.suppress(TaskNotPicklable):
-                self._listener.progressed(connection.number, frame.task, decode_value(frame.payload))
-        elif kind == Kind.LOADING:
-            self._listener.feed((WorkerLoaded if frame.extra else WorkerLoading)(connection.number, frame.task))
-        elif kind == Kind.RELEASED:
-            connection.leases.released(frame.task)
-        elif kind == Kind.MEMORY:
-            connection.memory = frame.extra
-        elif kind == Kind.READY:
-            self._listener.ready(connection.number)
-        elif kind == Kind.START_FAILED:
-            connection.start_error, connection.start_hint = start_failure(frame.payload)
-        else:
-            raise FramingError(f"a frame of kind {kind}, which is not for the server")
-
-    def _answered(
-        self,
-        connection: WorkerConnection,
-        frame: Frame,
-        value: object,
-        error: BaseException | None,
-        size: int,
-        *,
-        shared: bool = False,
-    ) -> None:
-        connection.outstanding -= 1
-        if connection.channel is not None:
-            connection.channel.answered(frame.task)
-        self._listener.returned(
-            connection.number,
-            frame.task,
-            value,
-            error,
-            run_s=frame.extra * 1e-9,
-            size=size,
-            shared=shared,
-            memory=connection.memory,
-            kept=connection.leases.answered(frame.task),
-        )

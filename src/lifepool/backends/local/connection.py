@@ -6,26 +6,40 @@ import contextlib
 import logging
 from typing import TYPE_CHECKING
 
-from lifepool._core.events import WorkerExited
+from lifepool._core.events import WorkerExited, WorkerLoaded, WorkerLoading
+from lifepool._core.framing import Frame, FramingError, Kind
 from lifepool.backends.guard import Guard
+from lifepool.backends.local.channel import Channel
+from lifepool.backends.local.codec.answers import ENVELOPE_BYTES, decode_value
+from lifepool.backends.local.inbox import Inbox, decoded, decoded_error
+from lifepool.backends.local.sent_constants import Delivered
+from lifepool.backends.local.shared.files import NO_SHARED_MEMORY
 from lifepool.backends.local.shared.leases import Leases
+from lifepool.backends.local.shared.results import ResultReader
 from lifepool.backends.local.template.process import UNKNOWN_EXIT, WorkerProcess
 from lifepool.backends.local.worker.bootstrap import run_worker
-from lifepool.backends.local.worker.startup import Descriptor
+from lifepool.backends.local.worker.startup import Descriptor, start_failure
+from lifepool.errors import TaskNotPicklable
 
 if TYPE_CHECKING:
     import asyncio
     from collections.abc import Callable
 
-    from lifepool.backends.local.channel import Channel
-    from lifepool.backends.local.inbox import Inbox
-    from lifepool.backends.local.sent_constants import Delivered
+    from lifepool.backends.base import Listener
+    from lifepool.backends.local.codec.calls import Call
+    from lifepool.backends.local.copy_threads import CopyThreads
     from lifepool.backends.local.shared.arena import Arguments
-    from lifepool.backends.local.shared.results import ResultReader
     from lifepool.backends.local.template.client import Template
     from lifepool.backends.local.worker.startup import WorkerSpec
 
+#: Room for one worker's big results, in payloads of the largest size: one that is being read, and one that is being
+#: written. What does not fit is sent through the socket. Files are sparse: this costs address space only.
+RESULTS_ROOM = 2
+
 logger = logging.getLogger("lifepool")
+
+#: Nearly all frames are this; looking a member of an enum up costs more than comparing with it.
+_RESULT = int(Kind.RESULT)
 
 
 class WorkerConnection:
@@ -33,10 +47,14 @@ class WorkerConnection:
 
     Args:
         number: The worker's.
+        listener: Told what the worker sends.
+        note_big: Called when a big result goes by.
         on_failure: Called if something of ours fails that concerns this worker alone.
     """
 
     __slots__ = (
+        "_listener",
+        "_note_big",
         "channel",
         "delivered",
         "doomed",
@@ -57,8 +75,16 @@ class WorkerConnection:
         "start_hint",
     )
 
-    def __init__(self, number: int, on_failure: Callable[[WorkerConnection, Exception], None]) -> None:
+    def __init__(
+        self,
+        number: int,
+        listener: Listener,
+        note_big: Callable[[], None],
+        on_failure: Callable[[WorkerConnection, Exception], None],
+    ) -> None:
         self.number = number
+        self._listener = listener
+        self._note_big = note_big
         self.guard = Guard(lambda error: on_failure(self, error))
         self.channel: Channel | None = None
         self.delivered: Delivered | None = None
@@ -81,6 +107,38 @@ class WorkerConnection:
     def rests(self) -> bool:
         """Whether it has no task, and nothing that it said waits to be read."""
         return not self.outstanding and (self.inbox is None or not self.inbox.is_reading)
+
+    def open(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        threads: CopyThreads,
+        max_payload: int,
+        on_end: Callable[[str], None],
+    ) -> None:
+        """Make the channel, and what reads the answers.
+
+        Args:
+            loop: Where frames are read.
+            threads: Read big results.
+            max_payload: Bytes that a pickled result may have.
+            on_end: Called with the reason when the channel ends.
+
+        Raises:
+            OSError: If the system has no more sockets.
+        """
+        channel = self.channel = Channel(
+            loop, self.on_frame, on_end, self.guard.failed, limit=max_payload + ENVELOPE_BYTES
+        )
+        with contextlib.suppress(*NO_SHARED_MEMORY):
+            self.results = ResultReader(RESULTS_ROOM * max_payload)
+        self.inbox = Inbox(
+            self.results,
+            threads,
+            on_frame=self._take,
+            on_answer=lambda *answer: self._answered(*answer, shared=True),
+            on_invalid=channel.reject,
+            guard=self.guard,
+        )
 
     def launch(
         self, template: Template, spec: WorkerSpec, shared: Arguments | None, logs_fd: int, name: str
@@ -117,6 +175,95 @@ class WorkerConnection:
         )
         process.start()
         return process
+
+    def send(self, task: int, payload: Call) -> None:
+        """Write a task to the worker; do nothing if the channel is gone."""
+        if self.channel is not None:
+            self.outstanding += 1
+            if payload.lease is not None:
+                self.leases.lend(task, payload.lease)
+            if payload.constants:
+                if self.delivered is None:
+                    self.delivered = Delivered(self.channel)
+                self.delivered.send_missing(payload.constants)
+            self.channel.send(task, payload, urgent=self.outstanding == 1)
+
+    def retract(self) -> tuple[int, ...]:
+        """Take back the tickets of what the worker has not started; return those tasks, oldest first."""
+        if self.channel is None:
+            return ()
+        tasks = self.channel.retract()
+        self.outstanding -= len(tasks)
+        for task in tasks:
+            self.leases.take_back(task)
+        return tasks
+
+    def interrupt(self, task: int) -> None:
+        """Signal the worker to break off this task. If it is done, and only still being read, take the answer."""
+        answer = None if self.inbox is None else self.inbox.abandon_answer(task)
+        if answer is not None:
+            self._answered(answer, None, None, 0)
+        elif self.channel is not None and self.process is not None and not self.has_exited:
+            self.channel.interrupt(task)
+            self.process.interrupt()
+
+    def on_frame(self, frame: Frame) -> None:
+        """Take a frame of the worker: at once, or when what it sent before has been read."""
+        inbox = self.inbox
+        if inbox is not None and inbox.is_reading:
+            inbox.keep(frame)
+        else:
+            self._take(frame)
+
+    def _take(self, frame: Frame) -> None:
+        kind = frame.kind
+        if kind == _RESULT:
+            value, error = decoded(frame.payload)
+            self._answered(frame, value, error, len(frame.payload))
+        elif kind == Kind.ERROR:
+            self._answered(frame, None, decoded_error(frame.payload), len(frame.payload))
+        elif kind == Kind.RESULT_STORED and self.inbox is not None:
+            self._note_big()
+            self.inbox.read(frame)
+        elif kind == Kind.PROGRESS:
+            with contextlib.suppress(TaskNotPicklable):
+                self._listener.progressed(self.number, frame.task, decode_value(frame.payload))
+        elif kind == Kind.LOADING:
+            self._listener.feed((WorkerLoaded if frame.extra else WorkerLoading)(self.number, frame.task))
+        elif kind == Kind.RELEASED:
+            self.leases.released(frame.task)
+        elif kind == Kind.MEMORY:
+            self.memory = frame.extra
+        elif kind == Kind.READY:
+            self._listener.ready(self.number)
+        elif kind == Kind.START_FAILED:
+            self.start_error, self.start_hint = start_failure(frame.payload)
+        else:
+            raise FramingError(f"a frame of kind {kind}, which is not for the server")
+
+    def _answered(
+        self,
+        frame: Frame,
+        value: object,
+        error: BaseException | None,
+        size: int,
+        *,
+        shared: bool = False,
+    ) -> None:
+        self.outstanding -= 1
+        if self.channel is not None:
+            self.channel.answered(frame.task)
+        self._listener.returned(
+            self.number,
+            frame.task,
+            value,
+            error,
+            run_s=frame.extra * 1e-9,
+            size=size,
+            shared=shared,
+            memory=self.memory,
+            kept=self.leases.answered(frame.task),
+        )
 
     def complain(self, error: Exception) -> None:
         """Log what went wrong in the server's dealings with this worker, which should never happen."""
