@@ -1,4 +1,6 @@
-"""This host's processes: the default backend.
+"""Run tasks in processes of this host: the default backend.
 
-``backend``, ``process`` and ``channel`` run in the server; ``worker`` in the workers; ``wire`` in both.
+Imports flow down: ``backend`` (the whole pool), ``connection`` (one worker), ``channel``, ``inbox`` and ``outbox``
+(bytes out and in), ``codec`` (calls and answers as bytes), ``shared`` (memory that both sides have). ``template`` forks
+workers, ``worker`` is what runs in them, ``logs`` brings their log records back.
 """
