@@ -16,8 +16,7 @@ import pytest
 from lifepool._core.framing import HEADER, Frame, FrameReader, Kind, header
 from lifepool.backends.local.channel import Channel
 from lifepool.backends.local.codec.calls import Call
-from lifepool.backends.local.shared.cells import CELL_BYTES, CELLS, ON_WIRE, TICKET, mapped
-from lifepool.backends.local.worker.task_loop import NUMBER
+from lifepool.backends.local.shared.cells import CELL_BYTES, CELLS, NUMBER, ON_WIRE, TICKET, mapped
 from tests.engine.gates import PATIENCE_S, until
 
 if TYPE_CHECKING:

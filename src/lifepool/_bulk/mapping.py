@@ -221,8 +221,8 @@ class _BulkCall:
             return late
         is_judged = not (self._is_admitted and plan.is_whole)
         if plan.waits or self._is_admitted:
-            line = self._entrance.engine().waiting_queue
-            if line.is_needed(left if is_judged else None, chunk.learned_as):
+            queue = self._entrance.engine().waiting_queue
+            if queue.is_needed(left if is_judged else None, chunk.learned_as):
                 self._clock.note_waiting()
                 return None
         self._options = self._options.within(left, is_admitted=not is_judged)
@@ -238,7 +238,7 @@ class _BulkCall:
             ClientDisconnected: If the request that it belongs to has ended.
         """
         if self._next is not None:
-            return await self._wait_in_line(chunks)
+            return await self._wait_for_room(chunks)
         pending = self._source.pending if len(self._under_way) < self._plan.window else None
         if pending is None:
             await asyncio.wait(chunks, return_when=asyncio.FIRST_COMPLETED)
@@ -249,20 +249,20 @@ class _BulkCall:
             raise TaskTimeout(self._plan.timeout or 0.0, started=False)
         return None
 
-    async def _wait_in_line(self, chunks: list[asyncio.Future[Any]]) -> None:
-        line = self._entrance.engine().waiting_queue
-        place = line.join()
+    async def _wait_for_room(self, chunks: list[asyncio.Future[Any]]) -> None:
+        queue = self._entrance.engine().waiting_queue
+        waiter = queue.join()
         scope = current_scope.get()
         if scope is not None:
-            scope.add(place)
+            scope.add(waiter)
         try:
             left = self._clock.left()
-            await asyncio.wait([*chunks, place], timeout=left, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait([*chunks, waiter], timeout=left, return_when=asyncio.FIRST_COMPLETED)
         except BaseException:
-            line.leave(place)
+            queue.leave(waiter)
             raise
-        if not place.has_room:
-            line.leave(place)
-            return place.result() if place.done() else None
-        line.take(place)
+        if not waiter.has_room:
+            queue.leave(waiter)
+            return waiter.result() if waiter.done() else None
+        queue.take(waiter)
         return await self._fill()

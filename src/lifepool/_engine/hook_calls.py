@@ -299,7 +299,7 @@ class Observation:
                     self._disable(watcher, error)
 
     def pool_closed(self) -> None:
-        """Report the end of the pool to all hooks that were told of its start."""
+        """Report the end of the pool to all hooks that heard of its start."""
         self.flush()
         for watcher in self._watchers:
             self._notify_end(watcher)

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from lifepool._engine.drain_log import named
 from lifepool._engine.failure_log import cause_of
+from lifepool._host.forks import at_fork
 from lifepool._inside import state as _inside
 from lifepool._pool.thread_futures import pass_on_cancel, settle
 from lifepool._transfer.exceptions import as_raised
@@ -286,8 +287,7 @@ def _forget_all() -> None:
     _threads.clear()
 
 
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_forget_all)
+at_fork(in_child=_forget_all)
 
 # Ordinary atexit functions run when concurrent.futures has forbidden threads to its executors, and the end of a pool
 # needs one. The standard library registers its executors in the same place.

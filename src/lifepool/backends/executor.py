@@ -28,7 +28,7 @@ from lifepool._usercode.display import MAX_REASON_CHARS, cut, text_of
 from lifepool._usercode.interrupts import is_from_signal
 from lifepool.backends.base import Capabilities, Listener, PlainCall
 from lifepool.backends.guard import Guard
-from lifepool.backends.serialized_calls import Parcel, opened, run_parcel
+from lifepool.backends.serialized_calls import SerializedCall, opened, run_serialized
 from lifepool.backends.start_failures import why_not_started
 from lifepool.errors import BackendUnavailable, TaskNotPicklable
 
@@ -144,21 +144,21 @@ class ExecutorBackend:
         *,
         lent: bool = False,
         copy: bool = True,
-    ) -> PlainCall | Parcel:
+    ) -> PlainCall | SerializedCall:
         """Pickle the call for an executor of processes; any other one pickles itself, if it has to.
 
         Raises:
             TaskNotPicklable: If it can't be pickled.
         """
         call = PlainCall(fn, args, propagated)
-        return Parcel(call) if self._packs else call
+        return SerializedCall(call) if self._packs else call
 
-    def send(self, worker: int, task: int, payload: PlainCall | Parcel) -> None:
+    def send(self, worker: int, task: int, payload: PlainCall | SerializedCall) -> None:
         """Submit it."""
         assert self._executor is not None  # noqa: S101 - sent to a worker, so it was started
         try:
-            if isinstance(payload, Parcel):
-                future: Future[Any] = self._executor.submit(run_parcel, payload.pickled)
+            if isinstance(payload, SerializedCall):
+                future: Future[Any] = self._executor.submit(run_serialized, payload.pickled)
             else:
                 future = self._executor.submit(_timed, payload.fn, payload.args)
         except BrokenExecutor as error:

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 Answer = tuple[bytes | None, bytes | None, float]
 
 
-class Parcel:
+class SerializedCall:
     """The payload of a call that is pickled.
 
     Args:
@@ -48,7 +48,7 @@ class Parcel:
         self.size = len(self.pickled)
 
 
-def run_parcel(pickled: bytes) -> Answer:
+def run_serialized(pickled: bytes) -> Answer:
     """Make the call. Runs in the other process, and never raises."""
     try:
         fn, args = _unpacked(pickled)

@@ -239,7 +239,7 @@ class LocalBackend:
             connection.channel.let_go()
 
     def kill_worker(self, worker: int) -> None:
-        """SIGKILL. A worker that is being launched is killed afterwards; if no launch ever ended, the template is."""
+        """Kill the worker (SIGKILL): at once, or after its launch. If no launch ever ended, kill the template."""
         connection = self._connections.get(worker)
         if connection is None:
             return
@@ -282,7 +282,7 @@ class LocalBackend:
     def _failed(self, connection: WorkerConnection, error: Exception) -> None:
         """End a worker that something of ours failed about; its tasks get their outcomes."""
         connection.complain(error)
-        if connection.end_is_told:
+        if connection.end_is_reported:
             return
         is_first, connection.has_failed = not connection.has_failed, True
         if is_first and not connection.has_exited:
@@ -301,10 +301,10 @@ class LocalBackend:
             self._loop.call_later(CLOSED_GRACE_S + TEMPLATE_GRACE_S, self._gone, connection)
 
     def _gone(self, connection: WorkerConnection) -> None:
-        """Tell of a worker's end, once, whatever else fails."""
-        if connection.end_is_told:
+        """Report a worker's end, once, whatever else fails."""
+        if connection.end_is_reported:
             return
-        connection.end_is_told = True
+        connection.end_is_reported = True
         end = WorkerExited(connection.number)
         try:
             end.unstarted = self.retract(connection.number)

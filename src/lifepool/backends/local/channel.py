@@ -15,9 +15,8 @@ from typing import TYPE_CHECKING
 
 from lifepool._core.framing import MAX_FRAME_BYTES, Frame, FrameReader, FramingError, Kind, header
 from lifepool.backends.local import fork_safety as forked
-from lifepool.backends.local.shared.cells import ON_WIRE, TICKET, Cells
+from lifepool.backends.local.shared.cells import NUMBER, ON_WIRE, TICKET, Cells
 from lifepool.backends.local.shared.files import NO_SHARED_MEMORY
-from lifepool.backends.local.worker.task_loop import NUMBER
 
 if TYPE_CHECKING:
     import asyncio

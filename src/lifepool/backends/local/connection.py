@@ -43,11 +43,11 @@ _RESULT = int(Kind.RESULT)
 
 
 class WorkerConnection:
-    """One worker, from the order to start it until its end was told.
+    """One worker, from the order to start it until its end was reported.
 
     Args:
         number: The worker's.
-        listener: Told what the worker sends.
+        listener: Is called with what the worker sends.
         note_big: Called when a big result goes by.
         on_failure: Called if something of ours fails that concerns this worker alone.
     """
@@ -58,7 +58,7 @@ class WorkerConnection:
         "channel",
         "delivered",
         "doomed",
-        "end_is_told",
+        "end_is_reported",
         "guard",
         "has_exited",
         "has_failed",
@@ -93,7 +93,7 @@ class WorkerConnection:
         self.is_watched = False  # the loop will tell of its end
         self.has_exited = False  # what it said last may still have to be read
         self.has_failed = False  # what it says is not listened to any more
-        self.end_is_told = False
+        self.end_is_reported = False
         self.outstanding = 0  # tasks sent and not answered: none means that it is waiting for one
         self.leases = Leases()  # what it may still read of the shared arguments
         self.results: ResultReader | None = None
@@ -147,7 +147,7 @@ class WorkerConnection:
 
         Args:
             template: The process to fork from.
-            spec: What the worker is told.
+            spec: What the worker has to know.
             shared: Where big arguments are, if there is shared memory.
             logs_fd: Where the worker writes log records; negative if nobody wants them.
             name: The name of the process.
@@ -156,9 +156,9 @@ class WorkerConnection:
             ChildProcessError: If the worker was given up while it waited for its turn.
             OSError: If the system can't start it.
         """
-        if self.doomed or self.channel is None:  # a new template might hang like the one before
+        channel, results = self.channel, self.results  # the event loop may close them meanwhile
+        if self.doomed or channel is None:  # a new template might hang like the one before
             raise ChildProcessError("it was given up before it was started")
-        channel, results = self.channel, self.results
         ends = (channel.worker_wire.fileno(), channel.worker_tickets.fileno(), channel.worker_control)
         process = WorkerProcess(
             template,
@@ -291,13 +291,13 @@ class WorkerConnection:
         )
 
     def close(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Let go of all that is held for it; one failure does not keep the rest."""
+        """Release everything that belongs to it; one failure does not keep the rest."""
         with contextlib.ExitStack() as stack:  # last in, first out
             if self.process is not None:
                 stack.callback(self._close_process, self.process, loop)
-            for held in (self.results, self.inbox, self.channel):
-                if held is not None:
-                    stack.callback(held.close)
+            for part in (self.results, self.inbox, self.channel):
+                if part is not None:
+                    stack.callback(part.close)
             self.leases.clear()
             # A timer may hold the connection for seconds; what was read from the worker may be large.
             self.channel = self.inbox = self.results = self.delivered = None

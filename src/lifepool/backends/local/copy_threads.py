@@ -61,7 +61,7 @@ class CopyThreads:
     """Runs pieces of work in threads, which are started with the first piece. Without threads the loop does the work.
 
     Args:
-        loop: The event loop, which is told when one is done.
+        loop: The event loop, which is called when one is done.
         name: The pool's, for the threads' names.
     """
 
@@ -72,7 +72,7 @@ class CopyThreads:
         self._is_open = True
 
     def may_go_on(self) -> bool:
-        """Asked by the work now and then: False once it should end."""
+        """Return whether work should go on; the work asks now and then."""
         return self._is_open
 
     def run(self, work: Callable[[], Any], then: Callable[[Any], None], *, otherwise: Any = None) -> Piece:

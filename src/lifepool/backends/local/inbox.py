@@ -1,7 +1,7 @@
 """What a worker says, in the order it said it, though some of it takes a while to read.
 
 Big results are read in a thread. What the same worker says meanwhile waits: its results must be counted in order (see
-``shared/arena.py``), and its end is not told before its answers. Other workers are not concerned.
+``shared/arena.py``), and its end is not reported before its answers. Other workers are not concerned.
 """
 
 from __future__ import annotations
@@ -93,7 +93,7 @@ class Inbox:
             self._finish(frame, pickled, _Unreadable)
 
     def abandon_answer(self, task: int) -> Frame | None:
-        """Nobody wants this task's answer any more; the answer, if it is here and was not told."""
+        """Drop this task's answer, which nobody wants; return it if it is here and was not delivered."""
         frames = [self._reading[0], *self._waiting] if self._reading is not None else []
         for frame in frames:
             if frame.task == task and frame.kind in _ANSWERS and task not in self._unwanted:
@@ -109,7 +109,7 @@ class Inbox:
         return False
 
     def when_empty(self, action: Callable[[], None]) -> None:
-        """Do this once all that was said was told; at once if nothing waits."""
+        """Call ``action`` once all frames were delivered; at once if none waits."""
         if self._reading is None:
             action()
         else:

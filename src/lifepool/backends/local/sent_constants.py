@@ -29,7 +29,7 @@ class Delivered:
         self._there: dict[int, weakref.ref[Constant]] = {}
 
     def send_missing(self, needed: Iterable[Constant]) -> None:
-        """Before a task that needs these: send what the worker does not have, have it forget what is gone here."""
+        """Send what the worker lacks of these, before a task that needs them; have it forget what is gone here."""
         there, post = self._there, self._channel.post
         for number in [number for number, alive in there.items() if alive() is None]:
             del there[number]

@@ -4,7 +4,7 @@ Runs only after pickling failed, and for a bounded time, however large the value
 loop, longer in a worker, which keeps nobody else waiting.
 
 Theory of operation
-    A value is pickled once more, into nothing, by a pickler that is told of each part that is not of a built-in type,
+    A value is pickled once more, into nothing, by a pickler that notes each part that is not of a built-in type,
     before that is pickled. The last of them is where it failed, or the last that is a part at all: the others may have
     been made by a ``__reduce__``. Then the way to it is looked for, without running code of the objects: from the value
     on, level by level.

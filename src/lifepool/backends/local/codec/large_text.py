@@ -115,7 +115,7 @@ class LargeText:
 
 
 def _pieces(text: str) -> Iterator[str]:
-    """Equal parts, so that none is so short that its size tells nothing of its characters' width."""
+    """Yield equal parts, so that none is so short that its size tells nothing of its characters' width."""
     step = -(-len(text) // -(-len(text) // _PIECE))
     return (text[start : start + step] for start in range(0, len(text), step))
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from lifepool._usercode.interrupts import is_from_signal
 from lifepool.backends.local.codec.out_of_band import dump_out_of_band, write_out_of_band
-from lifepool.backends.local.shared.files import keep_memory
+from lifepool.backends.local.shared.copying import keep_memory
 from lifepool.backends.local.shared.store import NoRoom, Stored
 
 if TYPE_CHECKING:
@@ -82,7 +82,7 @@ def dump(
         parts: What it consists of: a glance at these tells whether it looks big.
         owner: Where big pickles go.
         limit: Bytes above which it is refused.
-        size: What the glance told, if it was made already.
+        size: What the glance estimated, if it was made already.
 
     Raises:
         TooLarge: If it is above the limit. Writing stops there.

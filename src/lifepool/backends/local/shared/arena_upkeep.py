@@ -1,8 +1,8 @@
-"""When shared memory is given back: once no big payload has gone by for a while."""
+"""Give shared memory back once no big payload has gone by for a while."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from lifepool.backends.guard import logged
 
@@ -10,7 +10,6 @@ if TYPE_CHECKING:
     import asyncio
     from collections.abc import Callable, Iterable
 
-    from lifepool.backends.local.connection import WorkerConnection
     from lifepool.backends.local.shared.arena import Arguments
     from lifepool.backends.local.shared.results import ResultReader
 
@@ -19,8 +18,20 @@ if TYPE_CHECKING:
 TRIM_AFTER_S = 1.0
 
 
+class ResultsOwner(Protocol):
+    """A worker's connection, as far as its results go."""
+
+    @property
+    def results(self) -> ResultReader | None:
+        """Return where its big results are, if there is shared memory."""
+
+    @property
+    def rests(self) -> bool:
+        """Return whether the worker has no task, and writes nothing."""
+
+
 class Upkeep:
-    """Calls ``trim`` after a rest; no timer runs while there is nothing to give back.
+    """Call ``trim`` after a rest; no timer runs while there is nothing to give back.
 
     Args:
         loop: The event loop.
@@ -53,8 +64,8 @@ class Upkeep:
             self._timer = self._loop.call_later(TRIM_AFTER_S, self._on_timer)
 
 
-def trim(shared: Arguments | None, connections: Iterable[WorkerConnection]) -> bool:
-    """Give memory back that nobody uses; whether some is left.
+def trim(shared: Arguments | None, connections: Iterable[ResultsOwner]) -> bool:
+    """Give memory back that nobody uses; return whether some is left.
 
     Args:
         shared: Where arguments are.

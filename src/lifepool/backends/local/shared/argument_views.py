@@ -2,8 +2,8 @@
 
 Each task with views gets a map of its own. To close a map fails as long as anything has a buffer of it, however it came
 by that: an array, a slice of one, a memoryview. So closing it is the question whether the memory may be written anew,
-and the server does not do that before it was told. What a C library has kept without saying so is unmapped under it: it
-crashes, and never sees what is not its own.
+and the server does not do that before it was informed. What a C library has kept without saying so is unmapped under
+it: it crashes, and never sees what is not its own.
 """
 
 from __future__ import annotations

@@ -12,22 +12,29 @@ from __future__ import annotations
 import mmap
 import os
 import struct
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 from lifepool.backends.local.shared.files import create
-
-if TYPE_CHECKING:
-    from lifepool.backends.local.codec.calls import Call
 
 #: A ticket: the task's number, its cell, the kind of its frame, the bytes of the function and of all.
 TICKET = struct.Struct("<QHHHH")
 #: Instead of a cell: the task is on the wire.
 ON_WIRE = 0xFFFF
 
+#: On the control pipe: the number of the task that is to be interrupted.
+NUMBER = struct.Struct("<Q")
+
 #: Bytes of a cell. Calls of plain values have a hundred; longer texts gain nothing that would show.
 CELL_BYTES = 2048
 #: As many as a worker can hold tasks, and one for a task that was settled and still runs.
 CELLS = 9
+
+
+class PickledCall(Protocol):
+    """A call as bytes: the function, then its arguments."""
+
+    function: bytes
+    arguments: bytes
 
 
 class Cells:
@@ -51,8 +58,8 @@ class Cells:
         self._free = list(range(CELLS))
         self._taken: dict[int, int] = {}  # cells by task
 
-    def put(self, task: int, kind: int, call: Call) -> bytes | None:
-        """Put a task into a free cell; its ticket, or None if there is no cell or it does not fit."""
+    def put(self, task: int, kind: int, call: PickledCall) -> bytes | None:
+        """Put a task into a free cell; return its ticket, or None if there is no cell or it does not fit."""
         function = call.function
         data = function + call.arguments
         size = len(data)
@@ -64,7 +71,7 @@ class Cells:
         return TICKET.pack(task, cell, kind, len(function), size)
 
     def release(self, task: int) -> None:
-        """Nobody will read this task any more: it was answered, or taken back."""
+        """Free the cell of a task that nobody will read any more: it was answered, or taken back."""
         cell = self._taken.pop(task, None)
         if cell is not None:
             self._free.append(cell)

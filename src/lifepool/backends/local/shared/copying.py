@@ -6,6 +6,7 @@ go on meanwhile. It is imported here when the first large block comes, and not b
 
 from __future__ import annotations
 
+import contextlib
 import mmap
 from functools import cache
 from typing import TYPE_CHECKING, Any
@@ -16,6 +17,9 @@ if TYPE_CHECKING:
 #: The system gives memory for blocks above this many bytes, and takes it back when they are freed: glibc keeps none of
 #: them, whatever it is told. A page fault for each 4 KiB then costs four times what the copy does.
 FRESH_BYTES = 32 * 1024 * 1024
+
+#: glibc does not adapt to blocks above 32 MiB; a little less, for its own header and rounding.
+_LARGEST_BLOCK_KEPT = 32 * 1024 * 1024 - 64 * 1024
 
 #: Advice for memory: on Linux, None elsewhere.
 HUGE_PAGES = getattr(mmap, "MADV_HUGEPAGE", None)
@@ -117,3 +121,20 @@ class PickleFile:
         else:
             move(address_of(target), self._start + self._at - len(part), len(part))
         return len(part)
+
+
+_largest_kept = 0
+
+
+def keep_memory(size: int) -> None:
+    """Have the allocator keep freed blocks of this many bytes for the next ones, as payloads of this size go by.
+
+    glibc gives large blocks back to the system as soon as they are freed, and the page faults of the next one cost ten
+    times what copying into it does. But when a block is freed that is larger than any before it, glibc takes such sizes
+    for usual, and from then on keeps up to twice as much. Other allocators lose nothing by it.
+    """
+    global _largest_kept
+    if size > _largest_kept:
+        _largest_kept = size
+        with contextlib.suppress(MemoryError):  # then there is none to keep
+            bytes(min(2 * size, _LARGEST_BLOCK_KEPT))  # twice: the pickle of a text needs a copy of it

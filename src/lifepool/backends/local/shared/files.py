@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import fcntl
 import mmap
 import os
@@ -11,6 +10,7 @@ import tempfile
 from heapq import nlargest
 
 from lifepool._core.framing import FramingError
+from lifepool.backends.local.shared.copying import keep_memory
 
 #: In frames: where in the file a pickle begins, and its length in bytes.
 LOCATION = struct.Struct("<QQ")
@@ -26,9 +26,6 @@ _REMOVE = getattr(mmap, "MADV_REMOVE", None)  # Linux alone can punch holes into
 
 #: One trim punches at most this many holes, the largest: it runs on the event loop, at about 3 µs each.
 _HOLES_PUNCHED = 256
-
-#: glibc does not adapt to blocks above 32 MiB; a little less, for its own header and rounding.
-_LARGEST_BLOCK_KEPT = 32 * 1024 * 1024 - 64 * 1024
 
 
 def create(capacity: int) -> tuple[int, int]:
@@ -119,20 +116,3 @@ class Location:
     def close(self) -> None:
         """Let go of the map."""
         self._view.release()
-
-
-_largest_kept = 0
-
-
-def keep_memory(size: int) -> None:
-    """Have the allocator keep freed blocks of this many bytes for the next ones, as payloads of this size go by.
-
-    glibc gives large blocks back to the system as soon as they are freed, and the page faults of the next one cost ten
-    times what copying into it does. But when a block is freed that is larger than any before it, glibc takes such sizes
-    for usual, and from then on keeps up to twice as much. Other allocators lose nothing by it.
-    """
-    global _largest_kept
-    if size > _largest_kept:
-        _largest_kept = size
-        with contextlib.suppress(MemoryError):  # then there is none to keep
-            bytes(min(2 * size, _LARGEST_BLOCK_KEPT))  # twice: the pickle of a text needs a copy of it

@@ -105,7 +105,7 @@ class Store:
 
 
 class SlotWriter:
-    """One slot of a store, for another thread to write to. It touches neither the store's books nor its lock.
+    """One slot of a store, for another thread to write to. It changes nothing of the store itself.
 
     Args:
         fd: The file.
@@ -149,7 +149,7 @@ class SlotWriter:
 
 
 def _source_of(data: Any) -> Any:
-    """Large data as ``copying.move`` takes it; None for what is not worth it, or can't be had that way."""
+    """Return large data as ``copying.move`` takes it; None for what is not worth it, or can't be had that way."""
     if len(data) < GRAIN:
         return None
     if type(data) is bytes:

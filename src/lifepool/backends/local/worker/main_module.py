@@ -47,7 +47,7 @@ def import_main(main: MainScript | None, *, tell_failure: bool = True) -> None:
     if main is None or _before:
         return
     current = process.current_process()
-    with _held_output() as let_out:
+    with _buffered_output() as let_out:
         current._inheriting = True  # type: ignore[attr-defined]
         shown = tell_failure
         try:
@@ -112,7 +112,7 @@ def _content(main: MainScript) -> dict[str, Any]:
 
 
 @contextlib.contextmanager
-def _held_output() -> Iterator[Callable[[], None]]:
+def _buffered_output() -> Iterator[Callable[[], None]]:
     """Keep what is written to stdout and stderr until the function that is yielded lets it out."""
     _flush()
     saved = (os.dup(1), os.dup(2))

@@ -20,7 +20,6 @@ from __future__ import annotations
 
 import os
 import signal
-import struct
 import time
 from collections import deque
 from contextvars import copy_context
@@ -34,7 +33,7 @@ from lifepool._transfer import constants
 from lifepool._transfer.context import call, with_own_decimals
 from lifepool.backends.local.codec.answers import encode_failure, encode_result
 from lifepool.backends.local.codec.calls import CallDecoder
-from lifepool.backends.local.shared.cells import CELL_BYTES, ON_WIRE, TICKET
+from lifepool.backends.local.shared.cells import CELL_BYTES, NUMBER, ON_WIRE, TICKET
 from lifepool.backends.local.worker.descendants import end_started_since, keep_what_is_there
 from lifepool.backends.local.worker.imports import watch_imports
 from lifepool.backends.local.worker.main_module import seek_main
@@ -51,8 +50,6 @@ if TYPE_CHECKING:
     from lifepool.backends.local.shared.results import ResultWriter
     from lifepool.backends.local.worker.startup import WorkerSpec
 
-#: In the control pipe: a task's number.
-NUMBER = struct.Struct("<Q")
 #: Answers up to this size are joined with their header into one write; larger ones are not worth the copy.
 _JOIN_BYTES = 64 * 1024
 
@@ -101,7 +98,7 @@ class Worker:
         self._results = results
         self._current = NO_TASK
         self._taken = NO_TASK  # the last one whose ticket was taken
-        self._loading = False  # the server was told that modules are imported for it
+        self._loading = False  # the server knows that modules are imported for it
         self._was_interrupted = False
         self._perform_alone = self._perform
         self._pid = os.getpid()
