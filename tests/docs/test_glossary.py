@@ -60,6 +60,22 @@ def test_a_retired_word_is_in_no_name(word: str) -> None:
     assert {name: file for name, file in NAMES.items() if name not in ALLOWED and uses(word, name)} == {}
 
 
+PAGES = [ROOT / "README.md", ROOT / "SECURITY.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
+#: Decisions are history, and links to them as well; the glossary names what it retires.
+PROSE = SOURCE + "\n".join(
+    re.sub(r"\]\([^)]*\)", "]", page.read_text())
+    for page in PAGES
+    if page.parent.name != "decisions" and page.name != "glossary.md"
+)
+#: Of the retired words those that plain English hardly needs.
+UNMISTAKABLE = ["books", "culprit", "desk", "disown", "door", "ledger", "luck", "luggage", "mishap", "shelf"]
+
+
+@pytest.mark.parametrize("word", UNMISTAKABLE)
+def test_an_unmistakable_retired_word_is_in_no_text(word: str) -> None:
+    assert re.findall(rf".*\b{word}s?\b.*", PROSE, re.IGNORECASE) == []
+
+
 def test_no_word_is_explained_and_retired() -> None:
     assert set(WORDS) & set(RETIRED) == set()
 
