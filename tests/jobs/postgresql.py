@@ -83,7 +83,9 @@ def server() -> Iterator[Server]:
         }
         arguments = [f"{folder}/postgres", "-D", f"{root}/data"]
         arguments += [part for name, value in options.items() for part in ("-c", f"{name}={value}")]
-        with subprocess.Popen(_as_user(arguments), stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL, cwd="/") as process:
+        with subprocess.Popen(
+            _as_user(arguments), stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL, cwd="/"
+        ) as process:
             try:
                 found = Server(root, user)
                 _wait_for(found, process)

@@ -22,7 +22,8 @@ from lifepool.jobs import (
     JobState,
     WrongJobState,
 )
-from lifepool.jobs import jobs as module
+from lifepool.jobs import service as module
+from lifepool.jobs.runner import Runner
 from tests.engine.gates import Gate
 from tests.jobs import tasks
 
@@ -71,7 +72,7 @@ async def test_keywords_go_through_a_partial(sqlite_url: str) -> None:
         job = await jobs.submit(functools.partial(tasks.echo, again=True), {"key": (1, b"bytes")})
         assert (await finished(jobs, job)).result == [{"key": (1, b"bytes")}] * 2
         with pytest.raises(TypeError, match=r"submit\(\) does not know again"):
-            await jobs.submit(tasks.echo, 1, again=True)  # type: ignore[call-arg]
+            await jobs.submit(tasks.echo, 1, again=True)  # type: ignore[arg-type]
 
 
 async def test_what_raises_has_failed_with_its_traceback(sqlite_url: str) -> None:
@@ -331,7 +332,7 @@ async def test_a_callback_that_fails_is_kept_and_tried_again(sqlite_url: str) ->
     async with running(sqlite_url) as jobs:
         job = await jobs.submit(tasks.add, 1, 2, on_done=tasks.never_done)
         assert (await finished(jobs, job)).state is JobState.SUCCEEDED
-        store = jobs._running_store()
+        store = jobs._running().store
         async with asyncio.timeout(PATIENCE_S):
             while not (calls := await store.calls_of(job.id))[0][1]:
                 await finished(jobs, await jobs.submit(tasks.slow, 0.01))
@@ -420,20 +421,20 @@ async def test_a_server_that_stood_still_drops_what_others_have_taken_over(sqlit
         async with running(sqlite_url, real=True, lease=0.5) as jobs:
             job = await jobs.submit(tasks.hold_first_time, str(tmp_path), gate.address)
             visitor = await gate.arrival()
-            store = jobs._running_store()
+            store = jobs._running().store
             async with Jobs(None, store=sqlite_url) as other:
-                await other._running_store().register(60)
-                await other._running_store()._write(
+                await other._running().store.register(60)
+                await other._running().store._write(
                     lambda tx: tx.run("DELETE FROM lifepool_job_servers WHERE id = ?", store.server)
                 )
-                await other._running_store().keep_up(60)
+                await other._running().store.keep_up(60)
             await visitor.gone()
             done = await finished(jobs, job)
             assert (done.state, done.result, done.attempts) == ("succeeded", "again", 2)
 
 
 async def test_an_interrupted_start_closes_what_it_has_opened(sqlite_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    class Broken(module.Runner):
+    class Broken(Runner):
         async def start(self) -> None:
             raise RuntimeError("no")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -10,10 +11,12 @@ from lifepool.jobs.errors import IdempotencyConflict, JobNotFound, WrongJobState
 from lifepool.jobs.records import JobFailure, JobQuery, JobState
 from lifepool.jobs.rules import Ending, Outcome
 from lifepool.jobs.store.claiming import LeaseLost
-from lifepool.jobs.store.drivers import Transaction
 from lifepool.jobs.store.settling import PART_BYTES
-from lifepool.jobs.store.store import Store
 from tests.jobs.stores import LEASE, new_job, opened, submitted
+
+if TYPE_CHECKING:
+    from lifepool.jobs.store.drivers import Transaction
+    from lifepool.jobs.store.store import Store
 
 SUCCEEDED = Outcome(Ending.SUCCEEDED, b"L1J-result")
 FAILED = Outcome(Ending.FAILED, failure=JobFailure("raised", "builtins.ValueError", "no"))
@@ -295,14 +298,30 @@ async def test_progress_is_stored_for_who_has_the_job(store_url: str) -> None:
         assert (progress.done, progress.total, progress.message, progress.unit) == (1, 4, "hello", "steps")
 
 
-async def test_other_servers_hear_of_changes(store_url: str) -> None:
-    heard: list[str] = []
-    async with opened(store_url, "one") as store, opened(store_url, "two", heard) as other:
-        other.check_signals()
-        while "*" not in heard:  # until it listens
-            await store.submit(new_job(), wake=True)
-            await asyncio.sleep(0.01)
-        (job,) = (await store.claim(1)).jobs
+class Heard(list[str]):
+    """Messages, to wait for."""
+
+    def __init__(self) -> None:
+        self._new = asyncio.Event()
+
+    def append(self, message: str) -> None:
+        super().append(message)
+        self._new.set()
+
+    async def message(self, message: str) -> None:
         async with asyncio.timeout(10):
-            while job.id not in heard:
-                await asyncio.sleep(0.01)
+            while message not in self:
+                self._new.clear()
+                await self._new.wait()
+
+
+async def test_other_servers_hear_of_changes(store_url: str) -> None:
+    heard = Heard()
+    async with opened(store_url, "one") as store, opened(store_url, "two", heard):
+        if store_url.startswith("postgresql"):
+            await heard.message("*")  # it listens from now on
+            heard.clear()
+        await store.submit(new_job(), wake=True)
+        await heard.message("*")
+        (job,) = (await store.claim(1)).jobs
+        await heard.message(job.id)

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import base64
-import binascii
 import dataclasses
 import hashlib
 import logging
 import os
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from typing import TYPE_CHECKING, Any, Never, ParamSpec, Self, TypeVar, overload
 
 from lifepool._pool.lifespans import own_lifespan
@@ -17,27 +15,28 @@ from lifepool._usercode.callables import check_function, refuse_keywords
 from lifepool.errors import PayloadTooLarge
 from lifepool.jobs import options as opt
 from lifepool.jobs.decorated import JobFunction
-from lifepool.jobs.deliveries import Deliveries
 from lifepool.jobs.errors import JobsNotStarted
 from lifepool.jobs.functions import path_of, split_call
 from lifepool.jobs.ids import new_id
+from lifepool.jobs.paging import cursor_of, position_of
 from lifepool.jobs.records import DEAD, Job, JobPage, JobQuery, JobState, NewJob
 from lifepool.jobs.rules import SPARE_ATTEMPTS
-from lifepool.jobs.runner import Runner
 from lifepool.jobs.sealing import Sealer
+from lifepool.jobs.service import Runs, Service, serving
 from lifepool.jobs.store.addresses import check_url, make_driver
-from lifepool.jobs.store.drivers import CALL, STOP, WAKE
-from lifepool.jobs.store.store import Store
 from lifepool.jobs.values import decode, encode
-from lifepool.jobs.watching import Watchers
 from lifepool.jobs.webhooks import key_of
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Iterable
+    from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable
+    from contextlib import AbstractAsyncContextManager
     from datetime import datetime
     from types import TracebackType
 
+    from fastapi import Response
+
     from lifepool.jobs.options import Duration, Target
+    from lifepool.jobs.views import JobView
     from lifepool.pool import Pool
 
 logger = logging.getLogger("lifepool")
@@ -54,6 +53,10 @@ LOOK_AGAIN_S = 2.0
 #: Bytes from which on signing is done in a thread.
 _LARGE = 1 << 20
 _MAX_PAGE = 500
+
+
+#: What a pool's readiness gives as its reasons when its server is to stop.
+_ENDING = frozenset({"terminating", "draining", "closed"})
 
 
 class Jobs:
@@ -99,13 +102,11 @@ class Jobs:
         self._keep = opt.seconds("keep", keep)
         self._lease = opt.seconds("lease", lease) or LEASE_S
         self._drain_timeout = drain_timeout
-        self._watchers = Watchers()
-        self._store: Store | None = None
-        self._runner: Runner | None = None
-        self._deliveries: Deliveries | None = None
+        self._service: Service | None = None
         self._stack: AsyncExitStack | None = None
         self._holders = 0
         self._app: Any = None
+        self._route: str | None = None
 
     def __repr__(self) -> str:
         return f"<Jobs {self._url.rpartition('@')[2]!r}>"
@@ -125,7 +126,7 @@ class Jobs:
             async with AsyncExitStack() as stack:
                 if self.pool is not None:
                     await stack.enter_async_context(self.pool)
-                await self._start(stack)
+                self._service = await stack.enter_async_context(self._serving())
                 self._stack = stack.pop_all()
         except BaseException:
             self._holders -= 1
@@ -140,7 +141,10 @@ class Jobs:
         if self._holders or stack is None:
             return
         self._stack = None
-        await stack.aclose()
+        try:
+            await stack.aclose()
+        finally:
+            self._service = None
 
     def lifespan(self, app_or_lifespan: Any, /) -> Any:
         """The life of the jobs and of their pool as an ASGI lifespan: ``FastAPI(lifespan=jobs.lifespan)``.
@@ -165,42 +169,6 @@ class Jobs:
                 yield {**state, "jobs": self, **(own_state or {})}
 
         return both if own is not None else both(app_or_lifespan)
-
-    async def _start(self, stack: AsyncExitStack) -> None:
-        store = Store(make_driver(self._url), new_id(), self._on_message)
-        await store.open()
-        stack.push_async_callback(self._close, store)
-        self._store = store
-        if self.pool is None:
-            return
-        most = self._max_running or self.pool.max_workers
-        runner = Runner(self.pool, store, self._sealer, max_running=most, lease=self._lease)
-        drain = self.pool.config.drain_timeout if self._drain_timeout is None else self._drain_timeout
-        stack.push_async_callback(runner.stop, drain)
-        await runner.start()
-        self._runner = runner
-        deliveries = Deliveries(self.pool, store, self._webhook_key)
-        stack.push_async_callback(deliveries.stop)
-        deliveries.start()
-        self._deliveries = deliveries
-
-    async def _close(self, store: Store) -> None:
-        self._runner = self._deliveries = self._store = None
-        self._watchers.wake_all()
-        await store.close()
-
-    def _on_message(self, message: str) -> None:
-        if message == WAKE:
-            if self._runner is not None:
-                self._runner.wake()
-        elif message == CALL:
-            if self._deliveries is not None:
-                self._deliveries.wake()
-        elif message.startswith(STOP):
-            if self._runner is not None:
-                self._runner.cancel(message.removeprefix(STOP))
-        else:
-            self._watchers.wake(message)
 
     # -- jobs ---------------------------------------------------------------------------------------------------------
 
@@ -262,7 +230,7 @@ class Jobs:
         """
         if keywords:
             refuse_keywords("submit", keywords, Jobs.submit)
-        store = self._running_store()
+        service = self._running()
         fn, args, own_keywords = split_call(fn, args)
         check_function(getattr(fn, "function", fn))
         path, job_id = path_of(fn), new_id()
@@ -291,10 +259,8 @@ class Jobs:
             tags=opt.texts("tags", tags),
             on_done=opt.targets(on_done, may_sign=self._webhook_key is not None),
         )
-        has_room = self._runner is not None and self._runner.room > 0
-        job = await store.submit(new, wake=not has_room)
-        if self._runner is not None:
-            self._runner.wake()
+        job = await service.store.submit(new, wake=not service.has_room)
+        service.wake()
         return job
 
     async def get(self, job_id: str) -> Job:
@@ -305,7 +271,7 @@ class Jobs:
             JobNotCallable: If its result can't be read here: see the message.
             StoreError: If the store can't be used.
         """
-        job, frame = await self._running_store().get_with_result(job_id)
+        job, frame = await self._running().store.get_with_result(job_id)
         if frame is None:
             return job
         return dataclasses.replace(job, result=await self._result(job, frame))
@@ -317,7 +283,7 @@ class Jobs:
             JobNotFound: If there is none.
             StoreError: If the store can't be used.
         """
-        return await self._running_store().get(job_id)
+        return await self._running().store.get(job_id)
 
     async def list(
         self,
@@ -343,9 +309,9 @@ class Jobs:
         """
         states = () if state is None else (state,) if isinstance(state, str) else tuple(state)
         size = min(opt.whole("limit", limit, least=1), _MAX_PAGE)
-        query = JobQuery(tuple(map(JobState, states)), name, tag, _position(cursor), size)
-        found = await self._running_store().find(query)
-        more = _cursor(found[size - 1][0]) if len(found) > size else None
+        query = JobQuery(tuple(map(JobState, states)), name, tag, position_of(cursor), size)
+        found = await self._running().store.find(query)
+        more = cursor_of(found[size - 1][0]) if len(found) > size else None
         return JobPage(tuple(job for _, job in found[:size]), more)
 
     async def dead_letters(self, *, cursor: str | None = None, limit: int = 50) -> JobPage:
@@ -362,7 +328,7 @@ class Jobs:
             JobNotFound: If there is none.
             StoreError: If the store can't be used.
         """
-        return await self._running_store().cancel(job_id)
+        return await self._running().store.cancel(job_id)
 
     async def retry(self, job_id: str) -> Job:
         """Queue a job again that has failed, was lost or cancelled; its attempts are counted anew.
@@ -372,9 +338,9 @@ class Jobs:
             WrongJobState: If it has not ended so.
             StoreError: If the store can't be used.
         """
-        job = await self._running_store().retry(job_id)
-        if self._runner is not None:
-            self._runner.wake()
+        service = self._running()
+        job = await service.store.retry(job_id)
+        service.wake()
         return job
 
     async def wait(self, job_id: str, timeout: Duration | None = None) -> Job:
@@ -395,7 +361,7 @@ class Jobs:
                     break
         return await self.get(job_id)
 
-    async def changes(self, job_id: str, *, after: int = 0) -> AsyncIterator[Job]:
+    async def changes(self, job_id: str, *, after: int = 0) -> AsyncGenerator[Job]:
         """Yield a job without its result whenever it has changed, at first as it is, until it has ended.
 
         Changes that come faster than they are read are yielded as one.
@@ -409,10 +375,10 @@ class Jobs:
             JobsNotStarted: If the jobs end here meanwhile.
             StoreError: If the store can't be used.
         """
-        with self._watchers.watch(job_id) as changed:
+        with self._running().watchers.watch(job_id) as changed:
             while True:
                 changed.clear()
-                job = await self._running_store().get(job_id)
+                job = await self._running().store.get(job_id)
                 if job.version > after or job.state.is_final:
                     after = job.version
                     yield job
@@ -424,13 +390,43 @@ class Jobs:
                 except TimeoutError:
                     continue
 
+    def accepted(self, job: Job, response: Response) -> JobView:
+        """Make the answer to a request that has submitted a job: status 202, ``Location`` and ``Retry-After``.
+
+        ``Location`` is where ``job_router(jobs)`` answers in the app whose lifespan this is.
+
+        Args:
+            job: What ``submit`` has returned.
+            response: FastAPI's, of which status and headers are set.
+
+        Returns:
+            The body.
+        """
+        from lifepool.jobs.views import view_of
+
+        response.status_code = 202
+        response.headers["Location"] = self._location_of(job.id)
+        response.headers["Retry-After"] = "1"
+        return view_of(job, details=False)
+
+    @property
+    def is_stopping(self) -> bool:
+        """Whether the server is to stop, or the jobs have ended: then answers that last should end."""
+        if self._service is None:
+            return True
+        return self.pool is not None and not _ENDING.isdisjoint(self.pool.readiness().reasons)
+
+    def locate_with(self, route: str) -> None:
+        """Say which route answers for a job, by its name; ``job_router`` does."""
+        self._route = route
+
     async def counts(self) -> tuple[dict[str, int], float | None]:
         """Return how many jobs are in each state, and the age in seconds of the oldest that waits for a worker.
 
         Raises:
             StoreError: If the store can't be used.
         """
-        return await self._running_store().counts()
+        return await self._running().store.counts()
 
     @overload
     def job(self, function: Callable[P, T], /) -> JobFunction[P, T]: ...
@@ -455,10 +451,24 @@ class Jobs:
 
     # -- inside -------------------------------------------------------------------------------------------------------
 
-    def _running_store(self) -> Store:
-        if self._store is None:
+    def _serving(self) -> AbstractAsyncContextManager[Service]:
+        pool, runs = self.pool, None
+        if pool is not None:
+            drain = pool.config.drain_timeout if self._drain_timeout is None else self._drain_timeout
+            runs = Runs(pool, self._max_running or pool.max_workers, self._lease, drain)
+        return serving(make_driver(self._url), self._sealer, runs, self._webhook_key)
+
+    def _running(self) -> Service:
+        if self._service is None:
             raise JobsNotStarted
-        return self._store
+        return self._service
+
+    def _location_of(self, job_id: str) -> str:
+        """Return the path of a job in the app; where ``job_router`` is by convention, if it can't be found there."""
+        if self._app is not None and self._route is not None:
+            with suppress(Exception):  # Starlette's NoMatchFound: the router is not in this app
+                return f"{self._app.root_path}{self._app.url_path_for(self._route, job_id=job_id)}"
+        return f"/jobs/{job_id}"
 
     def _check_size(self, body: bytes) -> None:
         limit = None if self.pool is None else self.pool.config.max_payload
@@ -472,19 +482,6 @@ class Jobs:
 
     def _opened(self, job: Job, frame: bytes) -> Any:
         return decode(*self._sealer.open("result", job.id, job.function, frame))
-
-
-def _cursor(seq: int) -> str:
-    return base64.urlsafe_b64encode(str(seq).encode()).decode().rstrip("=")
-
-
-def _position(cursor: str | None) -> int | None:
-    if cursor is None:
-        return None
-    try:
-        return int(base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)))
-    except (ValueError, binascii.Error):
-        raise ValueError(f"cursor={cursor[:50]!r}: expected what the page before has as 'next'") from None
 
 
 __all__ = ["Jobs"]
