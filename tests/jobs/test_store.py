@@ -11,7 +11,7 @@ from lifepool.jobs.errors import IdempotencyConflict, JobNotFound, WrongJobState
 from lifepool.jobs.records import JobFailure, JobQuery, JobState
 from lifepool.jobs.rules import Ending, Outcome
 from lifepool.jobs.store.claiming import LeaseLost
-from lifepool.jobs.store.settling import PART_BYTES
+from lifepool.jobs.store.parts import PART_BYTES
 from tests.jobs.stores import LEASE, new_job, opened, submitted
 
 if TYPE_CHECKING:
@@ -239,11 +239,12 @@ async def test_what_has_failed_can_be_retried_and_what_has_succeeded_can_not(sto
             await store.retry("nothing")
 
 
-async def test_a_large_result_comes_back_as_it_was(store_url: str) -> None:
+async def test_large_arguments_and_results_come_back_as_they_were(store_url: str) -> None:
     result = bytes(range(256)) * (PART_BYTES // 256 * 3) + b"rest"
     async with opened(store_url, "one") as store:
-        job = await submitted(store)
+        job = await submitted(store, arguments=result[::-1])
         (mine,) = (await store.claim(1)).jobs
+        assert mine.arguments == result[::-1]
         await store.settle(job, mine.token, Outcome(Ending.SUCCEEDED, result))
         found, stored = await store.get_with_result(job)
         assert stored == result

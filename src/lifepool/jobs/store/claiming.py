@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from lifepool.jobs.errors import JobError
 from lifepool.jobs.records import ClaimedJob, JobFailure
 from lifepool.jobs.rules import Ending, Outcome
+from lifepool.jobs.store.parts import load
 from lifepool.jobs.store.settling import end_attempt
 
 if TYPE_CHECKING:
@@ -137,8 +138,9 @@ def _started(transaction: Transaction, server: str, seq: int) -> ClaimedJob:
         server,
         seq,
     )
-    transaction.changed(row[0])
-    return ClaimedJob(*row)
+    job, token, name, function, timeout, attempt, arguments = row
+    transaction.changed(job)
+    return ClaimedJob(job, token, name, function, timeout, attempt, load(transaction, seq, "arguments", arguments))
 
 
 def _is_any_ready(transaction: Transaction) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from lifepool.jobs.errors import JobNotFound
+from lifepool.jobs.store.parts import load
 from lifepool.jobs.store.rows import job_of
 
 if TYPE_CHECKING:
@@ -35,10 +36,7 @@ def get_with_result(transaction: Transaction, job_id: str) -> tuple[Job, bytes |
         raise JobNotFound(job_id)
     seq, result, *columns = row
     job = job_of(tuple(columns))
-    if result is None and job.result_size is not None:
-        parts = transaction.rows("SELECT data FROM lifepool_job_parts WHERE seq = ? ORDER BY part", seq)
-        result = b"".join(bytes(data) for (data,) in parts)
-    return job, None if result is None else bytes(result)
+    return job, None if job.result_size is None else load(transaction, seq, "result", result)
 
 
 def find(transaction: Transaction, query: JobQuery) -> list[tuple[int, Job]]:

@@ -46,7 +46,7 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
             progress TEXT,
             failure TEXT,
             result_size BIGINT,
-            arguments <bytes> NOT NULL,
+            arguments <bytes>,
             result <bytes>
         )
         """,
@@ -61,7 +61,11 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         "CREATE INDEX lifepool_job_tags_by_job ON lifepool_job_tags (seq)",
         """
         CREATE TABLE lifepool_job_parts (
-            seq BIGINT NOT NULL, part INTEGER NOT NULL, data <bytes> NOT NULL, PRIMARY KEY (seq, part)
+            seq BIGINT NOT NULL,
+            role TEXT NOT NULL,
+            part INTEGER NOT NULL,
+            data <bytes> NOT NULL,
+            PRIMARY KEY (seq, role, part)
         )
         """,
         "CREATE TABLE lifepool_job_servers (id TEXT PRIMARY KEY, lease_until <float> NOT NULL)",

@@ -8,15 +8,13 @@ from typing import TYPE_CHECKING, Any
 from lifepool.jobs.errors import JobNotFound
 from lifepool.jobs.records import JobState
 from lifepool.jobs.rules import Counts, NextStep, next_step
+from lifepool.jobs.store.parts import INLINE_BYTES, inline, store_parts
 from lifepool.jobs.store.rows import failure_text, job_of
 
 if TYPE_CHECKING:
     from lifepool.jobs.records import Job
     from lifepool.jobs.rules import Outcome
     from lifepool.jobs.store.drivers import Transaction
-
-#: Bytes of a result that lie in the job's own row; a larger one is stored in parts of this size.
-PART_BYTES = 256 * 1024
 
 
 def settle(
@@ -91,7 +89,6 @@ def _queue_again(transaction: Transaction, seq: int, step: NextStep, outcome: Ou
 
 def _end(transaction: Transaction, seq: int, step: NextStep, outcome: Outcome, keep: float | None) -> None:
     result = outcome.result if step.state is JobState.SUCCEEDED else None
-    in_parts = result is not None and len(result) > PART_BYTES
     transaction.run(
         """
         UPDATE lifepool_jobs
@@ -103,17 +100,14 @@ def _end(transaction: Transaction, seq: int, step: NextStep, outcome: Outcome, k
         step.attempts,
         step.failures,
         _text(outcome),
-        None if in_parts else result,
+        inline(result),
         None if result is None else len(result),
         outcome.progress,
         keep,
         seq,
     )
-    if result is not None and in_parts:
-        view = memoryview(result)
-        for part, at in enumerate(range(0, len(result), PART_BYTES)):
-            data = bytes(view[at : at + PART_BYTES])
-            transaction.run("INSERT INTO lifepool_job_parts (seq, part, data) VALUES (?, ?, ?)", seq, part, data)
+    if result is not None and len(result) > INLINE_BYTES:
+        store_parts(transaction, seq, "result", result)
 
 
 def _text(outcome: Outcome) -> str | None:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from lifepool.jobs.errors import IdempotencyConflict, JobNotFound, StoreUnavailable, WrongJobState
 from lifepool.jobs.records import JobState
+from lifepool.jobs.store.parts import INLINE_BYTES, inline, store_parts
 from lifepool.jobs.store.rows import job_of
 
 if TYPE_CHECKING:
@@ -32,6 +33,8 @@ def submit(transaction: Transaction, new: NewJob, *, wake: bool) -> Job:
         row = _inserted(transaction, new)
         if row is not None:
             seq, *columns = row
+            if len(new.arguments) > INLINE_BYTES:
+                store_parts(transaction, seq, "arguments", new.arguments)
             for tag in new.tags:
                 transaction.run("INSERT INTO lifepool_job_tags (tag, seq) VALUES (?, ?)", tag, seq)
             if wake:
@@ -52,7 +55,7 @@ def submit(transaction: Transaction, new: NewJob, *, wake: bool) -> Job:
     raise StoreUnavailable("the idempotency key appears and disappears", hint="submit it again")
 
 
-def _inserted(transaction: Transaction, new: NewJob) -> tuple[object, ...] | None:
+def _inserted(transaction: Transaction, new: NewJob) -> tuple[Any, ...] | None:
     rows = transaction.rows(
         """
         INSERT INTO lifepool_jobs (
@@ -77,7 +80,7 @@ def _inserted(transaction: Transaction, new: NewJob) -> tuple[object, ...] | Non
         new.keep,
         json.dumps(new.on_done) if new.on_done else None,
         new.run_at,
-        new.arguments,
+        inline(new.arguments),
     )
     return rows[0] if rows else None
 
