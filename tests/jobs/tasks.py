@@ -86,3 +86,11 @@ def logged(folder: str, name: str, size: int = 0) -> str:
     with open(f"{folder}/ran", "a") as file:
         file.write(f"{name}\n")
     return name + size * "x"
+
+
+def work(folder: str, number: int, seconds: float) -> int:
+    """Take a moment, and write down that this has run to its end."""
+    time.sleep(seconds)
+    with open(f"{folder}/ran{os.getpid()}", "a") as file:
+        file.write(f"{number}\n")
+    return number

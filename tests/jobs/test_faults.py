@@ -41,9 +41,7 @@ async def test_a_locked_database_is_an_error_that_says_so_and_heals(sqlite_url: 
         other = sqlite3.connect(path_of(sqlite_url), isolation_level=None)
         try:
             other.execute("BEGIN IMMEDIATE")
-            with pytest.raises(
-                StoreUnavailable, match=r"database is locked.*another process keeps it locked"
-            ) as caught:
+            with pytest.raises(StoreUnavailable, match=r"is locked.*another process keeps it locked") as caught:
                 await jobs.submit(tasks.add, 3, 4)
             assert caught.value.status_hint == 503
             assert (await jobs.get(job.id)).state is JobState.QUEUED  # reading goes on
@@ -132,7 +130,7 @@ async def test_a_damaged_database_is_an_error_that_says_so(sqlite_url: str) -> N
 
 
 async def test_a_folder_that_does_not_exist_is_an_error_that_names_it(tmp_path: Path) -> None:
-    with pytest.raises(StoreUnavailable, match="nowhere/jobs.db"):
+    with pytest.raises(StoreUnavailable, match=r"nowhere/jobs\.db"):
         async with Jobs(None, store=f"sqlite:///{tmp_path}/nowhere/jobs.db"):
             pass
 
@@ -193,9 +191,9 @@ async def test_a_claim_whose_answer_was_lost_is_given_back(
     lost: list[Any] = []
 
     def breaks(connection: PostgresConnection, messages: Any) -> None:
-        running = connection.execute("SELECT count(*) FROM lifepool_jobs WHERE state = 'running'", ()).fetchone()
+        running = connection.execute("SELECT id FROM lifepool_jobs WHERE state = 'running'", ()).fetchall()
         commit(connection, messages)
-        if running[0] and not lost:
+        if running and not lost:
             lost.append(True)
             raise psycopg.OperationalError("the connection was lost")
 
