@@ -1,7 +1,10 @@
-"""How long a job takes to be accepted and to start, and how many a second: ``python -m experiments.jobs_latency [URL]``.
+"""How long a job takes to be accepted and to start, and how many a second.
 
-Without a URL on SQLite, in the current folder: the disk counts. Two workers, jobs that do nothing, from one event loop.
+``python -m experiments.jobs_latency [URL]``: without a URL on SQLite, in the current folder: the disk counts. Two
+workers, jobs that do nothing, from one event loop.
 """
+
+# ruff: noqa: T201 - an experiment prints its table
 
 from __future__ import annotations
 

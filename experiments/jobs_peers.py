@@ -1,9 +1,12 @@
 """The same for others' job queues: ``python -m experiments.jobs_peers NAME [URL]`` in an environment that has them.
 
-``procrastinate URL`` and ``pgqueuer URL`` on PostgreSQL, ``huey`` on SQLite; each with its own worker in the same process
-(huey: in threads), and jobs that do nothing. Measured are the call that stores a job, and from there until its function
-begins.
+``procrastinate URL`` and ``pgqueuer URL`` on PostgreSQL, ``huey`` on SQLite; each with its own worker in the same
+process (huey: in threads), and jobs that do nothing. Measured are the call that stores a job, and from there until its
+function begins.
 """
+
+# ruff: noqa: T201 - an experiment prints its table
+# mypy: ignore-errors
 
 from __future__ import annotations
 
@@ -68,6 +71,8 @@ async def with_procrastinate(url: str) -> None:
         await app.schema_manager.apply_schema_async()
         worker = asyncio.create_task(app.run_worker_async(concurrency=2, install_signal_handlers=False))
         await asyncio.sleep(1)
+        if worker.done():
+            worker.result()
         await measure("procrastinate", lambda number: noop.defer_async(number=number))
         worker.cancel()
         await asyncio.gather(worker, return_exceptions=True)

@@ -4,6 +4,9 @@ Each writes rows of 300 bytes durably (WAL, synchronous=FULL, then NORMAL): one 
 submitted at once (throughput). What is not installed is left out.
 """
 
+# ruff: noqa: T201, D102, D103 - an experiment prints its table
+# mypy: ignore-errors
+
 from __future__ import annotations
 
 import asyncio
