@@ -19,7 +19,7 @@ DISTRIBUTED_LOCK = requirements/distributed.txt
 STAMP = .venv/.stamp
 RUN = $(BIN)/python -m
 
-.PHONY: help setup serve test test-quick stress chromium promtool fmt lint types bench bench-distributed docs check matrix \
+.PHONY: help setup serve test test-quick stress stress-jobs chromium postgresql promtool fmt lint types bench bench-distributed docs check matrix \
 	coverage build wheel-test lock clean
 
 help:  ## print this list
@@ -30,7 +30,7 @@ setup: $(STAMP)  ## make .venv from the lock file
 serve: $(STAMP)  ## run the reference service (HOST, PORT, WORKERS)
 	@HOST=$(HOST) PORT=$(PORT) WORKERS=$(WORKERS) exec $(RUN) examples.domains
 
-test: $(STAMP) chromium promtool  ## run all tests (ARGS="-k name")
+test: $(STAMP) chromium promtool postgresql  ## run all tests (ARGS="-k name")
 	$(RUN) pytest -n $(JOBS) --dist worksteal $(ARGS)
 
 test-quick: $(STAMP)  ## the inner loop: tests without browsers, servers, documents and benchmarks
@@ -38,6 +38,9 @@ test-quick: $(STAMP)  ## the inner loop: tests without browsers, servers, docume
 
 stress: $(STAMP)  ## random faults against a pool (MINUTES; ARGS="--seed 1")
 	$(RUN) tests.stress --minutes $(MINUTES) $(ARGS)
+
+stress-jobs: $(STAMP) postgresql  ## 10,000 jobs under random kills, on SQLite and PostgreSQL (ARGS="--servers 4")
+	$(RUN) tests.jobs.chaos $(ARGS)
 
 fmt: $(STAMP)  ## format the code and fix what can be fixed
 	$(BIN)/ruff check --fix $(CODE)
@@ -67,7 +70,7 @@ check: lint types test matrix  ## everything a change must pass
 matrix: $(STAMP)  ## core and engine tests on the other Pythons of this machine
 	@sh scripts/matrix.sh $(MATRIX_TESTS)
 
-coverage: $(STAMP) chromium promtool  ## all tests with branch coverage, workers included
+coverage: $(STAMP) chromium promtool postgresql  ## all tests with branch coverage, workers included
 	$(RUN) coverage erase
 	$(RUN) pytest --cov --cov-report= $(ARGS)
 	$(RUN) coverage report
@@ -90,6 +93,9 @@ clean:  ## remove everything that make made
 
 chromium:
 	@sh scripts/ensure-chromium.sh
+
+postgresql:
+	@sh scripts/ensure-postgresql.sh
 
 promtool:
 	@sh scripts/ensure-promtool.sh
