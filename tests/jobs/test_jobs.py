@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import functools
 import os
+import subprocess
+import sys
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
@@ -461,9 +463,36 @@ def test_a_store_that_is_none_says_what_is_expected(monkeypatch: pytest.MonkeyPa
 
 
 def test_importing_the_worker_side_is_light() -> None:
-    import subprocess
-    import sys
-
     program = "import sys, lifepool.jobs.calls, lifepool.jobs.progress; print(*sys.modules)"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=30)
     assert {"asyncio", "sqlite3", "psycopg", "fastapi", "lifepool.pool"}.isdisjoint(done.stdout.split())
+
+
+@pytest.mark.all_loops
+async def test_it_works_on_every_loop(sqlite_url: str) -> None:
+    async with running(sqlite_url, real=True) as jobs, Jobs(None, store=sqlite_url) as other:
+        assert (await finished(other, await jobs.submit(tasks.add, 1, 2))).result == 3
+        assert (await finished(other, await other.submit(tasks.add, 1, 2))).result == 3  # the other is woken
+
+
+async def test_a_function_of_the_pool_can_be_a_job(sqlite_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    pool = Pool(backend="inline")
+    monkeypatch.setattr(tasks, "add", pool.task(tasks.add))
+    async with Jobs(pool, store=sqlite_url) as jobs:
+        assert (await finished(jobs, await jobs.submit(tasks.add, 1, 2))).result == 3
+
+
+@pytest.mark.parametrize(
+    ("missing", "program", "extra"),
+    [
+        ("psycopg", "lifepool.jobs.store.addresses.make_driver('postgresql://host/db')", "jobs-postgresql"),
+        ("fastapi", "lifepool.jobs.job_router", "jobs"),
+        ("fastapi", "lifepool.jobs.JobView", "jobs"),
+    ],
+)
+def test_what_is_not_installed_is_an_error_that_says_how_to_get_it(missing: str, program: str, extra: str) -> None:
+    code = (
+        f"import sys; sys.modules[{missing!r}] = None; import lifepool.jobs, lifepool.jobs.store.addresses; {program}"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=30)
+    assert f"pip install 'lifepool[{extra}]'" in done.stderr

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import math
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -159,13 +160,13 @@ async def test_bytes_come_as_they_are_and_what_json_has_no_type_for_as_text(sqli
     jobs = inline(sqlite_url)
     async with served(jobs) as client:
         raw = await jobs.submit(tasks.echo, bytes(range(256)) * 2000)
-        odd = await jobs.submit(tasks.echo, {"raw": b"\xff", "pair": (1, 2)})
+        odd = await jobs.submit(tasks.echo, {"raw": b"\xff", "pair": (1, 2), "far": math.inf})
         await jobs.wait(raw.id, PATIENCE_S)
         await jobs.wait(odd.id, PATIENCE_S)
         answer = await client.get(f"/jobs/{raw.id}/result")
         assert (answer.headers["content-type"], len(answer.content)) == ("application/octet-stream", 512_000)
         assert (await client.get(f"/jobs/{raw.id}")).json()["result"] is None  # too large to be shown within
-        assert (await client.get(f"/jobs/{odd.id}/result")).json() == {"raw": "/w==", "pair": [1, 2]}
+        assert (await client.get(f"/jobs/{odd.id}/result")).json() == {"raw": "/w==", "pair": [1, 2], "far": None}
 
 
 async def events_of(client: httpx.AsyncClient, job_id: str, last: str | None = None) -> AsyncIterator[dict[str, Any]]:

@@ -7,12 +7,13 @@ import signal
 from typing import TYPE_CHECKING
 
 import httpx
-import pytest
 
 from tests.engine.gates import Gate
 from tests.integrations.serving import PATIENCE_S, serving
 
 if TYPE_CHECKING:
+    import pytest
+
     from tests.integrations.serving import Server
 
 

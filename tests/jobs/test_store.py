@@ -10,6 +10,7 @@ import pytest
 from lifepool.jobs.errors import IdempotencyConflict, JobNotFound, WrongJobState
 from lifepool.jobs.records import JobFailure, JobQuery, JobState
 from lifepool.jobs.rules import Ending, Outcome
+from lifepool.jobs.store.calling import DELAYS_S, UNDER_WAY_S
 from lifepool.jobs.store.claiming import LeaseLost
 from lifepool.jobs.store.parts import PART_BYTES
 from tests.jobs.stores import LEASE, new_job, opened, submitted
@@ -326,3 +327,60 @@ async def test_other_servers_hear_of_changes(store_url: str) -> None:
         await heard.message("*")
         (job,) = (await store.claim(1)).jobs
         await heard.message(job.id)
+
+
+async def test_a_job_that_may_be_started_once_is_lost_with_its_server(store_url: str) -> None:
+    async with opened(store_url, "one") as store:
+        job = await submitted(store, max_attempts=1)
+        async with opened(store_url, "dies") as dying:
+            await dying.claim(1)
+        await run_sql(store, "UPDATE lifepool_job_servers SET lease_until = 0 WHERE id <> 'one'")
+        await store.keep_up(LEASE)
+        assert (await store.get(job)).state is JobState.LOST
+
+
+async def test_calls_are_made_by_one_server_and_given_up_after_the_last_failure(store_url: str) -> None:
+    async with opened(store_url, "one") as store, opened(store_url, "two") as other:
+        job = await submitted(store, on_done=("module:done",))
+        await store.cancel(job)
+        for attempts in range(len(DELAYS_S) + 1):
+            (call,), _ = await store.claim_calls(5)
+            assert (call.target, call.attempts) == ("module:done", attempts)
+            others, wait = await other.claim_calls(5)
+            assert not others
+            assert UNDER_WAY_S - 60 < (wait or 0) <= UNDER_WAY_S
+            await store.end_call(call, "it failed")
+            await run_sql(store, "UPDATE lifepool_job_calls SET due = 0 WHERE due IS NOT NULL")
+        assert await store.claim_calls(5) == ([], None)
+        assert await store.calls_of(job) == [("module:done", len(DELAYS_S) + 1, "it failed", True)]
+
+
+async def test_the_calls_of_a_dead_server_are_made_by_another_at_once(store_url: str) -> None:
+    async with opened(store_url, "one") as store:
+        async with opened(store_url, "dies") as dying:
+            await dying.cancel(await submitted(dying, on_done=("module:done",)))
+            assert len((await dying.claim_calls(5))[0]) == 1
+        await run_sql(store, "UPDATE lifepool_job_servers SET lease_until = 0 WHERE id <> 'one'")
+        await store.keep_up(LEASE)
+        (call,), _ = await store.claim_calls(5)
+        await store.end_call(call, None)
+        assert await store.calls_of(call.job) == []
+
+
+async def test_what_is_accepted_is_synced_and_what_may_be_repeated_is_not(store_url: str) -> None:
+    sql = "PRAGMA synchronous" if store_url.startswith("sqlite") else "SHOW synchronous_commit"
+    async with opened(store_url) as store:
+        found = [await store._write(lambda tx: tx.rows(sql)[0][0], durable=durable) for durable in (True, False)]
+    assert found in ([2, 1], ["on", "off"])
+    if store_url.startswith("sqlite"):
+        async with opened(f"{store_url}?synchronous=NORMAL") as store:
+            assert await store._write(lambda tx: tx.rows(sql)[0][0], durable=True) == 1
+
+
+async def test_a_server_keeps_three_connections(postgresql_url: str) -> None:
+    messages = Heard()
+    async with opened(postgresql_url, "one", messages) as store:
+        await messages.message("*")
+        await store.counts()
+        sql = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()"
+        assert await store._write(lambda tx: tx.rows(sql)[0][0]) == 3

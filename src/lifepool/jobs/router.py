@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import inspect
 import itertools
-import json
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -23,7 +22,7 @@ from lifepool.integrations.problems import MEDIA_TYPE, problem
 from lifepool.jobs.errors import JobNotFound, WrongJobState
 from lifepool.jobs.events import stream
 from lifepool.jobs.records import Job, JobState
-from lifepool.jobs.views import MAX_INLINE, JobPageView, JobView, plain, problem_of, view_of
+from lifepool.jobs.views import MAX_INLINE, JobPageView, JobView, json_of, problem_of, view_of
 
 if TYPE_CHECKING:
     from lifepool.jobs.jobs import Jobs
@@ -161,7 +160,7 @@ class _Routes:
             return Response(status_code=304, headers={"ETag": etag})
         result = (await self._jobs.get(job_id)).result
         is_raw = isinstance(result, bytes)
-        content = result if is_raw else json.dumps(plain(result), ensure_ascii=False, allow_nan=False).encode()
+        content = result if is_raw else json_of(result)
         headers = {"ETag": etag, "Content-Length": str(len(content)), "X-Content-Type-Options": "nosniff"}
         return StreamingResponse(
             _chunks(content), headers=headers, media_type="application/octet-stream" if is_raw else "application/json"

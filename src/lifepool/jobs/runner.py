@@ -185,6 +185,8 @@ class Runner:
                 return
             except StoreError as error:
                 logger.warning("what job %s (%s) came to can't be stored yet: %s", job.id, job.name, error)
+                if attempt.reason == "stopping":  # it was broken off: there is nothing to lose
+                    return
                 await asyncio.sleep(pause)
                 pause = min(2 * pause, _LONGEST_RETRY_S)
 

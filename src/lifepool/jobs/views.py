@@ -8,11 +8,13 @@ from typing import Any
 try:
     from fastapi.encoders import jsonable_encoder
     from pydantic import BaseModel, Field
+    from pydantic_core import to_json
 except ImportError as error:  # pragma: no cover - needs an environment without FastAPI
     raise ImportError("job_router needs FastAPI: pip install 'lifepool[jobs]'") from error
 
 import base64
 
+from lifepool.jobs.errors import JobNotStorable
 from lifepool.jobs.records import Job, JobState
 
 #: Bytes of a stored result that is shown within the job; a larger one has an address of its own.
@@ -96,7 +98,7 @@ def view_of(job: Job, *, details: bool) -> JobView:
         started_at=_date(job.started_at),
         finished_at=_date(job.finished_at),
         expires_at=_date(job.expires_at),
-        result=plain(job.result),
+        result=_shown_within(job.result),
         has_result=job.state is JobState.SUCCEEDED,
         error=problem_of(job, details=details),
     )
@@ -113,8 +115,33 @@ def problem_of(job: Job, *, details: bool) -> ProblemView | None:
 
 
 def plain(result: Any) -> Any:
-    """Return what JSON shows of a result: bytes in base64, dates as texts, objects as their attributes."""
-    return jsonable_encoder(result, custom_encoder={bytes: _base64, Exception: str})
+    """Return what JSON shows of a result: bytes in base64, dates as texts, objects as their attributes.
+
+    Raises:
+        JobNotStorable: If JSON can't show it.
+    """
+    try:
+        shown = jsonable_encoder(result, custom_encoder={bytes: _base64})
+        to_json(shown, inf_nan_mode="null")
+    except Exception as error:  # of somebody's own class
+        raise JobNotStorable("the result", f"JSON can't show it: {error}") from error
+    return shown
+
+
+def json_of(result: Any) -> bytes:
+    """Return a result as JSON; numbers that are not finite are null.
+
+    Raises:
+        JobNotStorable: If JSON can't show it.
+    """
+    return to_json(plain(result), inf_nan_mode="null")
+
+
+def _shown_within(result: Any) -> Any:
+    try:
+        return plain(result)
+    except JobNotStorable:
+        return None
 
 
 def _base64(data: bytes) -> str:

@@ -12,6 +12,10 @@ if TYPE_CHECKING:
 DELAYS_S = (1, 5, 30, 120, 600, 3600, 6 * 3600)
 
 
+#: Seconds after which a call that was begun, and of which nothing was heard, is made again: longer than any may take.
+UNDER_WAY_S = 120.0
+
+
 @dataclass(frozen=True, slots=True)
 class DueCall:
     """A call that this server makes now.
@@ -36,15 +40,15 @@ def claim_calls(transaction: Transaction, server: str, room: int) -> tuple[list[
     rows = transaction.rows(
         """
         SELECT seq, job, target, attempts FROM lifepool_job_calls
-        WHERE due <= {now} AND owner IS NULL ORDER BY due LIMIT ? {skip_locked}
+        WHERE due <= {now} ORDER BY due LIMIT ? {skip_locked}
         """,
         room,
     )
     for row in rows:
-        transaction.run("UPDATE lifepool_job_calls SET owner = ? WHERE seq = ?", server, row[0])
-    ((wait,),) = transaction.rows(
-        "SELECT min(due) - {now} FROM lifepool_job_calls WHERE due IS NOT NULL AND owner IS NULL"
-    )
+        transaction.run(
+            "UPDATE lifepool_job_calls SET owner = ?, due = {now} + ? WHERE seq = ?", server, UNDER_WAY_S, row[0]
+        )
+    ((wait,),) = transaction.rows("SELECT min(due) - {now} FROM lifepool_job_calls WHERE due IS NOT NULL")
     return [DueCall(*row) for row in rows], None if wait is None else max(0.0, float(wait))
 
 

@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 #: Expired jobs that are deleted at a time.
 _MOST_EXPIRED = 500
 
+#: Seconds after which it is looked again for jobs whose ``limit_key`` another server has just looked at.
+_CONTENDED_S = 0.05
+
 _SERVER_LOST = JobFailure("server-lost", "", "the server that ran it died, or stood still for longer than its lease")
 
 
@@ -30,7 +33,7 @@ class Claim:
 
     Attributes:
         jobs: They are its own now.
-        wait: Seconds until the next delayed job is due, if there is one.
+        wait: Seconds after which another look makes sense, because a delayed job is due then; None: there is none.
         again: Whether another look makes sense at once: places stayed free because of limits.
     """
 
@@ -69,7 +72,7 @@ def unregister(transaction: Transaction, server: str) -> None:
     rows = transaction.rows("SELECT id FROM lifepool_jobs WHERE state = 'running' AND owner = ?", server)
     for (job,) in rows:
         end_attempt(transaction, job, Outcome(Ending.RELEASED))
-    transaction.run("UPDATE lifepool_job_calls SET owner = NULL WHERE owner = ?", server)
+    transaction.run("UPDATE lifepool_job_calls SET owner = NULL, due = {now} WHERE owner = ?", server)
     transaction.wake()  # limits that its jobs have filled are free as well
 
 
@@ -95,34 +98,42 @@ def claim(transaction: Transaction, server: str, room: int) -> Claim:
         """,
         room,
     )
-    chosen = _within_limits(transaction, candidates)
+    chosen, is_contended = _within_limits(transaction, candidates)
     jobs = [_started(transaction, server, seq) for seq in chosen]
     if len(candidates) == room and _is_any_ready(transaction):
         transaction.wake()
     ((due,),) = transaction.rows("SELECT min(run_at) - {now} FROM lifepool_jobs WHERE state = 'queued' AND ready = 0")
+    waits = [] if due is None else [max(0.0, float(due))]
+    if is_contended:
+        waits.append(_CONTENDED_S)
     again = bool(jobs) and len(jobs) < len(candidates)
-    return Claim(tuple(jobs), None if due is None else max(0.0, float(due)), again)
+    return Claim(tuple(jobs), min(waits, default=None), again)
 
 
-def _within_limits(transaction: Transaction, candidates: list[tuple[Any, ...]]) -> list[int]:
-    """Leave out those whose ``limit_key`` has enough running, with those that are chosen before them."""
-    room: dict[str, int] = {}
+def _within_limits(transaction: Transaction, candidates: list[tuple[Any, ...]]) -> tuple[list[int], bool]:
+    """Leave out those whose ``limit_key`` has enough running, with those that are chosen before them.
+
+    Returns:
+        The others, and whether some were left out only because another server looks at their key just now.
+    """
+    running: dict[str, int | None] = {}
     chosen = []
     for seq, key, limit in candidates:
         if key is not None:
-            if key not in room:
-                room[key] = _running_of(transaction, key)
-            if room[key] >= limit:
+            if key not in running:
+                running[key] = _running_of(transaction, key)
+            count = running[key]
+            if count is None or count >= limit:
                 continue
-            room[key] += 1
+            running[key] = count + 1
         chosen.append(seq)
-    return chosen
+    return chosen, None in running.values()
 
 
-def _running_of(transaction: Transaction, key: str) -> int:
-    """Return how many jobs with this key run; very many if another server looks at them just now."""
+def _running_of(transaction: Transaction, key: str) -> int | None:
+    """Return how many jobs with this key run; None if another server looks at them just now."""
     if not transaction.driver.try_lock_key(transaction, key):
-        return 1 << 62
+        return None
     row = transaction.row("SELECT count(*) FROM lifepool_jobs WHERE state = 'running' AND limit_key = ?", key)
     return 0 if row is None else int(row[0])
 
@@ -180,7 +191,7 @@ def _take_over(transaction: Transaction, server: str) -> int:
         end_attempt(transaction, job, Outcome(Ending.VANISHED, failure=_SERVER_LOST))
     transaction.run(
         """
-        UPDATE lifepool_job_calls SET owner = NULL
+        UPDATE lifepool_job_calls SET owner = NULL, due = {now}
         WHERE owner IS NOT NULL AND owner NOT IN (SELECT id FROM lifepool_job_servers)
         """
     )
