@@ -11,6 +11,8 @@ ARGS =                   # more arguments for pytest or the benchmarks: make tes
 CODE = src examples tests benchmarks experiments
 DISTRIBUTED = distributed-latency distributed-throughput-64 distributed-echo-1MiB distributed-start
 MATRIX_TESTS = tests/core tests/engine tests/codec tests/shared tests/transfer
+# Not celery, dask and ray: they are large, and have an environment of their own (.venv-distributed).
+DEV_EXTRAS = fastapi uvloop prometheus otel progress cli jobs jobs-postgresql examples
 QUICK_TESTS = tests/core tests/engine tests/codec tests/shared tests/transfer tests/usercode tests/worker tests/backends \
 	tests/test_chunks.py tests/test_config.py tests/test_errors.py tests/test_pool.py tests/test_statistics.py
 # What starts programs, moves much memory, or tries hundreds of ways: not for the inner loop.
@@ -28,8 +30,8 @@ RUN = $(BIN)/python -m
 # Whatever the environment says: the suite starts some thousand interpreters, and each would compile the package anew.
 export PYTHONDONTWRITEBYTECODE =
 
-.PHONY: help setup serve test test-quick stress mutants chromium promtool fmt lint types bench bench-check bench-distributed \
-	docs check matrix coverage build wheel-test lock clean
+.PHONY: help setup serve test test-quick stress stress-jobs mutants chromium postgresql promtool fmt lint types bench \
+	bench-check bench-distributed docs check matrix coverage build wheel-test lock clean
 
 help:  ## print this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-17s %s\n", $$1, $$2 }' Makefile
@@ -39,7 +41,7 @@ setup: $(STAMP)  ## make .venv from the lock file
 serve: .venv-serve/.stamp  ## run the reference service (HOST, PORT, WORKERS)
 	@HOST=$(HOST) PORT=$(PORT) WORKERS=$(WORKERS) exec .venv-serve/bin/python -m examples.domains
 
-test: $(STAMP) chromium promtool  ## run all tests (ARGS="-k name")
+test: $(STAMP) chromium promtool postgresql  ## run all tests (ARGS="-k name")
 	$(RUN) pytest -n $(JOBS) --dist worksteal $(ARGS)
 
 test-quick: $(STAMP)  ## the inner loop: tests without programs, servers and documents, on one event loop, in a minute
@@ -47,6 +49,9 @@ test-quick: $(STAMP)  ## the inner loop: tests without programs, servers and doc
 
 stress: $(STAMP)  ## random faults against a pool (MINUTES; ARGS="--seed 1")
 	$(RUN) tests.stress --minutes $(MINUTES) $(ARGS)
+
+stress-jobs: $(STAMP) postgresql  ## 10,000 jobs under random kills, on SQLite and PostgreSQL (ARGS="--servers 4")
+	$(RUN) tests.jobs.chaos $(ARGS)
 
 mutants: $(STAMP)  ## take promises out of the code, one by one: do the tests notice? (ARGS="worker")
 	$(RUN) tests.docs.mutants $(ARGS)
@@ -82,7 +87,7 @@ check: lint types test matrix bench-check  ## everything a change must pass
 matrix: $(STAMP)  ## core and engine tests on the other Pythons of this machine
 	@sh scripts/matrix.sh $(MATRIX_TESTS)
 
-coverage: $(STAMP) chromium promtool  ## all tests with branch coverage, workers included
+coverage: $(STAMP) chromium promtool postgresql  ## all tests with branch coverage, workers included
 	$(RUN) coverage erase
 	$(RUN) pytest --cov --cov-report= $(ARGS)
 	$(RUN) coverage report
@@ -96,9 +101,10 @@ wheel-test: build  ## install the built wheel into a fresh environment and test 
 	.venv-wheel/bin/python -m pytest tests/test_packaging.py $(MATRIX_TESTS)
 
 lock:  ## choose new versions and write the lock files
-	sh scripts/lock.sh $(LOCK) --all-extras --group dev
+	sh scripts/lock.sh $(LOCK) $(addprefix --extra ,$(DEV_EXTRAS)) --group dev
 	sh scripts/lock.sh $(SERVE_LOCK) --extra examples --group install --constraint $(LOCK)
-	sh scripts/lock.sh $(DISTRIBUTED_LOCK) --group distributed
+	sh scripts/lock.sh $(DISTRIBUTED_LOCK) $(addprefix --extra ,fastapi prometheus otel cli) --group distributed \
+		--constraint $(LOCK)
 
 clean:  ## remove everything that make made
 	rm -rf .promtool .venv .venv-* .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis .coverage .coverage.* dist
@@ -106,6 +112,9 @@ clean:  ## remove everything that make made
 
 chromium:
 	@sh scripts/ensure-chromium.sh
+
+postgresql:
+	@sh scripts/ensure-postgresql.sh
 
 promtool:
 	@sh scripts/ensure-promtool.sh

@@ -18,6 +18,7 @@ import pytest
 import lifepool
 from lifepool import Pool, errors
 from lifepool.config import describe_settings
+from lifepool.jobs import errors as job_errors
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -41,6 +42,12 @@ PUBLIC_MODULES = [
     "lifepool.integrations.asgi",
     "lifepool.integrations.fastapi",
     "lifepool.integrations.health",
+    "lifepool.jobs.decorated",
+    "lifepool.jobs.errors",
+    "lifepool.jobs.jobs",
+    "lifepool.jobs.progress",
+    "lifepool.jobs.records",
+    "lifepool.jobs.router",
     "lifepool._pool.life",
     "lifepool.pool",
     "lifepool.progress",
@@ -188,7 +195,7 @@ def test_it_has_a_docstring(name: str) -> None:
 @each_object
 def test_the_errors_in_its_docstring_exist(name: str) -> None:
     for error in section(OBJECTS[name].__doc__ or "", "Raises"):
-        known = getattr(errors, error, None) or getattr(builtins, error, None)
+        known = getattr(errors, error, None) or getattr(job_errors, error, None) or getattr(builtins, error, None)
         assert inspect.isclass(known), f"{name} says that it raises {error}"
         assert issubclass(known, BaseException)
 
