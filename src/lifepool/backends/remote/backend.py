@@ -13,7 +13,6 @@ Theory of operation
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import uuid
 from collections import Counter
@@ -26,9 +25,11 @@ from lifepool.backends.remote import messages as msg
 from lifepool.backends.remote.availability import Availability
 from lifepool.backends.remote.calls import Calls, SentCall
 from lifepool.backends.remote.functions import RemoteCall
-from lifepool.backends.remote.members import BEAT_S, SILENCE_S, Members
+from lifepool.backends.remote.members import Members
 from lifepool.backends.remote.messages import Message, Refused, Signer
 from lifepool.backends.remote.outcomes import error_of, lost_end
+from lifepool.backends.remote.security import LONGEST_WAIT_S
+from lifepool.backends.remote.upkeep import SEARCH_AFTER_S, Upkeep
 from lifepool.backends.serialized_calls import opened
 from lifepool.errors import BackendError, BackendUnavailable
 
@@ -41,15 +42,8 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("lifepool")
 
-#: Seconds after which a call that was cancelled, and has no outcome yet, is cancelled once more.
-CANCEL_AGAIN_S = 0.5
-#: Seconds after which its slot is given up, whatever the node does.
-CANCEL_LAST_S = 5.0
-#: Seconds from the moment when messages go through again, or a node is gone, until calls that no node has are looked
-#: for: time for nodes to say what they have.
-SEARCH_AFTER_S = 1.5
-#: Seconds after which the calls without a deadline are lost that were under way when the connection broke.
-LOST_CONTACT_S = 60.0
+#: Seconds after which a call is looked for that no node has taken: it is sent anew before it would be stale.
+SEARCH_UNTAKEN_S = LONGEST_WAIT_S / 2
 #: Calls under way at most, unless the URL says otherwise.
 IN_FLIGHT = 1024
 #: Slots before the first node is known.
@@ -94,9 +88,7 @@ class RemoteBackend:
         self._flush_planned = False
         self._worker: int | None = None
         self._is_ready = False
-        self._upkeep: asyncio.Task[None] | None = None
-        self._upkeep_wanted = asyncio.Event()
-        self._searches: set[asyncio.Task[None]] = set()
+        self._upkeep: Upkeep | None = None
         self.capabilities = Capabilities(
             kill=True,
             interrupt=True,
@@ -117,7 +109,7 @@ class RemoteBackend:
         self._listener = listener
         self._loop = asyncio.get_running_loop()
         self._available = Availability(self._loop.time())
-        self._upkeep = self._loop.create_task(self._keep_up())
+        self._upkeep = Upkeep(self, self._calls, self.members, self._available, self._transport)
         await self._transport.open(self, self.client)
 
     def forward_logs(self, on_record: Callable[[dict[str, Any]], None], per_second: float, level: int | None) -> None:
@@ -150,7 +142,7 @@ class RemoteBackend:
         if worker != self._worker:
             return
         self._worker, self._is_ready = None, False
-        self._send_cancels(self._calls)
+        self.send_cancels(self._calls)
         self._calls.clear()
         self._listener.exited(WorkerExited(worker, exitcode=0, reason="the pool let the cluster go"))
 
@@ -168,10 +160,8 @@ class RemoteBackend:
         """Cancel what is under way and disconnect."""
         if self._worker is not None:
             self.kill_worker(self._worker)
-        tasks = [*self._searches, *filter(None, [self._upkeep])]
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        if self._upkeep is not None:
+            await self._upkeep.close()
         await self._transport.close()
 
     # -- Backend: tasks -------------------------------------------------------------------------------------------
@@ -193,18 +183,18 @@ class RemoteBackend:
             PayloadTooLarge: If it is above the limit.
         """
         if (reason := self.why_unavailable()) is not None:
-            raise self._unavailable(reason)
+            raise self.unavailable(reason)
         return RemoteCall(fn, args, propagated, self._max_payload)
 
     def send(self, worker: int, task: int, payload: RemoteCall) -> None:
         """Send a call in this turn of the loop, together with others."""
         if (reason := self.why_unavailable()) is not None:
-            self._listener.returned(worker, task, None, self._unavailable(reason), run_s=0.0)
+            self._listener.returned(worker, task, None, self.unavailable(reason), run_s=0.0)
             return
         self._calls.add(task, payload)
-        self._plan_flush()
+        self.plan_flush()
         if self._available.is_down:
-            self._upkeep_wanted.set()
+            self._hurry()
 
     def interrupt(self, worker: int, task: int) -> None:
         """Cancel a call: what has not left is dropped, else all nodes are told, for it may be on its way to any."""
@@ -212,13 +202,14 @@ class RemoteBackend:
         if sent is None:
             return
         if sent.message is None:
-            self._give_back(sent, BackendError("it was cancelled before it was sent"))
+            self.give_back(sent, BackendError("it was cancelled before it was sent"))
             return
         sent.cancelled = self._loop.time()
-        self._send_cancels([sent])
-        self._upkeep_wanted.set()
+        self.send_cancels([sent])
+        self._hurry()
 
-    def _plan_flush(self) -> None:
+    def plan_flush(self) -> None:
+        """Send what waits in the next turn of the loop."""
         if not self._flush_planned:
             self._flush_planned = True
             self._loop.call_soon(logged(self._flush, "send calls to the cluster"))
@@ -228,7 +219,7 @@ class RemoteBackend:
         waiting = self._calls.waiting
         if self._available.is_down or not waiting:
             return  # the upkeep looks after them
-        now = self._transport.now()
+        now, search_at = self._transport.now(), self._loop.time() + SEARCH_UNTAKEN_S
         calls = []
         for sent in waiting:
             left = self._listener.time_left(sent.task)
@@ -238,13 +229,19 @@ class RemoteBackend:
             }  # fmt: skip
             message = self._signer.sign(msg.CALL, fields, sent.payload.pickled)
             self._calls.left(sent, message)
+            sent.search_at = search_at
             calls.append((sent.id, message))
         self._transport.send(calls)
 
-    def _send_cancels(self, calls: Iterable[SentCall]) -> None:
+    def send_cancels(self, calls: Iterable[SentCall]) -> None:
+        """Cancel calls on whatever node they are."""
+        self._broadcast_ids(msg.CANCEL, calls)
+
+    def _broadcast_ids(self, kind: str, calls: Iterable[SentCall]) -> None:
         ids = [sent.id for sent in calls if sent.message is not None]
         for start in range(0, len(ids), 500):
-            self._transport.broadcast(self._signer.sign(msg.CANCEL, {"ids": ids[start : start + 500]}))
+            fields = {"client": self.client, "ids": ids[start : start + 500]}
+            self._transport.broadcast(self._signer.sign(kind, fields))
 
     # -- TransportListener ----------------------------------------------------------------------------------------
 
@@ -255,23 +252,24 @@ class RemoteBackend:
             logger.warning("the cluster at %s can be reached again", self._transport.where)
         self.members.bear_with(now)
         self._transport.broadcast(self._signer.sign(msg.HELLO, {"client": self.client}))
-        for sent in self._calls:
-            if sent.message is not None:
-                sent.search_at = now + SEARCH_AFTER_S
-        self._plan_flush()
-        self._upkeep_wanted.set()
+        under_way = [sent for sent in self._calls if sent.message is not None]
+        for sent in under_way:  # whoever has it says so, or what became of it
+            sent.node, sent.search_at = None, now + SEARCH_AFTER_S
+        self._broadcast_ids(msg.ASK, under_way)
+        self.plan_flush()
+        self._hurry()
 
     def disconnected(self, reason: str) -> None:
         """Note that nothing goes through."""
         if self._available.disconnected(reason, self._loop.time()):
             logger.warning("the cluster at %s can't be reached: %s", self._transport.where, reason)
-        self._upkeep_wanted.set()
+        self._hurry()
 
     def unsent(self, ids: Sequence[str], reason: str) -> None:
         """Fail calls that did not get out."""
         for id in ids:
             if (sent := self._calls.get(id)) is not None:
-                self._give_back(sent, self._unavailable(reason))
+                self.give_back(sent, self.unavailable(reason))
 
     def node_lost(self, node: str, reason: str) -> None:
         """Lose what the node had; look for what may have been on its way to it."""
@@ -281,7 +279,7 @@ class RemoteBackend:
         now = self._loop.time()
         for sent in self._calls:
             if sent.node == node:
-                self._lose(sent, {"status": msg.LOST, "reason": f"its node is gone: {reason}"})
+                self.lose(sent, {"status": msg.LOST, "reason": f"its node is gone: {reason}"})
             elif sent.node is None and sent.message is not None:
                 sent.search_at = now + SEARCH_AFTER_S
         self._count_nodes()
@@ -323,22 +321,23 @@ class RemoteBackend:
             return
         status, payload = head["status"], message.payload
         if status in (msg.LOST, msg.UNSTARTED):
-            self._lose(sent, head)
+            self.lose(sent, head)
         elif status in (msg.RETURNED, msg.RAISED):
             answer = (payload, None, head["run_s"]) if status == msg.RETURNED else (None, payload, head["run_s"])
             value, error, run_s = opened(answer)
             self._calls.forget(sent)
             self._listener.returned(self._worker, sent.task, value, error, run_s=run_s, size=len(payload))
         else:
-            self._give_back(sent, error_of(head))
+            self.give_back(sent, error_of(head))
 
-    def _give_back(self, sent: SentCall, error: Exception) -> None:
+    def give_back(self, sent: SentCall, error: Exception) -> None:
         """Answer for a call that has no answer of its own."""
         self._calls.forget(sent)
         if self._worker is not None:
             self._listener.returned(self._worker, sent.task, None, error, run_s=0.0)
 
-    def _lose(self, sent: SentCall, head: dict[str, Any]) -> None:
+    def lose(self, sent: SentCall, head: dict[str, Any]) -> None:
+        """Report that the call is lost, or was not started."""
         self._calls.forget(sent)
         if self._worker is not None:
             self._listener.feed(TaskLost(self._worker, sent.task, lost_end(self._worker, sent.task, head)))
@@ -365,86 +364,13 @@ class RemoteBackend:
             return "its nodes have another secret than this process: set LIFEPOOL_SECRET to the same on both sides"
         return reason
 
-    def _unavailable(self, reason: str) -> BackendUnavailable:
+    def unavailable(self, reason: str) -> BackendUnavailable:
+        """Make the error for a call that can't be sent."""
         return BackendUnavailable(
             f"the cluster at {self._transport.where} takes no calls: {reason}",
             hint="look at its broker and its nodes; calls go through again by themselves when it is back",
         )
 
-    # -- upkeep ---------------------------------------------------------------------------------------------------
-
-    async def _keep_up(self) -> None:
-        """Look after what is overdue: often while there is something to look after, else once a second."""
-        look = logged(self._look, "look after the calls under way")
-        while True:
-            look()
-            busy = len(self._calls) or self._available.is_down
-            self._upkeep_wanted.clear()
-            # Not wait_for: of Python 3.11 that loses a cancellation which comes together with the event.
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(BEAT_S / 2 if busy else 2 * BEAT_S):
-                    await self._upkeep_wanted.wait()
-            await asyncio.sleep(BEAT_S / 10)  # it is asked for often, and needs to look seldom
-
-    def _look(self) -> None:
-        now = self._loop.time()
-        if not self._available.is_down:
-            for node in self.members.silent(now):
-                self.node_lost(node, f"it was not heard of for {SILENCE_S:g} s")
-            self._search(now)
-            if self._calls.waiting:
-                self._plan_flush()
-        elif self._available.is_given_up(now):
-            self._go_without_connection(now)
-        self._look_after_cancelled(now)
-
-    def _go_without_connection(self, now: float) -> None:
-        """Fail what has not left; lose what was under way, if that has lasted too long."""
-        for sent in self._calls.waiting:
-            self._give_back(sent, self._unavailable(self.why_unavailable() or self._available.reason))
-        if now - (self._available.down_since or now) > LOST_CONTACT_S:
-            for sent in self._calls:
-                self._lose(sent, {"status": msg.LOST, "reason": f"there was no connection for {LOST_CONTACT_S:g} s"})
-
-    def _look_after_cancelled(self, now: float) -> None:
-        again = []
-        for sent in self._calls:
-            if sent.cancelled is None:
-                continue
-            waited = now - sent.cancelled
-            if waited > CANCEL_LAST_S:
-                self._give_back(sent, BackendError("it was cancelled, and its node did not answer"))
-            elif waited > CANCEL_AGAIN_S * (sent.times_cancelled + 1):
-                sent.times_cancelled += 1
-                again.append(sent)
-        if again and not self._available.is_down:
-            self._send_cancels(again)
-
-    def _search(self, now: float) -> None:
-        """Look for calls that no node has said to have; find out which are lost."""
-        due = [sent for sent in self._calls if sent.search_at is not None and sent.search_at <= now]
-        for sent in due:
-            sent.search_at = None
-        if due:
-            task = self._loop.create_task(self._take_back(due))
-            self._searches.add(task)
-            task.add_done_callback(self._searches.discard)
-
-    async def _take_back(self, calls: list[SentCall]) -> None:
-        """Take back what is still on its way, to send it anew; what is neither there nor with a node is lost."""
-        nodes = {member.node for member in self.members.all()}
-        missing = [sent for sent in calls if sent.node not in nodes and sent.message is not None]
-        try:
-            gone = await self._transport.take_back([(s.id, s.message) for s in missing if s.message is not None])
-        except Exception as error:
-            logger.debug("could not look for calls on their way: %s", error)
-            for sent in missing:
-                sent.search_at = self._loop.time() + SEARCH_AFTER_S
-            return
-        for sent in missing:
-            if self._calls.get(sent.id) is not sent or sent.node in nodes:
-                continue
-            if sent.id in gone:
-                self._lose(sent, {"status": msg.LOST, "reason": "its message was lost with the broker, or with a node"})
-            else:
-                self._lose(sent, {"status": msg.UNSTARTED})
+    def _hurry(self) -> None:
+        if self._upkeep is not None:
+            self._upkeep.hurry()

@@ -165,9 +165,13 @@ class LoopbackNode:
         if not self.is_lost:
             self._cluster.to_all_clients(message)
 
-    async def claim(self, id: str, seconds: float) -> bool:
+    async def claim(self, id: str, client: str, seconds: float) -> bool:
         """Return whether this call is here for the first time."""
         return self._cluster.claim(id)
+
+    async def fetch(self, id: str) -> bytes:
+        """Return nothing: payloads are in their messages."""
+        return b""
 
 
 class LoopbackTransport:

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 #: Version of everything here; a message of another one is refused.
 VERSION = 1
 #: What messages are: client to node, node to client, node to all.
-CALL, CANCEL, HELLO = "call", "cancel", "hello"
+CALL, CANCEL, HELLO, ASK = "call", "cancel", "hello", "ask"
 OUTCOME, TAKEN, PROGRESS, LOG = "outcome", "taken", "progress", "log"
 NODE = "node"
 
@@ -36,7 +36,7 @@ class Refused(Exception):
 
     Attributes:
         reason: Why, in a word or two, for counting: ``"unsigned"``, ``"altered"``, ``"version"``, ``"expired"``,
-            ``"replayed"``, ``"not allowed"``.
+            ``"replayed"``, ``"not allowed"``, ``"abandoned"``.
         hint: What to do about it.
     """
 

@@ -22,7 +22,7 @@ from lifepool.backends.remote.functions import NodeCall
 from lifepool.backends.remote.local_pool import LocalCall, LocalPool
 from lifepool.backends.remote.members import BEAT_S
 from lifepool.backends.remote.messages import Message, Refused, Signer
-from lifepool.backends.remote.outcomes import outcome_of
+from lifepool.backends.remote.outcomes import RecentOutcomes, outcome_of
 from lifepool.backends.remote.security import LONGEST_WAIT_S, AllowList, Remembered, check_freshness
 
 if TYPE_CHECKING:
@@ -84,6 +84,7 @@ class NodeAgent:
         self._on_done = on_done
         self._seen = Remembered()
         self._cancelled = Remembered()
+        self._recent = RecentOutcomes()
         self._tasks: set[asyncio.Task[None]] = set()
         self._upkeep: asyncio.Task[None] | None = None
         self._idle = asyncio.Event()
@@ -147,36 +148,43 @@ class NodeAgent:
     def take(self, message: Message) -> None:
         """Take a call; whatever is wrong with it is told to its client, if it is known who that is."""
         try:
-            head = self._signer.verify(message, msg.CALL)
+            head = self._signer.verify_head(message, msg.CALL)
         except Refused as refusal:
-            self._count(refusal, "a message")
+            self.count(refusal, "a message")
             return
         id, client = head["id"], head["client"]
         if id in self.running or self._state != "ready":
             if id not in self.running:
                 self._post(client, id, msg.UNSTARTED)
             else:
-                self._count(Refused("replayed", "it is running already"), id)
+                self.count(Refused("replayed", "it is running already"), id)
             self._on_done(id)
             return
         self.running[id] = call = _Running(client)
         self._idle.clear()
-        task = asyncio.get_running_loop().create_task(self._run(id, call, head, message.payload))
+        task = asyncio.get_running_loop().create_task(self._run(id, call, head, message))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
     def control(self, message: Message) -> None:
         """Take what a client sends to all nodes: a cancellation, or the question who is there."""
         try:
-            head = self._signer.verify(message, msg.CANCEL, msg.HELLO)
+            head = self._signer.verify(message, msg.CANCEL, msg.HELLO, msg.ASK)
         except Refused as refusal:
-            self._count(refusal, "a message")
+            self.count(refusal, "a message")
             return
         if head["kind"] == msg.HELLO:
             self.announce()
             return
+        if head["kind"] == msg.ASK:
+            self._tell(head["client"], head["ids"])
+            return
+        self.cancel(head["ids"])
+
+    def cancel(self, ids: list[str]) -> None:
+        """Break calls off; those that are still on their way will not run."""
         now = self._outlet.now()
-        for id in head["ids"]:
+        for id in ids:
             call = self.running.get(id)
             if call is None:
                 self._cancelled.add(id, now + LONGEST_WAIT_S, now)  # it may be on its way
@@ -187,17 +195,20 @@ class NodeAgent:
 
     # -- one call -------------------------------------------------------------------------------------------------
 
-    async def _run(self, id: str, call: _Running, head: dict[str, Any], payload: bytes) -> None:
+    async def _run(self, id: str, call: _Running, head: dict[str, Any], message: Message) -> None:
         try:
             left = self._admit(id, head)
-            if not await self._outlet.claim(id, LONGEST_WAIT_S if head["left"] is None else head["left"] + 60.0):
-                raise Refused("replayed", "another node has taken it before")
+            payload = await self._claimed(id, head, message)
         except Refused as refusal:
-            self._count(refusal, id)
+            self.count(refusal, id)
             if refusal.reason == "replayed":
                 self._forget(id)  # whoever has it answers for it
             else:
                 self._settle(id, msg.REFUSED, reason=refusal.reason, message=str(refusal), hint=refusal.hint)
+            return
+        except Exception as error:  # the engine can't be reached
+            logger.info("a call is handed back: %s", error)
+            self._settle(id, msg.UNSTARTED)
             return
         if id in self._cancelled or id not in self.running:
             self._settle(id, msg.CANCELLED)
@@ -220,9 +231,18 @@ class NodeAgent:
         now = self._outlet.now()
         left = check_freshness(head, now, self._outlet.skew_s)
         self._allow.check(head["fn"])
-        if not self._seen.add(id, now + (LONGEST_WAIT_S if head["left"] is None else head["left"]) + 60.0, now):
+        if not self._seen.add(id, now + LONGEST_WAIT_S + 2 * self._outlet.skew_s, now):
             raise Refused("replayed", "it was here before")
         return left
+
+    async def _claimed(self, id: str, head: dict[str, Any], message: Message) -> bytes:
+        """Claim the call for this node; return its payload, verified."""
+        if not await self._outlet.claim(id, head["client"], LONGEST_WAIT_S + 2 * self._outlet.skew_s):
+            raise Refused("replayed", "another node has taken it before")
+        if "digest" in head and not message.payload:
+            message = message._replace(payload=await self._outlet.fetch(id))
+        self._signer.verify(message, msg.CALL)
+        return message.payload
 
     def _settle(self, id: str, status: str, answer: bytes = b"", **fields: Any) -> None:
         """Send home what became of a call, once."""
@@ -238,15 +258,26 @@ class NodeAgent:
         self._on_done(id)
 
     def _post(self, client: str, id: str, status: str, answer: bytes = b"", **fields: Any) -> None:
-        outcome = {"id": id, "node": self.node, "status": status, **fields}
-        self._outlet.post(client, self._signer.sign(msg.OUTCOME, outcome, answer))
+        outcome = self._signer.sign(msg.OUTCOME, {"id": id, "node": self.node, "status": status, **fields}, answer)
+        self._recent.add(id, outcome)
+        self._outlet.post(client, outcome)
 
-    def _count(self, refusal: Refused, what: str) -> None:
+    def count(self, refusal: Refused, what: str) -> None:
+        """Count and log a message that was refused."""
         self.refused[refusal.reason] += 1
         hint = f" ({refusal.hint})" if refusal.hint else ""
         logger.warning("refused %s: %s: %s%s", what, refusal.reason, refusal, hint)
 
     # -- on the side ----------------------------------------------------------------------------------------------
+
+    def _tell(self, client: str, ids: list[str]) -> None:
+        """Tell a client that was away what runs here, and again what has ended here lately."""
+        running = [id for id in ids if id in self.running]
+        if running:
+            self._outlet.post(client, self._signer.sign(msg.TAKEN, {"ids": running, "node": self.node}))
+        for id in ids:
+            if (outcome := self._recent.get(id)) is not None:
+                self._outlet.post(client, outcome)
 
     def repeat_taken(self) -> None:
         """Tell clients again what runs here: the engine was away, and may have lost it."""

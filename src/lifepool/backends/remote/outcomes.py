@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import OrderedDict
 from typing import TYPE_CHECKING, Any
 
 from lifepool._core.events import WorkerExited
@@ -12,6 +13,10 @@ from lifepool.errors import BackendError, BackendUnsupported, TaskTimeout, Worke
 
 if TYPE_CHECKING:
     from lifepool.backends.remote.functions import Answer
+    from lifepool.backends.remote.messages import Message
+
+#: Bytes of outcomes that a node keeps, and what one without an answer counts for.
+KEPT_BYTES, SMALLEST_BYTES = 32 * 1024 * 1024, 1024
 
 
 def outcome_of(handle: asyncio.Future[Answer]) -> tuple[str, dict[str, Any], bytes]:
@@ -56,3 +61,23 @@ def error_of(head: dict[str, Any]) -> Exception:
     if status == msg.REFUSED:
         return BackendError(f"the node {head['node']} refused the call: {head['message']}", hint=head["hint"] or None)
     return BackendError("the call was cancelled by somebody else", hint="look at the log of the node")
+
+
+class RecentOutcomes:
+    """What was sent lately, in case that it got lost; the oldest is forgotten first."""
+
+    def __init__(self) -> None:
+        self._outcomes: OrderedDict[str, Message] = OrderedDict()
+        self._size = 0
+
+    def add(self, id: str, outcome: Message) -> None:
+        """Keep an outcome."""
+        self._outcomes[id] = outcome
+        self._size += len(outcome.payload) + SMALLEST_BYTES
+        while self._size > KEPT_BYTES and self._outcomes:
+            _, oldest = self._outcomes.popitem(last=False)
+            self._size -= len(oldest.payload) + SMALLEST_BYTES
+
+    def get(self, id: str) -> Message | None:
+        """Return an outcome that is still kept."""
+        return self._outcomes.get(id)

@@ -12,8 +12,9 @@ from lifepool.backends.remote.messages import Refused
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-#: Seconds that a call without a timeout may wait for a node before it counts as stale.
-LONGEST_WAIT_S = 3600.0
+#: Seconds that a call may be on its way to a node before it counts as stale. Its client sends it anew before that. So
+#: long, too, it is remembered that a call was here: a copy of it that comes later is refused for its age.
+LONGEST_WAIT_S = 120.0
 #: Seconds by which the clocks of two machines may differ, where the engine has none that they share.
 SKEW_S = 5.0
 #: Numbers of calls that a node remembers at most: past it the oldest are forgotten.
@@ -64,7 +65,7 @@ def check_freshness(head: dict[str, Any], now: float, skew_s: float) -> float | 
         hint = "set the clocks of both machines, for example with NTP"
         raise Refused("expired", f"it was made {-waited:.1f} s in the future", hint)
     left: float | None = head["left"]
-    if waited - skew_s > (LONGEST_WAIT_S if left is None else left):
+    if waited - skew_s > min(LONGEST_WAIT_S, LONGEST_WAIT_S if left is None else left):
         raise Refused("expired", f"it is {waited:.1f} s old")
     return None if left is None else left - max(0.0, waited - skew_s)  # the client ends the call by itself as well
 

@@ -89,8 +89,15 @@ class Outlet(Protocol):
     def announce(self, message: Message) -> None:
         """Send to all clients, once; it may get lost."""
 
-    async def claim(self, id: str, seconds: float) -> bool:
+    async def claim(self, id: str, client: str, seconds: float) -> bool:
         """Return whether no node has claimed this call in so many seconds before; it is claimed then.
 
         An engine that has no memory shared by all nodes says yes.
+
+        Raises:
+            Refused: If the client is known to be gone.
+            Exception: If that can't be found out now.
         """
+
+    async def fetch(self, id: str) -> bytes:
+        """Return the payload of a call, which has travelled apart from its message; nothing if it is not there."""
