@@ -6,6 +6,7 @@ import logging
 import os
 import sys
 import warnings
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from lifepool.backends.celery.names import TASK
@@ -15,6 +16,8 @@ if TYPE_CHECKING:
     from lifepool.backends.remote.urls import ClusterUrl
     from lifepool.nodes.node_thread import NodeSettings
 
+#: Seconds between two attempts to reach the broker, at most.
+_PAUSE_S = 1.0
 #: Seconds for which Redis may take to answer the worker.
 _ANSWER_S = 5.0
 
@@ -49,7 +52,17 @@ def make_app(url: ClusterUrl) -> Any:
     """Make the Celery app that reads this queue."""
     from celery import Celery
 
-    app = Celery("lifepool", broker=url.address, set_as_current=False)
+    class App(Celery):  # type: ignore[misc]  # Celery has no types
+        """A Celery app that comes back to its broker quickly: Celery's own pauses grow to half a minute."""
+
+        def connection_for_read(self, *args: Any, **options: Any) -> Any:
+            connection = super().connection_for_read(*args, **options)
+            connection.ensure_connection = partial(
+                connection.ensure_connection, interval_start=0.1, interval_step=0.2, interval_max=_PAUSE_S
+            )
+            return connection
+
+    app = App("lifepool", broker=url.address, set_as_current=False)
     app.conf.update(
         accept_content=["json"],
         task_serializer="json",

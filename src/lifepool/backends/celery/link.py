@@ -19,7 +19,7 @@ from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 
 if TYPE_CHECKING:
-    from collections.abc import Coroutine
+    from collections.abc import Callable, Coroutine
 
 logger = logging.getLogger("lifepool")
 
@@ -75,7 +75,7 @@ class RedisLink:
         self._channel = channel
         self._ends = ends
         self._inbox = inbox
-        self._outbox: deque[Command] = deque()
+        self._outbox: deque[tuple[Command, Callable[[], object] | None]] = deque()
         self._has_more = asyncio.Event()
         self._is_empty = asyncio.Event()
         self._offset = 0.0
@@ -90,10 +90,20 @@ class RedisLink:
         """Return seconds since the epoch by the clock of the server, which all that are connected to it share."""
         return time.time() + self._offset
 
-    def write(self, *commands: Command) -> None:
-        """Write commands, as soon as there is a connection; their answers are not looked at."""
-        self._outbox.extend(commands)
+    def write(self, *commands: Command, then: Callable[[], object] | None = None) -> None:
+        """Write commands, as soon as there is a connection; their answers are not looked at.
+
+        Args:
+            commands: What is written.
+            then: Called when it was.
+        """
+        self._outbox.extend((command, None) for command in commands[:-1])
+        self._outbox.append((commands[-1], then))
         self._has_more.set()
+
+    def forget_unwritten(self) -> None:
+        """Drop what was not written: it was, or will be, seen to in another way."""
+        self._outbox.clear()
 
     def say(self, *commands: Command) -> None:
         """Write commands if there is a connection; else they are dropped, for they would be stale later."""
@@ -174,7 +184,10 @@ class RedisLink:
                 await self._has_more.wait()
                 continue
             try:
-                await _execute(redis, batch)
+                await _execute(redis, [command for command, _ in batch])
+                for _, then in batch:
+                    if then is not None:
+                        then()
             except BaseException:
                 self._outbox.extendleft(reversed(batch))
                 raise

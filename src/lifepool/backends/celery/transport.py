@@ -41,6 +41,7 @@ class CeleryTransport:
         self._url = url
         self._keys = Keys(url.queue)
         self._link: RedisLink | None = None
+        self._unwritten: dict[str, None] = {}  # ids of calls, in order
 
     async def open(self, listener: TransportListener, client: str) -> None:
         """Begin to connect."""
@@ -62,7 +63,14 @@ class CeleryTransport:
             if len(message.payload) > BESIDE:
                 commands.append(("SET", self._keys.payload(id), message.payload, "EX", 2 * int(LONGEST_WAIT_S)))
             packed.append(self._packed(id, message))
-        self._write(*commands, ("LPUSH", self._keys.queue, *packed))
+        ids = [id for id, _ in calls]
+        self._unwritten.update(dict.fromkeys(ids))
+        assert self._link is not None  # noqa: S101 - it was opened
+        self._link.write(*commands, ("LPUSH", self._keys.queue, *packed), then=lambda: self._written(ids))
+
+    def _written(self, ids: list[str]) -> None:
+        for id in ids:
+            self._unwritten.pop(id, None)
 
     def _packed(self, id: str, message: Message) -> str:
         """Return a call as it is in the queue: the same each time, so that it can be found there again."""
@@ -102,8 +110,13 @@ class CeleryTransport:
         self._listener.connected()
 
     def down(self, reason: str) -> None:
-        """Tell the backend."""
+        """Tell the backend, and give it back what may not have got out."""
+        if self._link is not None:
+            self._link.forget_unwritten()
+        unwritten, self._unwritten = list(self._unwritten), {}
         self._listener.disconnected(reason)
+        if unwritten:
+            self._listener.unsent(unwritten)
 
     def heard(self, data: bytes) -> None:
         """Unpack a message."""

@@ -85,6 +85,7 @@ class RemoteBackend:
         self._ahead = ahead
         self._max_payload = max_payload
         self._calls = Calls(self.client)
+        self._doubtful: list[str] = []  # ids of calls that were given up, and may have got out
         self._flush_planned = False
         self._worker: int | None = None
         self._is_ready = False
@@ -201,7 +202,7 @@ class RemoteBackend:
         sent = self._calls.of_task(task)
         if sent is None:
             return
-        if sent.message is None:
+        if sent.message is None:  # (it may be back again)
             self.give_back(sent, BackendError("it was cancelled before it was sent"))
             return
         sent.cancelled = self._loop.time()
@@ -235,10 +236,9 @@ class RemoteBackend:
 
     def send_cancels(self, calls: Iterable[SentCall]) -> None:
         """Cancel calls on whatever node they are."""
-        self._broadcast_ids(msg.CANCEL, calls)
+        self._broadcast_ids(msg.CANCEL, [sent.id for sent in calls if sent.message is not None])
 
-    def _broadcast_ids(self, kind: str, calls: Iterable[SentCall]) -> None:
-        ids = [sent.id for sent in calls if sent.message is not None]
+    def _broadcast_ids(self, kind: str, ids: list[str]) -> None:
         for start in range(0, len(ids), 500):
             fields = {"client": self.client, "ids": ids[start : start + 500]}
             self._transport.broadcast(self._signer.sign(kind, fields))
@@ -251,11 +251,13 @@ class RemoteBackend:
         if self._available.connected() and self.members.ever:
             logger.warning("the cluster at %s can be reached again", self._transport.where)
         self.members.bear_with(now)
+        doubtful, self._doubtful = self._doubtful, []
+        self._broadcast_ids(msg.CANCEL, doubtful)
         self._transport.broadcast(self._signer.sign(msg.HELLO, {"client": self.client}))
         under_way = [sent for sent in self._calls if sent.message is not None]
         for sent in under_way:  # whoever has it says so, or what became of it
             sent.node, sent.search_at = None, now + SEARCH_AFTER_S
-        self._broadcast_ids(msg.ASK, under_way)
+        self._broadcast_ids(msg.ASK, [sent.id for sent in under_way])
         self.plan_flush()
         self._hurry()
 
@@ -265,11 +267,13 @@ class RemoteBackend:
             logger.warning("the cluster at %s can't be reached: %s", self._transport.where, reason)
         self._hurry()
 
-    def unsent(self, ids: Sequence[str], reason: str) -> None:
-        """Fail calls that did not get out."""
+    def unsent(self, ids: Sequence[str]) -> None:
+        """Let calls wait again that may not have got out."""
         for id in ids:
             if (sent := self._calls.get(id)) is not None:
-                self.give_back(sent, self.unavailable(reason))
+                self._calls.came_back(sent)
+        self.plan_flush()
+        self._hurry()
 
     def node_lost(self, node: str, reason: str) -> None:
         """Lose what the node had; look for what may have been on its way to it."""
@@ -332,6 +336,8 @@ class RemoteBackend:
 
     def give_back(self, sent: SentCall, error: Exception) -> None:
         """Answer for a call that has no answer of its own."""
+        if sent.is_doubtful:
+            self._doubtful.append(sent.id)
         self._calls.forget(sent)
         if self._worker is not None:
             self._listener.returned(self._worker, sent.task, None, error, run_s=0.0)

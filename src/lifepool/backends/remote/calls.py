@@ -23,9 +23,10 @@ class SentCall:
         cancelled: The instant at which it was cancelled.
         times_cancelled: How often its nodes were told again.
         search_at: The instant at which it is to be looked for.
+        is_doubtful: Whether it came back, and may all the same have got out.
     """
 
-    __slots__ = ("cancelled", "id", "message", "node", "payload", "search_at", "task", "times_cancelled")
+    __slots__ = ("cancelled", "id", "is_doubtful", "message", "node", "payload", "search_at", "task", "times_cancelled")
 
     def __init__(self, id: str, task: int, payload: RemoteCall) -> None:
         self.id = id
@@ -36,6 +37,7 @@ class SentCall:
         self.cancelled: float | None = None
         self.times_cancelled = 0
         self.search_at: float | None = None
+        self.is_doubtful = False
 
 
 class Calls:
@@ -84,6 +86,11 @@ class Calls:
         """Note that the call has left."""
         call.message = message
         self._waiting.pop(call.id, None)
+
+    def came_back(self, call: SentCall) -> None:
+        """Let a call wait again; it keeps its id, so that a copy of it which did get out is known for one."""
+        call.message, call.search_at, call.is_doubtful = None, None, True
+        self._waiting[call.id] = call
 
     def forget(self, call: SentCall) -> None:
         """Forget a call: it has its outcome."""

@@ -25,8 +25,8 @@ class TransportListener(Protocol):
     def received(self, message: Message) -> None:
         """Take a message of a node: an outcome, progress, a log record, or that it is there."""
 
-    def unsent(self, ids: Sequence[str], reason: str) -> None:
-        """Take note that these calls did not get out, and never will."""
+    def unsent(self, ids: Sequence[str]) -> None:
+        """Take back calls that have not got out, as far as is known: they are sent again, under the same ids."""
 
     def node_lost(self, node: str, reason: str) -> None:
         """Take note that a node is gone, if the engine finds out before its heartbeat is missed."""
@@ -55,7 +55,7 @@ class Transport(Protocol):
         """Return seconds since the epoch by the clock that nodes use as well."""
 
     def send(self, calls: Sequence[tuple[str, Message]]) -> None:
-        """Send calls, by their ids, to whichever nodes are free; those that can't be are reported as ``unsent``."""
+        """Send calls, by their ids, to whichever nodes are free; those that can't be are given back by ``unsent``."""
 
     def broadcast(self, message: Message) -> None:
         """Send to all nodes, once; it may get lost."""
