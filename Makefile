@@ -31,7 +31,7 @@ RUN = $(BIN)/python -m
 export PYTHONDONTWRITEBYTECODE =
 
 .PHONY: help setup serve test test-quick stress stress-jobs mutants chromium postgresql promtool fmt lint types bench \
-	bench-check bench-distributed docs check matrix coverage build wheel-test lock clean
+	bench-check bench-distributed test-cluster serve-cluster docs check matrix coverage build wheel-test lock clean
 
 help:  ## print this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-17s %s\n", $$1, $$2 }' Makefile
@@ -79,10 +79,19 @@ bench-distributed: .venv-distributed/.stamp  ## measure it against Dask, Ray and
 	@sh scripts/ensure-redis.sh
 	.venv-distributed/bin/python -m benchmarks $(DISTRIBUTED) --loop asyncio --name distributed $(ARGS)
 
+test-cluster: .venv-distributed/.stamp  ## tests of clusters, on real servers, in the environment that has the engines
+	@sh scripts/ensure-redis.sh
+	.venv-distributed/bin/python -m pytest -n 2 --dist worksteal tests/cluster $(ARGS)
+
+serve-cluster: .venv-distributed/.stamp  ## run the reference service on Celery: Redis, two nodes and the service
+	@sh scripts/ensure-redis.sh
+	@.venv-distributed/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r $(SERVE_LOCK)
+	@HOST=$(HOST) PORT=$(PORT) WORKERS=$(WORKERS) exec .venv-distributed/bin/python -m examples.cluster
+
 docs: $(STAMP)  ## run the examples in the documentation
 	$(RUN) pytest tests/docs $(ARGS)
 
-check: lint types test matrix bench-check  ## everything a change must pass
+check: lint types test test-cluster matrix bench-check  ## everything a change must pass
 
 matrix: $(STAMP)  ## core and engine tests on the other Pythons of this machine
 	@sh scripts/matrix.sh $(MATRIX_TESTS)
