@@ -59,8 +59,8 @@ async def test_without_jobs_the_page_has_no_jobs() -> None:
 
 
 async def test_readers_get_no_ids_and_no_tags_and_those_who_may_act_get_ids(tmp_path: Any) -> None:
-    for options, has_ids in (({}, False), ({"access": act}, True)):
-        async with looked_at(tmp_path, **options) as (jobs, client):
+    for access, has_ids in ((None, False), (act, True)):
+        async with looked_at(tmp_path, access=access) as (jobs, client):
             (job,) = await failed(jobs)
             text = (await client.get("/jobs.json")).text
             assert (job in text) is has_ids

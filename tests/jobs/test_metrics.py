@@ -100,7 +100,7 @@ async def test_a_store_that_can_not_be_reached_does_not_break_a_scrape(postgresq
 
     def allow(allowed: str) -> None:
         with psycopg.connect(postgresql_server.url("postgres"), autocommit=True) as connection:
-            connection.execute(f"ALTER DATABASE {name} ALLOW_CONNECTIONS {allowed}")  # type: ignore[call-overload]
+            connection.execute(f"ALTER DATABASE {name} ALLOW_CONNECTIONS {allowed}")
 
     async with Jobs(watched(registry), store=url) as jobs:
         await jobs.submit(tasks.add, 1, 2, run_at=timedelta(hours=1))
