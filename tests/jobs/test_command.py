@@ -26,8 +26,8 @@ if TYPE_CHECKING:
 PATIENCE_S = 30.0
 
 
-async def run(*arguments: str, **env: str) -> subprocess.CompletedProcess[str]:
-    return await asyncio.to_thread(lambda: lifepool("jobs", *arguments, **env))
+async def run(*arguments: str, store: str = "") -> subprocess.CompletedProcess[str]:
+    return await asyncio.to_thread(lambda: lifepool("jobs", *arguments, LIFEPOOL_JOBS_STORE=store))
 
 
 async def read(*arguments: str) -> Any:
@@ -57,7 +57,7 @@ async def test_jobs_are_listed_shown_cancelled_and_retried_where_a_server_runs_t
             rest = await read("list", "--store", store_url, "--cursor", page["next"])
             assert [job["id"] for job in rest["jobs"]] == [fails.id]
 
-            done = await run("cancel", runs.id, waits.id, fails.id, LIFEPOOL_JOBS_STORE=store_url)
+            done = await run("cancel", runs.id, waits.id, fails.id, store=store_url)
             assert done.returncode == 0
             assert f"{runs.id}: it runs, and is being broken off" in done.stdout
             assert f"{waits.id}: cancelled" in done.stdout
