@@ -429,7 +429,7 @@ async def test_a_server_that_stood_still_drops_what_others_have_taken_over(sqlit
                 await other._running().store._write(
                     lambda tx: tx.run("DELETE FROM lifepool_job_servers WHERE id = ?", store.server)
                 )
-                await other._running().store.keep_up(60)
+                await other._running().store.renew(60)
             await visitor.gone()
             done = await finished(jobs, job)
             assert (done.state, done.result, done.attempts) == ("succeeded", "again", 2)

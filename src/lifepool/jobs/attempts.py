@@ -159,12 +159,12 @@ def _traceback_of(error: BaseException) -> str | None:
 
 def _outcome_of(error: Exception) -> Outcome:
     if isinstance(error, JobNotCallable):
-        return Outcome(Ending.HOPELESS, failure=failure_of("not-callable", error))
+        return Outcome(Ending.PERMANENT_FAILURE, failure=failure_of("not-callable", error))
     if isinstance(error, (JobNotStorable, TaskNotPicklable, PayloadTooLarge, BackendUnsupported)):
-        return Outcome(Ending.HOPELESS, failure=failure_of("not-storable", error))
+        return Outcome(Ending.PERMANENT_FAILURE, failure=failure_of("not-storable", error))
     if not _is_remote(error):
         if isinstance(error, WorkerLost):
-            return Outcome(Ending.VANISHED, failure=failure_of("worker-lost", error))
+            return Outcome(Ending.CRASHED, failure=failure_of("worker-lost", error))
         if isinstance(error, (PoolClosed, WorkerStartError, BackendError)):
             return Outcome(Ending.RELEASED, failure=failure_of("no-worker", error), delay=NO_WORKER_S)
         if isinstance(error, (TaskTimeout, InternalError)):

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Protocol
 from lifepool.jobs.attempts import Attempt, RunsCalls
 from lifepool.jobs.errors import StoreError
 from lifepool.jobs.rules import Ending, Outcome
-from lifepool.jobs.store.claiming import LeaseLost
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine
@@ -24,7 +23,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger("lifepool")
 
 #: The lease is renewed so many times in its length: four of them may fail.
-BEATS_PER_LEASE = 5
+HEARTBEATS_PER_LEASE = 5
 #: Seconds between two looks at the progress of what runs.
 PROGRESS_S = 0.25
 #: Seconds after which it is looked again whether a pool that could not take jobs can.
@@ -91,8 +90,8 @@ class Runner:
             StoreError: If the store can't be used.
         """
         await self._store.register(self._lease)
-        await self._keep_up()
-        self._loops = [asyncio.create_task(loop()) for loop in (self._claim_all, self._beat, self._report_all)]
+        await self._renew()
+        self._loops = [asyncio.create_task(loop()) for loop in (self._claim_all, self._heartbeat, self._report_all)]
         self.wake()
 
     async def stop(self, timeout: float) -> None:
@@ -124,9 +123,6 @@ class Runner:
             try:
                 while self.room and await self._claim():
                     pass
-            except LeaseLost:
-                await self._renew()
-                self.wake()
             except StoreError as error:
                 logger.warning("no jobs can be claimed now: %s", error)
                 self._wake_in(1.0)
@@ -137,6 +133,9 @@ class Runner:
             self._wake_in(_NOT_READY_S)
             return False
         claim = await self._store.claim(self.room)
+        if claim is None:
+            await self._register_again()
+            return True
         for job in claim.jobs:
             self._begin(job)
         if claim.wait is not None:
@@ -209,26 +208,27 @@ class Runner:
 
     # -- the lease ----------------------------------------------------------------------------------------------------
 
-    async def _beat(self) -> None:
+    async def _heartbeat(self) -> None:
         while True:
-            await asyncio.sleep(self._lease / BEATS_PER_LEASE)
+            await asyncio.sleep(self._lease / HEARTBEATS_PER_LEASE)
             self._store.check_signals()
             try:
-                await self._keep_up()
-            except LeaseLost:
                 await self._renew()
             except StoreError as error:
                 logger.warning("the lease of this server's jobs can't be renewed now: %s", error)
             self.wake()
 
-    async def _keep_up(self) -> None:
-        upkeep = await self._store.keep_up(self._lease)
-        if upkeep.requeued:
-            logger.warning("took over %d job(s) of servers that have ended", upkeep.requeued)
-        for job in upkeep.cancelled:
+    async def _renew(self) -> None:
+        renewal = await self._store.renew(self._lease)
+        if renewal is None:
+            await self._register_again()
+            return
+        if renewal.requeued:
+            logger.warning("took over %d job(s) of servers that have ended", renewal.requeued)
+        for job in renewal.cancelled:
             self.cancel(job)
         here = {(job, attempt.job.token) for job, attempt in self._attempts.items()}
-        there = set(upkeep.owned.items())
+        there = set(renewal.owned.items())
         again = (here ^ there) & self._unmatched  # once may be because one of them is just being claimed or settled
         self._unmatched = here ^ there
         for job, _ in again & here:
@@ -236,13 +236,12 @@ class Runner:
         for job, token in again & there:  # claimed by a transaction whose answer never came
             await self._store.settle(job, token, Outcome(Ending.RELEASED))
 
-    async def _renew(self) -> None:
-        """Begin anew: others have taken over what ran here."""
+    async def _register_again(self) -> None:
+        """Enter this server again, and break off what runs: others have taken it over."""
         logger.warning("this server stood still for too long: its %d job(s) are others' now", len(self._attempts))
         for attempt in self._attempts.values():
             attempt.stop("taken")
-        with suppress(StoreError):
-            await self._store.register(self._lease)
+        await self._store.register(self._lease)
 
 
 async def _ended(task: asyncio.Task[None]) -> None:
