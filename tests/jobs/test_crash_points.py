@@ -78,7 +78,7 @@ async def test_a_server_killed_at_any_step_on_sqlite_loses_nothing(tmp_path: Pat
 async def test_a_server_killed_at_some_steps_on_postgresql_loses_nothing(
     tmp_path: Path, postgresql_server: Server
 ) -> None:
-    urls = [postgresql_server.new_database() for _ in range(30)]
+    urls = [postgresql_server.new_store() for _ in range(30)]
     folders = await crash_at_each(tmp_path, 9, 17, *urls)
     assert len(folders) > 5
     for folder in folders:

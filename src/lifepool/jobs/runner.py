@@ -7,12 +7,12 @@ import logging
 from contextlib import suppress
 from typing import TYPE_CHECKING, Protocol
 
-from lifepool.jobs.attempts import Attempt, RunsCalls
+from lifepool.jobs.attempts import Attempt, RunsCalls, failure_of
 from lifepool.jobs.errors import StoreError
 from lifepool.jobs.rules import Ending, Outcome
 
 if TYPE_CHECKING:
-    from collections.abc import Coroutine
+    from collections.abc import Awaitable, Callable, Coroutine
     from typing import Any
 
     from lifepool.jobs.records import ClaimedJob
@@ -28,6 +28,8 @@ HEARTBEATS_PER_LEASE = 5
 PROGRESS_S = 0.25
 #: Seconds after which it is looked again whether a pool that could not take jobs can.
 _NOT_READY_S = 0.25
+#: Seconds after which it is tried again to claim jobs.
+_AGAIN_S = 1.0
 #: Seconds between two attempts to store an outcome: the first, the longest.
 _FIRST_RETRY_S, _LONGEST_RETRY_S = 0.1, 5.0
 #: Seconds that attempts have to end when they were broken off at the end of the server.
@@ -50,14 +52,25 @@ class Runner:
         sealer: For arguments and results.
         max_running: Jobs at a time.
         lease: Seconds after which others take the jobs of this server over, if it does not renew its lease.
+        sleep: Waits for so many seconds; tests have clocks of their own.
     """
 
-    def __init__(self, pool: RunningPool, store: Store, sealer: Sealer, *, max_running: int, lease: float) -> None:
+    def __init__(
+        self,
+        pool: RunningPool,
+        store: Store,
+        sealer: Sealer,
+        *,
+        max_running: int,
+        lease: float,
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+    ) -> None:
         self._pool = pool
         self._store = store
         self._sealer = sealer
         self._max_running = max_running
         self._lease = lease
+        self._sleep = sleep
         self._attempts: dict[str, Attempt] = {}
         self._active = 0  # of the attempts, those whose function has not ended
         self._unmatched: set[tuple[str, int]] = set()  # claims that only the store or only this server knew of
@@ -123,9 +136,9 @@ class Runner:
             try:
                 while self.room and await self._claim():
                     pass
-            except StoreError as error:
-                logger.warning("no jobs can be claimed now: %s", error)
-                self._wake_in(1.0)
+            except Exception as error:
+                log_failure("no jobs can be claimed now", error)
+                self._wake_in(_AGAIN_S)
 
     async def _claim(self) -> bool:
         """Claim once; whether to look again at once."""
@@ -182,10 +195,12 @@ class Runner:
                 if not await self._store.settle(job.id, job.token, outcome):
                     logger.warning("what job %s (%s) came to is dropped: another server has it", job.id, job.name)
                 return
-            except StoreError as error:
-                logger.warning("what job %s (%s) came to can't be stored yet: %s", job.id, job.name, error)
+            except Exception as error:
+                log_failure(f"what job {job.id} ({job.name}) came to can't be stored yet", error)
                 if attempt.reason == "stopping":  # it was broken off: there is nothing to lose
                     return
+                if not isinstance(error, StoreError):  # a bug of ours; the same again would come to the same
+                    outcome = Outcome(Ending.PERMANENT_FAILURE, failure=failure_of("not-storable", error))
                 await asyncio.sleep(pause)
                 pause = min(2 * pause, _LONGEST_RETRY_S)
 
@@ -196,26 +211,28 @@ class Runner:
 
     async def _report_all(self) -> None:
         while True:
-            await asyncio.sleep(PROGRESS_S)
+            await self._sleep(PROGRESS_S)
             reports = {
                 job: progress
                 for job, attempt in self._attempts.items()
                 if (progress := attempt.new_progress()) is not None
             }
             if reports:
-                with suppress(StoreError):  # the next one will be stored
+                try:
                     await self._store.report(reports)
+                except Exception as error:  # the next one will be stored
+                    log_failure("the progress of jobs can't be stored now", error)
 
     # -- the lease ----------------------------------------------------------------------------------------------------
 
     async def _heartbeat(self) -> None:
         while True:
-            await asyncio.sleep(self._lease / HEARTBEATS_PER_LEASE)
+            await self._sleep(self._lease / HEARTBEATS_PER_LEASE)
             self._store.check_signals()
             try:
                 await self._renew()
-            except StoreError as error:
-                logger.warning("the lease of this server's jobs can't be renewed now: %s", error)
+            except Exception as error:
+                log_failure("the lease of this server's jobs can't be renewed now", error)
             self.wake()
 
     async def _renew(self) -> None:
@@ -246,5 +263,9 @@ class Runner:
 
 async def _ended(task: asyncio.Task[None]) -> None:
     task.cancel()
-    with suppress(asyncio.CancelledError, Exception):
-        await task
+    await asyncio.wait({task})
+
+
+def log_failure(what: str, error: Exception) -> None:
+    """Log that something can't be done now: in a line if the store is at fault, else, for a bug, with the traceback."""
+    logger.warning("%s: %s", what, error, exc_info=None if isinstance(error, StoreError) else error)

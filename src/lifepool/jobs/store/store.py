@@ -99,6 +99,10 @@ class Store:
         """Return a job and its sealed result. See ``reading.get_with_result``."""
         return await self._read(partial(reading.get_with_result, job_id=job))
 
+    async def result_part(self, job: str, part: int) -> bytes:
+        """Return a part of a sealed result. See ``reading.result_part``."""
+        return await self._read(partial(reading.result_part, job_id=job, part=part))
+
     async def find(self, query: JobQuery) -> list[tuple[int, Job]]:
         """Return jobs. See ``reading.find``."""
         return await self._read(partial(reading.find, query=query))
