@@ -37,6 +37,8 @@ MAX_ATTEMPTS = 100
 #: Seconds for all of it, beside those that the jobs take; less than what pytest gives a test.
 PATIENCE_S = 40.0
 STOPS_WITHIN_S = 10.0
+#: Of a server in the store, when it is killed at each of them.
+MAX_STEPS = 500
 
 
 @dataclass
@@ -222,7 +224,20 @@ def main() -> int:
         report = _run(kind, options)
         print(f"{kind}, seed {options.seed}: {json.dumps(report.__dict__)}", flush=True)
         wrong |= bool(report.wrong)
+    if options.store != "sqlite":
+        asyncio.run(_crash_points())
     return int(wrong)
+
+
+async def _crash_points() -> None:
+    """Kill a server at each of its steps on PostgreSQL; the suite has time for some of them, and for all on SQLite."""
+    from tests.jobs.test_crash_points import check, crash_at_each
+
+    with tempfile.TemporaryDirectory(prefix="lp-crash-") as name, postgresql.server() as server:
+        urls = [server.new_store() for _ in range(MAX_STEPS)]
+        folders = await crash_at_each(Path(name), 1, 1, *urls)
+        twice = sum([await check(folder) for folder in folders])
+    print(f"postgresql, killed at each of {len(folders)} steps in turn: nothing lost, {twice} ran twice", flush=True)
 
 
 def _run(kind: str, options: Any) -> Report:
