@@ -232,3 +232,17 @@ async def test_a_server_that_is_gone_is_seen_by_its_pipe(sqlite_url: str) -> Non
     dead_text.unlink()
     pipe.close()
     assert not driver.folder.exists()
+
+
+async def test_what_has_expired_gives_its_space_back(sqlite_url: str) -> None:
+    async with Jobs(None, store=sqlite_url) as jobs:
+        store = jobs._running().store
+        await store.register(60)
+        job = await jobs.submit(tasks.echo, bytes(4_000_000))
+        await jobs.cancel(job.id)
+        full = path_of(sqlite_url).stat().st_size
+        await store._write(lambda tx: tx.run("UPDATE lifepool_jobs SET expires_at = 0"))
+        await store.renew(60)
+    assert full > 4_000_000
+    assert path_of(sqlite_url).stat().st_size < 500_000
+    assert [path.name for path in path_of(sqlite_url).parent.iterdir()] == ["jobs.db"]

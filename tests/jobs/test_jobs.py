@@ -6,7 +6,7 @@ import asyncio
 import functools
 import os
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, assert_type
 
 import pytest
 
@@ -333,3 +333,23 @@ async def test_a_decorated_function_is_stored_when_it_is_called(
         assert decorated.function(1) == 1
     with pytest.raises(TypeError, match="does not know"):
         jobs.job(retry=1)(tasks.add)
+
+
+# -- types ------------------------------------------------------------------------------------------------------------
+
+
+async def typed(jobs: Jobs) -> None:
+    """Never run: mypy reads it, and an error that is expected and does not come is an error (``make types``)."""
+    await jobs.submit(tasks.add, 1, 2, retries=1, tags=["typed"])
+    await jobs.submit(functools.partial(tasks.echo, again=True), 1)
+    await jobs.submit(tasks.echo, 1)  # what has a default may be left out
+    await jobs.submit(tasks.add, 1, "2")  # type: ignore[arg-type]
+    await jobs.submit(tasks.add, 1)  # type: ignore[arg-type]
+    await jobs.submit(tasks.add, 1, 2, 3)  # type: ignore[arg-type]
+    await jobs.submit(tasks.echo, 1, again=True)  # type: ignore[arg-type]
+    await jobs.submit(tasks.add, 1, 2, retries="many")  # type: ignore[arg-type]
+    decorated = jobs.job(retries=1)(tasks.add)
+    assert_type((await decorated(1, 2)).attempts, int)
+    await decorated(1, "2")  # type: ignore[arg-type]
+    await jobs.submit(decorated, 1, 2)
+    await jobs.submit(decorated, 1)  # type: ignore[arg-type]

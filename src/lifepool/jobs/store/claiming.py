@@ -204,6 +204,8 @@ def _expire(transaction: Transaction) -> None:
         transaction.run("DELETE FROM lifepool_job_parts WHERE seq = ?", seq)
         transaction.run("DELETE FROM lifepool_job_calls WHERE job = ?", job)
         transaction.run("DELETE FROM lifepool_jobs WHERE seq = ?", seq)
+    if rows:
+        transaction.driver.shrink(transaction)
 
 
 def report(transaction: Transaction, server: str, reports: dict[str, str]) -> None:
