@@ -62,14 +62,21 @@ class Server:
         url = self._url(_DATABASE).replace("postgresql:", "postgresql+psycopg:")
         return f"{url}&options=-csearch_path%3D{name}"
 
+    def new_database(self) -> str:
+        """Make an empty database, for a test of the database itself; the URL of a store in it."""
+        name = f"database{next(self._numbers)}"
+        with self.connect() as connection:
+            connection.execute(f"CREATE DATABASE {name}")
+        return self._url(name).replace("postgresql:", "postgresql+psycopg:")
+
     def _url(self, database: str) -> str:
         return f"postgresql://{self._user}@/{database}?host={self._host}"
 
-    def kill_connections(self) -> int:
-        """End all connections to stores, as an administrator or a network may."""
+    def kill_connections(self, database: str = _DATABASE) -> int:
+        """End all connections to a database, that of all stores by default, as an administrator or a network may."""
         with self.connect() as connection:
             query = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s"
-            return len(connection.execute(query, (_DATABASE,)).fetchall())
+            return len(connection.execute(query, (database,)).fetchall())
 
 
 @contextmanager

@@ -9,7 +9,6 @@ from datetime import timedelta
 from typing import TYPE_CHECKING
 
 import httpx
-import psycopg
 import pytest
 from prometheus_client import CollectorRegistry
 
@@ -99,14 +98,14 @@ async def test_a_store_that_can_not_be_reached_does_not_break_a_scrape(postgresq
     registry = CollectorRegistry()
 
     def allow(allowed: str) -> None:
-        with psycopg.connect(postgresql_server.url("postgres"), autocommit=True) as connection:
+        with postgresql_server.connect() as connection:
             connection.execute(f"ALTER DATABASE {name} ALLOW_CONNECTIONS {allowed}")
 
     async with Jobs(watched(registry), store=url) as jobs:
         await jobs.submit(tasks.add, 1, 2, run_at=timedelta(hours=1))
         await fresh(jobs, registry, {"queued": 1})
         allow("false")
-        postgresql_server.kill_connections(url)
+        postgresql_server.kill_connections(name)
         async with asyncio.timeout(PATIENCE_S):
             while (seen := await read(registry)).value("lifepool_jobs_store_up", pool="p"):
                 continue
