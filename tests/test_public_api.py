@@ -53,6 +53,11 @@ PUBLIC_MODULES = [
     "lifepool.progress",
     "lifepool._inside.resources",
     "lifepool.statistics",
+    "lifepool.testing.clock",
+    "lifepool.testing.leaks",
+    "lifepool.testing.pause",
+    "lifepool.testing.pools",
+    "lifepool.testing.script",
     "lifepool._engine.handle",
     "lifepool._inside.state",
 ]

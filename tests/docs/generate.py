@@ -17,6 +17,7 @@ from lifepool.cli.check.rules import RULES
 from lifepool.config import describe_settings
 from lifepool.hooks import Hook, TaskRecord, WorkerExit
 from lifepool.instrumentation import metrics
+from lifepool.instrumentation.jobs import JOB_METRICS, JOB_STATES
 from lifepool.jobs import errors as job_errors
 from tests.docs.markdown import ROOT, replace_region
 
@@ -201,7 +202,8 @@ _LABEL_VALUES = {
     "pool": "the pool's `name`",
     "task": f"the function's qualified name, or `{metrics.OTHER}`",
     "outcome": ", ".join(f"`{value}`" for value in metrics.OUTCOMES),
-    "state": ", ".join(f"`{value}`" for value in metrics.WORKER_STATES),
+    "state": f"of workers {', '.join(f'`{value}`' for value in metrics.WORKER_STATES)}; "
+    f"of jobs {', '.join(f'`{value}`' for value in JOB_STATES)}",
     "reason": ", ".join(f"`{value}`" for value in metrics.RESTART_REASONS),
     "direction": "`sent` to workers, `received` from them",
     "path": "`shared_memory` for big payloads, `channel` for all others",
@@ -212,12 +214,14 @@ def metrics_table() -> str:
     """Every metric."""
     rows = [
         [f"`{each.name}`", each.kind, ", ".join(f"`{label}`" for label in each.labels), each.help, _across(each)]
-        for each in metrics.METRICS
+        for each in (*metrics.METRICS, *JOB_METRICS)
     ]
     return table(["metric", "kind", "labels", "meaning", "over processes"], rows)
 
 
 def _across(metric: metrics.Metric) -> str:
+    if metric in JOB_METRICS:
+        return "the store's"
     return "the highest" if metric.highest else "the sum"
 
 

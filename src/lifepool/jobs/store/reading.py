@@ -78,9 +78,9 @@ def find(transaction: Transaction, query: JobQuery) -> list[tuple[int, Job]]:
 
 
 def counts(transaction: Transaction) -> tuple[dict[str, int], float | None]:
-    """Return how many jobs are in each state, and how many seconds ago the oldest that is ready was accepted."""
+    """Return how many jobs are in each state, and for how many seconds the oldest has been waiting that may start."""
     states = dict(transaction.rows("SELECT state, count(*) FROM lifepool_jobs GROUP BY state"))
     row = transaction.row(
-        "SELECT {now} - min(created_at) FROM lifepool_jobs WHERE state = 'queued' AND ready = 1",
+        "SELECT {now} - min(COALESCE(run_at, created_at)) FROM lifepool_jobs WHERE state = 'queued' AND ready = 1",
     )
     return {str(state): int(count) for state, count in states.items()}, None if row is None else row[0]

@@ -7,7 +7,7 @@ from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
 from lifepool.jobs.errors import JobsNotStarted
-from lifepool.jobs.store import calling, claiming, reading, settling, submitting
+from lifepool.jobs.store import calling, claiming, overview, reading, settling, submitting
 from lifepool.jobs.store.batches import BatchThread
 from lifepool.jobs.store.schema import migrate
 
@@ -110,6 +110,10 @@ class Store:
     async def counts(self) -> tuple[dict[str, int], float | None]:
         """Count jobs. See ``reading.counts``."""
         return await self._read(reading.counts)
+
+    async def overview(self) -> overview.Overview:
+        """Look at what is going on. See ``overview.overview``."""
+        return await self._read(overview.overview)
 
     async def calls_of(self, job: str) -> list[tuple[str, int, str | None, bool]]:
         """Return the calls of a job that have not worked yet. See ``calling.calls_of``."""
