@@ -30,7 +30,7 @@ _FOLDERS = (
 _STARTS_WITHIN = 30.0
 _STOPS_WITHIN = 5.0
 #: The database in which each store has a schema of its own: a database for each would take ten times as long.
-_DATABASE = "jobs"
+DATABASE = "jobs"
 
 
 def programs() -> str | None:
@@ -57,26 +57,19 @@ class Server:
     def new_store(self) -> str:
         """Make an empty schema; the URL of a store in it."""
         name = f"store{next(self._numbers)}"
-        with self.connect(_DATABASE) as connection:
+        with self.connect(DATABASE) as connection:
             connection.execute(f"CREATE SCHEMA {name}")
-        url = self._url(_DATABASE).replace("postgresql:", "postgresql+psycopg:")
+        url = self._url(DATABASE).replace("postgresql:", "postgresql+psycopg:")
         return f"{url}&options=-csearch_path%3D{name}"
-
-    def new_database(self) -> str:
-        """Make an empty database, for a test of the database itself; the URL of a store in it."""
-        name = f"database{next(self._numbers)}"
-        with self.connect() as connection:
-            connection.execute(f"CREATE DATABASE {name}")
-        return self._url(name).replace("postgresql:", "postgresql+psycopg:")
 
     def _url(self, database: str) -> str:
         return f"postgresql://{self._user}@/{database}?host={self._host}"
 
-    def kill_connections(self, database: str = _DATABASE) -> int:
-        """End all connections to a database, that of all stores by default, as an administrator or a network may."""
+    def kill_connections(self) -> int:
+        """End all connections to stores, as an administrator or a network may."""
         with self.connect() as connection:
             query = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s"
-            return len(connection.execute(query, (database,)).fetchall())
+            return len(connection.execute(query, (DATABASE,)).fetchall())
 
 
 @contextmanager
@@ -109,7 +102,7 @@ def server() -> Iterator[Server]:
             found = Server(root, user)
             _wait_for(found, process)
             with found.connect() as connection:
-                connection.execute(f"CREATE DATABASE {_DATABASE}")
+                connection.execute(f"CREATE DATABASE {DATABASE}")
             yield found
         finally:
             _stop(process)
