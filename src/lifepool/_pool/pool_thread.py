@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from lifepool._engine.drain_log import named
 from lifepool._engine.failure_log import cause_of
+from lifepool._engine.lifecycle import Phase
 from lifepool._host.forks import at_fork
 from lifepool._inside import state as _inside
 from lifepool._pool.thread_futures import pass_on_cancel, settle
@@ -75,7 +76,7 @@ class PoolThread:
                 self._start()
                 is_first = True
             self._calls.append((future, fn, args))
-            self._loop.call_soon_threadsafe(self._wake.set)
+            self._loop.call_soon_threadsafe(self._take_calls)
         if is_first and _NO_THREADS_AT_EXIT:
             self._is_up.wait(self._runtime.config.start_timeout)
 
@@ -164,6 +165,14 @@ class PoolThread:
             await self._runtime.end()  # workers exit by themselves: they may have a queue to flush, a resource to close
         finally:
             await self._runtime.end(0)
+
+    def _take_calls(self) -> None:
+        """Send what is queued, without a turn of the loop more if the pool runs; else have it started first."""
+        if self._runtime.lifecycle.phase is not Phase.RUNNING:
+            self._wake.set()
+            return
+        while self._calls:
+            self._send(*self._calls.popleft(), None)
 
     async def _send_calls(self) -> None:
         """Send what is queued. If no worker can start, those calls fail; the next ones try again."""

@@ -35,6 +35,7 @@ class Capabilities:
         crash_isolation: A crash of one task leaves the others and the server alone.
         views: Arguments can be read-only views instead of copies (``copy=False``).
         logs: What tasks log reaches the server, for hooks that want it.
+        polling: The event loop may stay awake for an answer that is likely to come at once.
         slots: Tasks one worker runs at the same time.
         max_workers: Workers there can be at most; None means as many as are asked for.
     """
@@ -46,6 +47,7 @@ class Capabilities:
     crash_isolation: bool
     views: bool = False
     logs: bool = False
+    polling: bool = False
     slots: int = 1
     max_workers: int | None = None
 
