@@ -184,6 +184,7 @@ _LABEL_VALUES = {
     "state": ", ".join(f"`{value}`" for value in metrics.WORKER_STATES),
     "reason": ", ".join(f"`{value}`" for value in metrics.RESTART_REASONS),
     "direction": "`sent` to workers, `received` from them",
+    "decision": ", ".join(f"`{each}`" for each in metrics.DECISIONS),
     "path": "`shared_memory` for big payloads, `channel` for all others",
 }
 
