@@ -130,6 +130,17 @@ def test_a_loop_that_is_late_for_long_is_overload_and_each_turn_admits_what_fits
     assert model.come(overdue=TARGET / 2) == REFUSED_LOOP
 
 
+def test_while_turns_are_long_the_workers_have_enough_to_do_until_the_next_one() -> None:
+    model = Model()
+    model.play(0.3, 3 * STANDING_S, lag=0.15)
+    wait = QueueLoad(0.2, 0.2, RUN, 80, 2, 1000)
+    assert model.controller.refusal(model.now, pool_wait(wait, 0), 0.0, RUN) is None
+    for _ in range(100):  # turns are short again
+        model.controller.observe(model.now, 0.2, 0.0, RUN)
+    assert model.controller.overloaded
+    assert model.controller.refusal(model.now, pool_wait(wait, 0), 0.0, RUN) == REFUSED_POOL
+
+
 def test_one_slow_request_refuses_nobody() -> None:
     model = Model()
     model.play(0.5, 1.0)

@@ -27,6 +27,10 @@ STANDING_S = 1.0
 CALM_S = 1.0
 #: A request waits for so many turns of the event loop: to be read, to be handled, and to be answered.
 LOOP_TURNS = 3.0
+#: In overload the workers have so many turns' worth of work at least.
+QUEUED_TURNS = 2.0
+#: Of the longest lag, what is left at the next look.
+_LAG_KEPT = 0.95
 #: Run times of this many tasks for each that runs at a time are needed for a prediction; first runs are slow.
 KNOWN_RUNS = 4
 #: Before that so many may wait for each that runs at a time.
@@ -70,6 +74,7 @@ class Controller:
         self._above_since: float | None = None
         self._last_refusal = -math.inf
         self._refused_share = 0.0
+        self._lag = 0.0  # the longest of late, in seconds
 
     def target(self, run: float) -> float:
         """Return the target in seconds while tasks run for ``run`` seconds."""
@@ -88,6 +93,7 @@ class Controller:
             lag: By how many seconds the loop was late.
             run: Seconds that a task takes.
         """
+        self._lag = max(lag, self._lag * _LAG_KEPT)
         if wait + LOOP_TURNS * lag <= self.target(run):
             self._above_since = None
         elif self._above_since is None:
@@ -107,9 +113,12 @@ class Controller:
                 that each turn admits what fits into it, and refuses the rest.
             run: As for ``observe``.
         """
-        turns = LOOP_TURNS * overdue
-        limit = self.target(run) * (1.0 if self.overloaded else BURST)
-        refused = wait + turns > limit
+        turns, target = LOOP_TURNS * overdue, self.target(run)
+        if self.overloaded:
+            # Between two turns nobody is admitted: the workers need enough to do until the next one.
+            refused = turns > target or wait > min(max(target, QUEUED_TURNS * self._lag), BURST * target)
+        else:
+            refused = wait + turns > BURST * target
         self._refused_share += _SHARE_WEIGHT * (refused - self._refused_share)
         if not refused:
             return None
