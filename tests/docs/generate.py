@@ -206,6 +206,7 @@ _LABEL_VALUES = {
     f"of jobs {', '.join(f'`{value}`' for value in JOB_STATES)}",
     "reason": ", ".join(f"`{value}`" for value in metrics.RESTART_REASONS),
     "direction": "`sent` to workers, `received` from them",
+    "decision": ", ".join(f"`{each}`" for each in metrics.DECISIONS),
     "path": "`shared_memory` for big payloads, `channel` for all others",
 }
 

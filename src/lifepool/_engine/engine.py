@@ -186,6 +186,10 @@ class Engine:
         """Count calls that were refused before they became tasks."""
         self._scheduler.tally.refused += calls
 
+    def count_request(self, decision: str) -> None:
+        """Count what load shedding has decided about a request."""
+        self._scheduler.tally.requests[decision] += 1
+
     def cancel(self, handle: TaskHandle[Any]) -> None:
         """Drop or interrupt the task of a handle that was cancelled."""
         if handle.id in self.handles:
