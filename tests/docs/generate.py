@@ -104,7 +104,8 @@ SAMPLES: tuple[errors.PoolError, ...] = (
 
 def error_classes(root: type[errors.PoolError] = errors.PoolError) -> list[type[errors.PoolError]]:
     """The tree in order of definition, parents first."""
-    return [root, *(each for child in root.__subclasses__() for each in error_classes(child))]
+    children = [child for child in root.__subclasses__() if child.__module__ != "lifepool.futures.errors"]  # twins
+    return [root, *(each for child in children for each in error_classes(child))]
 
 
 def error_tree() -> str:
