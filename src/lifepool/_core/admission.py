@@ -144,7 +144,7 @@ class Admission:
     @property
     def capacity(self) -> int:
         """Return how many tasks run at the same time on the workers that are up, or about to be."""
-        return max(1, self._supervisor.fleet.counted()) * self._limits.slots
+        return self._supervisor.fleet.slots()
 
     def _has_its_share(self, key: str) -> bool:
         """Return whether the key has its equal share of the queue; one share is kept free for keys to come."""

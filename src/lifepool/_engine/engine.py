@@ -266,6 +266,10 @@ class Engine:
             retryable = error is not None and handle._is_retried_on(error)
         self.feed(on.TaskReturned(worker, task, error is None, run_s, retryable, memory, kept))
 
+    def time_left(self, task: int) -> float | None:
+        """Return the seconds until the deadline of a task, or None if it has none."""
+        return self._scheduler.time_left(task, self.clock())
+
     def progressed(self, worker: int, task: int, value: object) -> None:
         """Keep what a running task reported about its progress."""
         handle = self.handles.get(task)
