@@ -136,7 +136,7 @@ def test_a_database_of_somebody_else_is_not_touched(tmp_path: Path) -> None:
 async def test_an_empty_database_and_one_that_can_not_be_reached_are_said(
     postgresql_server: Server, tmp_path: Path
 ) -> None:
-    done = await run("list", "--store", postgresql_server.new_database())
+    done = await run("list", "--store", postgresql_server.new_store())
     assert (done.returncode, "no server has used it as a store yet" in done.stderr) == (1, True)
     done = await run("list", "--store", f"postgresql+psycopg://nobody@/nothing?host={tmp_path}")
     assert (done.returncode, "PostgreSQL can't be used now" in done.stderr) == (1, True)

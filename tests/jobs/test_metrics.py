@@ -9,7 +9,6 @@ from datetime import timedelta
 from typing import TYPE_CHECKING
 
 import httpx
-import psycopg
 import pytest
 from prometheus_client import CollectorRegistry
 
@@ -22,6 +21,7 @@ from tests.engine.gates import Gate
 from tests.instrumentation.scrapes import Scrape, check_metrics, scrape
 from tests.integrations.serving import PATIENCE_S, serving
 from tests.jobs import tasks
+from tests.jobs.postgresql import DATABASE
 
 if TYPE_CHECKING:
     from tests.jobs.postgresql import Server
@@ -94,25 +94,26 @@ async def test_on_the_event_loop_a_scrape_waits_for_nothing(sqlite_url: str) -> 
 
 @pytest.mark.usefixtures("quickly")
 async def test_a_store_that_can_not_be_reached_does_not_break_a_scrape(postgresql_server: Server) -> None:
-    url = postgresql_server.new_database()
-    name = url.partition("@/")[2].partition("?")[0]
+    url = postgresql_server.new_store()
     registry = CollectorRegistry()
 
     def allow(allowed: str) -> None:
-        with psycopg.connect(postgresql_server.url("postgres"), autocommit=True) as connection:
-            connection.execute(f"ALTER DATABASE {name} ALLOW_CONNECTIONS {allowed}")
+        with postgresql_server.connect() as connection:
+            connection.execute(f"ALTER DATABASE {DATABASE} ALLOW_CONNECTIONS {allowed}")
 
     async with Jobs(watched(registry), store=url) as jobs:
         await jobs.submit(tasks.add, 1, 2, run_at=timedelta(hours=1))
         await fresh(jobs, registry, {"queued": 1})
         allow("false")
-        postgresql_server.kill_connections(url)
-        async with asyncio.timeout(PATIENCE_S):
-            while (seen := await read(registry)).value("lifepool_jobs_store_up", pool="p"):
-                continue
+        try:
+            postgresql_server.kill_connections()
+            async with asyncio.timeout(PATIENCE_S):
+                while (seen := await read(registry)).value("lifepool_jobs_store_up", pool="p"):
+                    continue
+        finally:
+            allow("true")  # other tests use this database too
         assert "lifepool_jobs{" not in seen.text
         assert seen.value("lifepool_queue_length", pool="p") == 0, "all else is there"
-        allow("true")
         await fresh(jobs, registry, {"queued": 1})
 
 
