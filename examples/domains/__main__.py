@@ -10,6 +10,7 @@ import sys
 import uvicorn
 from uvicorn.config import LOGGING_CONFIG
 
+from examples.domains import kept
 from examples.domains.limits import Limits
 
 # uvicorn's own, and the pool's lines in the same shape: how many workers there are, and why.
@@ -73,6 +74,7 @@ def where_to_look(url: str) -> str:
   Try it       curl -d '{{"data": "see www.example.com and bob@mail.example.co.uk"}}' \\
                     -H 'content-type: application/json' {url}/addContent
   Large files  curl -F file=@access.log.gz {url}/upload
+  As a job     curl -F file=@access.log.gz {url}/jobs      (kept in {kept.folder()})
   Stop         Ctrl-C
 """
 

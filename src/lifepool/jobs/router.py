@@ -40,6 +40,7 @@ RETRY_AFTER_S = 1
 _PROBLEM = {"content": {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/ProblemView"}}}}
 _Responses = dict[int | str, dict[str, Any]]
 _NOT_NOW: _Responses = {503: {"description": "The job store can't be used now.", **_PROBLEM}}
+_OF_LIST: _Responses = {**_NOT_NOW, 400: {"description": "The cursor is none.", **_PROBLEM}}
 _ALWAYS: _Responses = {404: {"description": "There is no such job.", **_PROBLEM}, **_NOT_NOW}
 _WITH_CONFLICT: _Responses = {**_ALWAYS, 409: {"description": "The job's state forbids it.", **_PROBLEM}}
 _OF_RESULT: _Responses = {
@@ -97,7 +98,7 @@ class _Routes:
         self._access = access
         self._details = details
         self.router = APIRouter(tags=["jobs"], route_class=_ProblemRoute)
-        self._add("GET", "", self.list, _NOT_NOW, response_model=JobPageView)
+        self._add("GET", "", self.list, _OF_LIST, response_model=JobPageView)
         number = next(_numbers)
         route = "get_job" if number == 1 else f"get_job_{number}"
         self._add("GET", "/{job_id}", self.get, _ALWAYS, response_model=JobView, name=route)
