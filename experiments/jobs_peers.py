@@ -52,8 +52,8 @@ async def measure(name: str, submit: Any) -> None:
     began = time.perf_counter()
     await asyncio.gather(*(submit(-1) for _ in range(AT_ONCE)))
     stored = time.perf_counter() - began
-    while _done < AT_ONCE and time.perf_counter() < began + PATIENCE_S:
-        await asyncio.sleep(0.01)  # noqa: ASYNC110 - a count of what others' workers do
+    while _done < AT_ONCE and time.perf_counter() < began + PATIENCE_S:  # noqa: ASYNC110 - others' workers count
+        await asyncio.sleep(0.01)
     done = time.perf_counter() - began
     show(name, submitted, started, stored, done * AT_ONCE / max(_done, 1))
 
