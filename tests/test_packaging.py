@@ -109,12 +109,16 @@ def test_the_public_names_load_with_the_standard_library_alone() -> None:
     assert done.returncode == 0, done.stderr
 
 
-@pytest.mark.parametrize("lock", [LOCK, SERVE_LOCK, DISTRIBUTED_LOCK, SERVERS_LOCK], ids=["dev", "serve", "distributed", "servers"])
+@pytest.mark.parametrize(
+    "lock", [LOCK, SERVE_LOCK, DISTRIBUTED_LOCK, SERVERS_LOCK], ids=["dev", "serve", "distributed", "servers"]
+)
 def test_the_lock_names_no_address(lock: str) -> None:
     assert not re.findall(r"\w+://|--index|--extra-index|--find-links", lock)
 
 
-@pytest.mark.parametrize("lock", [LOCK, SERVE_LOCK, DISTRIBUTED_LOCK, SERVERS_LOCK], ids=["dev", "serve", "distributed", "servers"])
+@pytest.mark.parametrize(
+    "lock", [LOCK, SERVE_LOCK, DISTRIBUTED_LOCK, SERVERS_LOCK], ids=["dev", "serve", "distributed", "servers"]
+)
 def test_every_locked_package_is_pinned_with_a_hash(lock: str) -> None:
     entries = re.findall(r"(?m)^(\S+==\S+)((?:.*\\\n)*.*)", lock)
     assert len(entries) > 20

@@ -104,7 +104,8 @@ SAMPLES: tuple[errors.PoolError, ...] = (
 
 def error_classes(root: type[errors.PoolError] = errors.PoolError) -> list[type[errors.PoolError]]:
     """The tree in order of definition, parents first."""
-    return [root, *(each for child in root.__subclasses__() for each in error_classes(child))]
+    children = [child for child in root.__subclasses__() if child.__module__ != "lifepool.futures.errors"]  # twins
+    return [root, *(each for child in children for each in error_classes(child))]
 
 
 def error_tree() -> str:
@@ -206,6 +207,7 @@ _LABEL_VALUES = {
     f"of jobs {', '.join(f'`{value}`' for value in JOB_STATES)}",
     "reason": ", ".join(f"`{value}`" for value in metrics.RESTART_REASONS),
     "direction": "`sent` to workers, `received` from them",
+    "decision": ", ".join(f"`{each}`" for each in metrics.DECISIONS),
     "path": "`shared_memory` for big payloads, `channel` for all others",
 }
 

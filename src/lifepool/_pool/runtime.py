@@ -206,7 +206,7 @@ class PoolRuntime:
             max_kept_bytes=config.max_payload,
             idle_timeout=config.idle_timeout,
             start_timeout=config.start_timeout,
-            can_kill=can.kill,
+            can_kill=can.kill and not can.remote,  # there it is a node that kills
             can_interrupt=can.interrupt,
             can_retract=can.retract,
         )

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     import asyncio
     from collections.abc import Callable
 
-    from lifepool._core.events import KeptViews, WorkerExited, WorkerLoaded, WorkerLoading
+    from lifepool._core.events import KeptViews, TaskLost, WorkerExited, WorkerLoaded, WorkerLoading, WorkerResized
     from lifepool._transfer.context import PropagatedContext
 
 
@@ -35,7 +35,9 @@ class Capabilities:
         crash_isolation: A crash of one task leaves the others and the server alone.
         views: Arguments can be read-only views instead of copies (``copy=False``).
         logs: What tasks log reaches the server, for hooks that want it.
-        slots: Tasks one worker runs at the same time.
+        polling: The event loop may stay awake for an answer that is likely to come at once.
+        remote: The workers are those of a cluster: it ends single tasks by itself, and they are not ours to replace.
+        slots: Tasks one worker runs at the same time; of a cluster, at most: its real size is reported as it changes.
         max_workers: Workers there can be at most; None means as many as are asked for.
     """
 
@@ -46,6 +48,8 @@ class Capabilities:
     crash_isolation: bool
     views: bool = False
     logs: bool = False
+    polling: bool = False
+    remote: bool = False
     slots: int = 1
     max_workers: int | None = None
 
@@ -56,7 +60,7 @@ def require_kill(capabilities: Capabilities) -> None:
     Raises:
         BackendUnsupported: If it can't.
     """
-    if not capabilities.kill:
+    if not capabilities.kill or capabilities.remote:
         raise BackendUnsupported(
             "this backend can't replace its workers",
             capability="kill",
@@ -164,8 +168,11 @@ class Listener(Protocol):
     def exited(self, event: WorkerExited) -> None:
         """Take note that the worker is gone."""
 
-    def feed(self, event: WorkerLoading | WorkerLoaded) -> None:
-        """Take note that the worker imports what its next task needs, or that it has done so."""
+    def feed(self, event: WorkerLoading | WorkerLoaded | TaskLost | WorkerResized) -> None:
+        """Take note of what else happened to a worker: it imports, lost one of its many tasks, or has other slots."""
+
+    def time_left(self, task: int) -> float | None:
+        """Return the seconds until the task's deadline, or None if it has none."""
 
     def forked(self) -> None:
         """Take note that this process is a forked copy of the one that the backend was opened in."""

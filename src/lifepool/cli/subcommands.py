@@ -159,6 +159,37 @@ def bench(
     show(report, render, as_json=as_json)
 
 
+@app.command()
+def worker(
+    backend: Annotated[
+        str, typer.Option(envvar="LIFEPOOL_BACKEND", help="The cluster's URL, as the app has it: celery+redis://...")
+    ],
+    max_workers: Annotated[int | None, typer.Option(min=1, help="Calls that run at the same time.")] = None,
+    queue: Annotated[str | None, typer.Option(help="Calls of this queue. Default: the URL's.")] = None,
+    allow: Annotated[
+        list[str] | None, typer.Option(help="A module or MODULE:FUNCTION that may be called; may be repeated.")
+    ] = None,
+    preload: Annotated[list[str] | None, typer.Option(help="Import this module before calls come.")] = None,
+    initializer: Annotated[str | None, typer.Option(help="MODULE:FUNCTION, called once in each worker.")] = None,
+    max_tasks_per_worker: Annotated[int | None, typer.Option(min=1, help="Then a worker is replaced.")] = None,
+    max_worker_memory: Annotated[str | None, typer.Option(help="Past it a worker is replaced: 512MiB.")] = None,
+    drain_timeout: Annotated[float, typer.Option(min=0.0, help="Seconds for calls under way at the end.")] = 30.0,
+) -> None:
+    """Run calls of a cluster on this machine, until SIGTERM or Ctrl-C."""
+    from lifepool.cli.worker import NodeOptions, run_worker
+
+    given = NodeOptions(
+        max_workers=max_workers,
+        allow=tuple(allow or ()),
+        preload=tuple(preload or ()),
+        initializer=initializer,
+        max_tasks_per_worker=max_tasks_per_worker,
+        max_worker_memory=max_worker_memory,
+        drain_timeout=drain_timeout,
+    )
+    raise typer.Exit(run_worker(backend, queue, given))
+
+
 def _check_name(name: str | None, shape: str) -> None:
     """Refuse what is not ``module:attribute``, before anything is done."""
     if name is None:
