@@ -172,7 +172,7 @@ def with_huey() -> None:
         for _ in range(AT_ONCE):
             noop(-1)
         stored = time.perf_counter() - began
-        while _done < AT_ONCE and time.perf_counter() < began + PATIENCE_S:  # noqa: ASYNC110 - the peer tells nobody
+        while _done < AT_ONCE and time.perf_counter() < began + PATIENCE_S:
             time.sleep(0.01)
         done = time.perf_counter() - began
         consumer.stop(graceful=True)
