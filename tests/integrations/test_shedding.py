@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from tests.engine.gates import Gate
 
-APP, PLAIN = "tests.integrations.shedding_apps:app", "tests.integrations.shedding_apps:plain"
+APPS = "tests.integrations.shedding_apps"
 
 
 class Overloaded:
@@ -57,7 +57,7 @@ async def numbers_become(http: httpx.AsyncClient, url: str, **numbers: int) -> N
 async def overloaded(gate: Gate, *arguments: str) -> AsyncIterator[Overloaded]:
     """Fill a server: one request runs, ``UNKNOWN_WAITING`` wait."""
     transport = httpx.AsyncHTTPTransport(retries=5, limits=httpx.Limits(max_connections=None))
-    with serving(APP, *arguments) as server:
+    with serving(f"{APPS}:patient", "--factory", *arguments) as server:
         async with httpx.AsyncClient(timeout=PATIENCE_S, transport=transport) as http, asyncio.TaskGroup() as group:
             target = f"{server.url}/hold?address={quote(gate.address)}"
             requests = [group.create_task(http.post(target, content=b"x" * 100))]
@@ -136,7 +136,7 @@ async def test_a_client_that_asks_first_is_not_told_to_send_its_body(gate: Gate)
 
 
 async def test_what_has_waited_in_vain_is_dropped_and_what_has_begun_is_not(gate: Gate) -> None:
-    with serving(APP) as server:
+    with serving(f"{APPS}:impatient", "--factory") as server:
         async with httpx.AsyncClient(timeout=PATIENCE_S, transport=httpx.AsyncHTTPTransport(retries=5)) as http:
             for _ in range(10):  # so that run times are known
                 assert (await http.get(f"{server.url}/double")).json() == 42
@@ -153,7 +153,7 @@ async def test_what_has_waited_in_vain_is_dropped_and_what_has_begun_is_not(gate
 
 
 async def test_any_asgi_app_has_it_and_the_task_of_a_client_that_leaves_is_dropped(gate: Gate) -> None:
-    with serving(PLAIN) as server:
+    with serving(f"{APPS}:plain") as server:
         async with httpx.AsyncClient(timeout=PATIENCE_S, transport=httpx.AsyncHTTPTransport(retries=5)) as http:
             running = asyncio.ensure_future(http.get(f"{server.url}/?{gate.address}"))
             visitor = await gate.arrival()
@@ -163,6 +163,33 @@ async def test_any_asgi_app_has_it_and_the_task_of_a_client_that_leaves_is_dropp
             await numbers_become(http, f"{server.url}/health", cancelled=1)
             visitor.let_through()
             assert (await running).text == "done"
+
+
+async def test_an_app_that_is_started_again_on_another_loop_is_served() -> None:
+    """As in tests that make a client for each test: the timer of the loop before will never run again."""
+    pool = Pool(backend="inline")
+    answers: list[int] = []
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": b""})
+
+    async def send(message: Any) -> None:
+        answers.extend([message["status"]] if "status" in message else [])
+
+    async def receive() -> Any:
+        return {"type": "http.request", "body": b"", "more_body": False}
+
+    shedding = LoadShedding(app, pool=pool)
+
+    def once() -> None:
+        scope = {"type": "http", "path": "/", "headers": [], "method": "GET", "http_version": "1.1"}
+        asyncio.run(shedding(scope, receive, send))
+
+    await asyncio.to_thread(once)
+    shedding._meter.due -= 60.0  # so long ago
+    await asyncio.to_thread(once)
+    assert answers == [200, 200]
 
 
 def test_without_a_pool_it_says_what_to_write() -> None:

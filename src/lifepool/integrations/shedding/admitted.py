@@ -44,6 +44,10 @@ class AdmittedRequest(RequestScope):
             self._requests.submitted(self)
         super().add(handle)
 
+    def finish(self) -> None:
+        """Forget the request: it was answered, or its handler has failed."""
+        self._requests.end(self)
+
     def waits(self) -> bool:
         """Tell whether all that was ever submitted still waits: nothing of it was begun."""
         handles = self._handles

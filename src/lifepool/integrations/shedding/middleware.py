@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from random import random
 from typing import TYPE_CHECKING
@@ -58,11 +59,14 @@ class LoadShedding:
             raise TypeError(f"exempt={exempt!r}: expected paths, as in exempt=['/static/']")
         self._exempt = frozenset((*EXEMPT, *paths))
         self._exempt_below = tuple(path for path in paths if path.endswith("/"))
-        self._controller = Controller(min(each.config.target_wait for each in self._pools))
+        self._target = min(each.config.target_wait for each in self._pools)
+        self._controller = Controller(self._target)
         self._requests = AdmittedRequests()
         self._refusals = Refusals()
         self._meter = LagMeter(BEAT_S, kept=0, on_tick=self._beat)
         self._last = 0.0  # when a request came
+        self._loop: asyncio.AbstractEventLoop | None = None  # while it is looked at
+        self._watched: asyncio.AbstractEventLoop | None = None  # the last that was
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve or refuse one request."""
@@ -80,7 +84,7 @@ class LoadShedding:
         try:
             await serve_watched(self._app, request, scope, send)
         finally:
-            self._requests.end(request)
+            request.finish()
 
     def _is_exempt(self, scope: Scope) -> bool:
         path: str = scope["path"]
@@ -91,13 +95,23 @@ class LoadShedding:
 
     def _decide(self, now: float) -> tuple[str | None, int]:
         """Return why a request that comes now is refused, if it is, and when to come again."""
-        if not self._last:
-            self._meter.start()
+        loop = asyncio.get_running_loop()
+        if loop is not self._loop:  # the first request, after a pause, or the app was started again
+            self._begin(loop)
         self._last = now
         wait, run = self._wait(now)
         overdue = max(0.0, now - self._meter.due)
         refusal = self._controller.refusal(now, wait, overdue, run)
         return refusal, 0 if refusal is None else self._controller.retry_after(wait, random())  # noqa: S311 - no secret
+
+    def _begin(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Look at this loop from now on. What was known of another one is no more."""
+        if self._watched is not loop:
+            self._watched = loop
+            self._controller = Controller(self._target)
+            self._requests = AdmittedRequests()
+        self._loop = loop
+        self._meter.start()
 
     def _wait(self, now: float) -> tuple[float, float]:
         """Return how long a newcomer would wait for a worker, and how long a task takes."""
@@ -118,7 +132,7 @@ class LoadShedding:
                 self._count("dropped")
         if not self._requests.under_way and now - self._last > IDLE_S and not self._controller.overloaded:
             self._meter.stop()
-            self._last = 0.0
+            self._loop = None
 
     def _count(self, decision: str) -> None:
         engine = self._pools[0]._engine
