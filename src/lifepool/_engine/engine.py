@@ -105,7 +105,7 @@ class Engine:
         self.cut_off: Counter[str] = Counter()
         self._traffic = Traffic()
         self.queries = Queries(self._scheduler, backend, self.handles, self._traffic, clock)
-        self._answers = AnswerPolling(self.loop, clock) if backend.capabilities.polling and may_poll() else None
+        self._answers = AnswerPolling(self.loop, clock) if backend.capabilities.own_processes and may_poll() else None
         self._perform: dict[type, Callable[[Any], None]] = {
             do.SendTask: self._send_task,
             do.Settle: self._settle,
@@ -230,9 +230,9 @@ class Engine:
 
     # -- Listener: what the backend reports ---------------------------------------------------------------------------
 
-    def ready(self, worker: int) -> None:
+    def ready(self, worker: int, cpu_share: float | None = None) -> None:
         """Take note that a worker can take tasks."""
-        self.feed(on.WorkerReady(worker))
+        self.feed(on.WorkerReady(worker, cpu_share))
         if self.observation is not None:
             self.observation.worker_ready(worker)
 

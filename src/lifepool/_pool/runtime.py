@@ -13,6 +13,7 @@ from lifepool._core.admission import NOT_STARTED_HINT
 from lifepool._core.policy import Limits
 from lifepool._core.states import PoolState
 from lifepool._engine.lifecycle import Lifecycle, Owner, Phase
+from lifepool._host.cpus import cpu_budget
 from lifepool._host.termination import TerminationWatch
 from lifepool._inside import state as _inside
 from lifepool._pool.declarations import Declarations
@@ -206,6 +207,7 @@ class PoolRuntime:
             max_kept_bytes=config.max_payload,
             idle_timeout=config.idle_timeout,
             start_timeout=config.start_timeout,
+            cpus=cpu_budget().cpus if can.own_processes else None,
             can_kill=can.kill and not can.remote,  # there it is a node that kills
             can_interrupt=can.interrupt,
             can_retract=can.retract,

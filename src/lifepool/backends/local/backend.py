@@ -65,7 +65,7 @@ class LocalBackend:
         crash_isolation=True,
         views=True,
         logs=True,
-        polling=True,
+        own_processes=True,
     )
 
     def __init__(
