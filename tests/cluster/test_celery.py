@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import subprocess
+import sys
+import time
 from typing import TYPE_CHECKING
 
 import pytest
 import redis
 
-from lifepool import Pool
+from lifepool import BackendError, Pool
 from lifepool.backends.celery.names import celery_message
 from lifepool.backends.remote.messages import CALL, Signer
+from lifepool.backends.remote.urls import make_remote_backend
 from tests import tasks
 from tests.cluster.celery_redis import CeleryOnRedis
 from tests.cluster.servers import wait_until
@@ -72,19 +76,21 @@ async def test_forged_messages_are_refused_and_the_node_goes_on(celery: CeleryOn
         assert await pool.run(tasks.double, 2) == 4
 
 
-async def test_a_celery_revoke_reaches_what_runs(celery: CeleryOnRedis) -> None:
-    from lifepool.backends.remote.urls import parse
-    from lifepool.nodes.celery_worker import make_app
+REVOKE = """
+import sys
+from lifepool.backends.remote.urls import parse
+from lifepool.nodes.celery_worker import make_app
+make_app(parse(sys.argv[1])).control.revoke(sys.argv[2], terminate=True)
+"""
 
+
+async def test_a_celery_revoke_reaches_what_runs(celery: CeleryOnRedis) -> None:
     await asyncio.to_thread(celery.start_node)
-    async with Pool(backend=celery.url) as pool:
-        handle = pool.submit(tasks.echo, 1)
-        await handle
-        sleeping = pool.submit(__import__("time").sleep, 60)
-        await until(lambda: any(call.node for call in pool._runtime.lifecycle.engine._backend._calls))  # type: ignore[union-attr]
-        (call,) = pool._runtime.lifecycle.engine._backend._calls  # type: ignore[union-attr]
-        app = make_app(parse(celery.url))
-        await asyncio.to_thread(app.control.revoke, call.id, terminate=True)
-        app.close()
-        with pytest.raises(Exception, match="cancelled by somebody else"):
+    backend = make_remote_backend(celery.url, 1 << 20)
+    async with Pool(backend=backend) as pool:
+        sleeping = pool.submit(time.sleep, 60)
+        await until(lambda: any(call.node for call in backend._calls))
+        (call,) = backend._calls
+        await asyncio.to_thread(subprocess.run, [sys.executable, "-c", REVOKE, celery.url, call.id], check=True)
+        with pytest.raises(BackendError, match="cancelled by somebody else"):
             await sleeping

@@ -19,7 +19,7 @@ from tests.engine.conftest import gate as gate
 from tests.engine.gates import Gate, until
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Callable
 
     from lifepool.backends.remote.loopback import LoopbackNode
 
@@ -172,6 +172,19 @@ async def test_new_calls_are_refused_while_it_is_cut_and_go_through_after() -> N
         assert await w.pool.run(tasks.double, 2) == 4
 
 
+async def test_calls_that_wait_for_a_slot_are_refused_too_when_it_is_cut(gate: Gate) -> None:
+    async with world() as w:
+        running = w.pool.submit(tasks.hold, gate.address, "ran")
+        visitor = await gate.arrival()
+        w.cluster.cut()
+        with pytest.raises(BackendUnavailable):
+            await w.pool.run(tasks.double, 1)
+        visitor.let_through()
+        w.cluster.mend()
+        assert await running == "ran"
+        assert await w.pool.gather(tasks.double, range(4)) == [0, 2, 4, 6]
+
+
 async def test_calls_that_come_during_a_short_cut_wait_for_its_end() -> None:
     async with world() as w:
         w.cluster.cut()
@@ -250,11 +263,11 @@ async def test_unsigned_altered_and_replayed_calls_do_not_run(gate: Gate) -> Non
         seen: list[Message] = []
         take = node.agent.take
 
-        def take_and_keep(message: Message) -> None:
+        def take_and_keep(message: Message, done: Callable[[], object]) -> None:
             seen.append(message)
-            take(message)
+            take(message, done)
 
-        node.agent.take = take_and_keep  # type: ignore[method-assign]
+        node.agent.take = take_and_keep  # type: ignore[method-assign, assignment]
         assert await w.pool.run(tasks.double, 2) == 4
         (good,) = seen
         head = dict(Signer("a secret").verify(good, CALL), fn="tests.tasks:echo")

@@ -75,13 +75,13 @@ class TaskPool(BasePool):  # type: ignore[misc]  # Celery has no types
         signer: Signer
         settings: NodeSettings
         url, signer, settings = self.app.lifepool
-        self._handed: dict[str, Handed] = {}
+        self._handed: dict[int, Handed] = {}
         self._numbers = itertools.count(1)
-        self._done: deque[str] = deque()
+        self._done: deque[int] = deque()
         self._wake_read, self._wake_write = os.pipe()
         os.set_blocking(self._wake_read, False)
         os.set_blocking(self._wake_write, False)
-        self._node = NodeThread(settings, signer, lambda: RedisOutlet(url), self._call_is_done)
+        self._node = NodeThread(settings, signer, lambda: RedisOutlet(url))
         self.limit = self._node.start()
         logger.info(
             "the node is up: %d workers, queue %r at %s, runs %s",
@@ -115,8 +115,8 @@ class TaskPool(BasePool):  # type: ignore[misc]  # Celery has no types
             logger.warning("refused a message of the queue: %s", error)
             _fail(error, error_callback)
             return handed
-        self._handed[id] = handed
-        self._node.take(message)
+        self._handed[handed.number] = handed
+        self._node.take(message, lambda: self._call_is_done(handed.number))
         return handed
 
     def cancel(self, id: str) -> None:
@@ -125,9 +125,8 @@ class TaskPool(BasePool):  # type: ignore[misc]  # Celery has no types
 
     def terminate_job(self, pid: int, signal: object = None) -> None:
         """Break off what Celery takes to run in this process."""
-        for handed in list(self._handed.values()):
-            if handed.number == pid:
-                self.cancel(handed.id)
+        if (handed := self._handed.get(pid)) is not None:
+            self.cancel(handed.id)
 
     def on_stop(self) -> None:
         """Finish what is there, hand back what has not started, and end the node."""
@@ -140,9 +139,9 @@ class TaskPool(BasePool):  # type: ignore[misc]  # Celery has no types
         """Do the same: the node's own time limit bounds it."""
         self.on_stop()
 
-    def _call_is_done(self, id: str) -> None:
+    def _call_is_done(self, number: int) -> None:
         """Pass on, from the node's thread, that a call is done with."""
-        self._done.append(id)
+        self._done.append(number)
         with contextlib.suppress(OSError):  # full: then it is read soon anyway
             os.write(self._wake_write, b".")
 

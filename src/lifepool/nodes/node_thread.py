@@ -79,7 +79,6 @@ class NodeThread:
         settings: How calls are run.
         signer: Makes and verifies messages.
         make_outlet: Makes the node's end of the engine, an ``Outlet`` and an ``OpenOutlet``, on the event loop.
-        on_done: Called in the node's thread with the id of each call that is done with.
     """
 
     def __init__(
@@ -87,12 +86,10 @@ class NodeThread:
         settings: NodeSettings,
         signer: Signer,
         make_outlet: Callable[[], Any],
-        on_done: Callable[[str], object],
     ) -> None:
         self._settings = settings
         self._signer = signer
         self._make_outlet = make_outlet
-        self._on_done = on_done
         self._agent: NodeAgent | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._stop: asyncio.Event | None = None
@@ -108,9 +105,9 @@ class NodeThread:
         self._thread.start()
         return self._is_up.result()
 
-    def take(self, message: Message) -> None:
-        """Give a call to the node, from any thread."""
-        self._call(lambda agent: agent.take(message))
+    def take(self, message: Message, done: Callable[[], object]) -> None:
+        """Give a call to the node, from any thread; ``done`` is called in the node's when it is done with."""
+        self._call(lambda agent: agent.take(message, done))
 
     def cancel(self, id: str) -> None:
         """Break off a call, from any thread."""
@@ -141,7 +138,7 @@ class NodeThread:
         async with self._settings.pool() as pool:
             outlet: Any = self._make_outlet()
             typed: Outlet = outlet
-            agent = NodeAgent(pool, typed, self._signer, self._settings.allow, on_done=self._on_done)
+            agent = NodeAgent(pool, typed, self._signer, self._settings.allow)
             connection: OpenOutlet = outlet
             connection.agent = agent
             connection.open()

@@ -137,10 +137,9 @@ class RedisLink:
     async def _keep(self) -> None:
         pause = RETRY_FIRST_S
         while True:
-            redis = self._connection()
             try:
-                async with redis:
-                    await self._use(redis)
+                async with self._connection(ANSWER_S) as probe, self._connection(None) as bulk:
+                    await self._use(probe, bulk)
             except (RedisError, OSError, TimeoutError) as error:
                 reason = f"{type(error).__name__}: {error}"
             except Exception as error:
@@ -152,27 +151,32 @@ class RedisLink:
             pause = RETRY_FIRST_S if was_up else min(2 * pause, RETRY_LAST_S)
             await asyncio.sleep(pause)
 
-    def _connection(self) -> Redis:
+    def _connection(self, answer_s: float | None) -> Redis:
         return Redis.from_url(
             self._address,
             socket_connect_timeout=ANSWER_S / 2,
-            socket_timeout=ANSWER_S,
+            socket_timeout=answer_s,
             retry=Retry(NoBackoff(), 0),
         )
 
-    async def _use(self, redis: Redis) -> None:
-        """Use a connection until it breaks; raise what it breaks with."""
+    async def _use(self, probe: Redis, bulk: Redis) -> None:
+        """Use the connections until one breaks; raise what it breaks with.
+
+        Args:
+            probe: Notices that the server has gone silent.
+            bulk: For all else: what is large may take its time.
+        """
         before = time.time()
-        seconds, micros = await redis.time()
+        seconds, micros = await probe.time()
         self._offset = seconds + micros / 1e6 - (before + time.time()) / 2
-        async with redis.pubsub(ignore_subscribe_messages=True) as channel:
+        async with bulk.pubsub(ignore_subscribe_messages=True) as channel:
             await channel.subscribe(self._channel)
             await channel.get_message(timeout=ANSWER_S / 2)  # until it has: nothing is missed that is said from now on
-            self._redis = redis
+            self._redis = bulk
             self._ends.up()
-            jobs = [self._write_all(redis), self._live(), self._listen(channel)]
+            jobs = [self._write_all(bulk), self._live(probe), self._listen(channel)]
             if self._inbox is not None:
-                jobs.append(self._take_all(redis, self._inbox))
+                jobs.append(self._take_all(bulk, self._inbox))
             await _until_one_fails(jobs)
 
     async def _write_all(self, redis: Redis) -> None:
@@ -192,9 +196,9 @@ class RedisLink:
                 self._outbox.extendleft(reversed(batch))
                 raise
 
-    async def _live(self) -> None:
+    async def _live(self, probe: Redis) -> None:
         while True:
-            self.write(*(self._ends.signs_of_life() or [("PING",)]))
+            await _execute(probe, self._ends.signs_of_life() or [("PING",)])
             await asyncio.sleep(BEAT_S)
 
     async def _listen(self, channel: Any) -> None:

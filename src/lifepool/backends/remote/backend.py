@@ -46,6 +46,8 @@ logger = logging.getLogger("lifepool")
 SEARCH_UNTAKEN_S = LONGEST_WAIT_S / 2
 #: Calls under way at most, unless the URL says otherwise.
 IN_FLIGHT = 1024
+#: Slots while every call is refused: then none waits for one.
+NO_LIMIT = 1 << 30
 #: Slots before the first node is known.
 SLOTS_AT_FIRST = 8
 
@@ -132,7 +134,7 @@ class RemoteBackend:
             logger.warning("no node was heard of at %s: %s", self._transport.where, self.why_unavailable() or "yet")
         self._is_ready = True
         self._listener.ready(self._worker)
-        self._resize()
+        self.resize()
 
     def stop_worker(self, worker: int) -> None:
         """Report the end at once: nothing is under way."""
@@ -251,6 +253,7 @@ class RemoteBackend:
         if self._available.connected() and self.members.ever:
             logger.warning("the cluster at %s can be reached again", self._transport.where)
         self.members.bear_with(now)
+        self.resize()
         doubtful, self._doubtful = self._doubtful, []
         self._broadcast_ids(msg.CANCEL, doubtful)
         self._transport.broadcast(self._signer.sign(msg.HELLO, {"client": self.client}))
@@ -355,13 +358,16 @@ class RemoteBackend:
         self._available.count_slots(slots, self._loop.time())
         if slots:
             self._get_ready()
-        self._resize()
+        self.resize()
 
-    def _resize(self) -> None:
-        if self._worker is not None and self._is_ready:
-            slots = self.members.slots() or SLOTS_AT_FIRST
-            with_ahead = slots + max(1, round(slots * self._ahead)) if self._ahead else slots
-            self._listener.feed(WorkerResized(self._worker, min(with_ahead, self.capabilities.slots)))
+    def resize(self) -> None:
+        """Tell the scheduler how many calls may be under way; without limit while none can be: each is refused then."""
+        if self._worker is None or not self._is_ready:
+            return
+        slots = self.members.slots() or SLOTS_AT_FIRST
+        with_ahead = slots + max(1, round(slots * self._ahead)) if self._ahead else slots
+        most = NO_LIMIT if self.why_unavailable() else min(with_ahead, self.capabilities.slots)
+        self._listener.feed(WorkerResized(self._worker, most))
 
     def why_unavailable(self) -> str | None:
         """Say why a call can't be sent now; None if it can."""

@@ -104,7 +104,7 @@ class LoopbackCluster:
         """Give calls to nodes that have free slots."""
         for node in self.nodes:
             while self.queue and not self.is_cut and node.is_free():
-                node.agent.take(Message.unpack(self.queue.popleft()[1]))
+                node.agent.take(Message.unpack(self.queue.popleft()[1]), node.free)
 
     def to_nodes(self, message: Message) -> None:
         """Send to all nodes."""
@@ -142,13 +142,14 @@ class LoopbackNode:
         self.is_lost = False
         self._cluster = cluster
         self._pool = pool
-        self.agent = NodeAgent(pool, self, Signer(cluster.secret), allow, on_done=lambda _: self._free())
+        self.agent = NodeAgent(pool, self, Signer(cluster.secret), allow)
 
     def is_free(self) -> bool:
         """Return whether it has a slot for one more call."""
         return len(self.agent.running) < self._pool.max_workers
 
-    def _free(self) -> None:
+    def free(self) -> None:
+        """Have the cluster look for a call for the slot that is free."""
         asyncio.get_running_loop().call_soon(self._cluster.serve)
 
     def now(self) -> float:

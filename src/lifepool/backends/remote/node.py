@@ -41,10 +41,11 @@ GRACE_S = 0.05
 class _Running:
     """A call that this node has taken."""
 
-    __slots__ = ("client", "handle", "progress")
+    __slots__ = ("client", "done", "handle", "progress")
 
-    def __init__(self, client: str) -> None:
+    def __init__(self, client: str, done: Callable[[], object]) -> None:
         self.client = client
+        self.done = done
         self.handle: LocalCall | None = None
         self.progress: object = None
 
@@ -57,7 +58,6 @@ class NodeAgent:
         outlet: Where messages go out.
         signer: Makes and verifies them.
         allow: Names of modules and functions that may be called.
-        on_done: Called with the id of each call that is done with, whatever became of it.
 
     Attributes:
         node: The id of this agent.
@@ -71,8 +71,6 @@ class NodeAgent:
         outlet: Outlet,
         signer: Signer,
         allow: Iterable[str] = (),
-        *,
-        on_done: Callable[[str], object] = lambda _: None,
     ) -> None:
         self.node = uuid.uuid4().hex[:12]
         self.refused: Counter[str] = Counter()
@@ -81,7 +79,6 @@ class NodeAgent:
         self._outlet = outlet
         self._signer = signer
         self._allow = AllowList(allow)
-        self._on_done = on_done
         self._seen = Remembered()
         self._cancelled = Remembered()
         self._recent = RecentOutcomes()
@@ -145,12 +142,18 @@ class NodeAgent:
 
     # -- what comes in --------------------------------------------------------------------------------------------
 
-    def take(self, message: Message) -> None:
-        """Take a call; whatever is wrong with it is told to its client, if it is known who that is."""
+    def take(self, message: Message, done: Callable[[], object] = lambda: None) -> None:
+        """Take a call; whatever is wrong with it is told to its client, if it is known who that is.
+
+        Args:
+            message: The call.
+            done: Called once, when this node is done with it, whatever became of it.
+        """
         try:
             head = self._signer.verify_head(message, msg.CALL)
         except Refused as refusal:
             self.count(refusal, "a message")
+            done()
             return
         id, client = head["id"], head["client"]
         if id in self.running or self._state != "ready":
@@ -158,11 +161,11 @@ class NodeAgent:
                 self._post(client, id, msg.UNSTARTED)
             else:
                 self.count(Refused("replayed", "it is running already"), id)
-            self._on_done(id)
+            done()
             return
-        self.running[id] = call = _Running(client)
+        self.running[id] = call = _Running(client, done)
         self._idle.clear()
-        task = asyncio.get_running_loop().create_task(self._run(id, call, head, message))
+        task = asyncio.get_running_loop().create_task(self._run_guarded(id, call, head, message))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
@@ -194,6 +197,14 @@ class NodeAgent:
                 call.handle.future.cancel()
 
     # -- one call -------------------------------------------------------------------------------------------------
+
+    async def _run_guarded(self, id: str, call: _Running, head: dict[str, Any], message: Message) -> None:
+        """Run a call; what goes wrong with that here, and not in the call, costs this call alone."""
+        try:
+            await self._run(id, call, head, message)
+        except Exception as error:
+            logger.exception("lifepool failed to run a call; the node goes on")
+            self._settle(id, msg.LOST, reason=f"lifepool failed on its node: {error!r}")
 
     async def _run(self, id: str, call: _Running, head: dict[str, Any], message: Message) -> None:
         try:
@@ -252,10 +263,11 @@ class NodeAgent:
             self._post(call.client, id, status, answer, **fields)
 
     def _forget(self, id: str) -> None:
-        self.running.pop(id, None)
+        call = self.running.pop(id, None)
         if not self.running:
             self._idle.set()
-        self._on_done(id)
+        if call is not None:
+            call.done()
 
     def _post(self, client: str, id: str, status: str, answer: bytes = b"", **fields: Any) -> None:
         outcome = self._signer.sign(msg.OUTCOME, {"id": id, "node": self.node, "status": status, **fields}, answer)

@@ -52,6 +52,9 @@ class Owner(Protocol):
     def send_cancels(self, calls: Iterable[SentCall]) -> None:
         """Cancel calls on whatever node they are."""
 
+    def resize(self) -> None:
+        """Tell the scheduler how many calls may be under way."""
+
     def why_unavailable(self) -> str | None:
         """Say why a call can't be sent now."""
 
@@ -81,6 +84,7 @@ class Upkeep:
         self._loop = asyncio.get_running_loop()
         self._wanted = asyncio.Event()
         self._searches: set[asyncio.Task[None]] = set()
+        self._refuses = False  # whether calls were refused at the last look
         self._task = self._loop.create_task(self._keep_up())
 
     def hurry(self) -> None:
@@ -118,6 +122,10 @@ class Upkeep:
         elif self._available.is_given_up(now):
             self._go_without_connection(now)
         self._look_after_cancelled(now)
+        refuses = self._owner.why_unavailable() is not None
+        if refuses is not self._refuses:
+            self._refuses = refuses
+            self._owner.resize()  # calls that wait for a slot are refused as well
 
     def _go_without_connection(self, now: float) -> None:
         """Fail what has not left; lose what was under way, if that has lasted too long."""
