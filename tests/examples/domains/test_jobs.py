@@ -52,11 +52,12 @@ async def emptied(http: httpx.AsyncClient) -> None:
 @pytest.mark.parametrize("kind", ["text", "gzip", "form"])
 async def test_the_result_is_what_upload_answers_and_the_file_is_deleted(kind: str) -> None:
     data = TEXT.encode() * 1000
-    body: dict[str, Any] = {
+    bodies: dict[str, dict[str, Any]] = {
         "text": {"content": data, "headers": {"content-type": "text/plain"}},
         "gzip": {"content": gzip.compress(data), "headers": {"content-type": "application/gzip"}},
         "form": {"files": [("file", ("a.txt", data)), ("file", ("b.txt.gz", gzip.compress(data)))]},
-    }[kind]
+    }
+    body = bodies[kind]
     async with client() as http:
         answered = (await http.post("/upload", **body)).json()
         job = await ended(http, await http.post("/jobs", **body))
