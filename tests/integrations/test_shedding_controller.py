@@ -12,6 +12,7 @@ from lifepool.integrations.shedding.controller import (
     BURST,
     CALM_S,
     DROP,
+    LEAST_IN_TURN,
     REFUSED_LOOP,
     REFUSED_POOL,
     RETRY_MOST_S,
@@ -117,8 +118,9 @@ def test_after_an_overload_all_are_admitted_again_within_a_second_or_so() -> Non
 def test_one_block_of_the_loop_refuses_nobody() -> None:
     model = Model()
     model.play(0.5, 1.0)
-    model.controller.observe(model.now, 0.0, 0.12, RUN)
-    assert model.come(overdue=0.12) is None
+    model.controller.observe(model.now, 0.0, 60.0, RUN)
+    for _ in range(10):
+        assert model.come(overdue=60.0) is None
     assert not model.controller.overloaded
 
 
@@ -126,8 +128,18 @@ def test_a_loop_that_is_late_for_long_is_overload_and_each_turn_admits_what_fits
     model = Model()
     model.play(0.3, 2 * STANDING_S, lag=TARGET)
     assert model.controller.overloaded
-    assert model.come(overdue=0.0) is None
+    for _ in range(3 * LEAST_IN_TURN):
+        assert model.come(overdue=0.0) is None
     assert model.come(overdue=TARGET / 2) == REFUSED_LOOP
+
+
+def test_however_late_the_loop_is_each_turn_admits_some() -> None:
+    model = Model()
+    model.play(0.3, 2 * STANDING_S, lag=TARGET)
+    for _ in range(3):
+        model.controller.observe(model.now, 0.0, TARGET, RUN)
+        refusals = [model.come(overdue=TARGET) for _ in range(LEAST_IN_TURN + 1)]
+        assert refusals == [None] * LEAST_IN_TURN + [REFUSED_LOOP]
 
 
 def test_while_turns_are_long_the_workers_have_enough_to_do_until_the_next_one() -> None:

@@ -27,6 +27,9 @@ STANDING_S = 1.0
 CALM_S = 1.0
 #: A request waits for so many turns of the event loop: to be read, to be handled, and to be answered.
 LOOP_TURNS = 3.0
+#: So many requests are admitted in each turn of the loop, however late it is: a machine that is busy with other things
+#: is not an overload of requests.
+LEAST_IN_TURN = 4
 #: In overload the workers have so many turns' worth of work at least.
 QUEUED_TURNS = 2.0
 #: Of the longest lag, what is left at the next look.
@@ -74,6 +77,7 @@ class Controller:
         self._above_since: float | None = None
         self._last_refusal = -math.inf
         self._refused_share = 0.0
+        self._in_turn = 0  # requests admitted since the last look
         self._lag = 0.0  # the longest of late, in seconds
 
     def target(self, run: float) -> float:
@@ -93,6 +97,7 @@ class Controller:
             lag: By how many seconds the loop was late.
             run: Seconds that a task takes.
         """
+        self._in_turn = 0
         self._lag = max(lag, self._lag * _LAG_KEPT)
         if wait + LOOP_TURNS * lag <= self.target(run):
             self._above_since = None
@@ -113,17 +118,18 @@ class Controller:
                 that each turn admits what fits into it, and refuses the rest.
             run: As for ``observe``.
         """
-        turns, target = LOOP_TURNS * overdue, self.target(run)
-        if self.overloaded:
-            # Between two turns nobody is admitted: the workers need enough to do until the next one.
-            refused = turns > target or wait > min(max(target, QUEUED_TURNS * self._lag), BURST * target)
-        else:
-            refused = wait + turns > BURST * target
+        target = self.target(run)
+        # One late turn is not standing: it may have been a block, or a process that was stopped.
+        by_loop = self.overloaded and LOOP_TURNS * overdue > target and self._in_turn >= LEAST_IN_TURN
+        # Between two turns nobody is admitted: the workers need enough to do until the next one.
+        limit = max(target, QUEUED_TURNS * self._lag) if self.overloaded else math.inf
+        refused = by_loop or wait > min(limit, BURST * target)
         self._refused_share += _SHARE_WEIGHT * (refused - self._refused_share)
         if not refused:
+            self._in_turn += 1
             return None
         self._last_refusal = now
-        return REFUSED_LOOP if turns > wait else REFUSED_POOL
+        return REFUSED_LOOP if by_loop else REFUSED_POOL
 
     def retry_after(self, wait: float, jitter: float) -> int:
         """Return after how many whole seconds a refused client should come again.
