@@ -20,6 +20,9 @@ GRACE = 10.0
 OTHERS_GRACE = 40.0
 """The same for shared memory, whose names do not tell whose it is, while other tests run beside this one."""
 
+LASTING: set[int] = set()
+"""Programs that outlive the test, with workers that come and go: those are not the test's."""
+
 _IS_ONE_OF_MANY = "PYTEST_XDIST_WORKER" in os.environ
 _TICK = 0.01  # seconds between two looks: descriptors and shared memory offer nothing to wait on
 _FDS = Path("/proc/self/fd")
@@ -128,7 +131,14 @@ def _descendants() -> list[psutil.Process]:
             return []
     except OSError:  # a thread has just ended
         pass
-    return psutil.Process().children(recursive=True)
+    found = psutil.Process().children(recursive=True)
+    for pid in LASTING:
+        try:
+            of_it = set(psutil.Process(pid).children(recursive=True))
+        except psutil.NoSuchProcess:
+            continue
+        found = [process for process in found if process not in of_it]
+    return found
 
 
 def _stdlib_helpers() -> dict[int, int]:

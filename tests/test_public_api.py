@@ -31,7 +31,8 @@ PUBLIC_MODULES = [
     "lifepool.dashboard.app",
     "lifepool._pool.decorated",
     "lifepool.errors",
-    "lifepool.futures",
+    "lifepool.futures.errors",
+    "lifepool.futures.executor",
     "lifepool.instrumentation.grafana",
     "lifepool.instrumentation.lag",
     "lifepool.instrumentation.logging",
@@ -53,6 +54,11 @@ PUBLIC_MODULES = [
     "lifepool.progress",
     "lifepool._inside.resources",
     "lifepool.statistics",
+    "lifepool.testing.clock",
+    "lifepool.testing.leaks",
+    "lifepool.testing.pause",
+    "lifepool.testing.pools",
+    "lifepool.testing.script",
     "lifepool._engine.handle",
     "lifepool._inside.state",
 ]
@@ -183,7 +189,7 @@ def test_every_attribute_of_an_error_is_documented(cls: type[errors.PoolError]) 
 
 
 def test_there_is_something_to_check() -> None:
-    assert {"lifepool.pool.Pool.run", "lifepool.futures.ProcessPoolExecutor.submit"} <= OBJECTS.keys()
+    assert {"lifepool.pool.Pool.run", "lifepool.futures.executor.ProcessPoolExecutor.submit"} <= OBJECTS.keys()
     assert section(Pool.run.__doc__ or "", "Raises").keys() >= {"PoolClosed", "QueueFull", "TaskTimeout"}
 
 

@@ -1,6 +1,6 @@
 """Run the service: ``python -m examples.domains``.
 
-HOST, PORT and WORKERS are read from the environment.
+HOST, PORT, WORKERS and ACCESS_LOG are read from the environment.
 """
 
 import os
@@ -31,7 +31,9 @@ def main() -> None:
         host=host,
         port=port,
         workers=workers,
+        loop="asyncio",  # uvloop accepts one connection a turn: in overload, probes on new ones would wait for seconds
         log_config=LOGGING,
+        access_log=bool(setting("ACCESS_LOG", 0, range(2))),  # a line costs as much as refusing a request
         timeout_graceful_shutdown=DRAIN_TIMEOUT,
     )
 

@@ -27,6 +27,7 @@ from lifepool import Pool
 from lifepool.dashboard import dashboard
 from lifepool.integrations.fastapi import PoolDep, install
 from lifepool.integrations.health import health_router
+from lifepool.integrations.shedding import LoadShedding
 
 LIMITS = Limits.from_environment()
 STATIC = Path(__file__).parent / "static"
@@ -49,6 +50,7 @@ app.router.route_class = PastedRoute
 problems.install(app)  # the service's own: 413, 415, 422
 app.add_middleware(BodyLimit, streamed=STREAMED, hint=TOO_LARGE, limits=lambda: LIMITS, is_ending=lambda: is_ending())
 app.add_middleware(HeadAsGet)
+app.add_middleware(LoadShedding, pool=pool, exempt=["/pool/", "/static/"])  # the last: it costs the others nothing
 app.mount("/pool", dashboard(pool))  # the live page: everybody may look, nobody act
 app.mount("/static", StaticFiles(directory=STATIC), name="static")
 

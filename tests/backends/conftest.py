@@ -9,16 +9,20 @@ import pytest
 
 from lifepool import Pool
 from tests.engine.conftest import gate as gate
+from tests.remote.whole import WholeCluster
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-BACKENDS = ("local", "inline", "executor", "threads")
+BACKENDS = ("local", "inline", "executor", "threads", "loopback")
 
 
 @pytest.fixture(params=BACKENDS)
 def backend(request: pytest.FixtureRequest) -> Iterator[Any]:
     """A value for `Pool(backend=...)`."""
+    if request.param == "loopback":
+        yield WholeCluster()
+        return
     if request.param != "threads":
         yield request.param
         return

@@ -123,6 +123,11 @@ class Admission:
         return QueueFull(reason, retry_after=max(policy.LEAST_RETRY_S, half))
 
     @property
+    def waiting(self) -> int:
+        """Return how many tasks have a position in the queue."""
+        return len(self._queue.entries) + len(self._preparing)
+
+    @property
     def predicted_wait_s(self) -> float:
         """Return the seconds that a task which joins the queue now would probably wait; 0 if nothing is known yet."""
         names = self._queue.waiting_by_name.items()
@@ -139,7 +144,7 @@ class Admission:
     @property
     def capacity(self) -> int:
         """Return how many tasks run at the same time on the workers that are up, or about to be."""
-        return max(1, self._supervisor.fleet.counted()) * self._limits.slots
+        return self._supervisor.fleet.slots()
 
     def _has_its_share(self, key: str) -> bool:
         """Return whether the key has its equal share of the queue; one share is kept free for keys to come."""

@@ -112,6 +112,23 @@ class WorkerExited:
 
 
 @dataclass(slots=True)
+class TaskLost:
+    """A worker with many slots lost one of its tasks, and is still there: what ran it is gone."""
+
+    worker: int
+    task: int
+    end: WorkerExited  # of what ran it; with the task in ``unstarted`` if it had provably not started
+
+
+@dataclass(slots=True)
+class WorkerResized:
+    """A worker with many slots has more or fewer of them now."""
+
+    worker: int
+    slots: int
+
+
+@dataclass(slots=True)
 class TimerFired:
     """The instant came that ``SetTimer`` last asked for."""
 
@@ -144,6 +161,8 @@ Event = (
     | TaskReturned
     | TasksRetracted
     | WorkerExited
+    | TaskLost
+    | WorkerResized
     | TimerFired
     | RecycleRequested
     | DrainRequested

@@ -31,15 +31,18 @@ class Worker:
         suspect: The task that it should have taken long ago, while that is being looked into.
         loading: The task for which it imports modules at the moment, or None.
         unwanted: That task, if it is to be broken off as soon as the import is done.
+        slots: Tasks that it runs at the same time.
+        widest: The most slots that it ever had: it may still have tasks from then.
     """
 
     __slots__ = (
         "completed", "counted", "exit_reason", "head_since", "id", "interrupted", "loading", "ready_at", "replaced_for",
-        "started_at", "state", "suspect", "tasks", "unwanted",
+        "slots", "started_at", "state", "suspect", "tasks", "unwanted", "widest",
     )  # fmt: skip
 
-    def __init__(self, number: int, now: float) -> None:
+    def __init__(self, number: int, now: float, slots: int = 1) -> None:
         self.id = number
+        self.slots = self.widest = slots
         self.state = WorkerState.STARTING
         self.started_at = now
         self.tasks: list[int] = []
@@ -86,7 +89,7 @@ class Fleet:
         """Add and return a new worker that is starting."""
         self.last_number += 1
         self._counted += 1
-        worker = self.workers[self.last_number] = Worker(self.last_number, now)
+        worker = self.workers[self.last_number] = Worker(self.last_number, now, self.limits.slots)
         return worker
 
     def remove(self, number: int) -> Worker | None:
@@ -123,6 +126,12 @@ class Fleet:
             worker.counted = False
             self._counted -= 1
 
+    def slots(self) -> int:
+        """Return how many tasks the workers run at the same time that are up, or about to be; at least one."""
+        if self.limits.slots == 1:
+            return max(1, self._counted)
+        return sum(worker.slots for worker in self if worker.counted) or self.limits.slots
+
     def counted(self) -> int:
         """Return how many workers count towards ``max_workers``."""
         return self._counted
@@ -137,7 +146,7 @@ class Fleet:
             return self.idle[-1]
         if self.limits.slots > 1:
             for worker in self:
-                if worker.state is states.WORKER_BUSY and len(worker.tasks) < self.limits.slots:
+                if worker.state is states.WORKER_BUSY and len(worker.tasks) < worker.slots:
                     return worker
         return None
 

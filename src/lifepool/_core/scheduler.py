@@ -101,6 +101,8 @@ class Scheduler:
             on.WorkerLoading: workers.on_loading,
             on.WorkerLoaded: workers.on_loaded,
             on.WorkerExited: workers.on_exited,
+            on.TaskLost: workers.on_task_lost,
+            on.WorkerResized: workers.on_resized,
             on.StartRequested: pool.on_start_requested,
             on.RecycleRequested: pool.on_recycle_requested,
             on.DrainRequested: pool.on_drain_requested,
@@ -185,10 +187,20 @@ class Scheduler:
         """Return the number of tasks without an outcome that are with no worker: queued, or between two tries."""
         return len(self._table.tasks) - self.running
 
+    @property
+    def next_since(self) -> float | None:
+        """Return when the task that is next in the queue was submitted; None if none waits."""
+        return self._table.queue.next_since()
+
     def task_state(self, task: int) -> TaskState | None:
         """Return the state of a task that is not settled, or None."""
         known = self._table.tasks.get(task)
         return None if known is None else known.state
+
+    def time_left(self, task: int, now: float) -> float | None:
+        """Return the seconds until the deadline of a task; None if it has none, or an outcome already."""
+        known = self._table.tasks.get(task)
+        return None if known is None or known.timeout is None else known.submitted + known.timeout - now
 
     def attempts_of(self, task: int) -> int:
         """Return how often a task that is not settled was or is being tried."""

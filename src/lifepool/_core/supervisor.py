@@ -175,6 +175,8 @@ class Supervisor:
             return
         if worker.loading is not None:
             worker.unwanted = task
+        elif decision.limits.can_interrupt and decision.limits.slots > 1 and not decision.limits.can_kill:
+            decision.out.append(do.InterruptTask(worker.id, task))  # it has many, and sees to the end of each by itself
         elif decision.limits.can_interrupt:
             worker.interrupted = task
             decision.out.append(do.InterruptTask(worker.id, task))

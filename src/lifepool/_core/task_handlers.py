@@ -156,10 +156,10 @@ class TaskHandlers:
         if (event.kept is not None or self._recycler.is_needed) and worker.state is WorkerState.BUSY:
             self._recycler.after_task(worker, event, running=is_running)
         if not is_running or not self._dispatcher.refill(worker):
-            self._settle_down(worker)
+            self.settle_down(worker)
             self.after_change()
 
-    def _settle_down(self, worker: Worker) -> None:
+    def settle_down(self, worker: Worker) -> None:
         """Make a worker without tasks ready for the next, or let it go if it is to go."""
         if worker.tasks:
             return
@@ -183,7 +183,7 @@ class TaskHandlers:
             self._supervisor.kill(worker, ExitReason.TASK_NOT_TAKEN)
         worker.tasks = [task for task in worker.tasks if task not in back]
         self._table.requeue(event.tasks)
-        self._settle_down(worker)
+        self.settle_down(worker)
         self.after_change()
 
     # -- given up -------------------------------------------------------------------------------------------------

@@ -104,6 +104,28 @@ class WorkerHandlers:
         decision.out.append(do.ReportWorkerExit(worker.id, reason, worker.completed, event))
         self._pool.report_closed()
 
+    def on_task_lost(self, event: on.TaskLost) -> None:
+        """Free the slot of a task that was lost, and try the task again or settle it."""
+        worker = self._fleet.workers.get(event.worker)
+        if worker is None or event.task not in worker.tasks:
+            return
+        worker.tasks.remove(event.task)
+        task = self._table.tasks.get(event.task)
+        if event.task in event.end.unstarted:
+            self._table.requeue((event.task,))
+        elif task is not None:
+            self._lose(task, event.end, worker)
+        self._tasks.settle_down(worker)
+        self._tasks.after_change()
+
+    def on_resized(self, event: on.WorkerResized) -> None:
+        """Fill the slots that came; of those that went, what runs there is finished."""
+        worker = self._fleet.workers.get(event.worker)
+        if worker is not None:
+            worker.slots = event.slots
+            worker.widest = max(worker.widest, event.slots)
+            self._tasks.after_change()
+
     def _lose(self, task: Task, event: on.WorkerExited, worker: Worker) -> None:
         if task.retries > 0:
             self._table.retry(task)

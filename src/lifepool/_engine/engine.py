@@ -186,6 +186,10 @@ class Engine:
         """Count calls that were refused before they became tasks."""
         self._scheduler.tally.refused += calls
 
+    def count_request(self, decision: str) -> None:
+        """Count what load shedding has decided about a request."""
+        self._scheduler.tally.requests[decision] += 1
+
     def cancel(self, handle: TaskHandle[Any]) -> None:
         """Drop or interrupt the task of a handle that was cancelled."""
         if handle.id in self.handles:
@@ -261,6 +265,10 @@ class Engine:
             handle._value, handle._error = value, error
             retryable = error is not None and handle._is_retried_on(error)
         self.feed(on.TaskReturned(worker, task, error is None, run_s, retryable, memory, kept))
+
+    def time_left(self, task: int) -> float | None:
+        """Return the seconds until the deadline of a task, or None if it has none."""
+        return self._scheduler.time_left(task, self.clock())
 
     def progressed(self, worker: int, task: int, value: object) -> None:
         """Keep what a running task reported about its progress."""

@@ -52,9 +52,9 @@ def pool_statistics(scheduler: Scheduler, state: PoolState, now: float, traffic:
     """Copy the counters; costs some ten microseconds and a few per worker."""
     tally = scheduler.tally
     outcomes = tally.outcomes
-    worker_s = tally.worker_s + sum(now - w.ready_at for w in scheduler.fleet if w.ready_at is not None)
-    slots_s = worker_s * scheduler.limits.slots
-    running_s = sum((now - w.head_since) * min(len(w.tasks), scheduler.limits.slots) for w in scheduler.fleet)
+    slots_s = tally.worker_s * scheduler.limits.slots
+    slots_s += sum((now - w.ready_at) * w.slots for w in scheduler.fleet if w.ready_at is not None)
+    running_s = sum((now - w.head_since) * min(len(w.tasks), w.slots) for w in scheduler.fleet)
     return PoolStatistics(
         state=state.value,
         max_workers=scheduler.limits.max_workers,
@@ -80,6 +80,7 @@ def pool_statistics(scheduler: Scheduler, state: PoolState, now: float, traffic:
         busy_s=tally.run.sum_s + running_s,
         shared_sent=traffic.shared_sent,
         shared_received=traffic.shared_received,
+        requests=dict(tally.requests),
     )
 
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     import asyncio
     from collections.abc import Callable
 
-    from lifepool._core.events import KeptViews, WorkerExited, WorkerLoaded, WorkerLoading
+    from lifepool._core.events import KeptViews, TaskLost, WorkerExited, WorkerLoaded, WorkerLoading, WorkerResized
     from lifepool._transfer.context import PropagatedContext
 
 
@@ -37,7 +37,8 @@ class Capabilities:
         logs: What tasks log reaches the server, for hooks that want it.
         own_processes: Workers are processes of this host that serve this pool alone: they start as few at a time as its
             CPUs need, and the event loop may stay awake for an answer that is likely to come at once.
-        slots: Tasks one worker runs at the same time.
+        remote: The workers are those of a cluster: it ends single tasks by itself, and they are not ours to replace.
+        slots: Tasks one worker runs at the same time; of a cluster, at most: its real size is reported as it changes.
         max_workers: Workers there can be at most; None means as many as are asked for.
     """
 
@@ -49,6 +50,7 @@ class Capabilities:
     views: bool = False
     logs: bool = False
     own_processes: bool = False
+    remote: bool = False
     slots: int = 1
     max_workers: int | None = None
 
@@ -59,7 +61,7 @@ def require_kill(capabilities: Capabilities) -> None:
     Raises:
         BackendUnsupported: If it can't.
     """
-    if not capabilities.kill:
+    if not capabilities.kill or capabilities.remote:
         raise BackendUnsupported(
             "this backend can't replace its workers",
             capability="kill",
@@ -172,8 +174,11 @@ class Listener(Protocol):
     def exited(self, event: WorkerExited) -> None:
         """Take note that the worker is gone."""
 
-    def feed(self, event: WorkerLoading | WorkerLoaded) -> None:
-        """Take note that the worker imports what its next task needs, or that it has done so."""
+    def feed(self, event: WorkerLoading | WorkerLoaded | TaskLost | WorkerResized) -> None:
+        """Take note of what else happened to a worker: it imports, lost one of its many tasks, or has other slots."""
+
+    def time_left(self, task: int) -> float | None:
+        """Return the seconds until the task's deadline, or None if it has none."""
 
     def forked(self) -> None:
         """Take note that this process is a forked copy of the one that the backend was opened in."""

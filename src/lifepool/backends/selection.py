@@ -13,8 +13,11 @@ if TYPE_CHECKING:
     from lifepool.config import PoolConfig
 
 #: Names for which there is a design and no code yet; better said when the pool is made than when it is used.
-_PLANNED = ("unix:", "celery+", "dask+", "ray:")
-_EXPECTED = "'local', 'inline', 'executor', a concurrent.futures.Executor, or an object with the Backend protocol"
+_PLANNED = ("unix:",)
+_EXPECTED = (
+    "'local', 'inline', 'executor', the URL of a cluster, a concurrent.futures.Executor, or an object with the Backend"
+    " protocol"
+)
 
 
 def is_local_supported() -> bool:
@@ -36,6 +39,12 @@ def check_backend(backend: object) -> None:
                 capability=backend.partition(":")[0],
                 hint="use backend='local'",
             )
+        if "://" in backend:
+            from lifepool.backends.remote import urls
+
+            if urls.is_url(backend):
+                urls.signer_for(urls.parse(backend))
+                return
         if backend not in ("local", "inline", "executor"):
             raise ValueError(f"backend={backend!r}: expected {_EXPECTED}")
     elif not isinstance(backend, Executor) and not hasattr(backend, "capabilities"):
@@ -51,7 +60,7 @@ def make_backend(config: PoolConfig, modules: tuple[str, ...] = ()) -> Backend:
     """
     backend = config.backend
     if isinstance(backend, Executor):
-        from concurrent.futures import ProcessPoolExecutor
+        from concurrent.futures.process import ProcessPoolExecutor
 
         from lifepool.backends.executor import ExecutorBackend
 
@@ -63,6 +72,11 @@ def make_backend(config: PoolConfig, modules: tuple[str, ...] = ()) -> Backend:
         from lifepool.backends.inline import InlineBackend
 
         return InlineBackend(initializer=config.initializer, initargs=config.initargs)
+    if "://" in backend:
+        from lifepool.backends.remote.urls import make_remote_backend
+
+        _refuse_settings_of_nodes(config)
+        return make_remote_backend(backend, config.max_payload)
     if backend == "executor" or not is_local_supported():
         from lifepool.backends.executor import ExecutorBackend
 
@@ -83,3 +97,19 @@ def make_backend(config: PoolConfig, modules: tuple[str, ...] = ()) -> Backend:
         max_worker_memory=config.max_worker_memory,
         name=config.name,
     )
+
+
+def _refuse_settings_of_nodes(config: PoolConfig) -> None:
+    """Refuse what only the nodes of a cluster can do for their workers."""
+    of_nodes = {
+        "initializer": config.initializer is not None,
+        "max_tasks_per_worker": config.max_tasks_per_worker is not None,
+        "max_worker_memory": config.max_worker_memory is not None,
+    }
+    for name, is_given in of_nodes.items():
+        if is_given:
+            raise BackendUnsupported(
+                f"{name} is a setting of the nodes of a cluster, not of its clients",
+                capability=name,
+                hint=f"give it to the nodes: lifepool worker --{name.replace('_', '-')} ...",
+            )

@@ -1,0 +1,135 @@
+"""The client's end of Celery on Redis: calls go into Celery's queue, outcomes come by a list of this client's own.
+
+A list rather than Celery's result backend: what is in it waits for a client that is away for a moment, one blocking
+read brings home many, and nothing is left behind.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING
+
+from lifepool.backends.celery.link import Command, RedisLink
+from lifepool.backends.celery.names import BESIDE, Keys, celery_message
+from lifepool.backends.remote.messages import Message, Refused
+from lifepool.backends.remote.security import LONGEST_WAIT_S
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from lifepool.backends.remote.transport import TransportListener
+    from lifepool.backends.remote.urls import ClusterUrl
+
+logger = logging.getLogger("lifepool")
+
+#: Seconds after its last sign of life for which a client counts as there, and what is its stays.
+CLIENT_S = 15
+
+
+def make_transport(url: ClusterUrl) -> CeleryTransport:
+    """Make the transport of a URL such as ``celery+redis://localhost/0``."""
+    return CeleryTransport(url)
+
+
+class CeleryTransport:
+    """Carry messages over Redis, in Celery's form."""
+
+    wait_for_nodes_s = 2.0
+
+    def __init__(self, url: ClusterUrl) -> None:
+        self.where = url.where
+        self._url = url
+        self._keys = Keys(url.queue)
+        self._link: RedisLink | None = None
+        self._unwritten: dict[str, None] = {}  # ids of calls, in order
+
+    async def open(self, listener: TransportListener, client: str) -> None:
+        """Begin to connect."""
+        self._listener = listener
+        self._client = client
+        self._link = RedisLink(self._url.address, self._keys.nodes, self, self._keys.replies(client))
+        self._link.open()
+
+    def now(self) -> float:
+        """Return the time by the clock of the server."""
+        assert self._link is not None  # noqa: S101 - it was opened
+        return self._link.now()
+
+    def send(self, calls: Sequence[tuple[str, Message]]) -> None:
+        """Put calls into the queue, with one command for all."""
+        commands: list[Command] = []
+        packed = []
+        for id, message in calls:
+            if len(message.payload) > BESIDE:
+                commands.append(("SET", self._keys.payload(id), message.payload, "EX", 2 * int(LONGEST_WAIT_S)))
+            packed.append(self._packed(id, message))
+        ids = [id for id, _ in calls]
+        self._unwritten.update(dict.fromkeys(ids))
+        assert self._link is not None  # noqa: S101 - it was opened
+        self._link.write(*commands, ("LPUSH", self._keys.queue, *packed), then=lambda: self._written(ids))
+
+    def _written(self, ids: list[str]) -> None:
+        for id in ids:
+            self._unwritten.pop(id, None)
+
+    def _packed(self, id: str, message: Message) -> str:
+        """Return a call as it is in the queue: the same each time, so that it can be found there again."""
+        slim = message._replace(payload=b"") if len(message.payload) > BESIDE else message
+        return celery_message(self._keys.queue, id, slim)
+
+    def broadcast(self, message: Message) -> None:
+        """Publish to all nodes."""
+        assert self._link is not None  # noqa: S101 - it was opened
+        self._link.say(("PUBLISH", self._keys.control, message.pack()))
+
+    async def take_back(self, calls: Sequence[tuple[str, Message]]) -> set[str]:
+        """Remove calls from the queue."""
+        assert self._link is not None  # noqa: S101 - it was opened
+        if not calls:
+            return set()
+        removals: list[Command] = [("LREM", self._keys.queue, 1, self._packed(id, message)) for id, message in calls]
+        removals += [("DEL", self._keys.payload(id)) for id, _ in calls]
+        answers = await self._link.ask(*removals)
+        return {id for (id, _), removed in zip(calls, answers[: len(calls)], strict=True) if not removed}
+
+    async def close(self) -> None:
+        """Take what is ours from the server, and disconnect."""
+        if self._link is not None:
+            self._write(("DEL", self._keys.client(self._client), self._keys.replies(self._client)))
+            await self._link.close()
+
+    def _write(self, *commands: Command) -> None:
+        assert self._link is not None  # noqa: S101 - it was opened
+        self._link.write(*commands)
+
+    # -- Ends -----------------------------------------------------------------------------------------------------
+
+    def up(self) -> None:
+        """Say that we are there, and tell the backend."""
+        self._write(*self.signs_of_life())
+        self._listener.connected()
+
+    def down(self, reason: str) -> None:
+        """Tell the backend, and give it back what may not have got out."""
+        if self._link is not None:
+            self._link.forget_unwritten()
+        unwritten, self._unwritten = list(self._unwritten), {}
+        self._listener.disconnected(reason)
+        if unwritten:
+            self._listener.unsent(unwritten)
+
+    def heard(self, data: bytes) -> None:
+        """Unpack a message."""
+        try:
+            message = Message.unpack(data)
+        except Refused as refusal:
+            logger.warning("refused a message from %s: %s", self.where, refusal)
+            return
+        self._listener.received(message)
+
+    def signs_of_life(self) -> list[Command]:
+        """Renew what says that this client is there."""
+        return [
+            ("SET", self._keys.client(self._client), "", "EX", CLIENT_S),
+            ("EXPIRE", self._keys.replies(self._client), 4 * CLIENT_S),
+        ]

@@ -1,0 +1,382 @@
+"""Run tasks on a cluster: to the scheduler one worker with as many slots as the cluster has.
+
+Theory of operation
+    A task that is sent becomes a signed call with an id of its own. From then on it is *on its way*, until a node says
+    that it has taken it; then it is with that node, until its outcome comes. The first outcome counts, others of the
+    same id are dropped. A node that is not heard of any more is gone, and what it had is lost; what may have been on
+    its way to it is taken back if it still can be, and is lost else.
+
+    While nothing goes through, calls wait for a moment; after that they fail with ``BackendUnavailable``, as do new
+    ones. Calls under way keep their deadlines. When messages go through again, all goes on by itself.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import uuid
+from collections import Counter
+from typing import TYPE_CHECKING, Any
+
+from lifepool._core.events import TaskLost, WorkerExited, WorkerResized
+from lifepool.backends.base import Capabilities
+from lifepool.backends.guard import logged
+from lifepool.backends.remote import messages as msg
+from lifepool.backends.remote.availability import Availability
+from lifepool.backends.remote.calls import Calls, SentCall
+from lifepool.backends.remote.functions import RemoteCall
+from lifepool.backends.remote.members import Members
+from lifepool.backends.remote.messages import Message, Refused, Signer
+from lifepool.backends.remote.outcomes import error_of, lost_end
+from lifepool.backends.remote.security import LONGEST_WAIT_S
+from lifepool.backends.remote.upkeep import SEARCH_AFTER_S, Upkeep
+from lifepool.backends.serialized_calls import opened
+from lifepool.errors import BackendError, BackendUnavailable
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
+
+    from lifepool._transfer.context import PropagatedContext
+    from lifepool.backends.base import Listener
+    from lifepool.backends.remote.transport import Transport
+
+logger = logging.getLogger("lifepool")
+
+#: Seconds after which a call is looked for that no node has taken: it is sent anew before it would be stale.
+SEARCH_UNTAKEN_S = LONGEST_WAIT_S / 2
+#: Calls under way at most, unless the URL says otherwise.
+IN_FLIGHT = 1024
+#: Slots before the first node is known.
+SLOTS_AT_FIRST = 8
+
+
+class RemoteBackend:
+    """One worker that is a cluster.
+
+    Args:
+        transport: Carries messages.
+        signer: Makes and verifies them.
+        in_flight: Calls under way at most.
+        ahead: Calls beyond the slots of the cluster, as a share of them, that wait there: then a node that is done with
+            one has the next at hand.
+        max_payload: Bytes that a call or a result may have.
+
+    Attributes:
+        members: The nodes.
+        refused: Messages of nodes that were refused, by reason.
+        redelivered: Outcomes that came a second time, or for calls that nobody waits for.
+    """
+
+    def __init__(
+        self,
+        transport: Transport,
+        signer: Signer,
+        *,
+        in_flight: int = IN_FLIGHT,
+        ahead: float = 0.5,
+        max_payload: int = 256 * 1024 * 1024,
+    ) -> None:
+        self.members = Members()
+        self.refused: Counter[str] = Counter()
+        self.redelivered = 0
+        self.client = uuid.uuid4().hex[:12]
+        self._transport = transport
+        self._signer = signer
+        self._ahead = ahead
+        self._max_payload = max_payload
+        self._calls = Calls(self.client)
+        self._doubtful: list[str] = []  # ids of calls that were given up, and may have got out
+        self._flush_planned = False
+        self._worker: int | None = None
+        self._is_ready = False
+        self._upkeep: Upkeep | None = None
+        self.capabilities = Capabilities(
+            kill=True,
+            interrupt=True,
+            retract=False,
+            progress=True,
+            crash_isolation=True,
+            views=False,
+            logs=False,
+            remote=True,
+            slots=max(2, in_flight),
+            max_workers=1,
+        )
+
+    # -- Backend: life --------------------------------------------------------------------------------------------
+
+    async def open(self, listener: Listener) -> None:
+        """Begin to connect."""
+        self._listener = listener
+        self._loop = asyncio.get_running_loop()
+        self._available = Availability(self._loop.time())
+        self._upkeep = Upkeep(self, self._calls, self.members, self._available, self._transport)
+        await self._transport.open(self, self.client)
+
+    def forward_logs(self, on_record: Callable[[dict[str, Any]], None], per_second: float, level: int | None) -> None:
+        """Do nothing: this is never called, see the capabilities."""
+
+    def start_worker(self, worker: int) -> None:
+        """Be ready when a node was heard of, or after a while without one: a cluster may come up after the app."""
+        self._worker = worker
+        if self.members.slots():
+            self._get_ready()
+        else:
+            wait = logged(self._get_ready, "start without nodes")
+            self._loop.call_later(self._transport.wait_for_nodes_s, wait)
+
+    def _get_ready(self) -> None:
+        if self._worker is None or self._is_ready:
+            return
+        if not self.members.slots():
+            logger.warning("no node was heard of at %s: %s", self._transport.where, self.why_unavailable() or "yet")
+        self._is_ready = True
+        self._listener.ready(self._worker)
+        self._resize()
+
+    def stop_worker(self, worker: int) -> None:
+        """Report the end at once: nothing is under way."""
+        self.kill_worker(worker)
+
+    def kill_worker(self, worker: int) -> None:
+        """Cancel all that is under way, and report the end."""
+        if worker != self._worker:
+            return
+        self._worker, self._is_ready = None, False
+        self.send_cancels(self._calls)
+        self._calls.clear()
+        self._listener.exited(WorkerExited(worker, exitcode=0, reason="the pool let the cluster go"))
+
+    def pid(self, worker: int) -> None:
+        """Return None: it is no process of this machine."""
+
+    def retract(self, worker: int) -> tuple[int, ...]:
+        """Do nothing: this is never called, see the capabilities."""
+        return ()
+
+    def abandon(self) -> None:
+        """Do nothing: the calls under way have deadlines that their nodes keep."""
+
+    async def close(self) -> None:
+        """Cancel what is under way and disconnect."""
+        if self._worker is not None:
+            self.kill_worker(self._worker)
+        if self._upkeep is not None:
+            await self._upkeep.close()
+        await self._transport.close()
+
+    # -- Backend: tasks -------------------------------------------------------------------------------------------
+
+    def prepare(
+        self,
+        fn: Callable[..., Any],
+        args: tuple[Any, ...],
+        propagated: tuple[PropagatedContext, ...] = (),
+        *,
+        lent: bool = False,
+        copy: bool = True,
+    ) -> RemoteCall:
+        """Name the function and pickle its arguments.
+
+        Raises:
+            BackendUnavailable: If nothing goes through to the cluster, or it has no nodes.
+            TaskNotPicklable: If the function has no import path, or an argument can't be pickled.
+            PayloadTooLarge: If it is above the limit.
+        """
+        if (reason := self.why_unavailable()) is not None:
+            raise self.unavailable(reason)
+        return RemoteCall(fn, args, propagated, self._max_payload)
+
+    def send(self, worker: int, task: int, payload: RemoteCall) -> None:
+        """Send a call in this turn of the loop, together with others."""
+        if (reason := self.why_unavailable()) is not None:
+            self._listener.returned(worker, task, None, self.unavailable(reason), run_s=0.0)
+            return
+        self._calls.add(task, payload)
+        self.plan_flush()
+        if self._available.is_down:
+            self._hurry()
+
+    def interrupt(self, worker: int, task: int) -> None:
+        """Cancel a call: what has not left is dropped, else all nodes are told, for it may be on its way to any."""
+        sent = self._calls.of_task(task)
+        if sent is None:
+            return
+        if sent.message is None:  # (it may be back again)
+            self.give_back(sent, BackendError("it was cancelled before it was sent"))
+            return
+        sent.cancelled = self._loop.time()
+        self.send_cancels([sent])
+        self._hurry()
+
+    def plan_flush(self) -> None:
+        """Send what waits in the next turn of the loop."""
+        if not self._flush_planned:
+            self._flush_planned = True
+            self._loop.call_soon(logged(self._flush, "send calls to the cluster"))
+
+    def _flush(self) -> None:
+        self._flush_planned = False
+        waiting = self._calls.waiting
+        if self._available.is_down or not waiting:
+            return  # the upkeep looks after them
+        now, search_at = self._transport.now(), self._loop.time() + SEARCH_UNTAKEN_S
+        calls = []
+        for sent in waiting:
+            left = self._listener.time_left(sent.task)
+            fields = {
+                "id": sent.id, "client": self.client, "fn": sent.payload.spec, "issued": now, "left": left,
+                "limit": self._max_payload,
+            }  # fmt: skip
+            message = self._signer.sign(msg.CALL, fields, sent.payload.pickled)
+            self._calls.left(sent, message)
+            sent.search_at = search_at
+            calls.append((sent.id, message))
+        self._transport.send(calls)
+
+    def send_cancels(self, calls: Iterable[SentCall]) -> None:
+        """Cancel calls on whatever node they are."""
+        self._broadcast_ids(msg.CANCEL, [sent.id for sent in calls if sent.message is not None])
+
+    def _broadcast_ids(self, kind: str, ids: list[str]) -> None:
+        for start in range(0, len(ids), 500):
+            fields = {"client": self.client, "ids": ids[start : start + 500]}
+            self._transport.broadcast(self._signer.sign(kind, fields))
+
+    # -- TransportListener ----------------------------------------------------------------------------------------
+
+    def connected(self) -> None:
+        """Send what waits; ask who is there."""
+        now = self._loop.time()
+        if self._available.connected() and self.members.ever:
+            logger.warning("the cluster at %s can be reached again", self._transport.where)
+        self.members.bear_with(now)
+        doubtful, self._doubtful = self._doubtful, []
+        self._broadcast_ids(msg.CANCEL, doubtful)
+        self._transport.broadcast(self._signer.sign(msg.HELLO, {"client": self.client}))
+        under_way = [sent for sent in self._calls if sent.message is not None]
+        for sent in under_way:  # whoever has it says so, or what became of it
+            sent.node, sent.search_at = None, now + SEARCH_AFTER_S
+        self._broadcast_ids(msg.ASK, [sent.id for sent in under_way])
+        self.plan_flush()
+        self._hurry()
+
+    def disconnected(self, reason: str) -> None:
+        """Note that nothing goes through."""
+        if self._available.disconnected(reason, self._loop.time()):
+            logger.warning("the cluster at %s can't be reached: %s", self._transport.where, reason)
+        self._hurry()
+
+    def unsent(self, ids: Sequence[str]) -> None:
+        """Let calls wait again that may not have got out."""
+        for id in ids:
+            if (sent := self._calls.get(id)) is not None:
+                self._calls.came_back(sent)
+        self.plan_flush()
+        self._hurry()
+
+    def node_lost(self, node: str, reason: str) -> None:
+        """Lose what the node had; look for what may have been on its way to it."""
+        if not self.members.forget(node):
+            return
+        logger.warning("a node of the cluster is gone: %s", reason)
+        now = self._loop.time()
+        for sent in self._calls:
+            if sent.node == node:
+                self.lose(sent, {"status": msg.LOST, "reason": f"its node is gone: {reason}"})
+            elif sent.node is None and sent.message is not None:
+                sent.search_at = now + SEARCH_AFTER_S
+        self._count_nodes()
+
+    def received(self, message: Message) -> None:
+        """Take a message of a node, if it is a good one."""
+        try:
+            head = self._signer.verify(message, msg.OUTCOME, msg.TAKEN, msg.PROGRESS, msg.NODE)
+        except Refused as refusal:
+            self.refused[refusal.reason] += 1
+            if self.refused[refusal.reason] == 1:
+                logger.warning("refused a message of a node: %s (%s)", refusal, refusal.hint)
+            return
+        kind = head["kind"]
+        if kind == msg.NODE:
+            if self.members.heard(head, self._loop.time()):
+                self._count_nodes()
+        elif kind == msg.TAKEN:
+            for id in head["ids"]:
+                if (sent := self._calls.get(id)) is not None:
+                    sent.node, sent.search_at = head["node"], None
+        elif kind == msg.PROGRESS:
+            self._progressed(head, message.payload)
+        else:
+            self._finished(head, message)
+
+    # -- outcomes -------------------------------------------------------------------------------------------------
+
+    def _progressed(self, head: dict[str, Any], pickled: bytes) -> None:
+        sent = self._calls.get(head["id"])
+        value, error, _ = opened((pickled, None, 0.0))
+        if sent is not None and self._worker is not None and error is None:
+            self._listener.progressed(self._worker, sent.task, value)
+
+    def _finished(self, head: dict[str, Any], message: Message) -> None:
+        sent = self._calls.get(head["id"])
+        if sent is None or self._worker is None:
+            self.redelivered += 1
+            return
+        status, payload = head["status"], message.payload
+        if status in (msg.LOST, msg.UNSTARTED):
+            self.lose(sent, head)
+        elif status in (msg.RETURNED, msg.RAISED):
+            answer = (payload, None, head["run_s"]) if status == msg.RETURNED else (None, payload, head["run_s"])
+            value, error, run_s = opened(answer)
+            self._calls.forget(sent)
+            self._listener.returned(self._worker, sent.task, value, error, run_s=run_s, size=len(payload))
+        else:
+            self.give_back(sent, error_of(head))
+
+    def give_back(self, sent: SentCall, error: Exception) -> None:
+        """Answer for a call that has no answer of its own."""
+        if sent.is_doubtful:
+            self._doubtful.append(sent.id)
+        self._calls.forget(sent)
+        if self._worker is not None:
+            self._listener.returned(self._worker, sent.task, None, error, run_s=0.0)
+
+    def lose(self, sent: SentCall, head: dict[str, Any]) -> None:
+        """Report that the call is lost, or was not started."""
+        self._calls.forget(sent)
+        if self._worker is not None:
+            self._listener.feed(TaskLost(self._worker, sent.task, lost_end(self._worker, sent.task, head)))
+
+    # -- nodes ----------------------------------------------------------------------------------------------------
+
+    def _count_nodes(self) -> None:
+        slots = self.members.slots()
+        self._available.count_slots(slots, self._loop.time())
+        if slots:
+            self._get_ready()
+        self._resize()
+
+    def _resize(self) -> None:
+        if self._worker is not None and self._is_ready:
+            slots = self.members.slots() or SLOTS_AT_FIRST
+            with_ahead = slots + max(1, round(slots * self._ahead)) if self._ahead else slots
+            self._listener.feed(WorkerResized(self._worker, min(with_ahead, self.capabilities.slots)))
+
+    def why_unavailable(self) -> str | None:
+        """Say why a call can't be sent now; None if it can."""
+        reason = self._available.why_not(self._loop.time())
+        if reason is not None and not self.members.ever and self.refused["unsigned"]:
+            return "its nodes have another secret than this process: set LIFEPOOL_SECRET to the same on both sides"
+        return reason
+
+    def unavailable(self, reason: str) -> BackendUnavailable:
+        """Make the error for a call that can't be sent."""
+        return BackendUnavailable(
+            f"the cluster at {self._transport.where} takes no calls: {reason}",
+            hint="look at its broker and its nodes; calls go through again by themselves when it is back",
+        )
+
+    def _hurry(self) -> None:
+        if self._upkeep is not None:
+            self._upkeep.hurry()

@@ -1,0 +1,106 @@
+"""The calls of one client that have no outcome yet."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from lifepool.backends.remote.functions import RemoteCall
+    from lifepool.backends.remote.messages import Message
+
+
+class SentCall:
+    """A call that has no outcome yet.
+
+    Attributes:
+        id: The one that it has on its way; a task that is sent again gets a new one.
+        task: The task's number.
+        payload: What is sent.
+        message: What was sent; None as long as it has not left.
+        node: The node that has taken it, once that is known.
+        cancelled: The instant at which it was cancelled.
+        times_cancelled: How often its nodes were told again.
+        search_at: The instant at which it is to be looked for.
+        is_doubtful: Whether it came back, and may all the same have got out.
+    """
+
+    __slots__ = ("cancelled", "id", "is_doubtful", "message", "node", "payload", "search_at", "task", "times_cancelled")
+
+    def __init__(self, id: str, task: int, payload: RemoteCall) -> None:
+        self.id = id
+        self.task = task
+        self.payload = payload
+        self.message: Message | None = None
+        self.node: str | None = None
+        self.cancelled: float | None = None
+        self.times_cancelled = 0
+        self.search_at: float | None = None
+        self.is_doubtful = False
+
+
+class Calls:
+    """Hold them, by their ids and by their tasks.
+
+    Args:
+        client: What all ids begin with.
+    """
+
+    def __init__(self, client: str) -> None:
+        self._client = client
+        self._calls: dict[str, SentCall] = {}
+        self._ids: dict[int, str] = {}
+        self._waiting: dict[str, SentCall] = {}
+        self._last_number = 0
+
+    def __iter__(self) -> Iterator[SentCall]:
+        """Go through those that there are now; others may come and go meanwhile."""
+        return iter(list(self._calls.values()))
+
+    def __len__(self) -> int:
+        return len(self._calls)
+
+    @property
+    def waiting(self) -> list[SentCall]:
+        """Return those that have not left, oldest first."""
+        return list(self._waiting.values())
+
+    def add(self, task: int, payload: RemoteCall) -> SentCall:
+        """Add a call of this task, that waits to leave."""
+        self._last_number += 1
+        call = SentCall(f"{self._client}-{self._last_number}", task, payload)
+        self._calls[call.id] = self._waiting[call.id] = call
+        self._ids[task] = call.id
+        return call
+
+    def get(self, id: str) -> SentCall | None:
+        """Return the call with this id, if it has no outcome."""
+        return self._calls.get(id)
+
+    def of_task(self, task: int) -> SentCall | None:
+        """Return the call of this task, if it has no outcome."""
+        return self._calls.get(self._ids.get(task, ""))
+
+    def left(self, call: SentCall, message: Message) -> None:
+        """Note that the call has left."""
+        call.message = message
+        self._waiting.pop(call.id, None)
+
+    def came_back(self, call: SentCall) -> None:
+        """Let a call wait again; it keeps its id, so that a copy of it which did get out is known for one."""
+        call.message, call.search_at, call.is_doubtful = None, None, True
+        self._waiting[call.id] = call
+
+    def forget(self, call: SentCall) -> None:
+        """Forget a call: it has its outcome."""
+        self._calls.pop(call.id, None)
+        self._waiting.pop(call.id, None)
+        if self._ids.get(call.task) == call.id:
+            del self._ids[call.task]
+
+    def clear(self) -> None:
+        """Forget them all."""
+        self._calls.clear()
+        self._ids.clear()
+        self._waiting.clear()

@@ -1,0 +1,203 @@
+"""Name functions so that a node can look at the name before it imports anything, and call them by it.
+
+A function travels as its import path, ``"package.module:name"``. What lifepool wraps around it, and what a ``partial``
+binds, is told by a small structure around the path; the bound values travel with the arguments::
+
+    "shop.prices:total"    {"partial": "shop.prices:total"}    {"chunk": {"partial": "shop.prices:total"}}
+"""
+
+from __future__ import annotations
+
+import pickle
+import sys
+import time
+from functools import partial
+from types import BuiltinFunctionType, FunctionType, MethodType, ModuleType, NoneType
+from typing import TYPE_CHECKING, Any
+
+from lifepool._transfer import constants
+from lifepool._transfer.context import WithContext, call_in_copy
+from lifepool._transfer.exceptions import PROTOCOL, encode_error, is_of_runner
+from lifepool._transfer.grouped import BatchFunction, Chunk
+from lifepool._transfer.naming import name_of
+from lifepool._transfer.reference import Reference, resolve
+from lifepool._usercode.display import reason_of
+from lifepool._usercode.interrupts import is_from_signal
+from lifepool.backends.local.codec.diagnosis import SEARCH_IN_WORKER_S, explain
+from lifepool.errors import PayloadTooLarge, TaskNotPicklable
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+#: An import path, or what is around it: one key, one value.
+Spec = str | dict[str, Any]
+#: What partials bind, the outermost first.
+Bound = list[tuple[tuple[Any, ...], dict[str, Any]]]
+
+_BY_PATH_HINT = "a cluster calls functions by their import path: define it at the top level of a module that nodes have"
+_BY_NAME = (FunctionType, BuiltinFunctionType, type)
+_PARTIAL, _CHUNK, _BATCH = "partial", "chunk", "batch"
+
+
+# -- the web process -----------------------------------------------------------------------------------------------
+
+
+class RemoteCall:
+    """The payload of a call to a cluster.
+
+    Args:
+        fn: The function.
+        args: Its arguments.
+        propagated: Context that goes along.
+        limit: Bytes that all of it may have.
+
+    Attributes:
+        spec: Names the function.
+        pickled: The arguments, and what is bound to the function.
+
+    Raises:
+        TaskNotPicklable: If the function has no import path, or an argument can't be pickled.
+        PayloadTooLarge: If it is above the limit.
+    """
+
+    __slots__ = ("pickled", "size", "spec")
+    shared = False
+
+    def __init__(self, fn: Any, args: tuple[Any, ...], propagated: tuple[Any, ...], limit: int) -> None:
+        bound: Bound = []
+        self.spec = _spec_of(fn, bound)
+        args = tuple(map(constants.plain, args))
+        try:
+            self.pickled = pickle.dumps((bound, WithContext(args, propagated) if propagated else args), PROTOCOL)
+        except BaseException as error:
+            if is_from_signal(error):
+                raise
+            path, reason = explain(args, "args", error, (bound, "the function"), (propagated, "context"))
+            raise TaskNotPicklable("arguments", path, reason) from error
+        self.size = len(self.pickled)
+        if self.size > limit:
+            raise PayloadTooLarge("arguments", self.size, limit)
+
+
+def _spec_of(fn: Any, bound: Bound) -> Spec:
+    if isinstance(fn, partial):
+        bound.append((tuple(map(constants.plain, fn.args)), {k: constants.plain(v) for k, v in fn.keywords.items()}))
+        return {_PARTIAL: _spec_of(fn.func, bound)}
+    if isinstance(fn, Chunk):
+        return {_CHUNK: _spec_of(fn.function, bound)}
+    if isinstance(fn, BatchFunction):
+        return {_BATCH: _path_of(fn.__wrapped__)}
+    if isinstance(fn, Reference):
+        return _path_of(fn.__wrapped__)
+    owner = getattr(fn, "__self__", None)
+    if isinstance(fn, _BY_NAME) and isinstance(owner, (ModuleType, NoneType)):
+        return _path_of(fn)
+    if isinstance(fn, MethodType) and isinstance(owner, type):  # a class method
+        return f"{_path_of(owner)}.{fn.__name__}"
+    method = fn if owner is not None else type(fn).__call__
+    bound.append(((fn if owner is None else owner,), {}))
+    return {_PARTIAL: f"{_path_of(type(fn) if owner is None else type(owner))}.{method.__name__}"}
+
+
+def _path_of(function: Any) -> str:
+    module, name = getattr(function, "__module__", None), getattr(function, "__qualname__", "<unknown>")
+    if "<" in name:
+        raise TaskNotPicklable("arguments", name_of(function), "it is local or a lambda", hint=_BY_PATH_HINT)
+    if module == "__main__":
+        spec = getattr(sys.modules["__main__"], "__spec__", None)
+        if spec is None:
+            reason = "it is defined in the script that was started, which nodes do not have"
+            raise TaskNotPicklable("arguments", name, reason, hint=_BY_PATH_HINT)
+        module = spec.name
+    return f"{module or 'builtins'}:{name}"
+
+
+# -- the node ------------------------------------------------------------------------------------------------------
+
+
+def path_in(spec: Spec) -> str:
+    """Return the import path that a structure is around.
+
+    Raises:
+        ValueError: If it is no such structure.
+    """
+    while isinstance(spec, dict) and len(spec) == 1 and (key := next(iter(spec))) in (_PARTIAL, _CHUNK, _BATCH):
+        spec = spec[key]
+    if not isinstance(spec, str) or spec.count(":") != 1:
+        raise ValueError(f"{spec!r} names no function")
+    return spec
+
+
+#: A pickled value or an encoded error, and the seconds that the function ran.
+Answer = tuple[bytes | None, bytes | None, float]
+
+
+class NodeCall:
+    """Make a call in a worker of the node's pool; to that pool it is called what the user's function is called.
+
+    Args:
+        spec: Names the function; the node has allowed it.
+        limit: Bytes that the answer may have.
+    """
+
+    __slots__ = ("__qualname__", "limit", "spec")
+
+    def __init__(self, spec: Spec, limit: int) -> None:
+        self.spec = spec
+        self.limit = limit
+        self.__qualname__ = path_in(spec).partition(":")[2]
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return (NodeCall, (self.spec, self.limit))
+
+    def __call__(self, pickled: bytes) -> Answer:
+        """Make it. What the user's code raises is in the answer."""
+        run_s = 0.0
+        try:
+            fn, arguments = _rebuilt(self.spec, pickled)
+            started = time.perf_counter()
+            value = call_in_copy(fn, arguments)
+            run_s = time.perf_counter() - started
+            return _packed(value, self.limit), None, run_s
+        except BaseException as error:
+            if is_of_runner(error):
+                raise
+            return None, encode_error(error, self.limit), run_s
+
+
+def _rebuilt(spec: Spec, pickled: bytes) -> tuple[Callable[..., Any], Any]:
+    try:
+        bound, arguments = pickle.loads(pickled)
+        return _function(spec, iter(bound)), arguments
+    except BaseException as error:
+        if is_of_runner(error):
+            raise
+        reason = f"the node could not rebuild it: {reason_of(error)}"
+        hint = "is the same code installed on the node, with the packages that it needs?"
+        raise TaskNotPicklable("arguments", f"the call of {path_in(spec)}", reason, hint=hint) from error
+
+
+def _function(spec: Spec, bound: Any) -> Callable[..., Any]:
+    if isinstance(spec, str):
+        module, _, name = spec.partition(":")
+        return resolve(module, name)
+    ((key, inner),) = spec.items()
+    if key == _CHUNK:
+        return Chunk(_function(inner, bound))
+    if key == _BATCH:
+        return BatchFunction(_function(inner, bound))
+    args, keywords = next(bound)
+    return partial(_function(inner, bound), *args, **keywords)
+
+
+def _packed(value: object, limit: int) -> bytes:
+    try:
+        pickled = pickle.dumps(value, PROTOCOL)
+    except BaseException as error:
+        if is_of_runner(error):
+            raise
+        path, reason = explain(value, "result", error, search_s=SEARCH_IN_WORKER_S)
+        raise TaskNotPicklable("result", path, reason) from error
+    if len(pickled) > limit:
+        raise PayloadTooLarge("result", len(pickled), limit)
+    return pickled

@@ -1,0 +1,177 @@
+"""Look after the calls under way: those whose nodes are gone, that got lost, or that were cancelled in vain."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from typing import TYPE_CHECKING, Any, Protocol
+
+from lifepool.backends.guard import logged
+from lifepool.backends.remote import messages as msg
+from lifepool.backends.remote.members import BEAT_S, SILENCE_S
+from lifepool.errors import BackendError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from lifepool.backends.remote.availability import Availability
+    from lifepool.backends.remote.calls import Calls, SentCall
+    from lifepool.backends.remote.members import Members
+    from lifepool.backends.remote.transport import Transport
+    from lifepool.errors import BackendUnavailable
+
+logger = logging.getLogger("lifepool")
+
+#: Seconds after which a call that was cancelled, and has no outcome yet, is cancelled once more.
+CANCEL_AGAIN_S = 0.5
+#: Seconds after which its slot is given up, whatever the node does.
+CANCEL_LAST_S = 5.0
+#: Seconds after which the calls without a deadline are lost that were under way when the connection broke.
+LOST_CONTACT_S = 60.0
+#: Seconds from the moment when messages go through again, or a node is gone, until calls that no node has are looked
+#: for: time for nodes to say what they have.
+SEARCH_AFTER_S = 1.5
+
+
+class Owner(Protocol):
+    """The backend, as its upkeep needs it."""
+
+    def plan_flush(self) -> None:
+        """Send what waits in the next turn of the loop."""
+
+    def node_lost(self, node: str, reason: str) -> None:
+        """Lose what the node had."""
+
+    def give_back(self, sent: SentCall, error: Exception) -> None:
+        """Answer for a call that has no answer of its own."""
+
+    def lose(self, sent: SentCall, head: dict[str, Any]) -> None:
+        """Report that the call is lost, or was not started."""
+
+    def send_cancels(self, calls: Iterable[SentCall]) -> None:
+        """Cancel calls on whatever node they are."""
+
+    def why_unavailable(self) -> str | None:
+        """Say why a call can't be sent now."""
+
+    def unavailable(self, reason: str) -> BackendUnavailable:
+        """Make the error for that."""
+
+
+class Upkeep:
+    """Look often while there is something to look after, else once a second.
+
+    Args:
+        owner: Who is told what was found.
+        calls: The calls under way.
+        members: The nodes.
+        available: Whether calls go through.
+        transport: Where calls on their way are looked for.
+    """
+
+    def __init__(
+        self, owner: Owner, calls: Calls, members: Members, available: Availability, transport: Transport
+    ) -> None:
+        self._owner = owner
+        self._calls = calls
+        self._members = members
+        self._available = available
+        self._transport = transport
+        self._loop = asyncio.get_running_loop()
+        self._wanted = asyncio.Event()
+        self._searches: set[asyncio.Task[None]] = set()
+        self._task = self._loop.create_task(self._keep_up())
+
+    def hurry(self) -> None:
+        """Look soon: there is something to look after."""
+        self._wanted.set()
+
+    async def close(self) -> None:
+        """End."""
+        tasks = [self._task, *self._searches]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _keep_up(self) -> None:
+        """Look after what is overdue: often while there is something to look after, else once a second."""
+        look = logged(self._look, "look after the calls under way")
+        while True:
+            look()
+            busy = len(self._calls) or self._available.is_down
+            self._wanted.clear()
+            # Not wait_for: of Python 3.11 that loses a cancellation which comes together with the event.
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(BEAT_S / 2 if busy else 2 * BEAT_S):
+                    await self._wanted.wait()
+            await asyncio.sleep(BEAT_S / 10)  # it is asked for often, and needs to look seldom
+
+    def _look(self) -> None:
+        now = self._loop.time()
+        if not self._available.is_down:
+            for node in self._members.silent(now):
+                self._owner.node_lost(node, f"it was not heard of for {SILENCE_S:g} s")
+            self._search(now)
+            if self._calls.waiting:
+                self._owner.plan_flush()
+        elif self._available.is_given_up(now):
+            self._go_without_connection(now)
+        self._look_after_cancelled(now)
+
+    def _go_without_connection(self, now: float) -> None:
+        """Fail what has not left; lose what was under way, if that has lasted too long."""
+        for sent in self._calls.waiting:
+            self._owner.give_back(
+                sent, self._owner.unavailable(self._owner.why_unavailable() or self._available.reason)
+            )
+        if now - (self._available.down_since or now) > LOST_CONTACT_S:
+            for sent in self._calls:
+                self._owner.lose(
+                    sent, {"status": msg.LOST, "reason": f"there was no connection for {LOST_CONTACT_S:g} s"}
+                )
+
+    def _look_after_cancelled(self, now: float) -> None:
+        again = []
+        for sent in self._calls:
+            if sent.cancelled is None:
+                continue
+            waited = now - sent.cancelled
+            if waited > CANCEL_LAST_S:
+                self._owner.give_back(sent, BackendError("it was cancelled, and its node did not answer"))
+            elif waited > CANCEL_AGAIN_S * (sent.times_cancelled + 1):
+                sent.times_cancelled += 1
+                again.append(sent)
+        if again and not self._available.is_down:
+            self._owner.send_cancels(again)
+
+    def _search(self, now: float) -> None:
+        """Look for calls that no node has said to have; find out which are lost."""
+        due = [sent for sent in self._calls if sent.search_at is not None and sent.search_at <= now]
+        for sent in due:
+            sent.search_at = None
+        if due:
+            task = self._loop.create_task(self._take_back(due))
+            self._searches.add(task)
+            task.add_done_callback(self._searches.discard)
+
+    async def _take_back(self, calls: list[SentCall]) -> None:
+        """Take back what is still on its way, to send it anew; what is neither there nor with a node is lost."""
+        nodes = {member.node for member in self._members.all()}
+        missing = [sent for sent in calls if sent.node not in nodes and sent.message is not None]
+        try:
+            gone = await self._transport.take_back([(s.id, s.message) for s in missing if s.message is not None])
+        except Exception as error:
+            logger.debug("could not look for calls on their way: %s", error)
+            for sent in missing:
+                sent.search_at = self._loop.time() + SEARCH_AFTER_S
+            return
+        for sent in missing:
+            if self._calls.get(sent.id) is not sent or sent.node in nodes:
+                continue
+            if sent.id in gone:
+                self._owner.lose(
+                    sent, {"status": msg.LOST, "reason": "its message was lost with the broker, or with a node"}
+                )
+            else:
+                self._owner.lose(sent, {"status": msg.UNSTARTED})

@@ -1,0 +1,189 @@
+"""Read the URL of a cluster: which engine, where, and the few options; refuse what is wrong in it at once."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import os
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, NamedTuple
+from urllib.parse import SplitResult, parse_qsl, urlsplit, urlunsplit
+
+from lifepool.backends.remote.backend import IN_FLIGHT, RemoteBackend
+from lifepool.backends.remote.messages import Signer
+from lifepool.backends.remote.security import needs_secret
+from lifepool.errors import BackendUnsupported
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from lifepool.backends.remote.transport import Transport
+
+#: The variable with the secret that signs messages.
+SECRET_VARIABLE = "LIFEPOOL_SECRET"  # noqa: S105 - its name
+
+
+class Engine(NamedTuple):
+    """An engine that a URL can name.
+
+    Attributes:
+        module: Has ``make_transport(url)``.
+        package: What has to be installed for it.
+        extra: Of lifepool, that installs it.
+    """
+
+    module: str
+    package: str
+    extra: str
+
+
+#: By the scheme of the URL.
+ENGINES = {
+    "celery+redis": Engine("lifepool.backends.celery.transport", "celery", "celery"),
+    "celery+rediss": Engine("lifepool.backends.celery.transport", "celery", "celery"),
+}
+#: For these there is a design and no code yet.
+_PLANNED = ("celery+amqp", "celery+amqps", "dask+tcp", "ray", "ray+local")
+
+
+def _name(text: str) -> str:
+    if not re.fullmatch(r"[\w.-]{1,100}", text):
+        raise ValueError
+    return text
+
+
+def _whole(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise ValueError
+    return number
+
+
+def _share(text: str) -> float:
+    number = float(text)
+    if not 0 <= number <= 100:
+        raise ValueError
+    return number
+
+
+#: The options of all URLs: how each is read, and what it must be.
+_OPTIONS: dict[str, tuple[Callable[[str], Any], str]] = {
+    "queue": (_name, "a name of letters, digits, '.', '_' and '-'"),
+    "in_flight": (_whole, "a whole number >= 1"),
+    "ahead": (_share, "a share from 0 to 100"),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class ClusterUrl:
+    """The URL of a cluster, read.
+
+    Attributes:
+        scheme: Names the engine and how it is reached.
+        address: The rest without the options, as the engine's own library takes it; it may hold a password.
+        host: The name of the machine, if it has one.
+        queue: Calls of this queue are run by nodes of this queue.
+        in_flight: Calls that one client has under way at most.
+        ahead: Calls beyond the slots of the cluster, as a share of them, that may wait there.
+    """
+
+    scheme: str
+    address: str
+    host: str | None
+    queue: str = "lifepool"
+    in_flight: int = IN_FLIGHT
+    ahead: float = 0.5
+
+    @property
+    def where(self) -> str:
+        """Return the address without a user and a password, for messages."""
+        parts = urlsplit(self.address)
+        return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
+
+    @property
+    def engine(self) -> Engine:
+        """Return the engine."""
+        return ENGINES[self.scheme]
+
+
+def is_url(backend: str) -> bool:
+    """Return whether this names a cluster, right or wrong."""
+    return backend.partition(":")[0] in (*ENGINES, *_PLANNED)
+
+
+def parse(text: str) -> ClusterUrl:
+    """Read a URL.
+
+    Raises:
+        ValueError: If there is something wrong in it.
+        BackendUnsupported: If this version has no such engine, or what it needs is not installed.
+    """
+    parts = urlsplit(text)
+    scheme = parts.scheme
+    if scheme in _PLANNED:
+        message = f"backend={scheme!r} is not part of this version"
+        raise BackendUnsupported(message, capability=scheme, hint="use backend='local' or 'celery+redis://...'")
+    try:
+        host, _ = parts.hostname, parts.port
+    except ValueError as error:
+        raise ValueError(f"backend={_shown(parts)!r}: {error}") from None
+    if not host:
+        raise ValueError(f"backend={_shown(parts)!r}: expected a host, as in '{scheme}://localhost'")
+    options = _options(parts.query, _shown(parts))
+    address = urlunsplit(parts._replace(scheme=scheme.partition("+")[2] or scheme, query="", fragment=""))
+    url = ClusterUrl(scheme, address, host, **options)
+    if importlib.util.find_spec(url.engine.package) is None:
+        raise BackendUnsupported(
+            f"backend={scheme!r} needs {url.engine.package}, which is not installed",
+            capability=scheme,
+            hint=f"pip install 'lifepool[{url.engine.extra}]'",
+        )
+    return url
+
+
+def _options(query: str, shown: str) -> dict[str, Any]:
+    options: dict[str, Any] = {}
+    try:
+        given = parse_qsl(query, keep_blank_values=True, strict_parsing=bool(query))
+    except ValueError as error:
+        raise ValueError(f"backend={shown!r}: {error}") from None
+    for name, value in given:
+        if name not in _OPTIONS:
+            raise ValueError(f"backend={shown!r}: there is no option {name!r}, expected one of {', '.join(_OPTIONS)}")
+        if name in options:
+            raise ValueError(f"backend={shown!r}: {name} is given twice")
+        read, expected = _OPTIONS[name]
+        try:
+            options[name] = read(value)
+        except ValueError:
+            raise ValueError(f"backend={shown!r}: {name}={value!r}: expected {expected}") from None
+    return options
+
+
+def _shown(parts: SplitResult) -> str:
+    return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
+
+
+def signer_for(url: ClusterUrl) -> Signer:
+    """Return what signs the messages of this cluster.
+
+    Raises:
+        BackendUnsupported: If there is no secret, and messages pass where others can write them.
+    """
+    secret = os.environ.get(SECRET_VARIABLE, "").strip() or None
+    if secret is None and needs_secret(url.host):
+        raise BackendUnsupported(
+            f"a cluster at {url.where} needs a secret: whoever can write there could have any call run",
+            capability="secret",
+            hint=f"set {SECRET_VARIABLE} to the same long random text for the app and its nodes",
+        )
+    return Signer(secret)
+
+
+def make_remote_backend(text: str, max_payload: int) -> RemoteBackend:
+    """Make the backend of a cluster. Only its engine is imported."""
+    url = parse(text)
+    signer = signer_for(url)
+    transport: Transport = importlib.import_module(url.engine.module).make_transport(url)
+    return RemoteBackend(transport, signer, in_flight=url.in_flight, ahead=url.ahead, max_payload=max_payload)

@@ -1,0 +1,164 @@
+"""A worker pool of Celery's that is a node of lifepool: Celery takes messages, a local pool runs the calls in them.
+
+It is Celery's place for pools of others: ``celery worker --pool custom`` with ``CELERY_CUSTOM_WORKER_POOL`` set to
+``lifepool.nodes.celery_pool:TaskPool``. A call counts as accepted as soon as it is here, so it is acknowledged then:
+one that is lost with its node is not delivered again by the broker, for its client knows better whether it may be.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import logging
+import os
+import time
+from collections import deque
+from typing import TYPE_CHECKING, Any
+
+from billiard.einfo import ExceptionInfo
+from celery.concurrency.base import BasePool
+
+from lifepool.backends.celery.names import TASK, call_in
+from lifepool.backends.celery.outlet import RedisOutlet
+from lifepool.backends.remote.messages import Refused
+from lifepool.nodes.node_thread import NodeThread
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from lifepool.backends.remote.messages import Signer
+    from lifepool.backends.remote.urls import ClusterUrl
+    from lifepool.nodes.node_thread import NodeSettings
+
+logger = logging.getLogger("lifepool.node")
+
+_NOT_OURS = "this worker runs lifepool's calls alone: route other tasks to another queue, with workers of their own"
+
+
+class Handed:
+    """A call that Celery has handed over.
+
+    Args:
+        id: The call's.
+        number: Stands for the process that Celery takes it to run in.
+        pool: Where it is.
+        callback: Called with Celery's own triple when it is done.
+    """
+
+    __slots__ = ("__weakref__", "callback", "id", "number", "pool", "since")
+
+    def __init__(self, id: str, number: int, pool: TaskPool, callback: Callable[[Any], object]) -> None:
+        self.id = id
+        self.number = number
+        self.pool = pool
+        self.callback = callback
+        self.since = time.monotonic()
+
+    def terminate(self, signal: object) -> None:
+        """Break the call off: Celery was told to revoke it."""
+        self.pool.cancel(self.id)
+
+
+class TaskPool(BasePool):  # type: ignore[misc]  # Celery has no types
+    """Run lifepool's calls in a local pool of this machine.
+
+    The Celery app has what it needs to know as ``app.lifepool``, a triple of the URL, what signs messages, and the
+    node's settings.
+    """
+
+    signal_safe = False
+    body_can_be_buffer = True
+
+    def on_start(self) -> None:
+        """Start the node, and learn how much it runs at a time."""
+        url: ClusterUrl
+        signer: Signer
+        settings: NodeSettings
+        url, signer, settings = self.app.lifepool
+        self._handed: dict[str, Handed] = {}
+        self._numbers = itertools.count(1)
+        self._done: deque[str] = deque()
+        self._wake_read, self._wake_write = os.pipe()
+        os.set_blocking(self._wake_read, False)
+        os.set_blocking(self._wake_write, False)
+        self._node = NodeThread(settings, signer, lambda: RedisOutlet(url), self._call_is_done)
+        self.limit = self._node.start()
+        logger.info(
+            "the node is up: %d workers, queue %r at %s, runs %s",
+            self.limit, url.queue, url.where, ", ".join(settings.allow) or "nothing: it was started without --allow",
+        )  # fmt: skip
+
+    def register_with_event_loop(self, loop: Any) -> None:
+        """Have Celery's loop look at what is done."""
+        loop.add_reader(self._wake_read, self._finish_done)
+
+    def on_apply(
+        self,
+        target: Any,
+        args: Any = None,
+        kwargs: Any = None,
+        accept_callback: Any = None,
+        callback: Any = None,
+        error_callback: Any = None,
+        **_: Any,
+    ) -> Handed:
+        """Take a message. Whatever is wrong with it, Celery is done with it."""
+        name, id, _request, body, *_rest = args
+        handed = Handed(id, next(self._numbers), self, callback)
+        if accept_callback is not None:
+            accept_callback(handed.number, handed.since)  # acknowledges it
+        try:
+            if name != TASK:
+                raise ValueError(_NOT_OURS)
+            message = call_in(body)
+        except (Refused, ValueError) as error:
+            logger.warning("refused a message of the queue: %s", error)
+            _fail(error, error_callback)
+            return handed
+        self._handed[id] = handed
+        self._node.take(message)
+        return handed
+
+    def cancel(self, id: str) -> None:
+        """Break a call off."""
+        self._node.cancel(id)
+
+    def terminate_job(self, pid: int, signal: object = None) -> None:
+        """Break off what Celery takes to run in this process."""
+        for handed in list(self._handed.values()):
+            if handed.number == pid:
+                self.cancel(handed.id)
+
+    def on_stop(self) -> None:
+        """Finish what is there, hand back what has not started, and end the node."""
+        self._node.stop()
+        self._finish_done()
+        os.close(self._wake_write)
+        os.close(self._wake_read)
+
+    def on_terminate(self) -> None:
+        """Do the same: the node's own time limit bounds it."""
+        self.on_stop()
+
+    def _call_is_done(self, id: str) -> None:
+        """Pass on, from the node's thread, that a call is done with."""
+        self._done.append(id)
+        with contextlib.suppress(OSError):  # full: then it is read soon anyway
+            os.write(self._wake_write, b".")
+
+    def _finish_done(self) -> None:
+        with contextlib.suppress(BlockingIOError):
+            while os.read(self._wake_read, 4096):
+                pass
+        while self._done:
+            handed = self._handed.pop(self._done.popleft(), None)
+            if handed is not None:
+                handed.callback((False, None, time.monotonic() - handed.since))
+
+
+def _fail(error: Exception, error_callback: Any) -> None:
+    try:
+        raise error
+    except Exception:
+        if error_callback is not None:
+            error_callback(ExceptionInfo())

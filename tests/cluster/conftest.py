@@ -1,0 +1,58 @@
+"""Real servers and real nodes on loopback, in an environment that has the engines: make test-cluster."""
+
+from __future__ import annotations
+
+import importlib.util
+import shutil
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.cluster.celery_redis import CeleryOnRedis
+from tests.cluster.servers import RedisServer
+from tests.engine.conftest import gate as gate
+from tests.leaks import LASTING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from tests.cluster.servers import Harness
+
+HAS_ENGINES = importlib.util.find_spec("celery") is not None
+collect_ignore_glob = [] if HAS_ENGINES else ["test_*.py"]
+
+#: By name: what starts the servers of an engine and its nodes.
+ENGINES = {"celery+redis": CeleryOnRedis}
+
+
+@pytest.fixture(scope="session")
+def redis_program() -> str:
+    """The path of a Redis server."""
+    for name in ("redis-server", "redis-check-rdb"):
+        if (path := shutil.which(name)) is not None:
+            return path
+    pytest.fail("there is no redis-server: run `sh scripts/ensure-redis.sh`", pytrace=False)
+
+
+@pytest.fixture(scope="session")
+def shared_redis(redis_program: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
+    """One server for the tests that leave it as it is."""
+    with RedisServer(redis_program, tmp_path_factory.mktemp("redis")) as server:
+        yield server
+
+
+@pytest.fixture(params=list(ENGINES), scope="session")
+def engine(request: pytest.FixtureRequest, shared_redis: RedisServer) -> Iterator[Harness]:
+    """An engine with one node of two workers, for tests that leave both as they are."""
+    with ENGINES[request.param](shared_redis) as harness:
+        node = harness.start_node(workers=2).pid
+        LASTING.add(node)
+        yield harness
+        LASTING.discard(node)
+
+
+@pytest.fixture(params=list(ENGINES))
+def own_engine(request: pytest.FixtureRequest, redis_program: str, tmp_path: object) -> Iterator[Harness]:
+    """An engine without nodes, with servers of its own, for tests that break them."""
+    with RedisServer(redis_program, tmp_path) as server, ENGINES[request.param](server) as harness:
+        yield harness

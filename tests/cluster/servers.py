@@ -1,0 +1,153 @@
+"""Start and end programs of a test, each by its own process."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+ROOT = Path(__file__).resolve().parents[2]
+#: Seconds for a program to come up or to end; a loaded machine takes its time.
+START_S = 40.0
+
+
+class Harness(Protocol):
+    """An engine for tests."""
+
+    def __enter__(self) -> Harness: ...
+    def __exit__(self, *_: object) -> None: ...
+
+    @property
+    def url(self) -> str:
+        """What `Pool(backend=...)` takes."""
+
+    def start_node(self, workers: int = 1, *, allow: tuple[str, ...] = ("tests", "builtins", "time")) -> Program:
+        """Start a node; return when it is up."""
+
+    def stop_server(self) -> None:
+        """End the broker or scheduler at once."""
+
+    def start_server(self) -> None:
+        """Start it again, where it was."""
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def wait_until(holds: Callable[[], Any], what: str, seconds: float = START_S) -> None:
+    """Ask again and again, for something outside of this process."""
+    deadline = time.monotonic() + seconds
+    while not holds():
+        assert time.monotonic() < deadline, f"{what} did not come about in {seconds:g} s"
+        time.sleep(0.02)
+
+
+class Program:
+    """A program that is ended with the test, and whose output is kept in a file.
+
+    Attributes:
+        log: That file.
+    """
+
+    def __init__(self, *command: str, log: Path, **environment: str) -> None:
+        self.log = log
+        clean = {name: value for name, value in os.environ.items() if not name.startswith("LIFEPOOL_")}
+        with log.open("ab") as output:
+            self._process = subprocess.Popen(
+                command, stdout=output, stderr=output, stdin=subprocess.DEVNULL, cwd=ROOT, env=clean | environment
+            )
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    def is_alive(self) -> bool:
+        return self._process.poll() is None
+
+    def has_said(self, text: str) -> bool:
+        assert self.is_alive(), f"it ended with {self._process.returncode}:\n{self.log.read_text()}"
+        return text in self.log.read_text()
+
+    def signal(self, number: signal.Signals) -> None:
+        with contextlib.suppress(ProcessLookupError):
+            self._process.send_signal(number)
+
+    def kill(self) -> None:
+        """End it at once; its own children end with it or are the test's to look after."""
+        self.signal(signal.SIGKILL)
+        self._process.wait(START_S)
+
+    def end(self, seconds: float = START_S) -> int:
+        """Ask it to end and wait for that; kill it if it does not."""
+        self.signal(signal.SIGTERM)
+        self.signal(signal.SIGCONT)
+        try:
+            return self._process.wait(seconds)
+        except subprocess.TimeoutExpired:
+            self.kill()
+            raise
+
+
+class RedisServer:
+    """A Redis on a port of its own.
+
+    Attributes:
+        port: It.
+    """
+
+    def __init__(self, program: str, folder: Any, *, persistent: bool = False) -> None:
+        self.port = free_port()
+        self._program = program
+        self._folder = Path(folder)
+        self._persistent = persistent
+        self._running: Program | None = None
+
+    @property
+    def address(self) -> str:
+        return f"redis://127.0.0.1:{self.port}/0"
+
+    def start(self) -> None:
+        append = "yes" if self._persistent else "no"
+        # Debian's redis-check-rdb is the server too: it looks at its own name.
+        self._running = Program(
+            "bash", "-c", 'exec -a redis-server "$@"', "-", self._program, "--port", str(self.port), "--bind",
+            "127.0.0.1", "--save", "", "--appendonly", append, "--appendfsync", "always", "--dir", str(self._folder),
+            log=self._folder / "redis.log",
+        )  # fmt: skip
+        wait_until(self._answers, "Redis")
+
+    def _answers(self) -> bool:
+        assert self._running is not None
+        assert self._running.is_alive(), self._running.log.read_text()
+        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", self.port), 1) as connection:
+            connection.sendall(b"PING\r\n")
+            return connection.recv(100).startswith(b"+PONG")
+        return False
+
+    def stop(self) -> None:
+        if self._running is not None:
+            self._running.kill()
+            self._running = None
+
+    def __enter__(self) -> RedisServer:
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+
+def python(*arguments: str, log: Path, **environment: str) -> Program:
+    return Program(sys.executable, *arguments, log=log, **environment)

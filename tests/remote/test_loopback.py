@@ -1,0 +1,290 @@
+"""A client and its nodes over a broker in memory: what happens when parts of that fail, forced, without a server."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from lifepool import BackendUnavailable, BackendUnsupported, Pool, TaskTimeout, WorkerLost
+from lifepool.backends.remote import backend as backend_module
+from lifepool.backends.remote.loopback import LoopbackCluster
+from lifepool.backends.remote.members import SILENCE_S
+from lifepool.backends.remote.messages import CALL, Message, Signer
+from tests import tasks
+from tests.engine.conftest import gate as gate
+from tests.engine.gates import Gate, until
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from lifepool.backends.remote.loopback import LoopbackNode
+
+
+class World:
+    """One client and its cluster, whose nodes come and go.
+
+    Attributes:
+        cluster: The broker.
+        backend: The client's.
+        pool: The client.
+    """
+
+    def __init__(self, stack: contextlib.AsyncExitStack, **options: Any) -> None:
+        self.cluster = LoopbackCluster("a secret")
+        self.backend = self.cluster.backend(**{"ahead": 0, **options})
+        self.pool = Pool(backend=self.backend, max_workers=1)
+        self._stack = stack
+
+    async def node(self, workers: int = 1, *, allow: tuple[str, ...] = ("tests", "builtins")) -> LoopbackNode:
+        local = await self._stack.enter_async_context(Pool(backend="local", max_workers=workers, drain_timeout=5))
+        return await self._stack.enter_async_context(self.cluster.node(local, allow))
+
+
+@contextlib.asynccontextmanager
+async def world(*, nodes: int = 1, workers: int = 1, **options: Any) -> AsyncIterator[World]:
+    async with contextlib.AsyncExitStack() as stack:
+        made = World(stack, **options)
+        for _ in range(nodes):
+            await made.node(workers)
+        async with made.pool:
+            yield made
+
+
+async def test_slots_follow_the_nodes() -> None:
+    async with world(nodes=1, workers=2) as w:
+        assert w.backend.members.slots() == 2
+        other = await w.node(3)
+        await until(lambda: w.backend.members.slots() == 5)
+        await w.cluster.lose(other)
+        w.backend.node_lost(other.agent.node, "it was pulled")
+        assert w.backend.members.slots() == 2
+
+
+async def test_a_lost_node_loses_what_it_ran_and_nothing_else(gate: Gate) -> None:
+    async with world(nodes=2) as w:
+        handles = [w.pool.submit(tasks.hold, gate.address, number) for number in range(2)]
+        visitors = [await gate.arrival(), await gate.arrival()]
+        doomed = w.cluster.nodes[0]
+        await until(lambda: all(call.node for call in w.backend._calls))
+        ids = {call.id: call.task for call in w.backend._calls if call.node == doomed.agent.node}
+        await w.cluster.lose(doomed)
+        w.backend.node_lost(doomed.agent.node, "it was pulled")
+        for visitor in visitors:
+            with contextlib.suppress(OSError):
+                visitor.let_through()
+        results = await asyncio.gather(*handles, return_exceptions=True)
+        lost = [handle.id for handle, result in zip(handles, results, strict=True) if isinstance(result, WorkerLost)]
+        assert lost == list(ids.values())
+        assert w.pool.statistics().lost == 1
+        assert "its node is gone" in str(next(r for r in results if isinstance(r, WorkerLost)))
+
+
+async def test_a_silent_node_is_given_up(gate: Gate) -> None:
+    async with world() as w:
+        handle = w.pool.submit(tasks.hold, gate.address, retries=1)
+        await gate.arrival()
+        await w.cluster.lose(w.cluster.nodes[0])
+        w.backend.members.all()[0].heard -= SILENCE_S
+        await w.node()
+        again = await gate.arrival()  # it runs on the other node, because it has a retry
+        again.let_through()
+        await handle
+        assert w.pool.statistics().retried == 1
+
+
+async def test_a_poison_task_stops_and_the_node_stays() -> None:
+    async with world() as w:
+        with pytest.raises(WorkerLost) as lost:
+            await w.pool.run(tasks.exit_hard, 3, retries=2)
+        assert lost.value.exitcode == 3
+        assert w.pool.statistics().retried == 2
+        assert await w.pool.run(tasks.double, 2) == 4
+
+
+@pytest.mark.parametrize("hold", [tasks.hold_in_python, tasks.hold_in_c, tasks.hold_stubbornly])
+async def test_a_timeout_frees_the_remote_slot(gate: Gate, hold: Any) -> None:
+    async with world() as w:
+        handle = w.pool.submit(hold, gate.address, timeout=1.0)
+        await gate.arrival()
+        with pytest.raises(TaskTimeout):
+            await handle
+        assert await w.pool.run(tasks.double, 2) == 4  # there is one slot only
+
+
+async def test_a_node_ends_a_task_at_its_deadline_though_the_client_is_gone(gate: Gate) -> None:
+    async with world() as w:
+        w.pool.submit(tasks.hold_in_python, gate.address, timeout=1.0).add_done_callback(lambda h: h.exception())
+        await gate.arrival()
+        (node,) = w.cluster.nodes
+        w.cluster._clients.clear()  # it sends nothing any more, and hears nothing
+        w.cluster.to_nodes = lambda message: None  # type: ignore[method-assign]
+        await until(lambda: not node.agent.running)
+
+
+async def test_a_cancelled_task_frees_the_remote_slot(gate: Gate) -> None:
+    async with world() as w:
+        handle = w.pool.submit(tasks.hold_in_c, gate.address)
+        await gate.arrival()
+        handle.cancel()
+        assert await w.pool.run(tasks.double, 2) == 4
+
+
+async def test_what_waits_at_the_broker_and_is_cancelled_never_runs(gate: Gate) -> None:
+    async with world(ahead=2.0) as w:
+        first = w.pool.submit(tasks.hold, gate.address)
+        visitor = await gate.arrival()
+        second = w.pool.submit(tasks.hold, gate.address)
+        await until(lambda: len(w.cluster.queue) == 1)
+        second.cancel()
+        visitor.let_through()
+        await first
+        assert await w.pool.run(tasks.double, 2) == 4
+        assert gate.nobody_came()
+
+
+async def test_several_are_cancelled_at_once(gate: Gate) -> None:
+    async with world(workers=3) as w:
+        handles = [w.pool.submit(tasks.hold_in_python, gate.address) for _ in range(3)]
+        for _ in handles:
+            await gate.arrival()
+        for handle in handles:
+            handle.cancel()
+        await until(lambda: not w.cluster.nodes[0].agent.running)
+        assert sorted(await w.pool.gather(tasks.double, range(6))) == [0, 2, 4, 6, 8, 10]
+
+
+# --- the connection -------------------------------------------------------------------------------
+
+
+async def test_new_calls_are_refused_while_it_is_cut_and_go_through_after() -> None:
+    async with world() as w:
+        w.cluster.cut()
+        with pytest.raises(BackendUnavailable, match="can't be reached: it was cut"):
+            await w.pool.run(tasks.double, 1)  # it waits for a second first
+        with pytest.raises(BackendUnavailable):
+            w.pool.submit(tasks.double, 1)
+        assert w.pool.statistics().queued == 0
+        w.cluster.mend()
+        assert await w.pool.run(tasks.double, 2) == 4
+
+
+async def test_calls_that_come_during_a_short_cut_wait_for_its_end() -> None:
+    async with world() as w:
+        w.cluster.cut()
+        handle = w.pool.submit(tasks.double, 4)
+        await asyncio.sleep(0)
+        w.cluster.mend()
+        assert await handle == 8
+
+
+async def test_what_runs_during_a_cut_comes_home_after_it(gate: Gate) -> None:
+    async with world() as w:
+        handle = w.pool.submit(tasks.hold, gate.address, "home")
+        visitor = await gate.arrival()
+        w.cluster.cut()
+        visitor.let_through()
+        await until(lambda: not w.cluster.nodes[0].agent.running)
+        w.cluster.mend()
+        assert await handle == "home"
+
+
+async def test_what_a_broker_has_forgotten_is_lost_or_tried_again(gate: Gate, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(backend_module, "SEARCH_AFTER_S", 0.2)
+    async with world(ahead=2.0) as w:
+        running = w.pool.submit(tasks.hold, gate.address, "ran")
+        visitor = await gate.arrival()
+        waiting, with_retry = w.pool.submit(tasks.double, 1), w.pool.submit(tasks.double, 2, retries=1)
+        await until(lambda: len(w.cluster.queue) == 2)
+        w.cluster.cut()
+        w.cluster.mend(forget=True)
+        with pytest.raises(WorkerLost, match="lost with the broker"):
+            await waiting
+        visitor.let_through()
+        assert await running == "ran"
+        assert await with_retry == 4
+
+
+async def test_without_nodes_calls_are_refused_after_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("lifepool.backends.remote.availability.NO_NODES_S", 0.3)
+    async with world(nodes=0) as w:
+        await until(lambda: w.backend.why_unavailable() is not None)
+        with pytest.raises(BackendUnavailable, match="it has no nodes"):
+            await w.pool.run(tasks.double, 1)
+        await w.node()
+        await until(lambda: w.backend.why_unavailable() is None)
+        assert await w.pool.run(tasks.double, 1) == 2
+
+
+async def test_a_node_that_drains_hands_back_what_it_has_not_started(gate: Gate) -> None:
+    async with world() as w:
+        (first,) = w.cluster.nodes
+        running = w.pool.submit(tasks.hold, gate.address, "finished")
+        visitor = await gate.arrival()
+        drained = asyncio.create_task(first.agent.drain(20))
+        await until(lambda: w.backend.members.slots() == 0)
+        await w.node()
+        assert await w.pool.run(tasks.double, 3) == 6  # elsewhere
+        visitor.let_through()
+        assert await running == "finished"
+        await drained
+
+
+# --- security -------------------------------------------------------------------------------------
+
+
+async def test_a_function_that_is_not_allowed_is_refused_with_advice() -> None:
+    async with world() as w:
+        with pytest.raises(BackendUnsupported, match="--allow posix") as refused:
+            await w.pool.run(os.getpid)
+        assert refused.value.capability == "allow"
+        assert w.cluster.nodes[0].agent.refused == {"not allowed": 1}
+
+
+async def test_unsigned_altered_and_replayed_calls_do_not_run(gate: Gate) -> None:
+    async with world() as w:
+        (node,) = w.cluster.nodes
+        seen: list[Message] = []
+        take = node.agent.take
+
+        def take_and_keep(message: Message) -> None:
+            seen.append(message)
+            take(message)
+
+        node.agent.take = take_and_keep  # type: ignore[method-assign]
+        assert await w.pool.run(tasks.double, 2) == 4
+        (good,) = seen
+        head = dict(Signer("a secret").verify(good, CALL), fn="tests.tasks:echo")
+        forged = Signer("guessed").sign(CALL, {k: v for k, v in head.items() if k not in ("v", "kind")}, good.payload)
+        for message in (forged, good._replace(head=good.head.replace(b"double", b"nest")), good):
+            take(message)
+        await until(lambda: node.agent.refused.total() == 3)
+        assert node.agent.refused == {"unsigned": 2, "replayed": 1}
+        assert w.pool.statistics().completed == 1
+
+
+async def test_a_call_that_another_node_has_claimed_is_not_run_twice(gate: Gate) -> None:
+    async with world(nodes=2) as w:
+        handle = w.pool.submit(tasks.hold, gate.address, 1)
+        visitor = await gate.arrival()
+        (call,) = w.backend._calls
+        assert call.message is not None
+        other = next(node for node in w.cluster.nodes if not node.agent.running)
+        other.agent.take(call.message)  # it is delivered twice
+        await until(lambda: other.agent.refused["replayed"] == 1)
+        visitor.let_through()
+        assert await handle == 1
+        assert gate.nobody_came()
+
+
+async def test_nodes_with_another_secret_are_named_as_the_cause(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("lifepool.backends.remote.availability.NO_NODES_S", 0.3)
+    async with world(nodes=0) as w:
+        w.cluster.secret = "another"
+        await w.node()
+        await until(lambda: w.backend.why_unavailable() is not None and w.backend.refused["unsigned"] > 0)
+        with pytest.raises(BackendUnavailable, match="another secret"):
+            await w.pool.run(tasks.double, 1)
