@@ -31,8 +31,9 @@ RUN = $(BIN)/python -m
 # Whatever the environment says: the suite starts some thousand interpreters, and each would compile the package anew.
 export PYTHONDONTWRITEBYTECODE =
 
-.PHONY: help setup serve test test-quick test-servers stress stress-jobs mutants chromium postgresql promtool fmt lint types bench \
-	bench-check bench-distributed docs check matrix coverage build wheel-test lock clean
+.PHONY: help setup serve test test-quick test-servers test-cluster serve-cluster stress stress-jobs mutants chromium \
+	postgresql promtool fmt lint types bench bench-check bench-distributed docs check matrix coverage build wheel-test \
+	lock clean
 
 help:  ## print this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-17s %s\n", $$1, $$2 }' Makefile
@@ -83,10 +84,19 @@ bench-distributed: .venv-distributed/.stamp  ## measure it against Dask, Ray and
 	@sh scripts/ensure-redis.sh
 	.venv-distributed/bin/python -m benchmarks $(DISTRIBUTED) --loop asyncio --name distributed $(ARGS)
 
+test-cluster: .venv-distributed/.stamp  ## tests of clusters, on real servers, in the environment that has the engines
+	@sh scripts/ensure-redis.sh
+	.venv-distributed/bin/python -m pytest -n 2 --dist worksteal tests/cluster $(ARGS)
+
+serve-cluster: .venv-distributed/.stamp  ## run the reference service on Celery: Redis, two nodes and the service
+	@sh scripts/ensure-redis.sh
+	@.venv-distributed/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r $(SERVE_LOCK)
+	@HOST=$(HOST) PORT=$(PORT) WORKERS=$(WORKERS) exec .venv-distributed/bin/python -m examples.cluster
+
 docs: $(STAMP)  ## run the examples in the documentation
 	$(RUN) pytest tests/docs $(ARGS)
 
-check: lint types test test-servers matrix bench-check  ## everything a change must pass
+check: lint types test test-servers test-cluster matrix bench-check  ## everything a change must pass
 
 matrix: $(STAMP)  ## core and engine tests on the other Pythons of this machine
 	@sh scripts/matrix.sh $(MATRIX_TESTS)

@@ -1,12 +1,12 @@
 #!/bin/sh
-# Celery's part of `make bench-distributed` needs a Redis. Finds the program, or installs Debian's package, or says what
-# to do. Debian's redis-tools has it too, under another name, and starts no service: the benchmark starts its own.
+# `make test-cluster` and Celery's part of `make bench-distributed` need a Redis. Finds the program, or installs Debian's package, or says what
+# to do. Debian's redis-tools has it too, under another name, and starts no service: both start their own.
 set -eu
 
 found() { command -v redis-server >/dev/null 2>&1 || command -v redis-check-rdb >/dev/null 2>&1; }
 advise() {
-    echo "error: the Celery benchmark needs a redis-server. $1" >&2
-    echo "  Install 'redis' with your package manager, or leave Celery out: ARGS=\"--contender lifepool ...\"." >&2
+    echo "error: Celery needs a redis-server. $1" >&2
+    echo "  Install 'redis' with your package manager; a benchmark can leave Celery out: ARGS=\"--contender lifepool ...\"." >&2
     exit 1
 }
 
@@ -17,7 +17,7 @@ if [ "$(id -u)" -ne 0 ]; then
     command -v sudo >/dev/null 2>&1 || advise "Installing it takes root, and there is no sudo."
     as_root=sudo
 fi
-echo "installing redis-tools for the Celery benchmark"
+echo "installing redis-tools, which has the server"
 export DEBIAN_FRONTEND=noninteractive
 log=$(mktemp)
 trap 'rm -f "$log"' EXIT

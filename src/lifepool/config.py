@@ -148,7 +148,8 @@ class PoolSettings(TypedDict, total=False):
         Any,
         Rule(
             '`"local"` (this host\'s processes), `"inline"` (the caller\'s process, for tests), `"executor"` (the'
-            " standard library's `ProcessPoolExecutor`), any `concurrent.futures.Executor`, or a `Backend`.",
+            ' standard library\'s `ProcessPoolExecutor`), the URL of a cluster such as `"celery+redis://host"`, any'
+            " `concurrent.futures.Executor`, or a `Backend`.",
             "a backend's name or URL such as 'local' or 'celery+redis://host', or a Backend",
             checks.backend,
         ),

@@ -87,7 +87,8 @@ class Readiness:
         ready: Whether it should.
         reasons: If not, why: ``broken`` (by a bug of lifepool's: only a restart of the server helps), ``terminating``,
             ``created``, ``starting``, ``draining``, ``closed``, ``crash-looping``, ``no-worker`` (none is up: all are
-            still starting, or are about to be started again), ``saturated``.
+            still starting, or are about to be started again), ``saturated``, ``unreachable`` (the cluster of the pool
+            is, or has no nodes).
     """
 
     ready: bool

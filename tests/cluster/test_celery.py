@@ -86,7 +86,7 @@ make_app(parse(sys.argv[1])).control.revoke(sys.argv[2], terminate=True)
 
 async def test_a_celery_revoke_reaches_what_runs(celery: CeleryOnRedis) -> None:
     await asyncio.to_thread(celery.start_node)
-    backend = make_remote_backend(celery.url, 1 << 20)
+    backend = make_remote_backend(celery.url)
     async with Pool(backend=backend) as pool:
         sleeping = pool.submit(time.sleep, 60)
         await until(lambda: any(call.node for call in backend._calls))

@@ -13,6 +13,7 @@ from lifepool.backends.base import Capabilities
 from lifepool.backends.executor import ExecutorBackend
 from lifepool.backends.inline import InlineBackend
 from lifepool.backends.local.backend import LocalBackend
+from lifepool.backends.remote.loopback import LoopbackCluster
 from lifepool.cli.check.rules import RULES
 from lifepool.config import describe_settings
 from lifepool.hooks import Hook, TaskRecord, WorkerExit
@@ -165,13 +166,14 @@ def capabilities() -> str:
         "local": LocalBackend.capabilities,
         "executor": ExecutorBackend(_no_executor, slots=_SLOTS).capabilities,
         "inline": InlineBackend.capabilities,
+        "a cluster's URL": LoopbackCluster().backend(in_flight=_SLOTS).capabilities,
     }
     meanings = _attribute_docs(Capabilities)
     rows = [
         [f"`{field.name}`", meanings[field.name], *(_shown(getattr(can, field.name)) for can in backends.values())]
         for field in fields(Capabilities)
     ]
-    return table(["capability", "meaning", *(f"`{name}`" for name in backends)], rows)
+    return table(["capability", "meaning", *(name if " " in name else f"`{name}`" for name in backends)], rows)
 
 
 def _no_executor() -> Any:
@@ -183,7 +185,7 @@ def _shown(value: bool | int | None) -> str:
         return "yes" if value else "no"
     if value is None:
         return "as many as asked for"
-    return "max_workers" if value == _SLOTS else str(value)
+    return "max_workers, or in_flight" if value == _SLOTS else str(value)
 
 
 def _attribute_docs(cls: type) -> dict[str, str]:

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 MAY_SKIP = sys.platform != "linux"
-LESSER_BACKENDS = {"inline", "executor", "threads"}
+LESSER_BACKENDS = {"inline", "executor", "threads", "loopback"}
 """Parameters for which a test may be skipped: the page is about `local`, and says where to read what others can."""
 
 CHOOSERS = ("keyword", "markexpr", "deselect", "lf", "stepwise", "maxfail", "collectonly", "ignore")

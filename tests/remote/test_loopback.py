@@ -301,3 +301,30 @@ async def test_nodes_with_another_secret_are_named_as_the_cause(monkeypatch: pyt
         await until(lambda: w.backend.why_unavailable() is not None and w.backend.refused["unsigned"] > 0)
         with pytest.raises(BackendUnavailable, match="another secret"):
             await w.pool.run(tasks.double, 1)
+
+
+# --- initializers, readiness ----------------------------------------------------------------------
+
+
+async def test_the_initializer_of_a_client_is_called_once_in_each_worker_that_it_uses() -> None:
+    async with world(initializer=tasks.load, initargs=("model",)) as w:
+        first, second = [await w.pool.run(tasks.what_is_loaded) for _ in range(2)]
+        assert first == second
+        assert first[1] == ["model"]
+
+
+async def test_an_initializer_that_fails_fails_the_calls() -> None:
+    async with world(initializer=tasks.fail_to_load, initargs=("model",)) as w:
+        with pytest.raises(Exception, match="model") as failed:
+            await w.pool.run(tasks.double, 1)
+        assert "the initializer" in str(failed.value.__notes__)
+
+
+async def test_readiness_is_red_while_calls_are_refused() -> None:
+    async with world() as w:
+        assert w.pool.readiness().ready
+        w.cluster.cut()
+        await until(lambda: w.backend.why_unavailable() is not None)
+        assert w.pool.readiness().reasons == ("unreachable",)
+        w.cluster.mend()
+        assert w.pool.readiness().ready

@@ -72,6 +72,12 @@ class Queries:
         return self._scheduler.crash_loop
 
     @property
+    def unreachable(self) -> str | None:
+        """Return why a cluster takes no calls now; None if it does, or if it is none."""
+        why = getattr(self._backend, "why_unavailable", None)
+        return None if why is None else why()
+
+    @property
     def has_free_worker(self) -> bool:
         """Whether a task that is submitted now starts at once."""
         return self._scheduler.fleet.free_worker() is not None

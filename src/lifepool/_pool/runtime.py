@@ -260,6 +260,8 @@ class PoolRuntime:
             "no-worker": crash is None and self._lacks_workers(statistics),
             "saturated": statistics.queued >= self.config.max_queue,
         }
+        if engine is not None and statistics.state == PoolState.RUNNING.value:
+            reasons["unreachable"] = engine.queries.unreachable is not None
         found = tuple(reason for reason, applies in reasons.items() if applies)
         return Readiness(not found, found)
 

@@ -76,7 +76,9 @@ def make_backend(config: PoolConfig, modules: tuple[str, ...] = ()) -> Backend:
         from lifepool.backends.remote.urls import make_remote_backend
 
         _refuse_settings_of_nodes(config)
-        return make_remote_backend(backend, config.max_payload)
+        return make_remote_backend(
+            backend, max_payload=config.max_payload, initializer=config.initializer, initargs=config.initargs
+        )
     if backend == "executor" or not is_local_supported():
         from lifepool.backends.executor import ExecutorBackend
 
@@ -102,7 +104,6 @@ def make_backend(config: PoolConfig, modules: tuple[str, ...] = ()) -> Backend:
 def _refuse_settings_of_nodes(config: PoolConfig) -> None:
     """Refuse what only the nodes of a cluster can do for their workers."""
     of_nodes = {
-        "initializer": config.initializer is not None,
         "max_tasks_per_worker": config.max_tasks_per_worker is not None,
         "max_worker_memory": config.max_worker_memory is not None,
     }

@@ -133,6 +133,7 @@ def reasons_against(pool: Pool) -> list[dict[str, str]]:
         f"and {numbers.queued} tasks wait",
         "saturated": f"all {pool.config.max_queue} positions in the queue are taken; a task submitted now would wait "
         f"{numbers.predicted_wait_s:.1f} s",
+        "unreachable": "the cluster can't be reached, or has no nodes; the log says more",
     }
     name = pool.config.name
     return [{"pool": name, "reason": reason, "detail": details[reason]} for reason in pool.readiness().reasons]

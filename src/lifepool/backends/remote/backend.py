@@ -13,6 +13,7 @@ Theory of operation
 from __future__ import annotations
 
 import asyncio
+import base64
 import logging
 import uuid
 from collections import Counter
@@ -62,6 +63,8 @@ class RemoteBackend:
         ahead: Calls beyond the slots of the cluster, as a share of them, that wait there: then a node that is done with
             one has the next at hand.
         max_payload: Bytes that a call or a result may have.
+        initializer: Called once in each worker of a node, before the first call of this client that it makes.
+        initargs: Its arguments.
 
     Attributes:
         members: The nodes.
@@ -77,6 +80,8 @@ class RemoteBackend:
         in_flight: int = IN_FLIGHT,
         ahead: float = 0.5,
         max_payload: int = 256 * 1024 * 1024,
+        initializer: Callable[..., object] | None = None,
+        initargs: tuple[Any, ...] = (),
     ) -> None:
         self.members = Members()
         self.refused: Counter[str] = Counter()
@@ -86,6 +91,10 @@ class RemoteBackend:
         self._signer = signer
         self._ahead = ahead
         self._max_payload = max_payload
+        self._setup: dict[str, Any] = {}
+        if initializer is not None:
+            setup = RemoteCall(initializer, initargs, (), max_payload)
+            self._setup = {"setup": [setup.spec, base64.b64encode(setup.pickled).decode()]}
         self._calls = Calls(self.client)
         self._doubtful: list[str] = []  # ids of calls that were given up, and may have got out
         self._flush_planned = False
@@ -228,7 +237,7 @@ class RemoteBackend:
             left = self._listener.time_left(sent.task)
             fields = {
                 "id": sent.id, "client": self.client, "fn": sent.payload.spec, "issued": now, "left": left,
-                "limit": self._max_payload,
+                "limit": self._max_payload, **self._setup,
             }  # fmt: skip
             message = self._signer.sign(msg.CALL, fields, sent.payload.pickled)
             self._calls.left(sent, message)

@@ -15,12 +15,15 @@ from functools import partial
 from types import BuiltinFunctionType, FunctionType, MethodType, ModuleType, NoneType
 from typing import TYPE_CHECKING, Any
 
+from lifepool._config.checks import ImportedFunction
 from lifepool._transfer import constants
 from lifepool._transfer.context import WithContext, call_in_copy
+from lifepool._transfer.context import call as call_in_context
 from lifepool._transfer.exceptions import PROTOCOL, encode_error, is_of_runner
 from lifepool._transfer.grouped import BatchFunction, Chunk
 from lifepool._transfer.naming import name_of
 from lifepool._transfer.reference import Reference, resolve
+from lifepool._usercode.attributes import add_note
 from lifepool._usercode.display import reason_of
 from lifepool._usercode.interrupts import is_from_signal
 from lifepool.backends.local.codec.diagnosis import SEARCH_IN_WORKER_S, explain
@@ -83,6 +86,8 @@ def _spec_of(fn: Any, bound: Bound) -> Spec:
     if isinstance(fn, partial):
         bound.append((tuple(map(constants.plain, fn.args)), {k: constants.plain(v) for k, v in fn.keywords.items()}))
         return {_PARTIAL: _spec_of(fn.func, bound)}
+    if isinstance(fn, ImportedFunction):
+        return fn.path
     if isinstance(fn, Chunk):
         return {_CHUNK: _spec_of(fn.function, bound)}
     if isinstance(fn, BatchFunction):
@@ -128,6 +133,8 @@ def path_in(spec: Spec) -> str:
     return spec
 
 
+#: What names an initializer, and its pickled arguments.
+Setup = tuple[Spec, bytes]
 #: A pickled value or an encoded error, and the seconds that the function ran.
 Answer = tuple[bytes | None, bytes | None, float]
 
@@ -138,22 +145,27 @@ class NodeCall:
     Args:
         spec: Names the function; the node has allowed it.
         limit: Bytes that the answer may have.
+        setup: The call of the client's initializer, which each worker makes once before it makes others of that client;
+            None if there is none.
     """
 
-    __slots__ = ("__qualname__", "limit", "spec")
+    __slots__ = ("__qualname__", "limit", "setup", "spec")
 
-    def __init__(self, spec: Spec, limit: int) -> None:
+    def __init__(self, spec: Spec, limit: int, setup: Setup | None = None) -> None:
         self.spec = spec
         self.limit = limit
+        self.setup = setup
         self.__qualname__ = path_in(spec).partition(":")[2]
 
     def __reduce__(self) -> tuple[object, ...]:
-        return (NodeCall, (self.spec, self.limit))
+        return (NodeCall, (self.spec, self.limit, self.setup))
 
     def __call__(self, pickled: bytes) -> Answer:
         """Make it. What the user's code raises is in the answer."""
         run_s = 0.0
         try:
+            if self.setup is not None:
+                _set_up(self.setup)
             fn, arguments = _rebuilt(self.spec, pickled)
             started = time.perf_counter()
             value = call_in_copy(fn, arguments)
@@ -163,6 +175,25 @@ class NodeCall:
             if is_of_runner(error):
                 raise
             return None, encode_error(error, self.limit), run_s
+
+
+#: The setups that this worker has made, by what they are.
+_made: set[tuple[str, bytes]] = set()
+
+
+def _set_up(setup: Setup) -> None:
+    """Call the initializer of a client, if this worker has not done so; what it raises is the call's error."""
+    spec, pickled = setup
+    key = (repr(spec), pickled)
+    if key in _made:
+        return
+    fn, arguments = _rebuilt(spec, pickled)
+    try:
+        call_in_context(fn, arguments)
+    except Exception as error:
+        add_note(error, f"while the initializer {path_in(spec)} was being called on a node")
+        raise
+    _made.add(key)
 
 
 def _rebuilt(spec: Spec, pickled: bytes) -> tuple[Callable[..., Any], Any]:

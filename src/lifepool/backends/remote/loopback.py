@@ -54,6 +54,7 @@ class LoopbackCluster:
         node = LoopbackNode(self, pool, allow)
         self.nodes.append(node)
         node.agent.start()
+        self.serve()
         try:
             yield node
         finally:

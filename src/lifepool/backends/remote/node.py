@@ -7,6 +7,7 @@ its own; a cancelled one is broken off. The agent decides what is let in, see ``
 from __future__ import annotations
 
 import asyncio
+import base64
 import logging
 import os
 import pickle
@@ -28,6 +29,7 @@ from lifepool.backends.remote.security import LONGEST_WAIT_S, AllowList, Remembe
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
+    from lifepool.backends.remote.functions import Setup
     from lifepool.backends.remote.transport import Outlet
 
 logger = logging.getLogger("lifepool.node")
@@ -227,7 +229,7 @@ class NodeAgent:
         self._outlet.post(call.client, self._signer.sign(msg.TAKEN, {"ids": [id], "node": self.node}))
         try:
             timeout = None if left is None else left + GRACE_S
-            handle = self._pool.submit(NodeCall(head["fn"], head["limit"]), payload, timeout=timeout)
+            handle = self._pool.submit(NodeCall(head["fn"], head["limit"], _setup_in(head)), payload, timeout=timeout)
             call.handle = LocalCall(handle)
             await asyncio.wait([handle])
         except Exception as error:  # it was not admitted: the pool ends
@@ -242,6 +244,8 @@ class NodeAgent:
         now = self._outlet.now()
         left = check_freshness(head, now, self._outlet.skew_s)
         self._allow.check(head["fn"])
+        if "setup" in head:
+            self._allow.check(head["setup"][0])
         if not self._seen.add(id, now + LONGEST_WAIT_S + 2 * self._outlet.skew_s, now):
             raise Refused("replayed", "it was here before")
         return left
@@ -312,3 +316,10 @@ class NodeAgent:
             logger.warning("the progress of a task could not be pickled again, and is left out", exc_info=True)
             return
         self._outlet.post(call.client, self._signer.sign(msg.PROGRESS, {"id": id, "node": self.node}, pickled))
+
+
+def _setup_in(head: dict[str, Any]) -> Setup | None:
+    if "setup" not in head:
+        return None
+    spec, pickled = head["setup"]
+    return spec, base64.b64decode(pickled)

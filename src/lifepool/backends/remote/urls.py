@@ -112,6 +112,11 @@ def is_url(backend: str) -> bool:
     return backend.partition(":")[0] in (*ENGINES, *_PLANNED)
 
 
+def is_installed(package: str) -> bool:
+    """Return whether a package can be imported, without doing so."""
+    return importlib.util.find_spec(package) is not None
+
+
 def parse(text: str) -> ClusterUrl:
     """Read a URL.
 
@@ -133,7 +138,7 @@ def parse(text: str) -> ClusterUrl:
     options = _options(parts.query, _shown(parts))
     address = urlunsplit(parts._replace(scheme=scheme.partition("+")[2] or scheme, query="", fragment=""))
     url = ClusterUrl(scheme, address, host, **options)
-    if importlib.util.find_spec(url.engine.package) is None:
+    if not is_installed(url.engine.package):
         raise BackendUnsupported(
             f"backend={scheme!r} needs {url.engine.package}, which is not installed",
             capability=scheme,
@@ -181,9 +186,14 @@ def signer_for(url: ClusterUrl) -> Signer:
     return Signer(secret)
 
 
-def make_remote_backend(text: str, max_payload: int) -> RemoteBackend:
-    """Make the backend of a cluster. Only its engine is imported."""
+def make_remote_backend(text: str, **options: Any) -> RemoteBackend:
+    """Make the backend of a cluster. Only its engine is imported.
+
+    Args:
+        text: The URL.
+        **options: Go to ``RemoteBackend``.
+    """
     url = parse(text)
     signer = signer_for(url)
     transport: Transport = importlib.import_module(url.engine.module).make_transport(url)
-    return RemoteBackend(transport, signer, in_flight=url.in_flight, ahead=url.ahead, max_payload=max_payload)
+    return RemoteBackend(transport, signer, in_flight=url.in_flight, ahead=url.ahead, **options)

@@ -15,7 +15,7 @@ import { Workers } from "./workers.js";
 const FORMAT = 1;
 const REASONS = {
   "broken": "a bug in lifepool has stopped the pool", "terminating": "the server is ending", "crash-looping": "no worker comes up",
-  "no-worker": "no worker is up yet", "saturated": "the queue is full",
+  "no-worker": "no worker is up yet", "saturated": "the queue is full", "unreachable": "the cluster can't be reached",
   "created": "not started yet", "starting": "starting", "draining": "draining: nothing new is taken", "closed": "closed",
 };
 

@@ -1,0 +1,85 @@
+"""The URL of a cluster: what is wrong in it is refused when the pool is made."""
+
+from __future__ import annotations
+
+import pytest
+
+from lifepool import BackendUnsupported, Pool
+from lifepool.backends.remote import urls
+from lifepool.backends.remote.urls import parse, signer_for
+
+LOCAL = "celery+redis://localhost:6379/0"
+
+
+@pytest.fixture
+def installed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As if the engine's package were there."""
+    monkeypatch.setattr(urls, "is_installed", lambda package: True)
+
+
+@pytest.mark.usefixtures("installed")
+def test_a_url_says_where_and_how() -> None:
+    url = parse("celery+redis://:hunter2@localhost:6380/1?queue=cpu&in_flight=64&ahead=0")
+    assert (url.scheme, url.address, url.host) == ("celery+redis", "redis://:hunter2@localhost:6380/1", "localhost")
+    assert (url.queue, url.in_flight, url.ahead) == ("cpu", 64, 0.0)
+    assert url.where == "redis://localhost:6380/1"
+    assert parse("celery+rediss://localhost").address == "rediss://localhost"
+
+
+@pytest.mark.usefixtures("installed")
+@pytest.mark.parametrize(
+    ("url", "message"),
+    [
+        ("celery+redis://", "expected a host"),
+        ("celery+redis://localhost:port", "[Pp]ort"),
+        (f"{LOCAL}?queu=cpu", "no option 'queu', expected one of queue, in_flight, ahead"),
+        (f"{LOCAL}?queue=a&queue=b", "queue is given twice"),
+        (f"{LOCAL}?queue=", "queue='': expected a name"),
+        (f"{LOCAL}?in_flight=0", "in_flight='0': expected a whole number >= 1"),
+        (f"{LOCAL}?in_flight=many", "in_flight='many'"),
+        (f"{LOCAL}?ahead=-1", "ahead='-1': expected a share"),
+        ("celery+redis://:hunter2@localhost?x=1", "no option 'x'"),
+    ],
+)
+def test_what_is_wrong_is_named_when_the_pool_is_made(url: str, message: str) -> None:
+    with pytest.raises(ValueError, match=message) as refused:
+        Pool(backend=url)
+    assert "hunter2" not in str(refused.value)
+
+
+def test_a_missing_package_is_named_with_its_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(urls, "is_installed", lambda package: False)
+    with pytest.raises(BackendUnsupported, match=r"needs celery, .*pip install 'lifepool\[celery\]'"):
+        Pool(backend=LOCAL)
+
+
+@pytest.mark.parametrize("url", ["celery+amqp://localhost", "dask+tcp://localhost:8786", "ray://localhost:10001"])
+def test_an_engine_that_is_still_to_come_is_said_to_be(url: str) -> None:
+    scheme = url.partition(":")[0]
+    if scheme in urls.ENGINES:
+        pytest.skip("it has come")
+    with pytest.raises(BackendUnsupported, match="not part of this version"):
+        Pool(backend=url)
+
+
+@pytest.mark.usefixtures("installed")
+def test_another_host_needs_a_secret(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("LIFEPOOL_SECRET", raising=False)
+    with pytest.raises(BackendUnsupported, match="set LIFEPOOL_SECRET"):
+        Pool(backend="celery+redis://broker")
+    assert not signer_for(parse(LOCAL)).has_secret
+    monkeypatch.setenv("LIFEPOOL_SECRET", "long and random")
+    assert signer_for(parse("celery+redis://broker")).has_secret
+    Pool(backend="celery+redis://broker")
+
+
+@pytest.mark.usefixtures("installed")
+def test_the_environment_names_it_as_well(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LIFEPOOL_BACKEND", f"{LOCAL}?queue=cpu")
+    assert Pool().config.backend == f"{LOCAL}?queue=cpu"
+
+
+@pytest.mark.usefixtures("installed")
+async def test_settings_of_nodes_are_refused_with_advice() -> None:
+    with pytest.raises(BackendUnsupported, match="lifepool worker --max-worker-memory"):
+        await Pool(backend=LOCAL, max_worker_memory="512MiB").start()
