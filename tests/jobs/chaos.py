@@ -151,7 +151,7 @@ async def _submit(plan: Plan, jobs: Jobs, report: Report) -> dict[str, set[JobSt
         else:
             seconds = plan.random.random() * 0.02
             call = (tasks.work, str(plan.folder), number, seconds)
-            job = await jobs.submit(*call, name=f"work{number}", max_attempts=MAX_ATTEMPTS)
+            job = await jobs.submit(*call, name=f"work{number}", max_attempts=MAX_ATTEMPTS)  # type: ignore[arg-type, call-arg]
             expected[job.id] = {JobState.SUCCEEDED}
             if draw < 0.15:
                 await jobs.cancel(job.id)

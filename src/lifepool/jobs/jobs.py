@@ -8,7 +8,7 @@ import hashlib
 import logging
 import os
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
-from typing import TYPE_CHECKING, Any, Never, ParamSpec, Self, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Never, ParamSpec, Self, TypeVar, TypeVarTuple, Unpack, overload
 
 from lifepool._pool.lifespans import own_lifespan
 from lifepool._usercode.callables import check_function, refuse_keywords
@@ -43,6 +43,7 @@ logger = logging.getLogger("lifepool")
 
 P = ParamSpec("P")
 T = TypeVar("T")
+Ts = TypeVarTuple("Ts")
 
 #: Seconds that a job stays after it has ended, unless it says otherwise: a week.
 KEEP_S = 7 * 24 * 3600.0
@@ -174,9 +175,9 @@ class Jobs:
 
     async def submit(
         self,
-        fn: Callable[..., Any],
+        fn: Callable[[Unpack[Ts]], Any],
         /,
-        *args: Any,
+        *args: *Ts,
         idempotency_key: str | None = None,
         timeout: Duration | None = None,
         retries: int = 0,
