@@ -29,6 +29,7 @@ ROOT = Path(lifepool.__file__).parent
 #: Modules that users import, by DESIGN; the others are reached through these.
 PUBLIC_MODULES = [
     "lifepool.dashboard.app",
+    "lifepool._pool.bulk_calls",
     "lifepool._pool.decorated",
     "lifepool.errors",
     "lifepool.futures.errors",
