@@ -154,6 +154,10 @@ def test_a_pool_that_is_not_started_has_loaded_no_engine() -> None:
     assert engine.isdisjoint(done.stdout.split())
 
 
+#: Engines of clusters: they are installed where the tests of clusters run.
+ENGINES = {"celery", "kombu", "redis"}
+
+
 def test_every_module_can_be_imported_by_itself() -> None:
     names = [found.name for found in pkgutil.walk_packages([str(ROOT)], "lifepool.")]
     assert len(names) > 30
@@ -161,7 +165,9 @@ def test_every_module_can_be_imported_by_itself() -> None:
         "import importlib, sys\n"
         "for name in sys.argv[1:]:\n"
         "    for loaded in [m for m in sys.modules if m.split('.')[0] == 'lifepool']: del sys.modules[loaded]\n"
-        "    importlib.import_module(name)\n"
+        "    try: importlib.import_module(name)\n"
+        f"    except ModuleNotFoundError as error:\n"
+        f"        if error.name not in {ENGINES}: raise\n"
     )
     names = [name for name in names if not name.endswith("__main__")]
     subprocess.run([sys.executable, "-c", program, *names], timeout=50, check=True)
