@@ -24,14 +24,16 @@ BIN = .venv/bin
 LOCK = requirements/dev.txt
 SERVE_LOCK = requirements/serve.txt
 DISTRIBUTED_LOCK = requirements/distributed.txt
+SERVERS_LOCK = requirements/servers.txt
 STAMP = .venv/.stamp
 RUN = $(BIN)/python -m
 
 # Whatever the environment says: the suite starts some thousand interpreters, and each would compile the package anew.
 export PYTHONDONTWRITEBYTECODE =
 
-.PHONY: help setup serve test test-quick stress stress-jobs mutants chromium postgresql promtool fmt lint types bench \
-	bench-check bench-distributed test-cluster serve-cluster docs check matrix coverage build wheel-test lock clean
+.PHONY: help setup serve test test-quick test-servers test-cluster serve-cluster stress stress-jobs mutants chromium \
+	postgresql promtool fmt lint types bench bench-check bench-distributed docs check matrix coverage build wheel-test \
+	lock clean
 
 help:  ## print this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-17s %s\n", $$1, $$2 }' Makefile
@@ -52,6 +54,9 @@ stress: $(STAMP)  ## random faults against a pool (MINUTES; ARGS="--seed 1")
 
 stress-jobs: $(STAMP) postgresql  ## 10,000 jobs under random kills, on SQLite and PostgreSQL (ARGS="--servers 4")
 	$(RUN) tests.jobs.chaos $(ARGS)
+
+test-servers: .venv-servers/.stamp  ## run it under each server and in each framework that the docs name
+	.venv-servers/bin/python -m pytest -n $(JOBS) --dist worksteal tests/servers/every_server.py $(ARGS)
 
 mutants: $(STAMP)  ## take promises out of the code, one by one: do the tests notice? (ARGS="worker")
 	$(RUN) tests.docs.mutants $(ARGS)
@@ -91,7 +96,7 @@ serve-cluster: .venv-distributed/.stamp  ## run the reference service on Celery:
 docs: $(STAMP)  ## run the examples in the documentation
 	$(RUN) pytest tests/docs $(ARGS)
 
-check: lint types test test-cluster matrix bench-check  ## everything a change must pass
+check: lint types test test-servers test-cluster matrix bench-check  ## everything a change must pass
 
 matrix: $(STAMP)  ## core and engine tests on the other Pythons of this machine
 	@sh scripts/matrix.sh $(MATRIX_TESTS)
@@ -114,6 +119,7 @@ lock:  ## choose new versions and write the lock files
 	sh scripts/lock.sh $(SERVE_LOCK) --extra examples --group install --constraint $(LOCK)
 	sh scripts/lock.sh $(DISTRIBUTED_LOCK) $(addprefix --extra ,fastapi prometheus otel cli) --group distributed \
 		--constraint $(LOCK)
+	sh scripts/lock.sh $(SERVERS_LOCK) --extra fastapi --group servers --constraint $(LOCK)
 
 clean:  ## remove everything that make made
 	rm -rf .promtool .venv .venv-* .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis .coverage .coverage.* dist
@@ -136,6 +142,9 @@ $(STAMP): pyproject.toml $(LOCK)
 
 .venv-distributed/.stamp: pyproject.toml $(DISTRIBUTED_LOCK)
 	@LOCK=$(DISTRIBUTED_LOCK) sh scripts/make-venv.sh $(@D) "$(PYTHON)"
+
+.venv-servers/.stamp: pyproject.toml $(SERVERS_LOCK)
+	@LOCK=$(SERVERS_LOCK) sh scripts/make-venv.sh $(@D) "$(PYTHON)"
 
 .venv-3.11/.stamp .venv-3.12/.stamp .venv-3.13/.stamp: pyproject.toml $(LOCK)
 	@sh scripts/make-venv.sh $(@D) "$(PYTHON)"

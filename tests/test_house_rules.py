@@ -179,18 +179,13 @@ def test_a_property_test_works_beside_the_leak_check(number: int) -> None:
     assert number == int(str(number))
 
 
-seen: list[str] = []
-
-
 @pytest.mark.all_loops
-async def test_a_marked_coroutine_runs_on_every_loop() -> None:
+async def test_a_marked_coroutine_runs_on_every_loop(request: pytest.FixtureRequest, loop_kind: str) -> None:
     loop = asyncio.get_running_loop()
     eager = loop.get_task_factory() is not None
-    seen.append("eager" if eager else type(loop).__module__.split(".")[0])
-
-
-def test_every_loop_was_used_by_the_test_before_this_one() -> None:
-    assert seen == list(FACTORIES)
+    assert ("eager" if eager else type(loop).__module__.split(".")[0]) == loop_kind
+    same = [item for item in request.session.items if item.location[2].partition("[")[0] == request.function.__name__]
+    assert {item.name.partition("[")[2] for item in same} == {f"{kind}]" for kind in FACTORIES}
 
 
 async def test_a_test_can_ask_for_the_name_of_its_loop(loop_kind: str) -> None:

@@ -24,6 +24,7 @@ MOST_BYTES = 2_000_000  # of a file in the repository
 LOCK = (ROOT / "requirements" / "dev.txt").read_text()
 SERVE_LOCK = (ROOT / "requirements/serve.txt").read_text()
 DISTRIBUTED_LOCK = (ROOT / "requirements/distributed.txt").read_text()
+SERVERS_LOCK = (ROOT / "requirements/servers.txt").read_text()
 
 
 def canonical(requirement: str) -> str:
@@ -108,12 +109,16 @@ def test_the_public_names_load_with_the_standard_library_alone() -> None:
     assert done.returncode == 0, done.stderr
 
 
-@pytest.mark.parametrize("lock", [LOCK, SERVE_LOCK], ids=["dev", "serve"])
+@pytest.mark.parametrize(
+    "lock", [LOCK, SERVE_LOCK, DISTRIBUTED_LOCK, SERVERS_LOCK], ids=["dev", "serve", "distributed", "servers"]
+)
 def test_the_lock_names_no_address(lock: str) -> None:
     assert not re.findall(r"\w+://|--index|--extra-index|--find-links", lock)
 
 
-@pytest.mark.parametrize("lock", [LOCK, SERVE_LOCK], ids=["dev", "serve"])
+@pytest.mark.parametrize(
+    "lock", [LOCK, SERVE_LOCK, DISTRIBUTED_LOCK, SERVERS_LOCK], ids=["dev", "serve", "distributed", "servers"]
+)
 def test_every_locked_package_is_pinned_with_a_hash(lock: str) -> None:
     entries = re.findall(r"(?m)^(\S+==\S+)((?:.*\\\n)*.*)", lock)
     assert len(entries) > 20
@@ -130,7 +135,7 @@ def test_every_declared_package_is_locked() -> None:
     project = PYPROJECT["project"]
     groups = [*project["optional-dependencies"].values(), *PYPROJECT["dependency-groups"].values()]
     declared = {canonical(r) for group in groups for r in group if isinstance(r, str)}
-    assert declared - _locked(LOCK + DISTRIBUTED_LOCK) == set()
+    assert declared - _locked(LOCK + DISTRIBUTED_LOCK + SERVERS_LOCK) == set()
     needed = [*project["optional-dependencies"]["examples"], *PYPROJECT["dependency-groups"]["install"]]
     assert {canonical(r) for r in needed} - _locked(SERVE_LOCK) == set()
 

@@ -463,7 +463,7 @@ def test_a_decorated_function_keeps_its_name_and_can_be_called_plainly() -> None
 
 def test_an_unknown_option_is_refused_where_it_is_written() -> None:
     with pytest.raises(TypeError, match=r"does not know \['time'\]"):
-        decorating.task(time=2)(nothing)
+        decorating.task(time=2)(nothing)  # type: ignore[call-overload]
 
 
 def test_a_local_function_can_not_be_decorated() -> None:

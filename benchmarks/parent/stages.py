@@ -68,6 +68,11 @@ STAGES: dict[str, tuple[str, ...]] = {
     f"{SCHEDULER}: TaskReturned": (),
     "engine: settle": ("lifepool._engine.engine:Engine._settle", "lifepool._engine.engine:Engine._finish"),
     f"{SCHEDULER}: other events": (),
+    "engine: staying awake for the answer": (
+        "lifepool._engine.answer_polling:AnswerPolling.begin",
+        "lifepool._engine.answer_polling:AnswerPolling.end",
+        "lifepool._engine.answer_polling:AnswerPolling._tick",
+    ),
 }
 
 _SCHEDULED = {name.removeprefix(f"{SCHEDULER}: "): name for name in STAGES if name.startswith(SCHEDULER)}

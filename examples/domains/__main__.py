@@ -1,6 +1,6 @@
 """Run the service: ``python -m examples.domains``.
 
-HOST, PORT and WORKERS are read from the environment.
+HOST, PORT, WORKERS and ACCESS_LOG are read from the environment.
 """
 
 import os
@@ -10,6 +10,7 @@ import sys
 import uvicorn
 from uvicorn.config import LOGGING_CONFIG
 
+from examples.domains import kept
 from examples.domains.limits import Limits
 
 # uvicorn's own, and the pool's lines in the same shape: how many workers there are, and why.
@@ -31,7 +32,9 @@ def main() -> None:
         host=host,
         port=port,
         workers=workers,
+        loop="asyncio",  # uvloop accepts one connection a turn: in overload, probes on new ones would wait for seconds
         log_config=LOGGING,
+        access_log=bool(setting("ACCESS_LOG", 0, range(2))),  # a line costs as much as refusing a request
         timeout_graceful_shutdown=DRAIN_TIMEOUT,
     )
 
@@ -71,6 +74,7 @@ def where_to_look(url: str) -> str:
   Try it       curl -d '{{"data": "see www.example.com and bob@mail.example.co.uk"}}' \\
                     -H 'content-type: application/json' {url}/addContent
   Large files  curl -F file=@access.log.gz {url}/upload
+  As a job     curl -F file=@access.log.gz {url}/jobs      (kept in {kept.folder()})
   Stop         Ctrl-C
 """
 

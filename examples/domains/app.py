@@ -1,11 +1,13 @@
 """Find every domain name in a text, in parallel, without ever blocking the event loop.
 
-Read this file first. What lifepool takes is `pool = ...`, `install(...)`, and each `await pool...`.
+Read this file first. What lifepool takes is `pool = ...`, `install(...)`, and each `await pool...`; for uploads that
+outlive their request `jobs = ...` and `await jobs.submit(...)`.
 """
 
 import itertools
 from collections import Counter
-from contextlib import aclosing
+from collections.abc import AsyncIterator
+from contextlib import aclosing, asynccontextmanager
 from pathlib import Path
 from time import perf_counter
 from typing import Annotated, Any, Literal
@@ -15,22 +17,28 @@ from fastapi.responses import FileResponse
 from fastapi.staticfiles import StaticFiles
 from pydantic import BaseModel, BeforeValidator, Field
 
-from examples.domains import problems, uploads
+from examples.domains import kept, problems, uploads
 from examples.domains.body_limit import BodyLimit
 from examples.domains.counting import Tally, count_domains
+from examples.domains.decoding import Budget
 from examples.domains.extract import find_domains, warm_up
 from examples.domains.head_requests import HeadAsGet
 from examples.domains.limits import SECONDS_PER_CHARACTER, Limits
 from examples.domains.pasted import PastedRoute
+from examples.domains.search_job import count_kept
 from examples.domains.splitting import LONGEST_PIECE, chunk_count, split_on_whitespace
 from lifepool import Pool
 from lifepool.dashboard import dashboard
 from lifepool.integrations.fastapi import PoolDep, install
 from lifepool.integrations.health import health_router
+from lifepool.integrations.shedding import LoadShedding
+from lifepool.jobs import Job, Jobs, JobView, job_router
 
 LIMITS = Limits.from_environment()
 STATIC = Path(__file__).parent / "static"
-STREAMED = {"/upload": (LIMITS.max_upload, "Split it, or raise DOMAINS_MAX_UPLOAD on the server.")}
+STREAMED = dict.fromkeys(
+    ("/upload", "/jobs"), (LIMITS.max_upload, "Split it, or raise DOMAINS_MAX_UPLOAD on the server.")
+)
 TOO_LARGE = "Send large texts and files to /upload, which streams them."
 PAGE_HEADERS = {
     "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; "
@@ -40,15 +48,33 @@ PAGE_HEADERS = {
     "Referrer-Policy": "no-referrer",
 }
 
+
+@asynccontextmanager
+async def lifespan(app: FastAPI) -> AsyncIterator[Any]:
+    """Start the pool and the jobs, in a folder of their own."""
+    kept.prepare()
+    async with jobs.lifespan(app) as state:
+        yield state
+
+
+def may_see(request: Request, job: Job) -> bool:
+    """Let those see a job who know its id, which nobody can guess; nobody gets a list."""
+    return request.path_params.get("job_id") == job.id
+
+
 # One worker per CPU this container may use. Each loads the public suffix list once, at its start.
 pool = Pool(name="domains", preload=["examples.domains.counting"], initializer=warm_up, timeout=LIMITS.task_timeout)
-app = FastAPI(title="Domains", version="1")
+# Big uploads: they outlive the request and the server. Half of the workers are left to those who wait for an answer.
+jobs = Jobs(pool, store=kept.store(), keep=kept.KEEP, max_running=max(1, pool.max_workers // 2))
+app = FastAPI(title="Domains", version="1", lifespan=lifespan)
 install(app, pool)  # its life, its errors and their documentation: 503 when it is full, 504, ...
 app.include_router(health_router(pool))  # /livez, /readyz, /metrics
+app.include_router(job_router(jobs, access=may_see), prefix="/jobs")  # /jobs/{id}, its events, its result
 app.router.route_class = PastedRoute
 problems.install(app)  # the service's own: 413, 415, 422
 app.add_middleware(BodyLimit, streamed=STREAMED, hint=TOO_LARGE, limits=lambda: LIMITS, is_ending=lambda: is_ending())
 app.add_middleware(HeadAsGet)
+app.add_middleware(LoadShedding, pool=pool, exempt=["/pool/", "/static/", "/jobs/"])
 app.mount("/pool", dashboard(pool))  # the live page: everybody may look, nobody act
 app.mount("/static", StaticFiles(directory=STATIC), name="static")
 
@@ -141,6 +167,26 @@ async def upload(request: Request, pool: PoolDep, response: Response) -> Counted
             tally.add(found)
     response.headers["Server-Timing"] = server_timing(started)
     return Counted(count=tally.count, counts=tally.most_common(), truncated=tally.truncated)
+
+
+@app.post(
+    "/jobs",
+    status_code=202,
+    openapi_extra=uploads.OPENAPI,
+    responses=problems.documented(408, 413, 415, 422, 507),
+)
+async def start_job(request: Request, response: Response) -> JobView:
+    """Take an upload as a job: ask for it, or listen, at the address in `Location`; its result is that of `/upload`."""
+    kind = uploads.kind_of(request)
+    uploads.reader_of(*kind, Budget(LIMITS))  # refuse what is no text before it is all here
+    name = await kept.keep(request, LIMITS)
+    try:
+        longest = timeout_for(LIMITS.max_expanded)
+        job = await jobs.submit(count_kept, name, *kind, timeout=longest, tags=[name], on_done=kept.forget)
+    except BaseException:
+        kept.path_of(name).unlink(missing_ok=True)
+        raise
+    return jobs.accepted(job, response)
 
 
 def server_timing(started: float) -> str:

@@ -13,6 +13,7 @@ class Limits:
     max_buffered: int = 100_000_000  # all JSON requests under way; in memory a text takes several times its size
     max_upload: int = 1 << 30  # one upload as it comes over the wire: streamed, never buffered
     max_uploads: int = 100  # at a time: each takes a megabyte or two
+    max_kept: int = 10 << 30  # all uploads that wait on the disk to be searched as jobs
     max_expanded: int = 4 << 30  # the same upload after gunzip
     max_ratio: int = 200  # expanded / packed; real logs reach 20 to 50, a gzip bomb 1030
     max_names: int = 100_000  # different names counted in one upload: the answer stays bounded

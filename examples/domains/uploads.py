@@ -42,8 +42,8 @@ async def chunks(request: Request, limits: Limits) -> AsyncGenerator[str, None]:
     Raises:
         Problem: 413, 415 or 422 for a body that cannot be read; and what `BodyLimit` raises.
     """
-    reader = _reader(request, Budget(limits))
-    async with aclosing(_pieces(request)) as pieces:
+    reader = reader_of(*kind_of(request), Budget(limits))
+    async with aclosing(pieces_of(request)) as pieces:
         async for piece in pieces:
             for texts in reader.feed(piece):
                 for text in texts:
@@ -54,16 +54,27 @@ async def chunks(request: Request, limits: Limits) -> AsyncGenerator[str, None]:
             yield text
 
 
-async def _pieces(request: Request) -> AsyncGenerator[bytes, None]:
+async def pieces_of(request: Request) -> AsyncGenerator[bytes, None]:
+    """Yield the body as it comes, in pieces that are handled at once."""
     async with aclosing(request.stream()) as stream:
         async for data in stream:
             for start in range(0, len(data), PIECE):
                 yield data[start : start + PIECE]
 
 
-def _reader(request: Request, budget: Budget) -> Reader:
-    kind, options = parse_options_header(request.headers.get("content-type", "text/plain"))
-    encoding = _content_encoding(request, budget)
+def kind_of(request: Request) -> tuple[str, str]:
+    """Return the content type and the content encoding of a body."""
+    return request.headers.get("content-type", "text/plain"), request.headers.get("content-encoding", "identity")
+
+
+def reader_of(content_type: str, content_encoding: str, budget: Budget) -> Reader:
+    """Make what reads a body of this kind.
+
+    Raises:
+        Problem: 415, it is no text.
+    """
+    kind, options = parse_options_header(content_type)
+    encoding = _encoding(content_encoding, budget)
     is_inner = isinstance(encoding, Gunzip)
     reader: Reader
     if kind == b"multipart/form-data":
@@ -75,8 +86,8 @@ def _reader(request: Request, budget: Budget) -> Reader:
     return Unpacked(encoding, reader)
 
 
-def _content_encoding(request: Request, budget: Budget) -> Gunzip | Plain:
-    encoding = request.headers.get("content-encoding", "identity").strip().lower()
+def _encoding(content_encoding: str, budget: Budget) -> Gunzip | Plain:
+    encoding = content_encoding.strip().lower()
     if encoding in ("gzip", "x-gzip"):
         return Gunzip(budget)
     if encoding in ("identity", ""):

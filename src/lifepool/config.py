@@ -81,6 +81,16 @@ class PoolSettings(TypedDict, total=False):
         int,
         Rule("Tasks that may wait; one more is refused with `QueueFull`.", _WHOLE, checks.whole_from(1), int),
     ]
+    target_wait: Annotated[
+        float,
+        Rule(
+            "Seconds that requests may have to wait for this pool for long, or as long as a task takes if that is more."
+            " For `LoadShedding` only, which refuses the rest; five times as much is allowed for a moment.",
+            _SECONDS,
+            checks.seconds,
+            float,
+        ),
+    ]
     timeout: Annotated[
         float | None,
         Rule(
@@ -201,6 +211,7 @@ class PoolConfig:
     max_workers: int
     min_workers: int
     max_queue: int = 1000
+    target_wait: float = 0.1
     timeout: float | None = None
     max_tasks_per_worker: int | None = None
     max_worker_memory: int | None = None

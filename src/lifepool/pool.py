@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-from contextlib import aclosing
 from types import FunctionType
-from typing import TYPE_CHECKING, Any, Literal, Never, ParamSpec, TypeVar, Unpack, overload
+from typing import TYPE_CHECKING, Any, Never, ParamSpec, TypeVar, TypeVarTuple, Unpack, overload
 
-from lifepool._bulk.mapping import Entrance, map_chunks, one_by_one
-from lifepool._bulk.plan import plan_bulk
 from lifepool._engine.options import TaskOptions, task_options
 from lifepool._engine.scope import current_scope
 from lifepool._inside.resources import Resource
+from lifepool._pool.bulk_calls import PoolBulk
 from lifepool._pool.decorated import PoolBatch, PoolTask, decorator_options, plain_function
 from lifepool._pool.from_thread import FromThread
-from lifepool._pool.life import PoolLife
 from lifepool._pool.settings import takes_settings
 from lifepool._transfer.naming import names_of
 from lifepool._transfer.reference import Reference
@@ -21,25 +18,23 @@ from lifepool._usercode.callables import UNFINISHED, check_function, refuse_keyw
 from lifepool.config import resolve
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Callable, Iterable, Iterator
+    from collections.abc import Callable, Coroutine, Iterable, Iterator
 
-    from lifepool._bulk.plan import OnFull
     from lifepool._engine.engine import Engine
     from lifepool._engine.handle import TaskHandle
-    from lifepool._engine.options import OnCancel
+    from lifepool._engine.options import BatchOptions, OnCancel, RunOptions
     from lifepool._pool.decorated import MakesResource
     from lifepool.config import PoolSettings
-    from lifepool.progress import ProgressHook
 
 T = TypeVar("T")
-R = TypeVar("R")
 X = TypeVar("X")
 Y = TypeVar("Y")
 P = ParamSpec("P")
+Ts = TypeVarTuple("Ts")
 
 
 @takes_settings
-class Pool(PoolLife):
+class Pool(PoolBulk):
     """A process pool that lives as long as your app.
 
     Nothing starts when it is made. It starts with the app (``install(app, pool)``, ``FastAPI(lifespan=pool.lifespan)``)
@@ -63,10 +58,18 @@ class Pool(PoolLife):
 
     # -- tasks ----------------------------------------------------------------------------------------------------
 
+    @overload
+    async def run(
+        self, fn: Callable[[Unpack[Ts]], Coroutine[Any, Any, T]], *args: *Ts, **options: Unpack[RunOptions]
+    ) -> T: ...
+
+    @overload
+    async def run(self, fn: Callable[[Unpack[Ts]], T], *args: *Ts, **options: Unpack[RunOptions]) -> T: ...
+
     async def run(
         self,
-        fn: Callable[..., T],
-        *args: Any,
+        fn: Callable[[Unpack[Ts]], Any],
+        *args: *Ts,
         timeout: float | None = None,
         retries: int = 0,
         priority: int = 0,
@@ -75,7 +78,7 @@ class Pool(PoolLife):
         on_cancel: OnCancel = "interrupt",
         copy: bool = True,
         **keywords: Never,
-    ) -> T:
+    ) -> Any:
         """Call ``fn(*args)`` in a worker and wait for the answer.
 
         Keywords are the pool's; the function's own go through ``functools.partial``. What the function raises is raised
@@ -125,10 +128,18 @@ class Pool(PoolLife):
         )
         return await self._submit(fn, args, options, lent=True)
 
+    @overload
+    def submit(
+        self, fn: Callable[[Unpack[Ts]], Coroutine[Any, Any, T]], *args: *Ts, **options: Unpack[RunOptions]
+    ) -> TaskHandle[T]: ...
+
+    @overload
+    def submit(self, fn: Callable[[Unpack[Ts]], T], *args: *Ts, **options: Unpack[RunOptions]) -> TaskHandle[T]: ...
+
     def submit(
         self,
-        fn: Callable[..., T],
-        *args: Any,
+        fn: Callable[[Unpack[Ts]], Any],
+        *args: *Ts,
         timeout: float | None = None,
         retries: int = 0,
         priority: int = 0,
@@ -137,7 +148,7 @@ class Pool(PoolLife):
         on_cancel: OnCancel = "interrupt",
         copy: bool = True,
         **keywords: Never,
-    ) -> TaskHandle[T]:
+    ) -> TaskHandle[Any]:
         """Queue ``fn(*args)`` now and return a handle to await later. Arguments and errors are those of ``run``.
 
         The arguments are yours again when this returns. So what could be changed is pickled before, on the event loop,
@@ -166,126 +177,11 @@ class Pool(PoolLife):
         engine = self._engine
         return engine is not None and engine.cancel_task(task)
 
-    def map(
-        self,
-        fn: Callable[[Any], R],
-        items: Iterable[Any] | AsyncIterable[Any],
-        *,
-        ordered: bool = True,
-        chunksize: int | Literal["auto"] = "auto",
-        buffer: int | None = None,
-        timeout: float | None = None,
-        retries: int = 0,
-        priority: int = 0,
-        on_full: OnFull = "wait",
-        on_progress: ProgressHook | None = None,
-        **keywords: Never,
-    ) -> AsyncIterator[R]:
-        """Call ``fn`` with each item, many at a time: ``async for result in pool.map(fn, items)``.
-
-        Items are taken only as results are consumed, so memory is bounded also for an endless iterable.
-
-        Args:
-            fn: A function of one argument.
-            items: A plain or an asynchronous iterable.
-            ordered: Results in the order of the items; else as they come.
-            chunksize: Items per task. "auto" learns it, aiming at 10 ms a task.
-            buffer: The most items that may be taken and not yet handed back. None: as many chunks as keep all
-                workers busy.
-            timeout: Seconds per chunk, from when it could be submitted: waiting for room in the queue included. None:
-                the pool's default. ``math.inf``: no limit.
-            retries: Per chunk, as for ``run``.
-            priority: As for ``run``.
-            on_full: What a full queue means for the first chunk. ``"wait"``: wait for room. ``"raise"``: ``QueueFull``
-                at once; right in a request, where a client waits. The chunks that follow wait for room in any case.
-            on_progress: Called on the event loop with a ``MapProgress``: at the beginning, then at most ten times a
-                second, and once at the end. What it raises is logged once, and hurts nobody.
-            **keywords: None: those of the function go through ``functools.partial``.
-
-        Raises:
-            TypeError: If the function is async or a generator function.
-            Exception: The first exception of ``fn``; the rest is cancelled. And everything that ``run`` raises.
-
-        Cancellation:
-            Leaving the loop, by ``break`` too, cancels what is under way.
-        """
-        refuse_keywords("map", keywords, Pool.map)
-        chunks = self._in_chunks(
-            fn,
-            items,
-            ordered=ordered,
-            chunksize=chunksize,
-            buffer=buffer,
-            timeout=timeout,
-            retries=retries,
-            priority=priority,
-            on_full=on_full,
-            on_progress=on_progress,
-        )
-        return one_by_one(chunks)
-
-    async def gather(
-        self,
-        fn: Callable[[Any], R],
-        items: Iterable[Any] | AsyncIterable[Any],
-        *,
-        return_exceptions: bool = False,
-        chunksize: int | Literal["auto"] = "auto",
-        timeout: float | None = None,
-        retries: int = 0,
-        priority: int = 0,
-        on_full: OnFull = "raise",
-        on_progress: ProgressHook | None = None,
-        **keywords: Never,
-    ) -> list[R]:
-        """Call ``fn`` with each item and return the results as a list, in order.
-
-        One call is admitted as one: if there is no room for its first chunk it is refused at once, with ``QueueFull``;
-        once that is admitted, the others follow as there is room, before tasks that come later.
-
-        Args:
-            fn: A function of one argument.
-            items: A finite iterable, plain or asynchronous.
-            return_exceptions: Return what an item raised as its result, instead of raising it. If the worker of a
-                chunk dies or the time is up, that error is the result of each of its items.
-            chunksize: As for ``map``.
-            timeout: Seconds for the whole call, waiting included. None: the pool's default. ``math.inf``: no limit.
-            retries: Per chunk, as for ``run``.
-            priority: As for ``run``.
-            on_full: As for ``map``. ``"wait"`` suits jobs that nobody waits for.
-            on_progress: As for ``map``.
-            **keywords: None: those of the function go through ``functools.partial``.
-
-        Raises:
-            Exception: As for ``map``.
-
-        Cancellation:
-            Cancels what is under way.
-        """
-        refuse_keywords("gather", keywords, Pool.gather)
-        results: list[R] = []
-        chunks = self._in_chunks(
-            fn,
-            items,
-            is_whole=True,
-            go_on=return_exceptions,
-            chunksize=chunksize,
-            timeout=timeout,
-            retries=retries,
-            priority=priority,
-            on_full=on_full,
-            on_progress=on_progress,
-        )
-        async with aclosing(chunks):
-            async for chunk in chunks:
-                results += chunk
-        return results
-
     @overload
     def task(self, function: Callable[P, T], /) -> PoolTask[P, T]: ...
 
     @overload
-    def task(self, /, **options: Any) -> Callable[[Callable[P, T]], PoolTask[P, T]]: ...
+    def task(self, /, **options: Unpack[RunOptions]) -> Callable[[Callable[P, T]], PoolTask[P, T]]: ...
 
     def task(self, function: Callable[..., Any] | None = None, /, **options: Any) -> Any:
         """Turn a plain function into one that runs in the pool and is awaited.
@@ -311,7 +207,13 @@ class Pool(PoolLife):
 
     @overload
     def batch(
-        self, /, *, max_size: int = 32, max_wait: float = 0.005, split_on_error: bool = True, **options: Any
+        self,
+        /,
+        *,
+        max_size: int = 32,
+        max_wait: float = 0.005,
+        split_on_error: bool = True,
+        **options: Unpack[BatchOptions],
     ) -> Callable[[Callable[[list[X]], Iterable[Y]]], PoolBatch[X, Y]]: ...
 
     def batch(
@@ -406,13 +308,6 @@ class Pool(PoolLife):
         return FromThread(self._runtime, self.run)
 
     # -- inside ---------------------------------------------------------------------------------------------------
-
-    def _in_chunks(
-        self, fn: Callable[[Any], Any], items: Iterable[Any] | AsyncIterable[Any], **how: Any
-    ) -> AsyncGenerator[list[Any], None]:
-        """Begin a ``map`` or ``gather``; see ``plan_bulk`` for how."""
-        plan = plan_bulk(self._options, self.max_workers, **how)
-        return map_chunks(Entrance(self._runtime.running_engine, self._start), plain_function(fn), items, plan)
 
     def _submit(
         self, fn: Callable[..., T], args: tuple[Any, ...], options: TaskOptions, *, lent: bool

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from math import inf
 from typing import TYPE_CHECKING
 
@@ -158,6 +158,9 @@ class PoolStatistics:
             between them: the difference of ``busy_s`` by that of ``worker_s``.
         shared_sent: Of ``bytes_sent``, those that went through shared memory.
         shared_received: Of ``bytes_received``, those that came through shared memory.
+        requests: What ``LoadShedding`` decided about requests: ``admitted``; ``refused_pool``, the wait for workers was
+            too long; ``refused_loop``, the event loop had too much to do; ``dropped``, admitted, and given up before
+            its first task ran. Empty without it.
     """
 
     state: str
@@ -184,6 +187,7 @@ class PoolStatistics:
     busy_s: float = 0.0
     shared_sent: int = 0
     shared_received: int = 0
+    requests: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def workers_up(self) -> int:

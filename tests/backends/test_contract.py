@@ -64,7 +64,7 @@ async def test_submit_gives_a_handle_to_await_later(pool: Pool) -> None:
 
 async def test_handles_know_how_their_task_ended(pool: Pool) -> None:
     async with pool:
-        bad = pool.submit(tasks.fail, "on purpose")
+        bad: Any = pool.submit(tasks.fail, "on purpose")
         with pytest.raises(ValueError, match="on purpose"):
             await bad
         assert bad.state is TaskState.FAILED

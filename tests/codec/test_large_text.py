@@ -1,33 +1,82 @@
-"""Large texts arrive as they were, whatever they are made of, and are not copied where that can be saved."""
+"""Large texts arrive as they were, whatever they are made of, in the pickle or beside it, whole or in pieces."""
 
 from __future__ import annotations
 
-import ctypes
-import errno
-import mmap
 import pickle
 import sys
+from dataclasses import dataclass
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lifepool import Pool
-from lifepool._core.allocator import Slot
+from lifepool import PayloadTooLarge, Pool
 from lifepool.backends.local.codec import large_text as text
-from lifepool.backends.local.codec.large_text import LARGE, LARGE_OTHER, LargeText, placeholder, placeholders, rebuild
-from lifepool.backends.local.codec.sink import pickle_into
-from lifepool.backends.local.shared.copying import address_of
+from lifepool.backends.local.codec.answers import encode_value
+from lifepool.backends.local.codec.calls import CallDecoder, CallEncoder
+from lifepool.backends.local.codec.large_text import (
+    LARGE,
+    LARGE_ASCII,
+    LARGE_WIDE,
+    LargeText,
+    placeholder,
+    placeholders,
+)
+from lifepool.backends.local.codec.out_of_band import load_out_of_band, write_with_texts
 from tests import tasks
 
-#: Of one, two, three and four bytes; a surrogate, which UTF-8 knows only by leave.
-CHARACTERS = "aé水😀\udc80"
+MIB = 1 << 20
+
+#: Of one, two and four bytes; lone surrogates, and two that would be one character together.
+TEXTS = ("a", "é", "水", "😀", "\udc80", "\ud83d\ude00", "aé", "a水", "a😀", "é😀", "水\udc80")
 
 
-def there_and_back(value: str) -> str:
-    back: str = pickle.loads(pickle.dumps(LargeText(value), 5))
-    return back
+class File:
+    """A file in memory that can be written anew from some point on."""
+
+    def __init__(self) -> None:
+        self.data = bytearray()
+
+    @property
+    def size(self) -> int:
+        return len(self.data)
+
+    @size.setter
+    def size(self, size: int) -> None:
+        del self.data[size:]
+
+    def write(self, data: Any) -> int:
+        raw = data.raw() if isinstance(data, pickle.PickleBuffer) else data
+        self.data += raw
+        return len(raw)
+
+
+class Name(str):
+    """Not a plain text."""
+
+    __slots__ = ()
+
+
+@dataclass
+class Document:
+    """Has a text among other things."""
+
+    title: str
+    body: str
+    parts: list[str]
+
+
+def block_of(value: object) -> memoryview:
+    """Return the block that is written into shared memory for a value."""
+    file = File()
+    write_with_texts(file, value, 5)
+    return memoryview(bytes(file.data))
+
+
+def both_ways(value: str) -> tuple[str, str]:
+    """Send a text in the pickle and beside it."""
+    return pickle.loads(pickle.dumps(LargeText(value), 5)), load_out_of_band(block_of(LargeText(value)))
 
 
 def is_same(back: str, value: str) -> bool:
@@ -37,130 +86,101 @@ def is_same(back: str, value: str) -> bool:
 
 @pytest.fixture
 def small_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(text, "_PIECE", 2003)
+    monkeypatch.setattr(text, "_PIECE", 1000)
+    monkeypatch.setattr(text, "_PIECE_READ", 4096)
 
 
-@pytest.mark.parametrize("character", CHARACTERS)
-@pytest.mark.parametrize("length", [1_000_000, 1_000_001])
-def test_a_text_of_any_width_comes_back(character: str, length: int) -> None:
-    assert is_same(there_and_back(character * length), character * length)
-
-
-@pytest.mark.usefixtures("small_pieces")
-@pytest.mark.parametrize("before", range(8))
-def test_pieces_may_end_in_the_middle_of_a_character(before: int) -> None:
-    for character in CHARACTERS[1:]:
-        value = "a" * before + character * 10_000
-        assert is_same(there_and_back(value), value)
+@pytest.mark.parametrize("unit", TEXTS, ids=ascii)
+def test_a_text_of_any_width_comes_back(unit: str) -> None:
+    value = unit * 5001
+    assert all(is_same(back, value) for back in both_ways(value))
 
 
 @pytest.mark.usefixtures("small_pieces")
-@pytest.mark.parametrize("character", CHARACTERS[1:])
-@pytest.mark.parametrize("at", [0, 4_999, 9_999])
-def test_one_wide_character_among_narrow_ones_decides_the_width(character: str, at: int) -> None:
-    value = "a" * at + character + "a" * (9_999 - at)
-    assert is_same(there_and_back(value), value)
+@pytest.mark.parametrize("unit", TEXTS[1:], ids=ascii)
+@pytest.mark.parametrize("at", [0, 999, 4_999, 9_998])
+def test_in_pieces_one_wide_character_among_narrow_ones_comes_back(unit: str, at: int) -> None:
+    value = "a" * at + unit + "a" * (9_999 - at)
+    assert all(is_same(back, value) for back in both_ways(value))
 
 
-@given(st.text(min_size=1), st.integers(1, 3000))
-def test_what_was_pickled_comes_back(value: str, times: int) -> None:
-    value = value * -(-max(5000, times) // len(value))
-    assert is_same(there_and_back(value), value)
+@pytest.mark.usefixtures("small_pieces")
+@given(st.text(st.characters(), min_size=1), st.integers(1, 9000))
+def test_what_was_written_comes_back(value: str, times: int) -> None:
+    value *= -(-times // len(value))
+    assert all(is_same(back, value) for back in both_ways(value))
 
 
-def test_only_large_texts_have_a_placeholder() -> None:
-    for value in ("a" * (LARGE - 1), "é" * (LARGE_OTHER - 1), b"a" * LARGE, ["a" * LARGE], 1):
+def test_a_hint_that_is_wrong_costs_time_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "getsizeof", lambda *_: 0)
+    for unit in TEXTS:
+        assert both_ways(unit * 5000) == (unit * 5000, unit * 5000)
+
+
+def test_a_text_has_no_more_bytes_than_it_has_in_memory() -> None:
+    for unit, width in (("a", 1), ("é", 1), ("水", 2), ("😀", 4)):
+        assert len(block_of(LargeText(unit * 100_000))) < width * 100_000 + 300
+
+
+def test_only_large_texts_that_gain_by_it_have_a_placeholder() -> None:
+    for value in (
+        "é" * (LARGE - 1),
+        "a" * (LARGE_ASCII - 1),
+        b"a" * MIB,
+        ["é" * MIB],
+        Name("é" * MIB),
+        "😀" * (MIB // 4),
+        1,
+    ):
         assert placeholder(value) is value
-    assert type(placeholder("a" * LARGE)) is LargeText
-    assert type(placeholder("é" * LARGE_OTHER)) is LargeText
+    for value in ("é" * LARGE, "水" * LARGE, "a" * LARGE_ASCII, "😀" * LARGE_WIDE):
+        assert type(placeholder(value)) is LargeText
 
 
-def test_a_text_that_is_there_twice_is_pickled_once() -> None:
-    value = "a" * LARGE
-    pickled = pickle.dumps(placeholders((value, 1, value)), 5)
-    assert len(pickled) < 1.1 * LARGE
-    first, number, second = pickle.loads(pickled)
+def test_a_text_that_is_there_twice_is_written_once() -> None:
+    value = "é" * MIB
+    block = block_of(placeholders((value, 1, value)))
+    assert len(block) < 1.1 * MIB
+    first, number, second = load_out_of_band(block)
     assert (first, number) == (value, 1)
     assert first is second
 
 
-class Written:
-    """A place that keeps what is written to it."""
-
-    def __init__(self) -> None:
-        self.parts: list[Any] = []
-
-    def reserve(self, size: int) -> Slot:
-        return Slot(0, 1 << 40)
-
-    def grow(self, slot: Slot, used: int, size: int) -> Slot:
-        raise AssertionError("it is large enough")
-
-    def write(self, offset: int, data: Any) -> None:
-        self.parts.append(data)
+def test_other_buffers_stay_in_the_pickle_and_are_copied() -> None:
+    value = "é" * 5000
+    buffers = (pickle.PickleBuffer(b"read only"), pickle.PickleBuffer(bytearray(b"writable")))
+    back = load_out_of_band(block_of((LargeText(value), *buffers, LargeText("水" * 5000))))
+    assert back == (value, b"read only", bytearray(b"writable"), "水" * 5000)
+    assert [type(part) for part in back] == [str, bytes, bytearray, str]
 
 
-def test_an_ascii_text_is_written_from_its_own_memory() -> None:
-    value = "a" * LARGE
-    place = Written()
-    pickle_into(place, LargeText(value), 2 * LARGE)
-    largest = max(place.parts, key=len)
-    assert len(largest) == LARGE
-    address = text._functions().utf8(value, None)  # type: ignore[union-attr]
-    assert address_of(largest) == address
-
-
-@pytest.mark.parametrize(
-    ("length", "widest"),
-    [(9_999, 0x7F), (10_001, 0x7F), (10_000, 0xFF), (9_000, 0xFFFF), (11_000, 0xFFFF)],
-    ids=lambda value: str(value),
-)
-def test_a_text_that_is_not_what_was_said_is_read_as_pickle_would(length: int, widest: int) -> None:
-    value = "水" * 10_000
-    data = bytearray(value.encode())
-    assert is_same(rebuild(data, length, widest), value)
-
-
-def test_what_is_no_utf8_is_no_text() -> None:
-    with pytest.raises(UnicodeDecodeError):
-        rebuild(bytearray(b"a" * 5000 + b"\xff"), 5001, 0xFF)
-
-
-def test_without_memory_for_its_utf8_a_text_is_pickled_as_always(monkeypatch: pytest.MonkeyPatch) -> None:
-    def refused(*_: Any, **__: Any) -> None:
-        raise OSError(errno.ENOMEM, "no memory")
-
-    monkeypatch.setattr(mmap, "mmap", refused)
-    assert LargeText("é" * 5000).__reduce__() == (str, ("é" * 5000,))
-    assert there_and_back("é" * 5000) == "é" * 5000
-
-
-def test_a_text_that_knows_its_utf8_already_comes_back() -> None:
-    value = "é" * 300_000
-    text._functions().utf8(value, None)  # type: ignore[union-attr]
-    assert sys.getsizeof(value) // len(value) == 3
-    assert is_same(there_and_back(value), value)
-
-
-def test_the_interface_is_ours_alone() -> None:
-    assert text._functions() is not None
-    assert ctypes.pythonapi.PyUnicode_New.argtypes is None
-
-
-def test_without_the_interface_texts_are_pickled_as_always(monkeypatch: pytest.MonkeyPatch) -> None:
-    pickled = pickle.dumps(LargeText("a" * LARGE), 5)
-    monkeypatch.setattr(text, "_functions", lambda: None)
-    assert placeholder("a" * LARGE) == "a" * LARGE
-    assert pickle.loads(pickled) == "a" * LARGE
-    assert there_and_back("aé" * LARGE) == "aé" * LARGE
+def test_a_text_that_fits_the_limit_as_utf8_is_not_refused() -> None:
+    value = "水" + "a" * 100_000  # 200 kB with two bytes each
+    encoder = CallEncoder(110_000)
+    call = encoder.encode(tasks.echo, (value,), size=len(value))
+    fn, args = CallDecoder().decode(memoryview(call.function + call.arguments), len(call.function))
+    assert fn(*args) == value
+    assert pickle.loads(encode_value(value, 110_000)) == value
+    with pytest.raises(PayloadTooLarge):
+        encode_value(value, 100_000)
 
 
 @pytest.mark.all_loops
-@pytest.mark.parametrize("character", ["a", "é", "水"])
-async def test_large_texts_go_to_a_worker_and_back(character: str) -> None:
-    value = character * LARGE_OTHER
+@pytest.mark.parametrize("unit", ["a", "é", "水", "a😀", "a" * 998 + "\ud83d\ude00"], ids=lambda unit: ascii(unit[-2:]))
+async def test_large_texts_go_to_a_worker_and_back(unit: str) -> None:
     async with Pool(max_workers=1) as pool:
-        assert await pool.run(tasks.echo, value) == value
-        assert await pool.submit(tasks.echo, value) == value
-        pair = await pool.run(tasks.echo, (value, value))
-    assert pair == (value, value)
+        for size in (5000, 100_000, LARGE_WIDE):
+            await go_there_and_back(pool, unit * -(-size // len(unit)))
+
+
+async def go_there_and_back(pool: Pool, value: str) -> None:
+    assert await pool.run(tasks.echo, value) == value
+    assert await pool.submit(tasks.echo, value) == value
+    document = Document("a title", value, [value, "short"])
+    back = await pool.run(tasks.echo, document)
+    assert back == document
+    assert back.body is back.parts[0]
+    assert await pool.run(tasks.echo, [value, {"text": (value, b"bytes")}]) == [value, {"text": (value, b"bytes")}]
+    name = await pool.run(tasks.echo, Name(value))
+    assert name == value
+    assert type(name) is Name

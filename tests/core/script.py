@@ -95,8 +95,8 @@ class Script:
     def cancel(self, task: int, *, abandon: bool = False) -> list[str]:
         return self.feed(on.TaskCancelled(task, abandon))
 
-    def ready(self, worker: int) -> list[str]:
-        return self.feed(on.WorkerReady(worker))
+    def ready(self, worker: int, cpu_share: float | None = None) -> list[str]:
+        return self.feed(on.WorkerReady(worker, cpu_share))
 
     def loading(self, worker: int, task: int) -> list[str]:
         return self.feed(on.WorkerLoading(worker, task))

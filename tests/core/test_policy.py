@@ -81,3 +81,8 @@ def test_a_successor_is_started_twice_the_time_of_a_start_before_the_last_task(
     tasks: int, start_s: float, pace_s: float, lead: int
 ) -> None:
     assert policy.recycle_lead(tasks, start_s, pace_s) == lead
+
+
+def test_as_many_start_at_once_as_keep_the_cpus_busy() -> None:
+    assert [policy.starts_at_once(2.0, share) for share in (None, 1.0, 0.5, 0.1, 0.0, 7.0)] == [2, 2, 4, 20, 64, 2]
+    assert policy.starts_at_once(0.5, None) == 1

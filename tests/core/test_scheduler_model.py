@@ -293,8 +293,13 @@ class SlotsWithKill(Machine):
     limits = Limits(max_workers=3, min_workers=2, max_queue=20, slots=2, max_worker_memory=BIG)
 
 
+class OneStartAtATime(Machine):
+    limits = Limits(max_workers=4, min_workers=3, max_queue=20, cpus=1.0, idle_timeout=1.0)
+
+
 MACHINES = (
-    OneWorker, ThreeWorkers, UpAndDown, Recycling, Memory, KillOnly, ExecutorLike, RemoteLike, SlotsWithKill
+    OneWorker, ThreeWorkers, UpAndDown, Recycling, Memory, KillOnly, ExecutorLike, RemoteLike, SlotsWithKill,
+    OneStartAtATime,
 )  # fmt: skip
 for machine in MACHINES:
     machine.TestCase.settings = settings(max_examples=80, stateful_step_count=40)
@@ -308,3 +313,4 @@ TestKillOnly = KillOnly.TestCase
 TestExecutorLike = ExecutorLike.TestCase
 TestRemoteLike = RemoteLike.TestCase
 TestSlotsWithKill = SlotsWithKill.TestCase
+TestOneStartAtATime = OneStartAtATime.TestCase

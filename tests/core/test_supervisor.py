@@ -19,6 +19,33 @@ def test_the_pool_is_up_when_its_first_workers_are() -> None:
     assert pool.ready(1) == ["started"]
 
 
+def test_workers_start_as_few_at_a_time_as_the_cpus_need() -> None:
+    pool = Script(max_workers=5, min_workers=5, cpus=2.0, start_timeout=10.0)
+    assert pool.start() == ["start w1", "start w2", "wake in 10"]
+    assert pool.ready(1, 1.0) == ["start w3"]
+    assert pool.ready(2, 0.9) == ["start w4"]
+    assert pool.ready(4, 0.4) == ["start w5"], "beside others it got less"
+    assert pool.ready(5, 1.0) == []
+    assert pool.ready(3, 1.0) == ["started"]
+
+
+def test_workers_that_do_not_compute_while_they_start_are_started_together() -> None:
+    pool = Script(max_workers=9, min_workers=9, cpus=1.0)
+    assert [line for line in pool.start() if line.startswith("start")] == ["start w1"]
+    assert pool.ready(1, 0.25) == ["start w2", "start w3", "start w4", "start w5"]
+    assert pool.ready(2, 0.5) == [], "they compute more than that: no more than two at a time"
+    assert [pool.ready(worker, 0.5) for worker in (3, 4)] == [[], ["start w6"]]
+
+
+def test_workers_for_those_who_wait_and_replacements_are_started_a_few_at_a_time() -> None:
+    pool = Script(max_workers=4, min_workers=0, cpus=1.0)
+    pool.start()
+    said = [line for task in range(4) for line in pool.submit(task)]
+    assert [line for line in said if line.startswith("start")] == ["start w1"]
+    assert "start w2" in pool.ready(1, 1.0)
+    assert "start w3" in pool.ready(2, 1.0)
+
+
 def test_without_a_minimum_it_is_up_at_once_and_the_first_task_starts_a_worker() -> None:
     pool = Script(min_workers=0, start_timeout=10.0)
     assert pool.start() == ["started"]

@@ -11,16 +11,13 @@ import httpx
 import pytest
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
+from tests.dashboard.looks import CHROMIUM_ARGS, FOCUSED, POOR_CONTRAST, TOO_SMALL
 from tests.dashboard.odd_tasks import MARKUP
 from tests.integrations.serving import Server, end, serving
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-CHROMIUM_ARGS = [
-    "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
-    "--disable-background-networking", "--disable-component-update", "--disable-sync",
-]  # fmt: skip
 PHONE, DESKTOP = (360, 740), (1280, 900)
 PATIENCE_MS = 30_000
 
@@ -330,45 +327,6 @@ def test_text_from_elsewhere_does_not_turn_around_what_stands_beside_it(page: Pa
     expect(name).to_be_visible()
     assert name.evaluate("e => getComputedStyle(e).unicodeBidi") == "isolate"
     assert page.locator("#failures .message").first.evaluate("e => getComputedStyle(e).unicodeBidi") == "isolate"
-
-
-FOCUSED = """(e => e.id || e.className.baseVal || e.dataset.sort || e.className || e.textContent)
-    (document.activeElement)"""
-
-TOO_SMALL = """[...document.querySelectorAll("button, input")]
-    .filter(e => e.checkVisibility() && !e.matches(".link, th button") && e.getBoundingClientRect().height < 44)
-    .map(e => e.outerHTML)"""
-
-#: Texts below the contrast of 4.5 : 1 of WCAG 2.2 on what is painted behind them, in the colours of the browser.
-POOR_CONTRAST = """(() => {
-    const probe = new OffscreenCanvas(1, 1).getContext("2d", { willReadFrequently: true });
-    const rgba = color => {
-        probe.clearRect(0, 0, 1, 1);
-        probe.fillStyle = color;
-        probe.fillRect(0, 0, 1, 1);
-        return [...probe.getImageData(0, 0, 1, 1).data];
-    };
-    const luminance = color => {
-        const linear = c => c <= 0.04045 ? c / 12.92 : ((c + 0.055) / 1.055) ** 2.4;
-        const [r, g, b] = rgba(color).map(c => linear(c / 255));
-        return 0.2126 * r + 0.7152 * g + 0.0722 * b;
-    };
-    const behind = e => {
-        for (; e; e = e.parentElement) {
-            const color = getComputedStyle(e).backgroundColor;
-            if (rgba(color)[3] === 255) return color;
-        }
-        return "white";
-    };
-    const poor = new Set();
-    for (const e of document.querySelectorAll("body *")) {
-        if (![...e.childNodes].some(n => n.nodeType === 3 && n.data.trim()) || !e.checkVisibility()) continue;
-        const style = getComputedStyle(e), color = e instanceof SVGElement ? style.fill : style.color;
-        const [dark, light] = [luminance(color), luminance(behind(e))].sort((a, b) => a - b);
-        if ((light + 0.05) / (dark + 0.05) < 4.5) poor.add(`${e.tagName}.${e.className}: ${color} on ${behind(e)}`);
-    }
-    return [...poor];
-})()"""
 
 
 def test_the_theme_can_be_chosen_and_is_remembered(page: Page) -> None:

@@ -18,6 +18,8 @@ from lifepool.cli.check.rules import RULES
 from lifepool.config import describe_settings
 from lifepool.hooks import Hook, TaskRecord, WorkerExit
 from lifepool.instrumentation import metrics
+from lifepool.instrumentation.jobs import JOB_METRICS, JOB_STATES
+from lifepool.jobs import errors as job_errors
 from tests.docs.markdown import ROOT, replace_region
 
 if TYPE_CHECKING:
@@ -56,6 +58,8 @@ def _default(value: object) -> str:
 
 # -- errors -------------------------------------------------------------------------------------------------------
 
+_JOB_ID = "019345b0-7a1c-7c52-9d0e-3f6a2b8c4d11"
+
 #: One of each, as a user meets it; TaskTimeout and WorkerLost have two hints each.
 SAMPLES: tuple[errors.PoolError, ...] = (
     errors.PoolError("(base class)"),
@@ -79,12 +83,30 @@ SAMPLES: tuple[errors.PoolError, ...] = (
         "backend='ray' is not part of this version", capability="ray", hint="use backend='local'"
     ),
     errors.InternalError("task 7 was submitted twice"),
+    job_errors.JobError("(base class)"),
+    job_errors.JobNotFound(_JOB_ID),
+    job_errors.IdempotencyConflict("order 7", _JOB_ID),
+    job_errors.WrongJobState(_JOB_ID, "succeeded", "only what has failed, was lost or cancelled can be retried"),
+    job_errors.JobNotStorable("args[0]['when']", "JSON can't carry a myapp.Moment"),
+    job_errors.JobNotCallable("myapp.work:build_report can't be imported: AttributeError: ..."),
+    job_errors.JobsNotStarted(),
+    job_errors.StoreError("(base class)"),
+    job_errors.StoreUnavailable(
+        "the job store /srv/jobs.db can't be used now: database is locked",
+        hint="another process keeps it locked, or it is not writable; see: fuser /srv/jobs.db",
+    ),
+    job_errors.StoreFull("there is no space left for the job store /srv/jobs.db"),
+    job_errors.StoreCorrupt(
+        "the job store /srv/jobs.db is damaged, or no database: file is not a database",
+        hint="restore it from a backup, or try: sqlite3 /srv/jobs.db .recover",
+    ),
 )
 
 
 def error_classes(root: type[errors.PoolError] = errors.PoolError) -> list[type[errors.PoolError]]:
     """The tree in order of definition, parents first."""
-    return [root, *(each for child in root.__subclasses__() for each in error_classes(child))]
+    children = [child for child in root.__subclasses__() if child.__module__ != "lifepool.futures.errors"]  # twins
+    return [root, *(each for child in children for each in error_classes(child))]
 
 
 def error_tree() -> str:
@@ -183,9 +205,11 @@ _LABEL_VALUES = {
     "pool": "the pool's `name`",
     "task": f"the function's qualified name, or `{metrics.OTHER}`",
     "outcome": ", ".join(f"`{value}`" for value in metrics.OUTCOMES),
-    "state": ", ".join(f"`{value}`" for value in metrics.WORKER_STATES),
+    "state": f"of workers {', '.join(f'`{value}`' for value in metrics.WORKER_STATES)}; "
+    f"of jobs {', '.join(f'`{value}`' for value in JOB_STATES)}",
     "reason": ", ".join(f"`{value}`" for value in metrics.RESTART_REASONS),
     "direction": "`sent` to workers, `received` from them",
+    "decision": ", ".join(f"`{each}`" for each in metrics.DECISIONS),
     "path": "`shared_memory` for big payloads, `channel` for all others",
 }
 
@@ -194,12 +218,14 @@ def metrics_table() -> str:
     """Every metric."""
     rows = [
         [f"`{each.name}`", each.kind, ", ".join(f"`{label}`" for label in each.labels), each.help, _across(each)]
-        for each in metrics.METRICS
+        for each in (*metrics.METRICS, *JOB_METRICS)
     ]
     return table(["metric", "kind", "labels", "meaning", "over processes"], rows)
 
 
 def _across(metric: metrics.Metric) -> str:
+    if metric in JOB_METRICS:
+        return "the store's"
     return "the highest" if metric.highest else "the sum"
 
 

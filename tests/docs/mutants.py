@@ -58,7 +58,7 @@ MUTANTS = [
     Mutant("it has started programs", "backends/local/worker/descendants.py", "end_started_since", "pass"),
     Mutant("tasks draw random numbers", "backends/local/worker/randomness.py", "reseed", "pass"),
     Mutant("a task passes its timeout", "_core/supervisor.py", "Supervisor.interrupt", "pass"),
-    Mutant("a client disconnects", "integrations/disconnect.py", "RequestScope._heard", "pass"),
+    Mutant("a client disconnects", "integrations/request_scope.py", "RequestScope._heard", "pass"),
     Mutant("an error becomes an HTTP answer", "integrations/problems.py", "detail", "hints = True\n..."),
     Mutant("many are refused at once", "integrations/problems.py", "retry_after", "jitter = 0.0\n..."),
     Mutant("the pool was drained", "integrations/health.py", "_why_to_restart", "return None"),

@@ -14,7 +14,8 @@ A file named ``test_*.py`` is run by pytest; one that is not Python is only save
 ``check`` may find things. Of an experiment only the import is tried: it measures for half a minute. Of a ``dockerfile``
 and of a systemd unit (``ini``) the command is run. A block whose comment is ``output`` must equal what the block before
 it printed; in JSON white space is free. With ``output like`` figures, units and line breaks are free, and ``...``
-stands for anything. What is not known here fails: no example is passed over.
+stands for anything. ``is: tests/app.py`` means that the block is that file of the repository, which another test runs.
+What is not known here fails: no example is passed over.
 """
 
 from __future__ import annotations
@@ -67,7 +68,7 @@ class Runner:
             ExampleFailed: With the place, and what was printed.
         """
         try:
-            if block.comment.strip() == "output":
+            if block.comment.strip() == "output" or block.comment.strip().startswith("is: "):
                 self._compare(block)
             elif block.comment.strip() == "output like":
                 self._compare_shape(block)
@@ -96,6 +97,8 @@ class Runner:
         return self._execute(command)
 
     def _compare(self, block: Block) -> None:
+        if (name := block.comment.strip()).startswith("is: "):
+            self.output = (ROOT / name.removeprefix("is: ")).read_text()
         if block.language == "json":
             same = json.loads(self.output) == json.loads(block.text)
         else:

@@ -9,6 +9,7 @@ import selectors
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -38,8 +39,10 @@ def uvicorn(folder: Path, arguments: list[str], env: dict[str, str]) -> Iterator
 def reference_service(root: Path, env: dict[str, str]) -> Iterator[str]:
     """Run what ``make serve`` runs; yields its address, once it answers."""
     command = [sys.executable, "-m", "examples.domains"]
-    with _running(command, root, {"HOST": "127.0.0.1", "WORKERS": "1", **env, "PORT": "0"}) as url:
-        yield url
+    with tempfile.TemporaryDirectory(prefix="domains-") as folder:
+        own = {"HOST": "127.0.0.1", "WORKERS": "1", "DOMAINS_FOLDER": folder, **env, "PORT": "0"}
+        with _running(command, root, own) as url:
+            yield url
 
 
 @contextlib.contextmanager

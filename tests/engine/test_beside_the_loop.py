@@ -123,7 +123,7 @@ async def test_what_a_worker_answers_later_waits_for_what_it_answered_before(bra
             pool.submit(big_tasks.filled, BIG),
             pool.submit(tasks.echo, 1),
             pool.submit(big_tasks.filled, MIB // 2),
-            pool.submit(tasks.fail, ValueError("no")),
+            pool.submit(tasks.fail, ValueError("no")),  # type: ignore[arg-type]
             pool.submit(big_tasks.filled, BIG, b"y"),
         ]
         for name, handle in zip(names, handles, strict=True):
@@ -292,7 +292,7 @@ async def test_what_can_be_changed_is_copied_before_submit_returns_and_while_run
     data = bytearray(b"x" * BIG)
     async with Pool(max_workers=1) as pool:
         handle = pool.submit(big_tasks.digest, data)
-        nested = pool.submit(big_tasks.digest_of_first, [bytes(data)], data)
+        nested = pool.submit(big_tasks.digest_of_first, [bytes(data)], data)  # type: ignore[arg-type, call-arg, var-annotated]
         data[:] = bytes(BIG)
         assert await handle == await nested == big_tasks.digest(b"x" * BIG)
         assert brake.held == 0

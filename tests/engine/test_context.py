@@ -55,7 +55,7 @@ async def test_a_value_that_can_not_be_pickled_is_named_and_arguments_still_are(
         with pytest.raises(TaskNotPicklable, match=r"context\[0\]"):
             await pool.run(tasks.who, "hello")
         with pytest.raises(TaskNotPicklable, match=r"args\[0\]"):
-            await pool.run(tasks.who, threading.Lock())
+            await pool.run(tasks.who, threading.Lock())  # type: ignore[arg-type]
 
 
 async def test_a_variable_that_no_worker_could_find_ends_the_start_and_says_so() -> None:

@@ -88,7 +88,7 @@ async def test_an_exception_of_the_tasks_own_that_nobody_awaits_is_told_by_async
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     async with Pool(max_workers=1) as pool:
-        handle = pool.submit(tasks.fail, "mine")
+        handle: Any = pool.submit(tasks.fail, "mine")
         await asyncio.wait([handle])
     del handle
     gc.collect()

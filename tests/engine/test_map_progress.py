@@ -149,7 +149,7 @@ async def test_what_is_no_plain_function_is_refused_at_once() -> None:
 async def test_two_failing_chunks_of_one_map_leave_no_complaint(caplog: pytest.LogCaptureFixture) -> None:
     async with Pool(max_workers=2) as pool:
         with pytest.raises(TypeError):
-            await pool.gather(tasks.perform_pair, [()] * 8, chunksize=1)
+            await pool.gather(tasks.perform_pair, [()] * 8, chunksize=1)  # type: ignore[arg-type]
     assert caplog.text == ""
 
 

@@ -97,7 +97,7 @@ async def test_so_is_a_progress_hook() -> None:
 async def test_a_coroutine_in_the_place_of_a_function_is_closed_and_named() -> None:
     async with Pool(backend="inline") as pool:
         with pytest.raises(TypeError, match="fetch is async and was called: it belongs on the event loop"):
-            await pool.run(plainless.fetch(1))  # type: ignore[arg-type]
+            await pool.run(plainless.fetch(1))  # type: ignore[call-overload]
 
 
 def test_futures_say_the_same() -> None:

@@ -82,7 +82,7 @@ def test_its_reference_is_the_plain_function_wherever_it_is_unpickled() -> None:
 
 def test_unknown_options_are_refused_with_those_there_are() -> None:
     with pytest.raises(TypeError, match=r"does not know \['retry'\]; it takes .*'retries'"):
-        decorated.pool.task(retry=3)(decorated.add.function)
+        decorated.pool.task(retry=3)(decorated.add.function)  # type: ignore[call-overload]
 
 
 @pytest.mark.parametrize("decorator", ["task", "batch"])
@@ -99,7 +99,7 @@ def test_a_local_function_or_lambda_is_refused_when_it_is_decorated(
 
     for function in (local, lambda: None):
         with pytest.raises(TypeError, match="top level of a module"):
-            decorated.pool.task(**options)(function)
+            decorated.pool.task(**options)(function)  # type: ignore[call-overload]
 
 
 async def test_a_pool_that_does_not_run_says_so() -> None:

@@ -51,7 +51,7 @@ async def test_a_pickle_buffer_arrives_as_a_read_only_memoryview() -> None:
         for data in (bytearray(b"x" * MIB), b"x" * MIB):
             assert await pool.run(big_tasks.digest, pickle.PickleBuffer(data), copy=False) == big_tasks.digest(data)
             with pytest.raises(TypeError, match="read-only"):
-                await pool.run(big_tasks.write_into_buffer, pickle.PickleBuffer(data), copy=False)
+                await pool.run(big_tasks.write_into_buffer, pickle.PickleBuffer(data), copy=False)  # type: ignore[arg-type]
 
 
 async def test_several_arrays_and_other_arguments_go_together() -> None:
@@ -82,7 +82,8 @@ async def test_what_a_task_has_kept_is_never_overwritten_and_is_free_when_it_let
 
 async def test_a_slice_of_a_memoryview_that_was_kept_counts_as_well() -> None:
     async with Pool(max_workers=1) as pool:
-        assert await pool.run(big_tasks.slice_kept, pickle.PickleBuffer(b"7" * MIB), copy=False) == MIB
+        buffer: Any = pickle.PickleBuffer(b"7" * MIB)
+        assert await pool.run(big_tasks.slice_kept, buffer, copy=False) == MIB
         assert shared(pool).taken >= MIB
         assert await pool.run(big_tasks.look, ones(MIB, 3), copy=False) == (False, 3 * MIB, 0)
         assert await pool.run(big_tasks.bytes_of_kept) == [b"7" * 10]
@@ -126,8 +127,8 @@ async def test_the_views_of_a_dead_worker_are_free_and_its_task_is_tried_again_w
         with pytest.raises(WorkerLost):
             await pool.run(big_tasks.die_with, ones(), copy=False)
         assert not shared(pool).taken
-        task = pool.submit(
-            big_tasks.digest_unless_first, str(tmp_path / "tried"), pickle.PickleBuffer(b"x" * MIB),
+        task = pool.submit(  # type: ignore[call-arg, var-annotated]
+            big_tasks.digest_unless_first, str(tmp_path / "tried"), pickle.PickleBuffer(b"x" * MIB),  # type: ignore[arg-type]
             copy=False, retries=1,
         )  # fmt: skip
         assert await task == big_tasks.digest(b"x" * MIB)
@@ -151,7 +152,7 @@ async def test_errors_of_pickling_are_the_usual_ones() -> None:
         with pytest.raises(PayloadTooLarge):
             await pool.run(tasks.echo, ones(2 * MIB), copy=False)
         with pytest.raises(TaskNotPicklable, match=r"args\[1\]"):
-            await pool.run(tasks.echo, ones(), lambda: None, copy=False)
+            await pool.run(tasks.echo, ones(), lambda: None, copy=False)  # type: ignore[arg-type, call-arg]
         assert not shared(pool).taken
 
 

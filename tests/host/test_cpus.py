@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from lifepool._host.cpus import CpuBudget, cpu_budget
+from lifepool._host.cpus import CpuBudget, cpu_budget, may_poll
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -229,6 +229,26 @@ def test_a_malformed_quota_does_not_hide_a_sound_one_above_it(tmp_path: Path) ->
 
     assert found.workers == 2
     assert "ignored malformed /sys/fs/cgroup/a/cpu.max ('broken')" in found.source
+
+
+# --- polling --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("cpus", "quota", "expected"),
+    [
+        (2, "max 100000", True),
+        (1, "max 100000", False),
+        (2, "200000 100000", True),
+        (2, "150000 100000", False),
+        (64, "800000 100000", False),
+    ],
+)
+def test_processes_poll_where_no_quota_takes_it_from_their_work(
+    tmp_path: Path, cpus: int, quota: str, expected: bool
+) -> None:
+    files = linux("0::/", CGROUP2, **{"sys/fs/cgroup/cpu.max": quota})
+    assert may_poll(root=plant(tmp_path, files), cpus=cpus) is expected
 
 
 # --- affinity and rounding ------------------------------------------------------------------------

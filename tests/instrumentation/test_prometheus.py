@@ -121,7 +121,7 @@ async def test_names_above_the_limit_share_a_label(registry: CollectorRegistry) 
     async with Pool(max_workers=1, name="a") as pool:
         pool.add_hook(PrometheusHook(registry, max_task_names=2))
         for function in (tasks.double, tasks.echo, abs, tasks.double, len, abs):
-            await pool.run(function, [1] if function is len else 1)
+            await pool.run(function, [1] if function is len else 1)  # type: ignore[arg-type]
         scrape(registry)
         await pool.run(abs, 1)
         await pool.run(tasks.double, 1)

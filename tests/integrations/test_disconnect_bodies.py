@@ -11,7 +11,7 @@ from starlette.requests import ClientDisconnect
 from websockets.asyncio.client import connect
 
 from lifepool import Pool, PoolDep
-from lifepool.integrations.disconnect import RequestScope
+from lifepool.integrations.request_scope import RequestScope
 from tests.engine.gates import PATIENCE_S, Gate, until
 from tests.tasks import double, hold
 

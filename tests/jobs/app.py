@@ -8,7 +8,9 @@ from typing import Any
 from fastapi import FastAPI, Response
 
 from lifepool import Pool
+from lifepool.dashboard import dashboard
 from lifepool.integrations.fastapi import install
+from lifepool.integrations.health import health_router
 from lifepool.jobs import Jobs, JobView, job_router
 from tests.jobs import tasks
 
@@ -17,6 +19,8 @@ jobs = Jobs(pool)
 app = FastAPI(lifespan=jobs.lifespan)
 install(app, pool)
 app.include_router(job_router(jobs), prefix="/jobs")
+app.include_router(health_router(pool))
+app.mount("/pool", dashboard(pool, access=lambda scope: "act"))
 
 
 @app.post("/hold", status_code=202)

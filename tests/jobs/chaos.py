@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import itertools
 import json
 import os
 import random
@@ -33,7 +34,11 @@ ROOT = Path(__file__).parents[2]
 LEASE_S = 1.0
 #: More than a job can be hit by chance.
 MAX_ATTEMPTS = 100
-PATIENCE_S = 120.0
+#: Seconds for all of it, beside those that the jobs take; less than what pytest gives a test.
+PATIENCE_S = 40.0
+STOPS_WITHIN_S = 10.0
+#: Of a server in the store, when it is killed at each of them.
+MAX_STEPS = 500
 
 
 @dataclass
@@ -110,7 +115,12 @@ class Servers:
             if process.stdin is not None:
                 process.stdin.close()
         for process in self.running:
-            await process.wait()
+            try:
+                async with asyncio.timeout(STOPS_WITHIN_S):
+                    await process.wait()
+            except TimeoutError:
+                process.kill()
+                await process.wait()
 
 
 async def chaos(plan: Plan) -> Report:
@@ -118,11 +128,10 @@ async def chaos(plan: Plan) -> Report:
     report, began = Report(), time.monotonic()
     servers = Servers(plan)
     async with Jobs(None, store=plan.url) as jobs:
-        await asyncio.gather(*(servers.start() for _ in range(plan.servers)))
         killing = asyncio.create_task(_kill(plan, servers, report))
-        expected = await _submit(plan, jobs, report)
         try:
             async with asyncio.timeout(PATIENCE_S + plan.jobs / 20):
+                expected = await _submit(plan, jobs, report)
                 for job_id, ends in expected.items():
                     done = await jobs.wait(job_id)
                     report.ends[str(done.state)] += 1
@@ -150,8 +159,9 @@ async def _submit(plan: Plan, jobs: Jobs, report: Report) -> dict[str, set[JobSt
             expected[job.id] = {JobState.FAILED}
         else:
             seconds = plan.random.random() * 0.02
-            call = (tasks.work, str(plan.folder), number, seconds)
-            job = await jobs.submit(*call, name=f"work{number}", max_attempts=MAX_ATTEMPTS)
+            job = await jobs.submit(
+                tasks.work, str(plan.folder), number, seconds, name=f"work{number}", max_attempts=MAX_ATTEMPTS
+            )
             expected[job.id] = {JobState.SUCCEEDED}
             if draw < 0.15:
                 await jobs.cancel(job.id)
@@ -161,17 +171,20 @@ async def _submit(plan: Plan, jobs: Jobs, report: Report) -> dict[str, set[JobSt
 
 
 async def _kill(plan: Plan, servers: Servers, report: Report) -> None:
-    while sum(report.kills.values()) < plan.kills:
+    """Start the servers, then kill: each kind in turn, who of it and when at random."""
+    await asyncio.gather(*(servers.start() for _ in range(plan.servers)))
+    for kind in itertools.cycle(["servers", "workers", *(["connections"] if plan.kill_connections else [])]):
+        if report.kills.total() >= plan.kills:
+            return
         await asyncio.sleep(plan.random.random() * 2 * plan.pause)
-        draw = plan.random.random()
-        if draw < 0.4:
+        if kind == "servers":
             await servers.kill_one()
-            report.kills["servers"] += 1
-        elif draw < 0.8 or plan.kill_connections is None:
-            report.kills["workers"] += servers.kill_a_worker()
-        else:
+            report.kills[kind] += 1
+        elif kind == "workers":
+            report.kills[kind] += servers.kill_a_worker()
+        elif plan.kill_connections is not None:
             await asyncio.to_thread(plan.kill_connections)
-            report.kills["connections"] += 1
+            report.kills[kind] += 1
 
 
 async def _compare(plan: Plan, jobs: Jobs, report: Report) -> None:
@@ -211,7 +224,20 @@ def main() -> int:
         report = _run(kind, options)
         print(f"{kind}, seed {options.seed}: {json.dumps(report.__dict__)}", flush=True)
         wrong |= bool(report.wrong)
+    if options.store != "sqlite":
+        asyncio.run(_crash_points())
     return int(wrong)
+
+
+async def _crash_points() -> None:
+    """Kill a server at each of its steps on PostgreSQL; the suite has time for some of them, and for all on SQLite."""
+    from tests.jobs.test_crash_points import check, crash_at_each
+
+    with tempfile.TemporaryDirectory(prefix="lp-crash-") as name, postgresql.server() as server:
+        urls = [server.new_store() for _ in range(MAX_STEPS)]
+        folders = await crash_at_each(Path(name), 1, 1, *urls)
+        twice = sum([await check(folder) for folder in folders])
+    print(f"postgresql, killed at each of {len(folders)} steps in turn: nothing lost, {twice} ran twice", flush=True)
 
 
 def _run(kind: str, options: Any) -> Report:
@@ -221,8 +247,8 @@ def _run(kind: str, options: Any) -> Report:
         if kind == "sqlite":
             return asyncio.run(chaos(Plan(f"sqlite:///{folder}/jobs.db", *amount)))
         with postgresql.server() as server:
-            url = server.new_database()
-            return asyncio.run(chaos(Plan(url, *amount, lambda: server.kill_connections(url))))
+            url = server.new_store()
+            return asyncio.run(chaos(Plan(url, *amount, server.kill_connections)))
 
 
 if __name__ == "__main__":

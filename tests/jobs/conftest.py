@@ -1,4 +1,7 @@
-"""Stores for tests: SQLite in a folder of the test's own, and databases of one PostgreSQL server."""
+"""Stores for tests: SQLite in a folder of the test's own, and schemas on one PostgreSQL server.
+
+Only tests that need PostgreSQL start it, and before anything else: a test that left a process behind would fail.
+"""
 
 from __future__ import annotations
 
@@ -11,6 +14,17 @@ from tests.jobs import postgresql
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if isinstance(item, pytest.Function) and _params(item).get("store_url") == "postgresql":
+            item.fixturenames.insert(0, "postgresql_server")
+
+
+def _params(item: pytest.Function) -> dict[str, object]:
+    callspec = getattr(item, "callspec", None)
+    return {} if callspec is None else dict(callspec.params)
 
 
 @pytest.fixture(scope="session")
@@ -26,14 +40,13 @@ def sqlite_url(tmp_path: Path) -> str:
 
 @pytest.fixture
 def postgresql_url(postgresql_server: postgresql.Server) -> str:
-    return postgresql_server.new_database()
+    return postgresql_server.new_store()
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
-def store_url(request: pytest.FixtureRequest, tmp_path: Path, postgresql_server: postgresql.Server) -> str:
-    if request.param == "sqlite":
-        return f"sqlite:///{tmp_path}/jobs.db"
-    return postgresql_server.new_database()
+def store_url(request: pytest.FixtureRequest) -> str:
+    url: str = request.getfixturevalue(f"{request.param}_url")
+    return url
 
 
 @pytest.fixture(autouse=True)

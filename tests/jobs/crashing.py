@@ -10,6 +10,7 @@ import asyncio
 import os
 import signal
 import sys
+import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -75,17 +76,11 @@ async def serve(url: str, folder: Path) -> None:
             promised.write(f"result large {large.id}\n")
 
 
-def crash(n: int, url: str, folder: Path) -> bool:
-    """Serve in a process of its own that is killed at step ``n``; whether it was."""
+def crash(n: int, url: str, folder: Path, connections: type) -> bool:
+    """Serve in a process of its own that is killed at step ``n`` of these connections; whether it was."""
     pid = os.fork()
     if pid == 0:
-        killer = Killer(n)
-        if url.startswith("postgresql"):
-            from lifepool.jobs.store.postgresql import PostgresConnection
-
-            killer.watch(PostgresConnection)
-        else:
-            killer.watch(SqliteConnection)
+        Killer(n).watch(connections)
         try:
             asyncio.run(serve(url, folder))
         finally:
@@ -97,13 +92,20 @@ def crash(n: int, url: str, folder: Path) -> bool:
 def main() -> None:
     """Make a folder for each step, with a store in it unless URLs are given; print how many there are."""
     root, first, stride, *urls = sys.argv[1:]
+    with tempfile.TemporaryDirectory() as folder:  # once without a kill, so that forks have all that they import
+        asyncio.run(serve(f"sqlite:///{folder}/jobs.db?synchronous=NORMAL", Path(folder)))
+    connections: type = SqliteConnection
+    if urls:
+        from lifepool.jobs.store.postgresql import PostgresConnection
+
+        connections = PostgresConnection
     n = int(first)
     while True:
-        folder = Path(root) / str(n)
-        folder.mkdir()
-        url = urls.pop() if urls else f"sqlite:///{folder}/jobs.db?synchronous=NORMAL"
-        (folder / "url").write_text(url)
-        if not crash(n, url, folder):
+        place = Path(root) / str(n)
+        place.mkdir()
+        url = urls.pop() if urls else f"sqlite:///{place}/jobs.db?synchronous=NORMAL"
+        (place / "url").write_text(url)
+        if not crash(n, url, place, connections):
             break
         n += int(stride)
     print(n, flush=True)

@@ -7,17 +7,20 @@ import itertools
 import os
 import pwd
 import shutil
+import signal
 import subprocess
 import tempfile
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-import psycopg
+import psutil
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator
+
+    import psycopg
 
 _FOLDERS = (
     "/usr/lib/postgresql/*/bin",
@@ -25,6 +28,9 @@ _FOLDERS = (
     "/usr/local/opt/postgresql*/bin",
 )
 _STARTS_WITHIN = 30.0
+_STOPS_WITHIN = 5.0
+#: The database in which each store has a schema of its own: a database for each would take ten times as long.
+DATABASE = "jobs"
 
 
 def programs() -> str | None:
@@ -42,22 +48,28 @@ class Server:
         self._user = user
         self._numbers = itertools.count()
 
-    def new_database(self) -> str:
-        """Make an empty database; its URL."""
-        name = f"jobs{next(self._numbers)}"
-        with psycopg.connect(self.url("postgres"), autocommit=True) as connection:
-            connection.execute(f"CREATE DATABASE {name}")
-        return self.url(name).replace("postgresql:", "postgresql+psycopg:")
+    def connect(self, database: str = "postgres") -> psycopg.Connection[Any]:
+        """Connect as an administrator."""
+        import psycopg
 
-    def url(self, database: str) -> str:
+        return psycopg.connect(self._url(database), autocommit=True, connect_timeout=5)
+
+    def new_store(self) -> str:
+        """Make an empty schema; the URL of a store in it."""
+        name = f"store{next(self._numbers)}"
+        with self.connect(DATABASE) as connection:
+            connection.execute(f"CREATE SCHEMA {name}")
+        url = self._url(DATABASE).replace("postgresql:", "postgresql+psycopg:")
+        return f"{url}&options=-csearch_path%3D{name}"
+
+    def _url(self, database: str) -> str:
         return f"postgresql://{self._user}@/{database}?host={self._host}"
 
-    def kill_connections(self, url: str) -> int:
-        """End all connections to a database, as an administrator or a network may."""
-        name = url.partition("@/")[2].partition("?")[0]
-        with psycopg.connect(self.url("postgres"), autocommit=True) as connection:
+    def kill_connections(self) -> int:
+        """End all connections to stores, as an administrator or a network may."""
+        with self.connect() as connection:
             query = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s"
-            return len(connection.execute(query, (name,)).fetchall())
+            return len(connection.execute(query, (DATABASE,)).fetchall())
 
 
 @contextmanager
@@ -71,7 +83,7 @@ def server() -> Iterator[Server]:
     if os.getuid() == 0:  # PostgreSQL refuses to run as root
         shutil.chown(root, user)
     try:
-        _run([f"{folder}/initdb", "-D", f"{root}/data", "-U", user, "-A", "trust", "--no-sync"])
+        _make_data(f"{folder}/initdb", f"{root}/data", user)
         options = {
             "listen_addresses": "",
             "unix_socket_directories": root,
@@ -83,45 +95,57 @@ def server() -> Iterator[Server]:
         }
         arguments = [f"{folder}/postgres", "-D", f"{root}/data"]
         arguments += [part for name, value in options.items() for part in ("-c", f"{name}={value}")]
-        with subprocess.Popen(
-            _as_user(arguments), stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL, cwd="/"
-        ) as process:
-            try:
-                found = Server(root, user)
-                _wait_for(found, process)
-                yield found
-            finally:
-                # runuser passes it on. SIGINT: a fast shutdown, which does not wait for clients.
-                _interrupt(f"{root}/data/postmaster.pid")
-                process.wait(20)
+        process = subprocess.Popen(
+            arguments, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL, cwd="/", **_identity(user)
+        )
+        try:
+            found = Server(root, user)
+            _wait_for(found, process)
+            with found.connect() as connection:
+                connection.execute(f"CREATE DATABASE {DATABASE}")
+            yield found
+        finally:
+            _stop(process)
     finally:
         shutil.rmtree(root, ignore_errors=True)
 
 
-def _as_user(arguments: Sequence[str]) -> list[str]:
-    return [*(["runuser", "-u", "postgres", "--"] if os.getuid() == 0 else []), *arguments]
+def _identity(user: str) -> dict[str, Any]:
+    """Return how a process is started as the user that PostgreSQL runs as."""
+    if os.getuid() != 0:
+        return {}
+    return {"user": user, "group": pwd.getpwnam(user).pw_gid, "extra_groups": []}
 
 
-def _run(arguments: Sequence[str]) -> None:
-    done = subprocess.run(_as_user(arguments), capture_output=True, text=True, cwd="/", timeout=60, check=False)
+def _make_data(initdb: str, data: str, user: str) -> None:
+    command = [initdb, "-D", data, "-U", user, "-A", "trust", "--no-sync", "--no-instructions"]
+    done = subprocess.run(command, capture_output=True, text=True, cwd="/", timeout=50, check=False, **_identity(user))
     if done.returncode:
-        raise RuntimeError(f"{arguments[0]} failed: {done.stderr[-2000:]}")
+        raise RuntimeError(f"{command[0]} failed: {done.stderr[-2000:]}")
 
 
-def _interrupt(pid_file: str) -> None:
-    import signal
-
-    try:
-        os.kill(int(Path(pid_file).read_text().split()[0]), signal.SIGINT)
-    except (FileNotFoundError, ProcessLookupError):
-        return
+def _stop(process: subprocess.Popen[bytes]) -> None:
+    """End it at once: its data is not needed any more. What does not end is killed."""
+    with suppress(psutil.Error):
+        children = psutil.Process(process.pid).children(recursive=True)
+        process.send_signal(signal.SIGQUIT)  # PostgreSQL's immediate shutdown
+        try:
+            process.wait(_STOPS_WITHIN)
+        except subprocess.TimeoutExpired:
+            process.kill()
+        _, alive = psutil.wait_procs(children, _STOPS_WITHIN)
+        for child in alive:
+            child.kill()
+    process.wait(_STOPS_WITHIN)
 
 
 def _wait_for(server: Server, process: subprocess.Popen[bytes]) -> None:
+    import psycopg
+
     deadline = time.monotonic() + _STARTS_WITHIN
     while True:
         try:
-            psycopg.connect(server.url("postgres"), connect_timeout=2).close()
+            server.connect().close()
         except psycopg.OperationalError:
             if process.poll() is not None or time.monotonic() > deadline:
                 raise

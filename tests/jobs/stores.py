@@ -23,10 +23,14 @@ def new_job(**options: Any) -> NewJob:
 
 
 @asynccontextmanager
-async def opened(url: str, server: str | None = None, messages: list[str] | None = None) -> AsyncIterator[Store]:
-    """A store of its own, registered as a server unless it has none."""
+async def opened(
+    url: str, server: str | None = None, messages: list[str] | None = None, *, now: str | None = None
+) -> AsyncIterator[Store]:
+    """A store of its own, registered as a server unless it has none; ``now``: SQL of another clock."""
     heard = [] if messages is None else messages
-    store = Store(make_driver(url), server or new_id(), heard.append)
+    driver = make_driver(url)
+    driver.now = now or driver.now
+    store = Store(driver, server or new_id(), heard.append)
     await store.open()
     try:
         if server is not None:

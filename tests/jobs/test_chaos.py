@@ -28,7 +28,7 @@ async def test_two_servers_on_one_file_lose_nothing(tmp_path: Path) -> None:
 
 
 async def test_two_servers_on_one_postgresql_lose_nothing(tmp_path: Path, postgresql_server: Server) -> None:
-    url = postgresql_server.new_database()
+    url = postgresql_server.new_store()
     plan = Plan(url, tmp_path, JOBS, servers=2, pause=0.1, kills=5, random=random.Random(3))
-    plan.kill_connections = lambda: postgresql_server.kill_connections(url)
+    plan.kill_connections = postgresql_server.kill_connections
     check(await chaos(plan))

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import random
 import subprocess
 import sys
 from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+import pytest
 
 from lifepool import Pool
 from lifepool.jobs import Jobs, JobState
@@ -19,6 +22,9 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).parents[2]
 PATIENCE_S = 30.0
+STRIDE = 17
+#: Of the test of every step on SQLite: they run side by side.
+PARTS = 3
 
 
 async def crash_at_each(folder: Path, first: int, stride: int, *urls: str) -> list[Path]:
@@ -66,9 +72,11 @@ async def check(folder: Path) -> int:
     return sum(count > 1 for count in ran.values())
 
 
-async def test_a_server_killed_at_any_step_on_sqlite_loses_nothing(tmp_path: Path) -> None:
-    folders = await crash_at_each(tmp_path, 1, 1)
-    assert len(folders) > 50
+@pytest.mark.timeout(150)  # some sixty servers, one after another
+@pytest.mark.parametrize("first", range(1, PARTS + 1))
+async def test_a_server_killed_at_any_step_on_sqlite_loses_nothing(first: int, tmp_path: Path) -> None:
+    folders = await crash_at_each(tmp_path, first, PARTS)
+    assert len(folders) > 30
     twice = [await check(folder) for folder in folders]
     # At least once: a job runs again if its server died between its end and the commit of its outcome.
     assert 0 < sum(twice) < len(folders) / 2
@@ -78,8 +86,10 @@ async def test_a_server_killed_at_any_step_on_sqlite_loses_nothing(tmp_path: Pat
 async def test_a_server_killed_at_some_steps_on_postgresql_loses_nothing(
     tmp_path: Path, postgresql_server: Server
 ) -> None:
-    urls = [postgresql_server.new_database() for _ in range(30)]
-    folders = await crash_at_each(tmp_path, 9, 17, *urls)
+    """Every 17th, others in each run; `make stress-jobs` does all of them."""
+    urls = [postgresql_server.new_store() for _ in range(30)]
+    first = random.randrange(1, STRIDE + 1)
+    folders = await crash_at_each(tmp_path, first, STRIDE, *urls)
     assert len(folders) > 5
     for folder in folders:
         await check(folder)

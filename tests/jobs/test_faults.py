@@ -7,7 +7,6 @@ import sqlite3
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import psycopg
 import pytest
 
 from lifepool import Pool
@@ -129,6 +128,7 @@ async def test_a_damaged_database_is_an_error_that_says_so(sqlite_url: str) -> N
             await jobs.list()
 
 
+@pytest.mark.usefixtures("impatient")
 async def test_a_folder_that_does_not_exist_is_an_error_that_names_it(tmp_path: Path) -> None:
     with pytest.raises(StoreUnavailable, match=r"nowhere/jobs\.db"):
         async with Jobs(None, store=f"sqlite:///{tmp_path}/nowhere/jobs.db"):
@@ -167,12 +167,12 @@ async def test_servers_that_start_at_once_on_an_empty_store_agree(store_url: str
 
 
 async def test_connections_to_postgresql_that_are_lost_are_made_anew(postgresql_server: Server) -> None:
-    url = postgresql_server.new_database()
+    url = postgresql_server.new_store()
     with Gate() as gate:
         async with Jobs(Pool(max_workers=1), store=url, lease=2.0) as jobs:
             job = await jobs.submit(tasks.hold, gate.address, "through")
             visitor = await gate.arrival()
-            assert postgresql_server.kill_connections(url) >= 2
+            assert postgresql_server.kill_connections() >= 2
             other = await jobs.submit(tasks.add, 1, 2)
             visitor.let_through()
             assert (await jobs.wait(job.id, PATIENCE_S)).result == "through"
@@ -184,9 +184,11 @@ async def test_a_claim_whose_answer_was_lost_is_given_back(
     postgresql_server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The connection breaks right after the commit: the jobs are this server's, and it does not know."""
+    import psycopg
+
     from lifepool.jobs.store.postgresql import PostgresConnection
 
-    url = postgresql_server.new_database()
+    url = postgresql_server.new_store()
     commit = PostgresConnection.commit
     lost: list[Any] = []
 
@@ -230,3 +232,17 @@ async def test_a_server_that_is_gone_is_seen_by_its_pipe(sqlite_url: str) -> Non
     dead_text.unlink()
     pipe.close()
     assert not driver.folder.exists()
+
+
+async def test_what_has_expired_gives_its_space_back(sqlite_url: str) -> None:
+    async with Jobs(None, store=sqlite_url) as jobs:
+        store = jobs._running().store
+        await store.register(60)
+        job = await jobs.submit(tasks.echo, bytes(4_000_000))
+        await jobs.cancel(job.id)
+        full = path_of(sqlite_url).stat().st_size
+        await store._write(lambda tx: tx.run("UPDATE lifepool_jobs SET expires_at = 0"))
+        await store.renew(60)
+    assert full > 4_000_000
+    assert path_of(sqlite_url).stat().st_size < 500_000
+    assert [path.name for path in path_of(sqlite_url).parent.iterdir()] == ["jobs.db"]

@@ -5,55 +5,26 @@ from __future__ import annotations
 import asyncio
 import functools
 import os
-import subprocess
-import sys
-from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, assert_type
 
 import pytest
 
 from lifepool import PayloadTooLarge, Pool
 from lifepool.jobs import (
     IdempotencyConflict,
-    Job,
     JobNotFound,
     JobNotStorable,
     Jobs,
-    JobsNotStarted,
     JobState,
     WrongJobState,
 )
-from lifepool.jobs import service as module
-from lifepool.jobs.runner import Runner
 from tests.engine.gates import Gate
 from tests.jobs import tasks
+from tests.jobs.running import PATIENCE_S, finished, running
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
     from pathlib import Path
-
-PATIENCE_S = 30.0
-
-
-@asynccontextmanager
-async def running(url: str, *, real: bool = False, workers: int = 2, **options: Any) -> AsyncIterator[Jobs]:
-    pool = Pool(max_workers=workers) if real else Pool(backend="inline")
-    async with Jobs(pool, store=url, **options) as jobs:
-        yield jobs
-
-
-async def finished(jobs: Jobs, job: Job | str) -> Job:
-    return await jobs.wait(job if isinstance(job, str) else job.id, PATIENCE_S)
-
-
-async def until(jobs: Jobs, job: Job, state: JobState) -> Job:
-    async with asyncio.timeout(PATIENCE_S):
-        async for found in jobs.changes(job.id):
-            if found.state is state:
-                return found
-    raise AssertionError(f"it never was {state}")
-
 
 # -- results ----------------------------------------------------------------------------------------------------------
 
@@ -364,135 +335,21 @@ async def test_a_decorated_function_is_stored_when_it_is_called(
         jobs.job(retry=1)(tasks.add)
 
 
-# -- life -------------------------------------------------------------------------------------------------------------
+# -- types ------------------------------------------------------------------------------------------------------------
 
 
-async def test_jobs_that_are_not_started_say_what_to_do(sqlite_url: str) -> None:
-    jobs = Jobs(Pool(backend="inline"), store=sqlite_url)
-    with pytest.raises(JobsNotStarted, match=r"lifespan=jobs\.lifespan"):
-        await jobs.submit(tasks.add, 1, 2)
-
-
-async def test_they_can_be_started_again_and_within_each_other(sqlite_url: str) -> None:
-    jobs = Jobs(Pool(backend="inline"), store=sqlite_url)
-    for _ in range(2):
-        async with jobs, jobs:
-            assert (await finished(jobs, await jobs.submit(tasks.add, 1, 2))).result == 3
-
-
-async def test_what_was_stored_runs_in_the_next_life(store_url: str) -> None:
-    async with Jobs(None, store=store_url) as jobs:
-        job = await jobs.submit(tasks.add, 1, 2)
-    async with running(store_url) as jobs:
-        assert (await finished(jobs, job)).result == 3
-
-
-async def test_a_server_that_stops_lets_its_jobs_finish(sqlite_url: str) -> None:
-    with Gate() as gate:
-        async with running(sqlite_url, real=True) as jobs:
-            job = await jobs.submit(tasks.hold, gate.address, "finished")
-            visitor = await gate.arrival()
-            asyncio.get_running_loop().call_later(0.1, visitor.let_through)
-        async with Jobs(None, store=sqlite_url) as jobs:
-            assert (await jobs.get(job.id)).result == "finished"
-
-
-async def test_a_server_that_stops_gives_back_what_does_not_finish(sqlite_url: str, tmp_path: Path) -> None:
-    with Gate() as gate:
-        async with running(sqlite_url, real=True, drain_timeout=0.05) as jobs:
-            job = await jobs.submit(tasks.hold_first_time, str(tmp_path), gate.address)
-            await gate.arrival()
-        async with Jobs(None, store=sqlite_url) as jobs:
-            found = await jobs.get(job.id)
-            assert (found.state, found.attempts) == ("queued", 0)
-        async with running(sqlite_url) as jobs:
-            assert (await finished(jobs, job)).result == "again"
-
-
-async def test_waiting_ends_when_time_is_up_and_the_job_goes_on(sqlite_url: str) -> None:
-    async with running(sqlite_url) as jobs:
-        job = await jobs.submit(tasks.add, 1, 2, run_at=timedelta(days=1))
-        with pytest.raises(TimeoutError):
-            await jobs.wait(job.id, 0.05)
-        assert (await jobs.get(job.id)).state is JobState.QUEUED
-
-
-async def test_a_server_that_stood_still_drops_what_others_have_taken_over(sqlite_url: str, tmp_path: Path) -> None:
-    """Its lease is taken away under it; the job runs again, and its own outcome is dropped."""
-    with Gate() as gate:
-        async with running(sqlite_url, real=True, lease=0.5) as jobs:
-            job = await jobs.submit(tasks.hold_first_time, str(tmp_path), gate.address)
-            visitor = await gate.arrival()
-            store = jobs._running().store
-            async with Jobs(None, store=sqlite_url) as other:
-                await other._running().store.register(60)
-                await other._running().store._write(
-                    lambda tx: tx.run("DELETE FROM lifepool_job_servers WHERE id = ?", store.server)
-                )
-                await other._running().store.keep_up(60)
-            await visitor.gone()
-            done = await finished(jobs, job)
-            assert (done.state, done.result, done.attempts) == ("succeeded", "again", 2)
-
-
-async def test_an_interrupted_start_closes_what_it_has_opened(sqlite_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    class Broken(Runner):
-        async def start(self) -> None:
-            raise RuntimeError("no")
-
-    monkeypatch.setattr(module, "Runner", Broken)
-    with pytest.raises(RuntimeError, match="no"):
-        async with running(sqlite_url):
-            pass
-
-
-def test_a_store_that_is_none_says_what_is_expected(monkeypatch: pytest.MonkeyPatch) -> None:
-    pool = Pool(backend="inline")
-    for url, message in [
-        (None, "LIFEPOOL_JOBS_STORE"),
-        ("mysql://x", "sqlite:///jobs.db"),
-        ("sqlite://", "needs a file"),
-        ("sqlite:///:memory:", "needs a file"),
-        ("sqlite:///a.db?synchronous=off", "synchronous=FULL"),
-    ]:
-        with pytest.raises(ValueError, match=message):
-            Jobs(pool, store=url)
-    monkeypatch.setenv("LIFEPOOL_JOBS_STORE", "sqlite:///from-the-environment.db")
-    assert "from-the-environment" in repr(Jobs(pool))
-    assert "password" not in repr(Jobs(pool, store="postgresql+psycopg://me:password@host/jobs"))
-
-
-def test_importing_the_worker_side_is_light() -> None:
-    program = "import sys, lifepool.jobs.calls, lifepool.jobs.progress; print(*sys.modules)"
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=30)
-    assert {"asyncio", "sqlite3", "psycopg", "fastapi", "lifepool.pool"}.isdisjoint(done.stdout.split())
-
-
-@pytest.mark.all_loops
-async def test_it_works_on_every_loop(sqlite_url: str) -> None:
-    async with running(sqlite_url, real=True) as jobs, Jobs(None, store=sqlite_url) as other:
-        assert (await finished(other, await jobs.submit(tasks.add, 1, 2))).result == 3
-        assert (await finished(other, await other.submit(tasks.add, 1, 2))).result == 3  # the other is woken
-
-
-async def test_a_function_of_the_pool_can_be_a_job(sqlite_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    pool = Pool(backend="inline")
-    monkeypatch.setattr(tasks, "add", pool.task(tasks.add))
-    async with Jobs(pool, store=sqlite_url) as jobs:
-        assert (await finished(jobs, await jobs.submit(tasks.add, 1, 2))).result == 3
-
-
-@pytest.mark.parametrize(
-    ("missing", "program", "extra"),
-    [
-        ("psycopg", "lifepool.jobs.store.addresses.make_driver('postgresql://host/db')", "jobs-postgresql"),
-        ("fastapi", "lifepool.jobs.job_router", "jobs"),
-        ("fastapi", "lifepool.jobs.JobView", "jobs"),
-    ],
-)
-def test_what_is_not_installed_is_an_error_that_says_how_to_get_it(missing: str, program: str, extra: str) -> None:
-    code = (
-        f"import sys; sys.modules[{missing!r}] = None; import lifepool.jobs, lifepool.jobs.store.addresses; {program}"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=30)
-    assert f"pip install 'lifepool[{extra}]'" in done.stderr
+async def typed(jobs: Jobs) -> None:
+    """Never run: mypy reads it, and an error that is expected and does not come is an error (``make types``)."""
+    await jobs.submit(tasks.add, 1, 2, retries=1, tags=["typed"])
+    await jobs.submit(functools.partial(tasks.echo, again=True), 1)
+    await jobs.submit(tasks.echo, 1)  # what has a default may be left out
+    await jobs.submit(tasks.add, 1, "2")  # type: ignore[arg-type]
+    await jobs.submit(tasks.add, 1)  # type: ignore[arg-type]
+    await jobs.submit(tasks.add, 1, 2, 3)  # type: ignore[arg-type]
+    await jobs.submit(tasks.echo, 1, again=True)  # type: ignore[arg-type]
+    await jobs.submit(tasks.add, 1, 2, retries="many")  # type: ignore[arg-type]
+    decorated = jobs.job(retries=1)(tasks.add)
+    assert_type((await decorated(1, 2)).attempts, int)
+    await decorated(1, "2")  # type: ignore[arg-type]
+    await jobs.submit(decorated, 1, 2)
+    await jobs.submit(decorated, 1)  # type: ignore[arg-type]

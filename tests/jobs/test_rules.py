@@ -20,9 +20,9 @@ QUEUED, FAILED, LOST = JobState.QUEUED, JobState.FAILED, JobState.LOST
         (Ending.FAILED, 1, 0, 1, QUEUED),
         (Ending.FAILED, 2, 1, 1, FAILED),
         (Ending.FAILED, 3, 0, 9, FAILED),  # there are retries left, but no attempts
-        (Ending.HOPELESS, 1, 0, 9, FAILED),
-        (Ending.VANISHED, 2, 0, 0, QUEUED),
-        (Ending.VANISHED, 3, 0, 0, LOST),
+        (Ending.PERMANENT_FAILURE, 1, 0, 9, FAILED),
+        (Ending.CRASHED, 2, 0, 0, QUEUED),
+        (Ending.CRASHED, 3, 0, 0, LOST),
         (Ending.CANCELLED, 1, 0, 9, JobState.CANCELLED),
         (Ending.RELEASED, 3, 0, 0, QUEUED),
     ],

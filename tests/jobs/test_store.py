@@ -11,11 +11,11 @@ from lifepool.jobs.errors import IdempotencyConflict, JobNotFound, WrongJobState
 from lifepool.jobs.records import JobFailure, JobQuery, JobState
 from lifepool.jobs.rules import Ending, Outcome
 from lifepool.jobs.store.calling import DELAYS_S, UNDER_WAY_S
-from lifepool.jobs.store.claiming import LeaseLost
 from lifepool.jobs.store.parts import PART_BYTES
 from tests.jobs.stores import LEASE, new_job, opened, submitted
 
 if TYPE_CHECKING:
+    from lifepool.jobs.store.claiming import Claim, Renewal
     from lifepool.jobs.store.drivers import Transaction
     from lifepool.jobs.store.store import Store
 
@@ -24,7 +24,19 @@ FAILED = Outcome(Ending.FAILED, failure=JobFailure("raised", "builtins.ValueErro
 
 
 async def claimed(store: Store, room: int = 10) -> list[str]:
-    return [job.id for job in (await store.claim(room)).jobs]
+    return [job.id for job in (await claim(store, room)).jobs]
+
+
+async def claim(store: Store, room: int) -> Claim:
+    found = await store.claim(room)
+    assert found is not None, "its lease has ended"
+    return found
+
+
+async def renewed(store: Store) -> Renewal:
+    renewal = await store.renew(LEASE)
+    assert renewal is not None, "its lease has ended"
+    return renewal
 
 
 async def run_sql(store: Store, sql: str, *parameters: object) -> None:
@@ -91,7 +103,7 @@ async def test_storing_the_same_job_again_changes_nothing(store_url: str) -> Non
 async def test_an_outcome_is_stored_once_and_only_by_who_has_the_job(store_url: str) -> None:
     async with opened(store_url, "one") as store, opened(store_url, "two") as other:
         job = await submitted(store)
-        (mine,) = (await store.claim(1)).jobs
+        (mine,) = (await claim(store, 1)).jobs
         assert not await other.settle(job, mine.token, SUCCEEDED)
         assert not await store.settle(job, mine.token - 1, SUCCEEDED)
         assert await store.settle(job, mine.token, SUCCEEDED)
@@ -103,10 +115,10 @@ async def test_an_outcome_is_stored_once_and_only_by_who_has_the_job(store_url: 
 async def test_a_job_that_was_taken_over_can_not_be_finished_by_its_first_server(store_url: str) -> None:
     async with opened(store_url, "one") as store, opened(store_url, "two") as other:
         job = await submitted(store)
-        (mine,) = (await store.claim(1)).jobs
+        (mine,) = (await claim(store, 1)).jobs
         await run_sql(store, "UPDATE lifepool_job_servers SET lease_until = 0 WHERE id = 'one'")
-        assert (await other.keep_up(LEASE)).requeued == 1
-        (theirs,) = (await other.claim(1)).jobs
+        assert (await renewed(other)).requeued == 1
+        (theirs,) = (await claim(other, 1)).jobs
         assert theirs.attempt == 2
         assert not await store.settle(job, mine.token, SUCCEEDED)
         assert (await store.get(job)).state is JobState.RUNNING
@@ -118,11 +130,9 @@ async def test_a_server_whose_lease_has_ended_can_neither_claim_nor_renew(store_
     async with opened(store_url, "one") as store, opened(store_url, "two") as other:
         await submitted(store)
         await run_sql(store, "UPDATE lifepool_job_servers SET lease_until = 0 WHERE id = 'one'")
-        await other.keep_up(LEASE)
-        with pytest.raises(LeaseLost):
-            await store.claim(1)
-        with pytest.raises(LeaseLost):
-            await store.keep_up(LEASE)
+        await renewed(other)
+        assert await store.claim(1) is None
+        assert await store.renew(LEASE) is None
         await store.register(LEASE)
         assert len(await claimed(store)) == 1
 
@@ -134,7 +144,7 @@ async def test_a_job_whose_servers_die_is_lost_after_its_attempts(store_url: str
             async with opened(store_url, f"dies{attempt}") as dying:
                 assert await claimed(dying) == [job]
             await run_sql(store, "UPDATE lifepool_job_servers SET lease_until = 0 WHERE id <> 'one'")
-            await store.keep_up(LEASE)
+            await renewed(store)
         found = await store.get(job)
         assert (found.state, found.attempts) == (JobState.LOST, 2)
         assert found.failure is not None
@@ -153,16 +163,16 @@ async def test_a_server_that_leaves_gives_its_jobs_back_uncounted(store_url: str
 async def test_a_job_that_fails_runs_again_later_as_often_as_it_may(store_url: str) -> None:
     async with opened(store_url, "one") as store:
         job = await submitted(store, retries=1, max_attempts=4)
-        (first,) = (await store.claim(1)).jobs
+        (first,) = (await claim(store, 1)).jobs
         await store.settle(job, first.token, FAILED)
         found = await store.get(job)
         assert (found.state, found.failures) == (JobState.QUEUED, 1)
         assert found.failure == FAILED.failure
-        claim = await store.claim(1)
-        assert not claim.jobs
-        assert claim.wait == pytest.approx(1.0, abs=0.9)
+        taken = await claim(store, 1)
+        assert not taken.jobs
+        assert taken.wait == pytest.approx(1.0, abs=0.9)
         await run_sql(store, "UPDATE lifepool_jobs SET run_at = 0")
-        (second,) = (await store.claim(1)).jobs
+        (second,) = (await claim(store, 1)).jobs
         await store.settle(job, second.token, FAILED)
         assert (await store.get(job)).state is JobState.FAILED
 
@@ -170,10 +180,10 @@ async def test_a_job_that_fails_runs_again_later_as_often_as_it_may(store_url: s
 async def test_a_delayed_job_is_claimed_when_it_is_due(store_url: str) -> None:
     async with opened(store_url, "one") as store:
         job = await submitted(store, run_at=4e9)
-        claim = await store.claim(1)
-        assert not claim.jobs
-        assert claim.wait is not None
-        assert claim.wait > 1e6
+        taken = await claim(store, 1)
+        assert not taken.jobs
+        assert taken.wait is not None
+        assert taken.wait > 1e6
         await run_sql(store, "UPDATE lifepool_jobs SET run_at = 0")
         assert await claimed(store) == [job]
 
@@ -182,10 +192,10 @@ async def test_of_a_limit_key_only_so_many_run_and_others_pass_by(store_url: str
     async with opened(store_url, "one") as store:
         limited = [await submitted(store, limit_key="key", limit=2) for _ in range(4)]
         free = await submitted(store)
-        claim = await store.claim(4)
-        assert ([job.id for job in claim.jobs], claim.again) == (limited[:2], True)
+        taken = await claim(store, 4)
+        assert ([job.id for job in taken.jobs], taken.again) == (limited[:2], True)
         assert await claimed(store) == [free]
-        await store.settle(claim.jobs[0].id, claim.jobs[0].token, SUCCEEDED)
+        await store.settle(taken.jobs[0].id, taken.jobs[0].token, SUCCEEDED)
         assert await claimed(store) == [limited[2]]
 
 
@@ -201,12 +211,12 @@ async def test_a_waiting_job_is_cancelled_at_once_and_a_running_one_is_asked_to_
     messages: list[str] = []
     async with opened(store_url, "one", messages) as store:
         waiting, running = await submitted(store), await submitted(store, priority=1)
-        (mine,) = (await store.claim(1)).jobs
+        (mine,) = (await claim(store, 1)).jobs
         assert (await store.cancel(waiting)).state is JobState.CANCELLED
         asked = await store.cancel(running)
         assert (asked.state, asked.cancel_requested) == (JobState.RUNNING, True)
         assert f"-{running}" in messages
-        assert (await store.keep_up(LEASE)).cancelled == {running}
+        assert (await renewed(store)).cancelled == {running}
         await store.settle(running, mine.token, Outcome(Ending.CANCELLED))
         assert (await store.cancel(running)).state is JobState.CANCELLED
         with pytest.raises(JobNotFound):
@@ -220,18 +230,18 @@ async def test_a_cancelled_job_of_a_dead_server_does_not_run_again(store_url: st
             await dying.claim(1)
             await dying.cancel(job)
         await run_sql(store, "UPDATE lifepool_job_servers SET lease_until = 0 WHERE id <> 'one'")
-        await store.keep_up(LEASE)
+        await renewed(store)
         assert (await store.get(job)).state is JobState.CANCELLED
 
 
 async def test_what_has_failed_can_be_retried_and_what_has_succeeded_can_not(store_url: str) -> None:
     async with opened(store_url, "one") as store:
         job = await submitted(store)
-        (mine,) = (await store.claim(1)).jobs
+        (mine,) = (await claim(store, 1)).jobs
         await store.settle(job, mine.token, FAILED)
         again = await store.retry(job)
         assert (again.state, again.attempts, again.finished_at) == (JobState.QUEUED, 0, None)
-        (mine,) = (await store.claim(1)).jobs
+        (mine,) = (await claim(store, 1)).jobs
         await store.settle(job, mine.token, SUCCEEDED)
         assert (await store.get(job)).failure is None
         with pytest.raises(WrongJobState, match="is succeeded"):
@@ -244,7 +254,7 @@ async def test_large_arguments_and_results_come_back_as_they_were(store_url: str
     result = bytes(range(256)) * (PART_BYTES // 256 * 3) + b"rest"
     async with opened(store_url, "one") as store:
         job = await submitted(store, arguments=result[::-1])
-        (mine,) = (await store.claim(1)).jobs
+        (mine,) = (await claim(store, 1)).jobs
         assert mine.arguments == result[::-1]
         await store.settle(job, mine.token, Outcome(Ending.SUCCEEDED, result))
         found, stored = await store.get_with_result(job)
@@ -256,11 +266,11 @@ async def test_what_has_expired_is_deleted_with_all_that_belongs_to_it(store_url
     async with opened(store_url, "one") as store:
         job = await submitted(store, keep=0.001, tags=("tag",), on_done=("module:done",), idempotency_key="key")
         kept = await submitted(store)
-        (mine, other) = (await store.claim(2)).jobs
+        (mine, other) = (await claim(store, 2)).jobs
         await store.settle(job, mine.token, Outcome(Ending.SUCCEEDED, bytes(2 * PART_BYTES)))
         await store.settle(kept, other.token, SUCCEEDED)
         await run_sql(store, "UPDATE lifepool_jobs SET expires_at = 0 WHERE id = ?", job)
-        await store.keep_up(LEASE)
+        await renewed(store)
         with pytest.raises(JobNotFound):
             await store.get(job)
         assert (await store.get(kept)).expires_at is None
@@ -325,7 +335,7 @@ async def test_other_servers_hear_of_changes(store_url: str) -> None:
             heard.clear()
         await store.submit(new_job(), wake=True)
         await heard.message("*")
-        (job,) = (await store.claim(1)).jobs
+        (job,) = (await claim(store, 1)).jobs
         await heard.message(job.id)
 
 
@@ -335,7 +345,7 @@ async def test_a_job_that_may_be_started_once_is_lost_with_its_server(store_url:
         async with opened(store_url, "dies") as dying:
             await dying.claim(1)
         await run_sql(store, "UPDATE lifepool_job_servers SET lease_until = 0 WHERE id <> 'one'")
-        await store.keep_up(LEASE)
+        await renewed(store)
         assert (await store.get(job)).state is JobState.LOST
 
 
@@ -361,7 +371,7 @@ async def test_the_calls_of_a_dead_server_are_made_by_another_at_once(store_url:
             await dying.cancel(await submitted(dying, on_done=("module:done",)))
             assert len((await dying.claim_calls(5))[0]) == 1
         await run_sql(store, "UPDATE lifepool_job_servers SET lease_until = 0 WHERE id <> 'one'")
-        await store.keep_up(LEASE)
+        await renewed(store)
         (call,), _ = await store.claim_calls(5)
         await store.end_call(call, None)
         assert await store.calls_of(call.job) == []

@@ -83,7 +83,7 @@ def test_callers_of_a_batch_can_share_an_exception_that_refuses_attributes() -> 
 async def test_they_fail_their_task_alone() -> None:
     async with Pool(max_workers=1) as pool:
         for name in NAMES:
-            handle = pool.submit(raise_hostile, name)
+            handle: Any = pool.submit(raise_hostile, name)
             caught: BaseException | None = None
             try:
                 await handle

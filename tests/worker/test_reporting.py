@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -35,7 +35,7 @@ async def test_the_last_report_arrives_however_close_to_the_one_before(backend: 
 @BACKENDS
 async def test_so_it_does_if_the_task_fails(backend: str) -> None:
     async with Pool(max_workers=1, backend=backend) as pool:
-        handle = pool.submit(progress_tasks.report_each_and_fail, [0.1, 0.5, 0.9])
+        handle: Any = pool.submit(progress_tasks.report_each_and_fail, [0.1, 0.5, 0.9])
         with pytest.raises(ValueError, match="after the last report"):
             await handle
         assert handle.progress == 0.9

@@ -8,12 +8,15 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from lifepool._core.halt_polling import FIRST_S
 from lifepool.backends.local.shared.cells import TICKET
 from lifepool.backends.local.worker import tickets
-from lifepool.backends.local.worker.tickets import AWAKE_S, PATIENCE, PROBE_EVERY, PROBE_S, Tickets
+from lifepool.backends.local.worker.tickets import Tickets
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+
+LOOK_S = 10e-6
 
 
 def ticket(number: int) -> bytes:
@@ -21,38 +24,39 @@ def ticket(number: int) -> bytes:
 
 
 class Wait:
-    """A stream of tickets, and a clock on which each look takes 10 µs.
+    """A stream of tickets, and a clock on which each look takes 10 µs and sleep as long as it is told.
 
     Attributes:
         looks: How often the worker looked, awake, in each wait.
         at_look: Called with the number of the look, before it.
     """
 
-    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, *, may_poll: bool = True) -> None:
+        self._now = 0.0
+        monkeypatch.setattr(tickets, "perf_counter", lambda: self._now)
         self.server, self.worker = socket.socketpair()
-        self.tickets = Tickets(self.worker)
+        self.tickets = Tickets(self.worker, may_poll=may_poll)
         self.looks = 0
         self.at_look: Callable[[int], None] = lambda _: None
-        self._now = 0.0
         self._poll = self.tickets._poll
         self.tickets._poll = self._look  # type: ignore[assignment]
-        monkeypatch.setattr(tickets.time, "perf_counter", lambda: self._now)  # type: ignore[attr-defined]
 
     def _look(self, timeout: float | None) -> Any:
         assert timeout == 0
         self.looks += 1
-        self._now += 10e-6
+        self._now += LOOK_S
         self.at_look(self.looks)
         return self._poll(0)
 
-    def in_vain(self) -> int:
-        """One wait in which the ticket comes only after the worker went to sleep; how often it had looked."""
+    def asleep_for(self, seconds: float) -> int:
+        """Wait for a ticket that comes so long after the worker went to sleep; return how often it had looked."""
         self.looks = 0
         asleep = threading.Event()
         receive = self.tickets._receive
 
         def received(size: int, *flags: int) -> bytes:
             if not flags:
+                self._now += seconds
                 asleep.set()
             return receive(size, *flags)
 
@@ -71,7 +75,6 @@ class Wait:
 
 @pytest.fixture
 def wait(monkeypatch: pytest.MonkeyPatch) -> Iterator[Wait]:
-    monkeypatch.setattr(tickets, "_cpus", lambda: 2)
     wait = Wait(monkeypatch)
     with wait.server, wait.worker:
         yield wait
@@ -90,25 +93,18 @@ def test_a_ticket_that_comes_soon_finds_the_worker_awake(wait: Wait) -> None:
 
 
 def test_a_worker_goes_to_sleep_when_nothing_comes(wait: Wait) -> None:
-    assert wait.in_vain() == pytest.approx(AWAKE_S / 10e-6, abs=1)
+    assert wait.asleep_for(1.0) == pytest.approx(FIRST_S / LOOK_S, abs=1)
 
 
-def test_one_whose_tickets_come_late_soon_sleeps_at_once_and_tries_now_and_then(wait: Wait) -> None:
-    looks = [wait.in_vain() for _ in range(PATIENCE + 2 * PROBE_EVERY)]
-    assert all(looks[:PATIENCE])
-    late = looks[PATIENCE:]
-    assert [index for index, count in enumerate(late) if count] == [0, PROBE_EVERY]
-    assert late[0] == pytest.approx(PROBE_S / 10e-6, abs=1)
+def test_one_whose_tickets_come_late_sleeps_at_once(wait: Wait) -> None:
+    wait.asleep_for(1.0)
+    assert [wait.asleep_for(1.0) for _ in range(100)] == [0] * 100
 
 
-def test_a_ticket_that_comes_soon_again_keeps_it_awake_again(wait: Wait) -> None:
-    for _ in range(PATIENCE):
-        wait.in_vain()
-    wait.looks = 0
-    wait.at_look = lambda look: None if look < 15 else void(wait.server.send(ticket(1)))
-    assert wait.tickets.take() == ticket(1)
-    wait.at_look = lambda _: None
-    assert wait.in_vain() == pytest.approx(AWAKE_S / 10e-6, abs=1)
+def test_one_that_slept_too_soon_stays_awake_for_longer(wait: Wait) -> None:
+    wait.asleep_for(1.0)
+    looks = [wait.asleep_for(50e-6) for _ in range(3)]
+    assert looks == pytest.approx([0, FIRST_S / LOOK_S, 2 * FIRST_S / LOOK_S], abs=1)
 
 
 def test_the_end_of_the_stream_is_seen_awake_and_asleep(wait: Wait) -> None:
@@ -129,15 +125,15 @@ def test_a_ticket_that_was_taken_back_after_a_look_is_none(wait: Wait) -> None:
         return seen
 
     wait.tickets._poll = robbed  # type: ignore[assignment]
-    assert wait.in_vain() == 1
+    assert wait.asleep_for(1.0) == 1
     assert stolen == [ticket(1)]
 
 
-def test_on_one_cpu_it_sleeps_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tickets, "_cpus", lambda: 1)
-    wait = Wait(monkeypatch)
+def test_where_polling_would_cost_others_it_sleeps_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    wait = Wait(monkeypatch, may_poll=False)
     with wait.server, wait.worker:
-        assert wait.in_vain() == 0
+        assert wait.asleep_for(50e-6) == 0
+        assert wait.asleep_for(50e-6) == 0
 
 
 def void(_: object) -> None:

@@ -1,8 +1,10 @@
-// The page talks to two addresses: /addContent for a pasted text, /upload for files and texts too large for it.
-// Names come from untrusted text: they reach the document as textContent only.
+// The page talks to three addresses: /addContent for a pasted text, /upload for files and texts too large for it, and
+// /jobs for big files (job.js). Names come from untrusted text: they reach the document as textContent only.
 
+import { Job } from "./job.js";
 import { asDnsHasIt, isOdd, lookalike } from "./lookalikes.js";
 
+const JOB_BYTES = 2_000_000; // files of more than that are sent as a job
 const PAGE_ROWS = 500; // rows drawn at a time: a browser draws these in a few milliseconds
 const EXAMPLE = `From: bob@mail.example.co.uk
 The report is at https://www.example.com/report?page=2 and mirrored on downloads.example.org.
@@ -18,7 +20,7 @@ let running = null; // the AbortController of the request under way
 // ---- asking ----
 
 async function ask(what, url, options, ifTooLarge) {
-  running?.abort();
+  leave();
   const mine = (running = new AbortController());
   busy(true);
   say(`Searching ${what} …`);
@@ -46,8 +48,28 @@ function searchText() {
 function searchFiles(files) {
   const form = new FormData();
   for (const file of files) form.append("file", file);
+  if (files.reduce((sum, { size }) => sum + size, 0) > JOB_BYTES) return sendAsJob(files, form);
   return ask(files.length === 1 ? files[0].name : `${files.length} files`, "/upload", { body: form });
 }
+
+/** Stop what is under way here; a job goes on at the server. */
+function leave() {
+  running?.abort();
+  job.leave();
+}
+
+function sendAsJob(files, form) {
+  leave();
+  say("");
+  $("error").hidden = $("results").hidden = $("empty").hidden = true;
+  return job.send(files.length === 1 ? files[0].name : `${files.length} files`, form);
+}
+
+const job = new Job({
+  busy,
+  done: (answer, seconds) => (answer.status === "refused" ? complain(answer) : show(answer, seconds * 1000)),
+  failed: complain,
+});
 
 function problem(response, answer) {
   const wait = response.headers.get("Retry-After");
@@ -88,7 +110,7 @@ function summarize(answer, serverMs, totalMs) {
   ];
   const note = document.createElement("span");
   note.className = "note";
-  note.textContent = `${milliseconds(totalMs)} with the way there and back.`;
+  if (totalMs !== undefined) note.textContent = `${milliseconds(totalMs)} with the way there and back.`;
   if (answer.truncated) {
     note.textContent += ` More different names than the server lists: the first ${number.format(different)} are here.`;
   }
@@ -216,7 +238,7 @@ $("files").addEventListener("change", (event) => {
   event.target.value = ""; // so that the same file can be chosen again
 });
 $("clear").addEventListener("click", () => {
-  running?.abort();
+  leave();
   $("text").value = "";
   $("results").hidden = $("error").hidden = true;
   $("empty").hidden = false;
@@ -252,3 +274,5 @@ addEventListener("drop", (event) => {
   $("text").value = event.dataTransfer.getData("text/plain") || $("text").value;
   searchText();
 });
+
+job.resume(() => { $("empty").hidden = true; });

@@ -123,6 +123,11 @@ class Admission:
         return QueueFull(reason, retry_after=max(policy.LEAST_RETRY_S, half))
 
     @property
+    def waiting(self) -> int:
+        """Return how many tasks have a position in the queue."""
+        return len(self._queue.entries) + len(self._preparing)
+
+    @property
     def predicted_wait_s(self) -> float:
         """Return the seconds that a task which joins the queue now would probably wait; 0 if nothing is known yet."""
         names = self._queue.waiting_by_name.items()

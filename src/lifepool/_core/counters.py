@@ -117,4 +117,5 @@ class Tally:
         self.restarts: Counter[ExitReason] = Counter()  # workers replaced, by reason
         self.wait = Histogram()  # from submission until a worker runs it
         self.run = Histogram()  # in the worker
+        self.requests: Counter[str] = Counter()  # of HTTP, by what load shedding decided
         self.worker_s = 0.0  # lifetimes, from ready to gone, of the workers that are gone

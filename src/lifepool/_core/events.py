@@ -50,6 +50,7 @@ class WorkerReady:
     """A worker finished its start-up and can take tasks."""
 
     worker: int
+    cpu_share: float | None = None  # of its start, in which it used a CPU
 
 
 @dataclass(slots=True)

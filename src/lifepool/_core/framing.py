@@ -42,7 +42,7 @@ class Kind(IntEnum):
     TASK = 1  # server to worker: function and arguments
     RESULT = 2  # worker to server: the pickled value
     ERROR = 3  # worker to server: the exception
-    READY = 4  # worker to server: start-up is done
+    READY = 4  # worker to server: start-up is done; ``extra``: thousandths of it in which it used a CPU
     START_FAILED = 5  # worker to server: why it is not
     PROGRESS = 6  # worker to server: how far the running task is
     MEMORY = 7  # worker to server, before an answer: ``extra`` is the worker's resident bytes

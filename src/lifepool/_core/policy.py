@@ -85,6 +85,7 @@ class Limits:
     max_kept_bytes: int | None = None  # of shared arguments that a worker may keep views of beyond their tasks
     idle_timeout: float = 60.0
     start_timeout: float = 60.0
+    cpus: float | None = None  # that starts share with all else; None: all workers start at once
     can_kill: bool = True  # a running task can be ended by ending its worker
     can_interrupt: bool = True
     can_retract: bool = True  # what a worker has not started can be taken back, so that pipelining is safe
@@ -97,6 +98,21 @@ def pipeline_depth(estimate_s: float | None) -> int:
     if estimate_s <= _SHORTEST:
         return PIPELINE_DEPTH
     return 1 + max(1, int(PIPELINE_S / estimate_s))
+
+
+#: Workers that wait rather than compute while they start are started together, but no more for each CPU than this.
+STARTS_FOR_EACH_CPU = 32
+
+
+def starts_at_once(cpus: float, cpu_share: float | None) -> int:
+    """Return how many workers may start at the same time: as many as keep the CPUs busy.
+
+    Args:
+        cpus: CPUs that there are for them.
+        cpu_share: The share of a start in which a worker uses a CPU; None if that is not known yet.
+    """
+    share = 1.0 if cpu_share is None else min(max(cpu_share, 1 / STARTS_FOR_EACH_CPU), 1.0)
+    return max(1, math.ceil(cpus / share))
 
 
 #: A successor is started this many times the seconds of the last start ahead: starts vary, and wait for one another.

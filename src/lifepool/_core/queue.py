@@ -159,6 +159,12 @@ class TaskQueue:
             return None
         return (self._next or self._find_next())[1].task
 
+    def next_since(self) -> float | None:
+        """Return the instant at which the task that ``pop`` would take was submitted, or None."""
+        if not self.entries:
+            return None
+        return (self._next or self._find_next())[1].submitted
+
     def pop(self) -> int | None:
         """Remove and return the task with the best rank; return None if none waits."""
         if not self.entries:

@@ -187,6 +187,11 @@ class Scheduler:
         """Return the number of tasks without an outcome that are with no worker: queued, or between two tries."""
         return len(self._table.tasks) - self.running
 
+    @property
+    def next_since(self) -> float | None:
+        """Return when the task that is next in the queue was submitted; None if none waits."""
+        return self._table.queue.next_since()
+
     def task_state(self, task: int) -> TaskState | None:
         """Return the state of a task that is not settled, or None."""
         known = self._table.tasks.get(task)

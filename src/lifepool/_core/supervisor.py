@@ -7,6 +7,10 @@ Theory of operation
     itself right after without having done anything, is a *failed start*; the next one waits longer each time, and after
     a few with no worker left the pool is in a *crash loop*: then one worker at a time is tried, until one comes up.
 
+    Workers that are to start at the same time starve each other: of 64 on two CPUs each takes 32 times as long, and
+    all may pass ``start_timeout``. So only as many start as keep the CPUs busy, and as each is ready the next one is
+    started. How many that is they say themselves: one that loads a file from the network uses no CPU.
+
     A worker that somebody kills while it is ready has failed at nothing, and is replaced at once. Only if its
     replacements are killed as well, before they did anything, is there a pause before each further one.
 
@@ -51,13 +55,16 @@ class Supervisor:
     Attributes:
         fleet: The workers there are.
         crash_loop: Why no worker comes up, while that is so; with the hint of the last failure.
+        withheld: Starts up to ``min_workers`` that wait for others to be ready.
         last_start_s: Seconds that the last worker which came up took for that.
     """
 
     def __init__(self, decision: DecisionContext) -> None:
         self.fleet = Fleet(decision.limits)
         self.crash_loop: WorkerStartError | None = None
+        self.withheld = 0
         self.last_start_s = 0.0
+        self._cpu_share: float | None = None  # the largest of a start: beside others a worker gets less
         self._decision = decision
         self._failed_starts = 0  # in a row
         self._early_ends = 0  # in a row: generations of workers that ended right after they were ready
@@ -77,7 +84,10 @@ class Supervisor:
     def ensure_minimum(self) -> None:
         """Start the workers that are missing up to ``min_workers``, unless starts are being backed off from."""
         if self.may_start():
-            for _ in range(self._decision.limits.min_workers - self.fleet.counted()):
+            missing = max(0, self._decision.limits.min_workers - self.fleet.counted())
+            now = min(missing, self._most_starts())
+            self.withheld = missing - now
+            for _ in range(now):
                 self.start_worker()
 
     def scale_up(self, waiting: int) -> None:
@@ -91,11 +101,21 @@ class Supervisor:
         if counted >= limits.max_workers or not self.may_start():
             return
         wanted = -(-waiting // limits.slots) - self.fleet.count(WorkerState.STARTING)
-        for _ in range(min(wanted, limits.max_workers - counted)):
+        for _ in range(min(wanted, limits.max_workers - counted, self._most_starts())):
             self.start_worker()
 
-    def became_ready(self, worker: Worker) -> None:
+    def _most_starts(self) -> int:
+        """Return how many more workers may start now."""
+        limits = self._decision.limits
+        if limits.cpus is None:
+            return limits.max_workers
+        at_once = policy.starts_at_once(limits.cpus, self._cpu_share)
+        return max(0, at_once - self.fleet.count(WorkerState.STARTING))
+
+    def became_ready(self, worker: Worker, cpu_share: float | None) -> None:
         """Make the worker available, and end what kept others from starting."""
+        if cpu_share is not None:
+            self._cpu_share = max(self._cpu_share or 0.0, cpu_share)
         self._decision.timers.cancel((Timer.START, worker.id))
         if self._ready_ends_pause:
             self._decision.timers.cancel((Timer.RESTART, 0))

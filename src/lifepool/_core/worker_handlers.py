@@ -56,11 +56,14 @@ class WorkerHandlers:
         worker = self._fleet.workers.get(event.worker)
         if worker is None or worker.state is not WorkerState.STARTING:
             return
-        self._supervisor.became_ready(worker)
+        self._supervisor.became_ready(worker, event.cpu_share)
         self._supervisor.retire_replaced()
         self._recycler.go_on()
-        if self._decision.pool_state is PoolState.STARTING and not self._fleet.count(WorkerState.STARTING):
-            self._pool.report_started()
+        if self._decision.pool_state is PoolState.STARTING:
+            if self._supervisor.withheld:
+                self._supervisor.ensure_minimum()
+            if not self._fleet.count(WorkerState.STARTING):
+                self._pool.report_started()
         if self._decision.pool_state is PoolState.RUNNING:
             self._supervisor.ensure_minimum()
         self._tasks.after_change()

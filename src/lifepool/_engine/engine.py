@@ -19,6 +19,7 @@ from lifepool._core import commands as do
 from lifepool._core import events as on
 from lifepool._core.scheduler import Scheduler
 from lifepool._core.states import TASK_COMPLETED, PoolState, TaskState
+from lifepool._engine.answer_polling import AnswerPolling
 from lifepool._engine.failed_commands import (
     CLOSE_HINT,
     forked_copy_error,
@@ -32,6 +33,7 @@ from lifepool._engine.snapshot import Traffic
 from lifepool._engine.submission import Submissions
 from lifepool._engine.timer import Alarm
 from lifepool._engine.waiting_queue import WaitingQueue
+from lifepool._host.cpus import may_poll
 from lifepool.backends.base import require_kill
 from lifepool.errors import InternalError, PoolClosed, PoolError, QueueFull
 
@@ -103,6 +105,7 @@ class Engine:
         self.cut_off: Counter[str] = Counter()
         self._traffic = Traffic()
         self.queries = Queries(self._scheduler, backend, self.handles, self._traffic, clock)
+        self._answers = AnswerPolling(self.loop, clock) if backend.capabilities.own_processes and may_poll() else None
         self._perform: dict[type, Callable[[Any], None]] = {
             do.SendTask: self._send_task,
             do.Settle: self._settle,
@@ -183,6 +186,10 @@ class Engine:
         """Count calls that were refused before they became tasks."""
         self._scheduler.tally.refused += calls
 
+    def count_request(self, decision: str) -> None:
+        """Count what load shedding has decided about a request."""
+        self._scheduler.tally.requests[decision] += 1
+
     def cancel(self, handle: TaskHandle[Any]) -> None:
         """Drop or interrupt the task of a handle that was cancelled."""
         if handle.id in self.handles:
@@ -223,9 +230,9 @@ class Engine:
 
     # -- Listener: what the backend reports ---------------------------------------------------------------------------
 
-    def ready(self, worker: int) -> None:
+    def ready(self, worker: int, cpu_share: float | None = None) -> None:
         """Take note that a worker can take tasks."""
-        self.feed(on.WorkerReady(worker))
+        self.feed(on.WorkerReady(worker, cpu_share))
         if self.observation is not None:
             self.observation.worker_ready(worker)
 
@@ -247,6 +254,8 @@ class Engine:
         if shared:
             self._traffic.shared_received += size
         handle = self.handles.get(task)
+        if self._answers is not None and self._answers.waits:
+            self._answers.end()
         retryable = False
         if handle is not None:
             record = handle._record
@@ -339,6 +348,8 @@ class Engine:
             if watch.on_sent:
                 watch.notify(watch.on_sent, record)
         self._backend.send(command.worker, command.task, payload)
+        if self._answers is not None and len(self.handles) == 1:
+            self._answers.begin()
 
     def _retract_tasks(self, command: do.RetractTasks) -> None:
         self.feed(on.TasksRetracted(command.worker, self._backend.retract(command.worker)))

@@ -3,13 +3,30 @@
 from __future__ import annotations
 
 import operator
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, TypedDict
 
 from lifepool._usercode.display import shown, text_of
 
 OnCancel = Literal["interrupt", "abandon"]
 
 _NO_LIMIT = float("inf")
+
+
+class BatchOptions(TypedDict, total=False):
+    """The options of ``Pool.batch``, as type checkers see them."""
+
+    timeout: float | None
+    retries: int
+    priority: int
+    fair_key: str | None
+    on_cancel: OnCancel
+
+
+class RunOptions(BatchOptions, total=False):
+    """The options of ``Pool.run`` and the like, as type checkers see them."""
+
+    retry_on: type[Exception] | tuple[type[Exception], ...]
+    copy: bool
 
 
 class TaskOptions(NamedTuple):

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from itertools import islice
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
+from lifepool._core.states import TASK_COMPLETED
 from lifepool._engine.snapshot import pool_statistics, read_consistently, worker_snapshot
 
 if TYPE_CHECKING:
@@ -18,6 +19,26 @@ if TYPE_CHECKING:
     from lifepool.errors import WorkerStartError
     from lifepool.hooks import TaskRecord
     from lifepool.statistics import PoolStatistics, WorkerSnapshot
+
+
+class QueueLoad(NamedTuple):
+    """How much waits for a pool, at one instant.
+
+    Attributes:
+        next_wait_s: Seconds that the task which is next has waited; 0 if none waits.
+        predicted_wait_s: Seconds that a task which joins the queue now would probably wait.
+        run_s: Seconds that a task takes on average; 0 before the first.
+        waiting: Tasks in the queue.
+        capacity: Tasks that run at a time.
+        completed: Tasks whose run time is known.
+    """
+
+    next_wait_s: float
+    predicted_wait_s: float
+    run_s: float
+    waiting: int
+    capacity: int
+    completed: int
 
 
 class Queries:
@@ -70,6 +91,19 @@ class Queries:
     def waiting(self) -> int:
         """Return how many tasks without an outcome are with no worker."""
         return self._scheduler.waiting
+
+    def load(self) -> QueueLoad:
+        """Return how much waits; on the event loop's thread only. It costs a few microseconds."""
+        scheduler = self._scheduler
+        admission, since = scheduler.admission, scheduler.next_since
+        return QueueLoad(
+            0.0 if since is None else max(0.0, self._clock() - since),
+            admission.predicted_wait_s,
+            scheduler.run_times.overall_s or 0.0,
+            admission.waiting,
+            admission.capacity,
+            scheduler.tally.outcomes[TASK_COMPLETED],
+        )
 
     def statistics(self, state: PoolState) -> PoolStatistics:
         """Return the numbers of a pool that is in this state."""

@@ -80,6 +80,7 @@ def pool_statistics(scheduler: Scheduler, state: PoolState, now: float, traffic:
         busy_s=tally.run.sum_s + running_s,
         shared_sent=traffic.shared_sent,
         shared_received=traffic.shared_received,
+        requests=dict(tally.requests),
     )
 
 

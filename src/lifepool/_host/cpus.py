@@ -31,7 +31,7 @@ from lifepool._host.cgroups import Files, lineage
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-__all__ = ["CpuBudget", "CpuLimit", "cpu_budget"]
+__all__ = ["CpuBudget", "CpuLimit", "cpu_budget", "may_poll"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +106,22 @@ def cpu_budget(
         source=_phrase(tightest, host, servers, ignored),
         limits=tuple(limits),
     )
+
+
+def may_poll(*, root: Path = Path("/"), cpus: int | None = None) -> bool:
+    """Return whether processes here may look for work without sleeping, for microseconds at a time.
+
+    Not on a single CPU: whoever is waited for needs it. And not under a CPU quota that is smaller than what the
+    scheduler allows: what is polled is then taken from the work, and when the quota is used up all stand still.
+
+    Args:
+        root: Where `/proc` and the cgroup mounts are looked up.
+        cpus: CPUs that this process may use; None asks the operating system.
+    """
+    if not hasattr(os, "sched_yield"):
+        return False
+    allowed = cpus or min(limit.cpus for limit in _scheduler_limits(os.cpu_count() or 1, None))
+    return allowed > 1 and all(limit.cpus >= allowed for limit in _cgroup_limits(Files(root, [])))
 
 
 def _phrase(limit: CpuLimit, host: int, servers: _Servers, ignored: Sequence[str]) -> str:

@@ -8,19 +8,20 @@ import inspect
 import time
 from concurrent.futures import CancelledError, Future, wait
 from contextvars import copy_context
-from typing import TYPE_CHECKING, Any, TypeVar, overload
+from typing import TYPE_CHECKING, Any, TypeVar, TypeVarTuple, Unpack, overload
 
 from lifepool._pool.decorated import PoolBatch
 from lifepool._pool.thread_futures import pass_on_cancel, settle
 from lifepool.errors import PoolClosed
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Coroutine
 
-    from lifepool._pool.decorated import PoolTask
+    from lifepool._engine.options import RunOptions
     from lifepool._pool.runtime import PoolRuntime
 
 T = TypeVar("T")
+Ts = TypeVarTuple("Ts")
 
 #: Seconds after which a waiting thread checks whether there is still an event loop that could answer.
 LOOK_S = 0.5
@@ -44,15 +45,14 @@ class FromThread:
         self._run = run
 
     @overload
-    def run(self, fn: PoolTask[Any, T], /, *args: Any, **options: Any) -> T: ...
+    def run(
+        self, fn: Callable[[Unpack[Ts]], Coroutine[Any, Any, T]], /, *args: *Ts, **options: Unpack[RunOptions]
+    ) -> T: ...
 
     @overload
-    def run(self, fn: PoolBatch[Any, T], /, *args: Any, **options: Any) -> T: ...
+    def run(self, fn: Callable[[Unpack[Ts]], T], /, *args: *Ts, **options: Unpack[RunOptions]) -> T: ...
 
-    @overload
-    def run(self, fn: Callable[..., T], /, *args: Any, **options: Any) -> T: ...
-
-    def run(self, fn: Callable[..., Any], /, *args: Any, **options: Any) -> Any:
+    def run(self, fn: Callable[[Unpack[Ts]], Any], /, *args: *Ts, **options: Unpack[RunOptions]) -> Any:
         """Call ``fn(*args)`` in a worker and wait for the answer, as ``Pool.run`` does.
 
         Args:

@@ -8,6 +8,7 @@ import contextlib
 import functools
 import logging
 import os
+import signal
 import sys
 import threading
 import time
@@ -15,18 +16,18 @@ import weakref
 from collections import Counter, deque
 from typing import TYPE_CHECKING, Any
 
+from lifepool._core.states import TaskState
 from lifepool._engine.drain_log import named
 from lifepool._engine.failure_log import cause_of
+from lifepool._engine.lifecycle import Phase
 from lifepool._host.forks import at_fork
 from lifepool._inside import state as _inside
-from lifepool._pool.thread_futures import pass_on_cancel, settle
-from lifepool._transfer.exceptions import as_raised
+from lifepool._pool.thread_futures import ThreadFuture, pass_on_cancel, settle
 from lifepool._transfer.naming import name_of
-from lifepool.errors import PoolClosed, PoolError
+from lifepool.errors import PoolClosed, PoolError, WorkerLost
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-    from concurrent.futures import Future
+    from collections.abc import Callable, Iterable
 
     from lifepool._engine.handle import TaskHandle
     from lifepool._pool.runtime import PoolRuntime
@@ -47,22 +48,29 @@ class PoolThread:
     Args:
         runtime: The pool's.
         submit: The pool's ``submit``.
+        as_raised: Turns an error of the pool, or of a task, into what the futures raise.
     """
 
-    def __init__(self, runtime: PoolRuntime, submit: Callable[..., TaskHandle[Any]]) -> None:
+    def __init__(
+        self,
+        runtime: PoolRuntime,
+        submit: Callable[..., TaskHandle[Any]],
+        as_raised: Callable[[BaseException], BaseException],
+    ) -> None:
         self._runtime = runtime
         self._submit = submit
+        self._as_raised = as_raised
         self._lock = threading.Lock()  # guards _ended, _thread, and that the loop outlives whoever wakes it
         self._ended = False
         self._thread: threading.Thread | None = None
         self._is_up = threading.Event()  # the pool has started, or can't
         self._is_done = threading.Event()  # the thread is at its end
-        self._calls: deque[tuple[Future[Any], Callable[..., Any], tuple[Any, ...]]] = deque()
+        self._calls: deque[tuple[ThreadFuture[Any], Callable[..., Any], tuple[Any, ...]]] = deque()
         self._tasks: dict[TaskHandle[Any], Callable[..., Any]] = {}
 
     # -- any thread -----------------------------------------------------------------------------------------------
 
-    def put(self, future: Future[Any], fn: Callable[..., Any], args: tuple[Any, ...]) -> None:
+    def put(self, future: ThreadFuture[Any], fn: Callable[..., Any], args: tuple[Any, ...]) -> None:
         """Queue a call."""
         is_first = False
         with self._lock:
@@ -75,7 +83,7 @@ class PoolThread:
                 self._start()
                 is_first = True
             self._calls.append((future, fn, args))
-            self._loop.call_soon_threadsafe(self._wake.set)
+            self._loop.call_soon_threadsafe(self._take_calls)
         if is_first and _NO_THREADS_AT_EXIT:
             self._is_up.wait(self._runtime.config.start_timeout)
 
@@ -85,6 +93,22 @@ class PoolThread:
             self._ended = True
             if self._thread is not None:
                 self._call_on_loop(self._end, cancel)
+
+    def cancel_waiting(self, futures: Iterable[ThreadFuture[Any]]) -> None:
+        """Cancel those whose tasks no worker has been given yet."""
+        if self._thread is not None:
+            self._call_on_loop(self._cancel_waiting, list(futures))
+
+    def end_workers(self, *, kill: bool) -> None:
+        """End now: cancel what no worker was given, lose what they run.
+
+        Args:
+            kill: Kill the workers at once; else a task is interrupted first, and may clean up.
+        """
+        with self._lock:
+            self._ended = True
+            if self._thread is not None:
+                self._call_on_loop(self._end_workers, kill)
 
     def break_off(self) -> None:
         """End now: cancel what is not done, and say so."""
@@ -111,9 +135,8 @@ class PoolThread:
         """Return the pool's setting."""
         return self._runtime.config.drain_timeout
 
-    @property
     def is_current(self) -> bool:
-        """Whether this is the thread."""
+        """Return whether this is the thread."""
         return self._thread is threading.current_thread()
 
     def forget(self) -> None:
@@ -165,6 +188,14 @@ class PoolThread:
         finally:
             await self._runtime.end(0)
 
+    def _take_calls(self) -> None:
+        """Send what is queued, without a turn of the loop more if the pool runs; else have it started first."""
+        if self._runtime.lifecycle.phase is not Phase.RUNNING:
+            self._wake.set()
+            return
+        while self._calls:
+            self._send(*self._calls.popleft(), None)
+
     async def _send_calls(self) -> None:
         """Send what is queued. If no worker can start, those calls fail; the next ones try again."""
         error: Exception | None = None
@@ -186,7 +217,7 @@ class PoolThread:
             logger.warning("pool %r: these calls fail: %s: %s", self._runtime.config.name, named(names), cause)
 
     def _send(
-        self, future: Future[Any], fn: Callable[..., Any], args: tuple[Any, ...], error: Exception | None
+        self, future: ThreadFuture[Any], fn: Callable[..., Any], args: tuple[Any, ...], error: Exception | None
     ) -> None:
         if future.cancelled():
             settle(future)  # wakes those who wait for it
@@ -196,19 +227,21 @@ class PoolThread:
                 raise error
             handle = self._submit(fn, *args)
         except BaseException as failure:
-            settle(future, error=failure)
+            settle(future, error=self._as_raised(failure))
             return
         self._tasks[handle] = fn
+        future.handle = handle
         handle.add_done_callback(functools.partial(self._settle, future))
         future.add_done_callback(functools.partial(pass_on_cancel, handle))
 
-    def _settle(self, future: Future[Any], handle: Any) -> None:
+    def _settle(self, future: ThreadFuture[Any], handle: Any) -> None:
         self._tasks.pop(handle, None)
+        future.handle = None  # it has the result too
         if handle.cancelled():
             future.cancel()
             settle(future)
         elif (error := handle.exception()) is not None:
-            settle(future, error=as_raised(error))
+            settle(future, error=self._as_raised(error))
         else:
             settle(future, handle.result())
 
@@ -226,6 +259,31 @@ class PoolThread:
             future.cancel()
         for handle in [task for task in self._tasks if cancel(task)]:
             handle.cancel()
+
+    def _cancel_waiting(self, futures: list[ThreadFuture[Any]]) -> None:
+        for future in futures:
+            handle = future.handle
+            if handle is None:
+                future.cancel()  # it is in no pool yet, or done
+            elif is_queued(handle):
+                handle.cancel()
+
+    def _end_workers(self, kill: bool) -> None:
+        lifecycle = self._runtime.lifecycle
+        self._end(is_queued)
+        lifecycle.give_up_start()
+        for handle in list(self._tasks):
+            handle.abort(WorkerLost(reason="its executor was told to end its workers"))
+        if kill and lifecycle.engine is not None:
+            for worker in lifecycle.engine.queries.workers(memory=False):
+                with contextlib.suppress(ProcessLookupError):
+                    if worker.pid is not None:
+                        os.kill(worker.pid, signal.SIGKILL)
+
+
+def is_queued(handle: TaskHandle[Any]) -> bool:
+    """Return whether no worker has been given the task."""
+    return handle.state is TaskState.QUEUED
 
 
 def _is_anything(handle: TaskHandle[Any]) -> bool:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 import os
+import time
+import weakref
 from threading import get_ident
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +13,7 @@ from lifepool._core.admission import NOT_STARTED_HINT
 from lifepool._core.policy import Limits
 from lifepool._core.states import PoolState
 from lifepool._engine.lifecycle import Lifecycle, Owner, Phase
+from lifepool._host.cpus import cpu_budget
 from lifepool._host.termination import TerminationWatch
 from lifepool._inside import state as _inside
 from lifepool._pool.declarations import Declarations
@@ -22,6 +25,7 @@ from lifepool.statistics import HistogramSnapshot, PoolStatistics, Readiness
 
 if TYPE_CHECKING:
     import asyncio
+    from collections.abc import Callable
 
     from lifepool._engine.engine import Engine
     from lifepool._engine.hook_calls import Observation
@@ -30,6 +34,9 @@ if TYPE_CHECKING:
     from lifepool.config import PoolConfig
 
 logger = logging.getLogger("lifepool")
+
+#: Those of all pools there are in this process; for ``lifepool.testing``.
+_all: weakref.WeakSet[PoolRuntime] = weakref.WeakSet()
 
 
 class PoolRuntime:
@@ -45,6 +52,8 @@ class PoolRuntime:
         lifecycle: Starts and ends the engines.
         observation: The pool's hooks, once there are some.
         app: The app whose lifespan the pool's is.
+        make_backend: Makes the backend of the settings, for modules that tasks are known to need. Tests replace it.
+        clock: Monotonic seconds. Tests replace it.
     """
 
     def __init__(self, config: PoolConfig, pool: object) -> None:
@@ -56,10 +65,13 @@ class PoolRuntime:
         self.lifecycle = Lifecycle(
             Owner(config.name, self._make_engine, self._has_started, self.declared.flush_batches, self._has_ended)
         )
+        self.make_backend: Callable[[PoolConfig, tuple[str, ...]], Backend] = make_backend
+        self.clock: Callable[[], float] = time.monotonic
         self._pool = pool
         self._termination = TerminationWatch()
         self._holders = 0  # nested 'async with' and lifespans; the last to leave closes
         self._holders_in = os.getpid()
+        _all.add(self)
 
     def add_resource(self, resource: Resource[Any]) -> None:
         """Remember a resource that workers are to load."""
@@ -177,9 +189,10 @@ class PoolRuntime:
 
         config = self.config
         modules = modules_ahead(self.declared.modules, (self._pool, self.app))
-        backend = make_backend(self.declared.worker_config(config), modules)
+        backend = self.make_backend(self.declared.worker_config(config), modules)
         carrier = Carrier(config.carry_context) if config.carry_context else None
-        return Engine(backend, self._limits(backend), carrier=carrier, observation=self.observation, name=config.name)
+        limits, observation = self._limits(backend), self.observation
+        return Engine(backend, limits, clock=self.clock, carrier=carrier, observation=observation, name=config.name)
 
     def _limits(self, backend: Backend) -> Limits:
         config, can = self.config, backend.capabilities
@@ -194,6 +207,7 @@ class PoolRuntime:
             max_kept_bytes=config.max_payload,
             idle_timeout=config.idle_timeout,
             start_timeout=config.start_timeout,
+            cpus=cpu_budget().cpus if can.own_processes else None,
             can_kill=can.kill and not can.remote,  # there it is a node that kills
             can_interrupt=can.interrupt,
             can_retract=can.retract,
@@ -256,3 +270,13 @@ class PoolRuntime:
         if now.state != PoolState.RUNNING.value or now.workers_up:
             return False
         return self.config.min_workers > 0 or now.queued > 0 or now.workers.get("starting", 0) > 0
+
+
+def is_open(runtime: PoolRuntime) -> bool:
+    """Return whether the pool was started and has not ended."""
+    return runtime.lifecycle.state not in (PoolState.CREATED, PoolState.CLOSED)
+
+
+def open_pools() -> list[object]:
+    """Return all pools of this process that were started and have not ended."""
+    return [runtime._pool for runtime in tuple(_all) if is_open(runtime)]

@@ -3,13 +3,57 @@
 from __future__ import annotations
 
 import contextlib
+import functools
+import logging
+from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any, TypeVar
+
+from lifepool._core.states import TaskState
 
 if TYPE_CHECKING:
     import asyncio
-    from concurrent.futures import Future
+    from collections.abc import Callable
+
+    from lifepool._engine.handle import TaskHandle
+
+logger = logging.getLogger("lifepool")
 
 T = TypeVar("T")
+
+
+class ThreadFuture(Future[T]):
+    """The outcome of a task for other threads. Its callbacks can't end the pool's thread, whatever they raise.
+
+    Args:
+        is_pools_thread: Returns whether it is called on the pool's thread.
+
+    Attributes:
+        handle: The task's, from when the pool has it until it is settled.
+    """
+
+    def __init__(self, is_pools_thread: Callable[[], bool]) -> None:
+        super().__init__()
+        self.handle: TaskHandle[T] | None = None
+        self._is_pools_thread = is_pools_thread
+
+    def running(self) -> bool:
+        """Return whether a worker has the task now."""
+        handle = self.handle
+        return handle is not None and not self.done() and handle.state is TaskState.RUNNING
+
+    def add_done_callback(self, fn: Callable[[Future[T]], object]) -> None:
+        """Call ``fn`` with this future when it is done: on the pool's thread or, if that is so now, at once."""
+        super().add_done_callback(functools.partial(self._call, fn))
+
+    def _call(self, fn: Callable[[Future[T]], object], future: Future[T]) -> None:
+        try:
+            fn(future)
+        except Exception:
+            raise  # the standard library logs it
+        except BaseException:
+            if not self._is_pools_thread():
+                raise
+            logger.exception("a done-callback of %r raised", future)
 
 
 def settle(future: Future[T], value: T | None = None, error: BaseException | None = None) -> None:

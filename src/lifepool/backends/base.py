@@ -35,6 +35,8 @@ class Capabilities:
         crash_isolation: A crash of one task leaves the others and the server alone.
         views: Arguments can be read-only views instead of copies (``copy=False``).
         logs: What tasks log reaches the server, for hooks that want it.
+        own_processes: Workers are processes of this host that serve this pool alone: they start as few at a time as its
+            CPUs need, and the event loop may stay awake for an answer that is likely to come at once.
         remote: The workers are those of a cluster: it ends single tasks by itself, and they are not ours to replace.
         slots: Tasks one worker runs at the same time; of a cluster, at most: its real size is reported as it changes.
         max_workers: Workers there can be at most; None means as many as are asked for.
@@ -47,6 +49,7 @@ class Capabilities:
     crash_isolation: bool
     views: bool = False
     logs: bool = False
+    own_processes: bool = False
     remote: bool = False
     slots: int = 1
     max_workers: int | None = None
@@ -130,8 +133,13 @@ def _plain(fn: Any) -> Any:
 class Listener(Protocol):
     """What a backend reports to: the engine."""
 
-    def ready(self, worker: int) -> None:
-        """Take note that the worker can take tasks."""
+    def ready(self, worker: int, cpu_share: float | None = None) -> None:
+        """Take note that the worker can take tasks.
+
+        Args:
+            worker: Its number.
+            cpu_share: The share of its start in which it used a CPU, if that is known.
+        """
 
     def returned(
         self,

@@ -17,7 +17,8 @@ import contextlib
 import logging
 import pickle
 import time
-from concurrent.futures import BrokenExecutor, Executor, Future, ProcessPoolExecutor
+from concurrent.futures import BrokenExecutor, Executor, Future
+from concurrent.futures.process import ProcessPoolExecutor  # its name one folder up may stand for ours
 from functools import partial
 from typing import TYPE_CHECKING, Any
 

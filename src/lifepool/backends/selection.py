@@ -60,7 +60,7 @@ def make_backend(config: PoolConfig, modules: tuple[str, ...] = ()) -> Backend:
     """
     backend = config.backend
     if isinstance(backend, Executor):
-        from concurrent.futures import ProcessPoolExecutor
+        from concurrent.futures.process import ProcessPoolExecutor
 
         from lifepool.backends.executor import ExecutorBackend
 

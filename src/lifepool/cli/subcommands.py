@@ -6,12 +6,16 @@ that ``lifepool --help`` and every other subcommand stay quick.
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 import lifepool
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 app = typer.Typer(
     help="The process pool that lives as long as your FastAPI app.",
@@ -232,3 +236,74 @@ def top(
         raise typer.Exit(1) from None
     except KeyboardInterrupt:
         raise typer.Exit(0) from None
+
+
+# --- jobs -----------------------------------------------------------------------------------------------------------
+
+jobs_app = typer.Typer(
+    help="Look into a store of jobs, cancel and retry; it needs no running server.", no_args_is_help=True
+)
+app.add_typer(jobs_app, name="jobs")
+
+_STORE = Annotated[
+    str | None,
+    typer.Option("--store", envvar="LIFEPOOL_JOBS_STORE", help="sqlite:///jobs.db, postgresql+psycopg://host/database"),
+]
+_IDS = Annotated[list[str], typer.Argument(metavar="ID...", help="Of the jobs.")]
+
+
+@jobs_app.command("list")
+def list_jobs(
+    store: _STORE = None,
+    state: Annotated[list[str] | None, typer.Option(help="Only in this state; may be repeated.")] = None,
+    name: Annotated[str | None, typer.Option(help="Only of this name.")] = None,
+    tag: Annotated[str | None, typer.Option(help="Only with this tag.")] = None,
+    cursor: Annotated[str | None, typer.Option(help="Where to go on, as the page before says.")] = None,
+    limit: Annotated[int, typer.Option(min=1, max=1000, help="How many at most.")] = 25,
+    as_json: _JSON = False,
+) -> None:
+    """List jobs, the newest first."""
+    from lifepool.cli.jobs import command
+
+    with _job_errors("list"):
+        command.list_jobs(store, states=state or (), name=name, tag=tag, cursor=cursor, limit=limit, as_json=as_json)
+
+
+@jobs_app.command("show")
+def show_job(job: Annotated[str, typer.Argument(metavar="ID")], store: _STORE = None, as_json: _JSON = False) -> None:
+    """Show all that is known of a job: its result, or why there is none."""
+    from lifepool.cli.jobs import command
+
+    with _job_errors("show"):
+        command.show_job(store, job, as_json=as_json)
+
+
+@jobs_app.command("cancel")
+def cancel_jobs(jobs: _IDS, store: _STORE = None, as_json: _JSON = False) -> None:
+    """Cancel jobs: those that wait end at once, those that run are broken off. Ends with 1 if one is not there."""
+    from lifepool.cli.jobs import command
+
+    with _job_errors("cancel"):
+        raise typer.Exit(0 if command.cancel(store, jobs, as_json=as_json) else 1)
+
+
+@jobs_app.command("retry")
+def retry_jobs(jobs: _IDS, store: _STORE = None, as_json: _JSON = False) -> None:
+    """Queue jobs again that have failed, were lost or cancelled. Ends with 1 if one can't be."""
+    from lifepool.cli.jobs import command
+
+    with _job_errors("retry"):
+        raise typer.Exit(0 if command.retry(store, jobs, as_json=as_json) else 1)
+
+
+@contextmanager
+def _job_errors(name: str) -> Iterator[None]:
+    """Say on one line why a subcommand of jobs could not do its work: 2 if it was asked wrongly, else 1."""
+    from lifepool.cli.jobs.session import NoStore, WrongUsage
+    from lifepool.errors import PoolError
+
+    try:
+        yield
+    except (WrongUsage, NoStore, PoolError) as error:
+        typer.echo(f"lifepool jobs {name}: {error}", err=True)
+        raise typer.Exit(2 if isinstance(error, WrongUsage) else 1) from None

@@ -14,6 +14,8 @@ from lifepool.dashboard import responses as answers
 from lifepool.dashboard.access import AccessCallback, Hosts, access_of, foreign_reader, why_not_meant
 from lifepool.dashboard.actions import Actions
 from lifepool.dashboard.document import document, task_details
+from lifepool.dashboard.jobs import ACTIONS as JOB_ACTIONS
+from lifepool.dashboard.jobs import JobsView
 from lifepool.dashboard.recorder import ArgumentRecorder, Recorder
 from lifepool.dashboard.static_files import files
 
@@ -42,18 +44,19 @@ def dashboard(
 
     It watches the pool from now on, with a hook. Whoever can reach the address can read it; nobody can act, unless
     ``access`` says so. Put it behind what protects the rest of your operations: it names your functions and shows
-    what their errors say.
+    what their errors say. If jobs run in the pool (``lifepool.jobs``) it shows them too, without more.
 
     Args:
         pool: The pool to show.
         access: Called with the request's ASGI scope, may be a coroutine function; returns ``"none"``, ``"read"`` or
-            ``"act"``: cancel tasks, replace workers, drain the pool. What it raises, the request raises. None:
-            everybody may read, nobody act.
+            ``"act"``: cancel tasks, replace workers, drain the pool, cancel and retry jobs. What it raises, the request
+            raises. None: everybody may read, nobody act.
         allowed_hosts: Names under which the page may be asked for, besides ``localhost``, addresses in digits, what the
             server is bound to and the machine's name: ``["pool.example.com"]`` behind a proxy; ``"*.example.com"`` for
             all names below one, ``"*"`` for any. Others are answered 421, so that no other site can read the page
             through a name of its own that it lets lead here.
-        show_arguments: Show the arguments (shortened) and the ``fair_key`` of tasks in their details.
+        show_arguments: Show the arguments (shortened) and the ``fair_key`` of tasks in their details, and the tags of
+            jobs.
         show_tracebacks: Show messages and tracebacks of errors. Both can hold what the task worked on.
 
     Returns:
@@ -83,6 +86,7 @@ class Dashboard:
         self._recorder = recorder
         self._access = access
         self._actions = Actions(pool)
+        self._jobs = JobsView(pool, texts=recorder.texts, private=recorder.private)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
@@ -114,14 +118,18 @@ class Dashboard:
             return answers.of_file(file, headers.get("if-none-match", ""))
         if foreign_reader(headers):
             return answers.of_problem(403, "another site may not read this")
+        if path.startswith("/jobs"):
+            return await self._job_data(path, may_act=allowed == "act")
         return self._data(path, scope.get("query_string", b"").decode("latin-1"), allowed)
 
     def _data(self, path: str, query: str, allowed: Access) -> Answer:
         folder, _, number = path.removesuffix(".json").rpartition("/")
         if path == "/state.json":
             since = parse_qs(query).get("since", [""])[0]
-            actions = self._actions.names() if allowed == "act" else ()
-            return answers.of_json(document(self._pool, self._recorder, since=since, actions=actions))
+            has_jobs = self._jobs.is_there
+            actions = (*self._actions.names(), *(JOB_ACTIONS if has_jobs else ())) if allowed == "act" else ()
+            state = document(self._pool, self._recorder, since=since, actions=actions)
+            return answers.of_json({**state, "jobs": has_jobs})
         if folder == "/tasks" and is_number(number):
             details = task_details(self._pool, self._recorder, int(number))
             found = "nothing is known of this task: of those that are done, only a sample is remembered"
@@ -133,9 +141,17 @@ class Dashboard:
             return answers.of_json({"traceback": text})
         return answers.of_problem(404, "there is nothing here")
 
+    async def _job_data(self, path: str, *, may_act: bool) -> Answer:
+        if path == "/jobs.json":
+            return await self._jobs.document(may_act=may_act)
+        folder, _, group = path.removesuffix(".json").rpartition("/")
+        if folder == "/jobs/failures":
+            return await self._jobs.traceback(group)
+        return answers.of_problem(404, "there is nothing here")
+
     async def _act(self, path: str, method: str, headers: dict[str, str], allowed: Access) -> Answer:
         action, _, subject = path.partition("/")
-        if action not in self._actions.names():
+        if action not in (*self._actions.names(), *JOB_ACTIONS):
             return answers.of_problem(404, "there is no such action")
         if method != "POST":
             return answers.of_problem(405, "an action is a POST", allow="POST")
@@ -144,6 +160,8 @@ class Dashboard:
         reason = why_not_meant(headers, action)
         if reason is not None:
             return answers.of_problem(403, reason)
+        if action in JOB_ACTIONS:
+            return await self._jobs.perform(action, subject)
         if (action == "cancel") != is_number(subject):
             return answers.of_problem(404, "there is no such task" if action == "cancel" else "there is nothing here")
         logger.info("the live page of pool %r was asked to %s %s", self._pool.config.name, action, subject)

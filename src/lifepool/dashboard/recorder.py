@@ -71,7 +71,7 @@ class Recorder(Hook):
         self.oldest: list[dict[str, Any]] = []
         self.sample: Sample | None = None
         self.private = private
-        self._texts = texts
+        self.texts = texts
         self._timer: asyncio.TimerHandle | None = None
         self._beats = 0
         self._lag_s = 0.0
@@ -133,7 +133,7 @@ class Recorder(Hook):
 
     def start_error(self, exit: WorkerExit) -> str | None:
         """Return why a worker could not start, if that may be shown."""
-        return clipped(exit.start_error, MAX_TRACEBACK) if self._texts and exit.start_error else None
+        return clipped(exit.start_error, MAX_TRACEBACK) if self.texts and exit.start_error else None
 
     def pool_started(self, pool: WatchedPool) -> None:
         """Begin to take a sample of the pool once a second."""

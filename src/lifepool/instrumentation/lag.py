@@ -7,10 +7,14 @@ import sys
 import time
 from collections import deque
 from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING
 
 from lifepool._core.counters import BUCKETS_S, Histogram
 from lifepool.instrumentation.stack import base_of_loop
 from lifepool.statistics import HistogramSnapshot
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 #: Seconds between two looks. Twenty a second cost a loop some 0.01 %, and find every stall that a person would notice.
 TICK_S = 0.05
@@ -44,18 +48,27 @@ class LagMeter:
 
     Args:
         interval: Seconds between two looks.
+        kept: Seconds of which single measurements are kept, for ``recent``.
+        on_tick: Called on the loop after each look, with the monotonic instant and the lag in seconds.
 
     Attributes:
         due: The monotonic instant at which the timer should run next.
         base: The identity of the frame that runs the loop; None before the timer has run.
     """
 
-    def __init__(self, interval: float = TICK_S) -> None:
+    def __init__(
+        self,
+        interval: float = TICK_S,
+        *,
+        kept: float = KEPT_S,
+        on_tick: Callable[[float, float], object] | None = None,
+    ) -> None:
         self.due = float("inf")
         self.base: int | None = None
         self._interval = interval
         self._all = Histogram()
-        self._recent: deque[tuple[float, float]] = deque(maxlen=round(KEPT_S / interval))
+        self._recent: deque[tuple[float, float]] = deque(maxlen=round(kept / interval))
+        self._on_tick = on_tick
         self._loop: asyncio.AbstractEventLoop | None = None
         self._timer: asyncio.TimerHandle | None = None
 
@@ -96,3 +109,5 @@ class LagMeter:
         self._recent.append((now, lag))
         self.base = base_of_loop(sys._getframe(1))
         self._plan()
+        if self._on_tick is not None:
+            self._on_tick(now, lag)

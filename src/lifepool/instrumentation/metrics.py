@@ -57,10 +57,13 @@ UTILISATION = Metric(
 PAYLOAD = Metric(
     "lifepool_payload_bytes_total", "counter", "Pickled arguments and answers.", ("pool", "direction", "path")
 )
+REQUESTS = Metric(
+    "lifepool_requests_total", "counter", "HTTP requests by what load shedding decided.", ("pool", "decision")
+)
 LAG = Metric("lifepool_loop_lag_seconds", "histogram", "How late the event loop was, measured by a timer.")
 
 #: All of them, in the order in which they are exposed.
-METRICS = (TASKS, WAIT, RUN, QUEUE, REJECTED, WORKERS, RESTARTS, MEMORY, UTILISATION, PAYLOAD, LAG)
+METRICS = (TASKS, WAIT, RUN, QUEUE, REJECTED, WORKERS, RESTARTS, MEMORY, UTILISATION, PAYLOAD, REQUESTS, LAG)
 
 OUTCOMES = tuple(
     state.value
@@ -89,6 +92,8 @@ REASONS: dict[str, str] = {
 }
 RESTART_REASONS = tuple(dict.fromkeys(REASONS.values()))
 PATHS = ("channel", "shared_memory")
+#: What ``LoadShedding`` decides.
+DECISIONS = ("admitted", "refused_pool", "refused_loop", "dropped")
 
 Labels = tuple[str, ...]
 Gauges = dict[tuple[Metric, Labels], float]
@@ -159,6 +164,7 @@ def _counters(pool: str, statistics: PoolStatistics) -> dict[tuple[Metric, Label
     for reason, count in statistics.restarts.items():
         if reason != ExitReason.CLOSED:
             found[RESTARTS, (pool, REASONS.get(reason, OTHER))] += count
+    found |= {(REQUESTS, (pool, decision)): statistics.requests.get(decision, 0) for decision in DECISIONS}
     for direction, total, shared in (
         ("sent", statistics.bytes_sent, statistics.shared_sent),
         ("received", statistics.bytes_received, statistics.shared_received),

@@ -38,6 +38,7 @@ except ImportError as error:  # pragma: no cover - needs an environment without 
 from lifepool._engine.rate_limiter import RateLimiter
 from lifepool._inside import state as _inside
 from lifepool.hooks import Hook, TaskRecord
+from lifepool.instrumentation.jobs import JOB_METRICS, has_jobs, job_gauges
 from lifepool.instrumentation.lag import LagMeter
 from lifepool.instrumentation.leftovers import folder, forget_dead_processes, remove_files_of_earlier_servers
 from lifepool.instrumentation.metrics import (
@@ -243,7 +244,7 @@ class _RegistryExporter(Collector):
 
     def describe(self) -> Iterable[Family]:
         """Return the names alone, so that registering collects nothing."""
-        return [_family(metric) for metric in METRICS]
+        return [_family(metric) for metric in (*METRICS, *JOB_METRICS)]
 
     def collect(self) -> Iterator[Family]:
         """Bring every pool up to date and show it."""
@@ -262,6 +263,21 @@ def _families(hooks: Sequence[PrometheusHook], totals: Totals) -> Iterator[Famil
             family.add_metric(labels, total)
         for labels, observed in totals.histograms(metric):
             family.add_metric(labels, _buckets(observed), observed.sum)
+        for (each, labels), value in shown.items():
+            if each is metric:
+                family.add_metric(labels, value)
+        yield family
+    yield from _job_families(hooks)
+
+
+def _job_families(hooks: Sequence[PrometheusHook]) -> Iterator[Family]:
+    """Yield what the stores of jobs say; nothing if there are none."""
+    pools = [hook.pool for hook in list(hooks) if has_jobs(hook.pool)]
+    if not pools:
+        return
+    shown = job_gauges(pools, REFRESH_TIMEOUT_S)
+    for metric in JOB_METRICS:
+        family = _family(metric)
         for (each, labels), value in shown.items():
             if each is metric:
                 family.add_metric(labels, value)
@@ -369,6 +385,18 @@ class _FileExporter:
         return value
 
 
+class _AllProcesses:
+    """What the processes have written, and the jobs, of which each of them would say the same."""
+
+    def __init__(self, files: _FileExporter | None) -> None:
+        self._files: Any = MultiProcessCollector(CollectorRegistry())  # type: ignore[no-untyped-call]
+        self._hooks = () if files is None else files.hooks
+
+    def collect(self) -> Iterator[Family]:
+        """Collect all of them."""
+        return chain(self._files.collect(), _job_families(self._hooks))
+
+
 class _ThisProcess:
     """The fallback while the files are gone: the client's metrics and lifepool's, of one process."""
 
@@ -411,6 +439,4 @@ def exposition(accept: str = "", registry: CollectorRegistry = REGISTRY) -> tupl
         )
         return encode(_ThisProcess(registry, _files)), content_type
     forget_dead_processes()
-    together_registry = CollectorRegistry()
-    MultiProcessCollector(together_registry)  # type: ignore[no-untyped-call]
-    return encode(together_registry), content_type
+    return encode(_AllProcesses(_files)), content_type

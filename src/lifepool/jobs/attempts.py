@@ -20,6 +20,7 @@ from lifepool.errors import (
 )
 from lifepool.jobs.calls import JobCall
 from lifepool.jobs.errors import JobNotCallable, JobNotStorable
+from lifepool.jobs.large import LARGE, in_thread_if
 from lifepool.jobs.progress import stored
 from lifepool.jobs.records import JobFailure
 from lifepool.jobs.rules import Ending, Outcome
@@ -27,12 +28,11 @@ from lifepool.jobs.rules import Ending, Outcome
 if TYPE_CHECKING:
     from lifepool.jobs.records import ClaimedJob
     from lifepool.jobs.sealing import Sealer
+    from lifepool.jobs.values import Encoding
 
 #: Why an attempt is broken off: somebody has cancelled the job, the server stops, or it is another server's job now.
 StopReason = Literal["cancelled", "stopping", "taken"]
 
-#: Bytes from which on signing is done in a thread: a millisecond's worth.
-_LARGE = 1 << 20
 #: Characters of an error's text and of a traceback that are stored.
 _MAX_MESSAGE, _MAX_TRACEBACK = 4_000, 40_000
 #: Seconds after which a job is tried again for which there was no worker.
@@ -112,25 +112,23 @@ class Attempt:
 
     async def _run(self) -> Outcome:
         job, sealer = self.job, self._sealer
-        args = ("arguments", job.id, job.function, job.arguments)
-        is_large = len(job.arguments) > _LARGE
-        encoding, body = await asyncio.to_thread(sealer.open, *args) if is_large else sealer.open(*args)  # type: ignore[arg-type]
-        call = JobCall(job.function, encoding, bytes(body), may_pickle=sealer.signs)
-        encoded = await self._called(call)
+        is_large = len(job.arguments) > LARGE
+        encoding, body = await in_thread_if(is_large, sealer.open, "arguments", job.id, job.function, job.arguments)
+        encoded = await self._called(JobCall(job.function, encoding, bytes(body), may_pickle=sealer.signs))
         if encoded is None:
             return Outcome(Ending.CANCELLED if self.reason == "cancelled" else Ending.RELEASED)
-        frame = ("result", job.id, job.function, *encoded)
-        is_large = len(encoded[1]) > _LARGE
-        result = await asyncio.to_thread(sealer.seal, *frame) if is_large else sealer.seal(*frame)
+        is_large = len(encoded[1]) > LARGE
+        result = await in_thread_if(is_large, sealer.seal, "result", job.id, job.function, *encoded)
         return Outcome(Ending.SUCCEEDED, result)
 
-    async def _called(self, call: JobCall) -> Any:
+    async def _called(self, call: JobCall) -> tuple[Encoding, bytes] | None:
         """Call it, as soon as the pool has room; None if it was stopped before."""
         timeout = math.inf if self.job.timeout is None else self.job.timeout
         while self.reason is None:
             try:
                 self._handle = self._pool.submit(call, timeout=timeout)
-                return await self._handle
+                encoded: tuple[Encoding, bytes] = await self._handle
+                return encoded
             except QueueFull as error:
                 if _is_remote(error):
                     raise
@@ -159,12 +157,12 @@ def _traceback_of(error: BaseException) -> str | None:
 
 def _outcome_of(error: Exception) -> Outcome:
     if isinstance(error, JobNotCallable):
-        return Outcome(Ending.HOPELESS, failure=failure_of("not-callable", error))
+        return Outcome(Ending.PERMANENT_FAILURE, failure=failure_of("not-callable", error))
     if isinstance(error, (JobNotStorable, TaskNotPicklable, PayloadTooLarge, BackendUnsupported)):
-        return Outcome(Ending.HOPELESS, failure=failure_of("not-storable", error))
+        return Outcome(Ending.PERMANENT_FAILURE, failure=failure_of("not-storable", error))
     if not _is_remote(error):
         if isinstance(error, WorkerLost):
-            return Outcome(Ending.VANISHED, failure=failure_of("worker-lost", error))
+            return Outcome(Ending.CRASHED, failure=failure_of("worker-lost", error))
         if isinstance(error, (PoolClosed, WorkerStartError, BackendError)):
             return Outcome(Ending.RELEASED, failure=failure_of("no-worker", error), delay=NO_WORKER_S)
         if isinstance(error, (TaskTimeout, InternalError)):

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 from lifepool.errors import QueueFull
 from lifepool.jobs.attempts import failure_of
 from lifepool.jobs.calls import JobCall
-from lifepool.jobs.errors import JobNotFound, StoreError
+from lifepool.jobs.errors import JobNotFound
+from lifepool.jobs.runner import log_failure
 from lifepool.jobs.values import encode
 from lifepool.jobs.webhooks import is_url, post
 
@@ -92,7 +93,8 @@ class Deliveries:
             try:
                 room = _ROOM - len(self._under_way)
                 calls, wait = await self._store.claim_calls(room) if room else ([], None)
-            except StoreError:
+            except Exception as error:
+                log_failure("it can't be seen now what is to be called after jobs", error)
                 calls, wait = [], _AGAIN_S
             for call in calls:
                 task = asyncio.create_task(self._deliver(call))
@@ -113,8 +115,8 @@ class Deliveries:
             if failure is not None:
                 logger.warning("%s, to be called after job %s, failed: %s", call.target, call.job, failure)
             await self._store.end_call(call, failure)
-        except StoreError as error:  # it will be called again
-            logger.warning("that %s was called after job %s can't be stored: %s", call.target, call.job, error)
+        except Exception as error:  # it will be called again
+            log_failure(f"that {call.target} was called after job {call.job} can't be stored", error)
 
     async def _call(self, call: DueCall) -> str | None:
         """Make a call; return what went wrong."""

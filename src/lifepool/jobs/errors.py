@@ -3,8 +3,8 @@
 ::
 
     JobError (a PoolError)
-    ├── JobNotFound (also LookupError)      there is no such job, or not any more      404
-    ├── IdempotencyConflict                 the key was used for another call          409
+    ├── JobNotFound (also LookupError)      .job_id: there is none, or not any more    404
+    ├── IdempotencyConflict                 the .key was used for another call .job_id 409
     ├── WrongJobState                       .job_id .state                             409
     ├── JobNotStorable (also TypeError)     .path: JSON can't carry it                 500
     ├── JobNotCallable                      this version has no such function          500
@@ -27,7 +27,11 @@ class JobError(PoolError):
 
 
 class JobNotFound(JobError, LookupError):
-    """There is no such job: it never was, or it has expired."""
+    """There is no such job: it never was, or it has expired.
+
+    Attributes:
+        job_id: What was asked for.
+    """
 
     status_hint = 404
 

@@ -4,34 +4,26 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
-import hashlib
-import logging
 import os
-from contextlib import AsyncExitStack, asynccontextmanager, suppress
-from typing import TYPE_CHECKING, Any, Never, ParamSpec, Self, TypeVar, overload
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any, Never, ParamSpec, TypeVar, TypeVarTuple, overload
 
-from lifepool._pool.lifespans import own_lifespan
-from lifepool._usercode.callables import check_function, refuse_keywords
-from lifepool.errors import PayloadTooLarge
+from lifepool._usercode.callables import refuse_keywords
 from lifepool.jobs import options as opt
 from lifepool.jobs.decorated import JobFunction
-from lifepool.jobs.errors import JobsNotStarted
-from lifepool.jobs.functions import path_of, split_call
-from lifepool.jobs.ids import new_id
+from lifepool.jobs.errors import WrongJobState
+from lifepool.jobs.life import JobsLife
 from lifepool.jobs.paging import cursor_of, position_of
-from lifepool.jobs.records import DEAD, Job, JobPage, JobQuery, JobState, NewJob
-from lifepool.jobs.rules import SPARE_ATTEMPTS
+from lifepool.jobs.records import DEAD, Job, JobPage, JobQuery, JobState
+from lifepool.jobs.results import StoredResult, decoded, open_result
 from lifepool.jobs.sealing import Sealer
-from lifepool.jobs.service import Runs, Service, serving
-from lifepool.jobs.store.addresses import check_url, make_driver
-from lifepool.jobs.values import decode, encode
+from lifepool.jobs.store.addresses import check_url
+from lifepool.jobs.submission import Submissions
 from lifepool.jobs.webhooks import key_of
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable
-    from contextlib import AbstractAsyncContextManager
+    from collections.abc import AsyncGenerator, Callable, Iterable
     from datetime import datetime
-    from types import TracebackType
 
     from fastapi import Response
 
@@ -39,10 +31,9 @@ if TYPE_CHECKING:
     from lifepool.jobs.views import JobView
     from lifepool.pool import Pool
 
-logger = logging.getLogger("lifepool")
-
 P = ParamSpec("P")
 T = TypeVar("T")
+Ts = TypeVarTuple("Ts")
 
 #: Seconds that a job stays after it has ended, unless it says otherwise: a week.
 KEEP_S = 7 * 24 * 3600.0
@@ -50,16 +41,10 @@ KEEP_S = 7 * 24 * 3600.0
 LEASE_S = 15.0
 #: Seconds after which ``wait`` looks again without having been notified.
 LOOK_AGAIN_S = 2.0
-#: Bytes from which on signing is done in a thread.
-_LARGE = 1 << 20
 _MAX_PAGE = 500
 
 
-#: What a pool's readiness gives as its reasons when its server is to stop.
-_ENDING = frozenset({"terminating", "draining", "closed"})
-
-
-class Jobs:
+class Jobs(JobsLife):
     """Work that outlives the request, and the server.
 
     A job is a call of a function that is stored before ``submit`` returns. It runs in the pool of a server that uses
@@ -93,90 +78,28 @@ class Jobs:
         lease: float = LEASE_S,
         drain_timeout: float | None = None,
     ) -> None:
-        self.pool = pool
-        self._url = check_url(store)
+        url = check_url(store)
         secret = os.environ.get("LIFEPOOL_SECRET") if secret is None else secret
-        self._sealer = Sealer(secret)
-        self._webhook_key = key_of(secret) if secret else None
-        self._max_running = None if max_running is None else opt.whole("max_running", max_running, least=1)
-        self._keep = opt.seconds("keep", keep)
-        self._lease = opt.seconds("lease", lease) or LEASE_S
-        self._drain_timeout = drain_timeout
-        self._service: Service | None = None
-        self._stack: AsyncExitStack | None = None
-        self._holders = 0
-        self._app: Any = None
+        super().__init__(
+            pool,
+            url=url,
+            sealer=Sealer(secret),
+            webhook_key=key_of(secret) if secret else None,
+            max_running=None if max_running is None else opt.whole("max_running", max_running, least=1),
+            lease=opt.seconds("lease", lease) or LEASE_S,
+            drain_timeout=drain_timeout,
+        )
+        max_payload = None if pool is None else pool.config.max_payload
+        self._submissions = Submissions(self._sealer, opt.seconds("keep", keep), max_payload, may_sign=bool(secret))
         self._route: str | None = None
-
-    def __repr__(self) -> str:
-        return f"<Jobs {self._url.rpartition('@')[2]!r}>"
-
-    @property
-    def webhook_key(self) -> str | None:
-        """The key with which receivers check webhooks (``whsec_...``); None if there is no secret."""
-        return self._webhook_key
-
-    # -- life ---------------------------------------------------------------------------------------------------------
-
-    async def __aenter__(self) -> Self:
-        self._holders += 1
-        if self._holders > 1:
-            return self
-        try:
-            async with AsyncExitStack() as stack:
-                if self.pool is not None:
-                    await stack.enter_async_context(self.pool)
-                self._service = await stack.enter_async_context(self._serving())
-                self._stack = stack.pop_all()
-        except BaseException:
-            self._holders -= 1
-            raise
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self._holders -= 1
-        stack = self._stack
-        if self._holders or stack is None:
-            return
-        self._stack = None
-        try:
-            await stack.aclose()
-        finally:
-            self._service = None
-
-    def lifespan(self, app_or_lifespan: Any, /) -> Any:
-        """The life of the jobs and of their pool as an ASGI lifespan: ``FastAPI(lifespan=jobs.lifespan)``.
-
-        Around the app's own: ``FastAPI(lifespan=jobs.lifespan(own))``. Handlers find both as ``request.state.jobs``
-        and ``request.state.pool``.
-
-        Raises:
-            TypeError: If it is neither an app nor a lifespan function.
-        """
-        own = own_lifespan(app_or_lifespan)
-
-        @asynccontextmanager
-        async def both(app: Any) -> AsyncIterator[dict[str, Any]]:
-            self._app = app
-            async with AsyncExitStack() as stack:
-                state: dict[str, Any] = {}
-                if self.pool is not None:
-                    state |= await stack.enter_async_context(self.pool.lifespan(app)) or {}
-                await stack.enter_async_context(self)
-                own_state = None if own is None else await stack.enter_async_context(own(app))
-                yield {**state, "jobs": self, **(own_state or {})}
-
-        return both if own is not None else both(app_or_lifespan)
 
     # -- jobs ---------------------------------------------------------------------------------------------------------
 
     async def submit(
         self,
-        fn: Callable[..., Any],
+        fn: Callable[[*Ts], Any],
         /,
-        *args: Any,
+        *args: *Ts,
         idempotency_key: str | None = None,
         timeout: Duration | None = None,
         retries: int = 0,
@@ -231,33 +154,21 @@ class Jobs:
         if keywords:
             refuse_keywords("submit", keywords, Jobs.submit)
         service = self._running()
-        fn, args, own_keywords = split_call(fn, args)
-        check_function(getattr(fn, "function", fn))
-        path, job_id = path_of(fn), new_id()
-        encoding, body = encode((args, own_keywords), "args", may_pickle=self._sealer.signs)
-        self._check_size(body)
-        frame = ("arguments", job_id, path, encoding, body)
-        is_large = len(body) > _LARGE
-        retries = opt.whole("retries", retries, least=0)
-        new = NewJob(
-            id=job_id,
-            name=opt.text("name", name) or path.partition(":")[2],
-            function=path,
-            arguments=await asyncio.to_thread(self._sealer.seal, *frame) if is_large else self._sealer.seal(*frame),  # type: ignore[arg-type]
-            payload_hash=hashlib.sha256(b"\0".join((path.encode(), encoding.encode(), body))).hexdigest(),
-            idempotency_key=opt.text("idempotency_key", idempotency_key),
-            timeout=opt.seconds("timeout", timeout),
+        new = await self._submissions.new_job(
+            fn,
+            args,
+            idempotency_key=idempotency_key,
+            timeout=timeout,
             retries=retries,
-            max_attempts=retries + SPARE_ATTEMPTS
-            if max_attempts is None
-            else opt.whole("max_attempts", max_attempts, least=1),
-            keep=self._keep if keep is None else opt.seconds("keep", keep),
-            priority=opt.whole("priority", priority, least=-(2**31)),
-            run_at=opt.instant(run_at),
-            limit_key=opt.text("limit_key", limit_key),
-            limit=opt.whole("limit", limit, least=1),
-            tags=opt.texts("tags", tags),
-            on_done=opt.targets(on_done, may_sign=self._webhook_key is not None),
+            max_attempts=max_attempts,
+            keep=keep,
+            priority=priority,
+            run_at=run_at,
+            limit_key=limit_key,
+            limit=limit,
+            tags=tags,
+            name=name,
+            on_done=on_done,
         )
         job = await service.store.submit(new, wake=not service.has_room)
         service.wake()
@@ -274,7 +185,25 @@ class Jobs:
         job, frame = await self._running().store.get_with_result(job_id)
         if frame is None:
             return job
-        return dataclasses.replace(job, result=await self._result(job, frame))
+        return dataclasses.replace(job, result=await decoded(job, frame, self._sealer))
+
+    async def open_result(self, job: Job | str) -> StoredResult:
+        """Find the stored result of a job that has succeeded, to read it in pieces, whatever its size.
+
+        Args:
+            job: The job, or its id.
+
+        Raises:
+            JobNotFound: If there is none.
+            WrongJobState: If it has not succeeded.
+            JobNotCallable: If the result was not signed with this secret, or is of another version.
+            StoreError: If the store can't be used.
+        """
+        store = self._running().store
+        job = await store.get(job) if isinstance(job, str) else job
+        if job.state is not JobState.SUCCEEDED:
+            raise WrongJobState(job.id, job.state, "it has no result")
+        return await open_result(store, job, self._sealer)
 
     async def look(self, job_id: str) -> Job:
         """Return a job without its result, which is quick however large that is.
@@ -409,13 +338,6 @@ class Jobs:
         response.headers["Retry-After"] = "1"
         return view_of(job, details=False)
 
-    @property
-    def is_stopping(self) -> bool:
-        """Whether the server is to stop, or the jobs have ended: then answers that last should end."""
-        if self._service is None:
-            return True
-        return self.pool is not None and not _ENDING.isdisjoint(self.pool.readiness().reasons)
-
     def locate_with(self, route: str) -> None:
         """Say which route answers for a job, by its name; ``job_router`` does."""
         self._route = route
@@ -451,37 +373,12 @@ class Jobs:
 
     # -- inside -------------------------------------------------------------------------------------------------------
 
-    def _serving(self) -> AbstractAsyncContextManager[Service]:
-        pool, runs = self.pool, None
-        if pool is not None:
-            drain = pool.config.drain_timeout if self._drain_timeout is None else self._drain_timeout
-            runs = Runs(pool, self._max_running or pool.max_workers, self._lease, drain)
-        return serving(make_driver(self._url), self._sealer, runs, self._webhook_key)
-
-    def _running(self) -> Service:
-        if self._service is None:
-            raise JobsNotStarted
-        return self._service
-
     def _location_of(self, job_id: str) -> str:
         """Return the path of a job in the app; where ``job_router`` is by convention, if it can't be found there."""
         if self._app is not None and self._route is not None:
             with suppress(Exception):  # Starlette's NoMatchFound: the router is not in this app
                 return f"{self._app.root_path}{self._app.url_path_for(self._route, job_id=job_id)}"
         return f"/jobs/{job_id}"
-
-    def _check_size(self, body: bytes) -> None:
-        limit = None if self.pool is None else self.pool.config.max_payload
-        if limit is not None and len(body) > limit:
-            raise PayloadTooLarge("arguments", len(body), limit)
-
-    async def _result(self, job: Job, frame: bytes) -> Any:
-        if len(frame) > _LARGE:
-            return await asyncio.to_thread(self._opened, job, frame)
-        return self._opened(job, frame)
-
-    def _opened(self, job: Job, frame: bytes) -> Any:
-        return decode(*self._sealer.open("result", job.id, job.function, frame))
 
 
 __all__ = ["Jobs"]

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import inspect
 import itertools
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Annotated, Any
 
 try:
@@ -22,7 +22,8 @@ from lifepool.integrations.problems import MEDIA_TYPE, problem
 from lifepool.jobs.errors import JobNotFound, WrongJobState
 from lifepool.jobs.events import stream
 from lifepool.jobs.records import Job, JobState
-from lifepool.jobs.views import MAX_INLINE, JobPageView, JobView, json_of, problem_of, view_of
+from lifepool.jobs.result_answers import answer, content_of, etag_of, matches
+from lifepool.jobs.views import MAX_INLINE, JobPageView, JobView, problem_of, view_of
 
 if TYPE_CHECKING:
     from lifepool.jobs.jobs import Jobs
@@ -33,20 +34,21 @@ _numbers = itertools.count(1)
 #: Says whether whoever asks may see and change a job.
 Access = Callable[[Request, Job], bool | Awaitable[bool]]
 
-#: Bytes that are sent at a time of a result.
-_CHUNK = 64 * 1024
 #: Seconds after which a client should ask again for a job that has not ended.
 RETRY_AFTER_S = 1
 
 _PROBLEM = {"content": {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/ProblemView"}}}}
 _Responses = dict[int | str, dict[str, Any]]
 _NOT_NOW: _Responses = {503: {"description": "The job store can't be used now.", **_PROBLEM}}
+_OF_LIST: _Responses = {**_NOT_NOW, 400: {"description": "The cursor is none.", **_PROBLEM}}
 _ALWAYS: _Responses = {404: {"description": "There is no such job.", **_PROBLEM}, **_NOT_NOW}
 _WITH_CONFLICT: _Responses = {**_ALWAYS, 409: {"description": "The job's state forbids it.", **_PROBLEM}}
 _OF_RESULT: _Responses = {
     **_WITH_CONFLICT,
     200: {"description": "The result: JSON, or bytes as they are."},
+    206: {"description": "The part that was asked for."},
     304: {"description": "The client has it."},
+    416: {"description": "It has no such part.", **_PROBLEM},
 }
 _OF_EVENTS: _Responses = {
     **_ALWAYS,
@@ -96,7 +98,7 @@ class _Routes:
         self._access = access
         self._details = details
         self.router = APIRouter(tags=["jobs"], route_class=_ProblemRoute)
-        self._add("GET", "", self.list, _NOT_NOW, response_model=JobPageView)
+        self._add("GET", "", self.list, _OF_LIST, response_model=JobPageView)
         number = next(_numbers)
         route = "get_job" if number == 1 else f"get_job_{number}"
         self._add("GET", "/{job_id}", self.get, _ALWAYS, response_model=JobView, name=route)
@@ -149,22 +151,22 @@ class _Routes:
         return view_of(await self._jobs.retry(job_id), details=self._details)
 
     async def result(
-        self, request: Request, job_id: str, if_none_match: Annotated[str | None, Header()] = None
+        self,
+        request: Request,
+        job_id: str,
+        if_none_match: Annotated[str | None, Header()] = None,
+        if_range: Annotated[str | None, Header()] = None,
+        byte_range: Annotated[str | None, Header(alias="Range")] = None,
     ) -> Response:
-        """Fetch the result: bytes as they are, everything else as JSON."""
+        """Fetch the result: bytes as they are, everything else as JSON. Parts of it can be asked for with `Range`."""
         job = await self._seen(request, job_id)
         if job.state is not JobState.SUCCEEDED:
             return self._no_result(job)
-        etag = f'"{job.id}.{job.version}"'
-        if if_none_match is not None and etag in (part.strip().removeprefix("W/") for part in if_none_match.split(",")):
+        etag = etag_of(job)
+        if if_none_match is not None and matches(if_none_match, etag):
             return Response(status_code=304, headers={"ETag": etag})
-        result = (await self._jobs.get(job_id)).result
-        is_raw = isinstance(result, bytes)
-        content = result if is_raw else json_of(result)
-        headers = {"ETag": etag, "Content-Length": str(len(content)), "X-Content-Type-Options": "nosniff"}
-        return StreamingResponse(
-            _chunks(content), headers=headers, media_type="application/octet-stream" if is_raw else "application/json"
-        )
+        content = await content_of(self._jobs, job)
+        return answer(content, etag, byte_range if if_range in (None, etag) else None)
 
     async def events(
         self, request: Request, job_id: str, last_event_id: Annotated[str | None, Header()] = None
@@ -200,9 +202,3 @@ class _Routes:
         response = _answer(WrongJobState(job.id, job.state, "it has no result yet"))
         response.headers["Retry-After"] = str(RETRY_AFTER_S)
         return response
-
-
-async def _chunks(content: bytes) -> AsyncIterator[bytes]:
-    view = memoryview(content)
-    for at in range(0, max(len(content), 1), _CHUNK):
-        yield bytes(view[at : at + _CHUNK])

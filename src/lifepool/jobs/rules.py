@@ -19,9 +19,9 @@ class Ending(enum.Enum):
 
     SUCCEEDED = "succeeded"
     FAILED = "failed"  # it raised, or took too long: that is what retries are for
-    HOPELESS = "hopeless"  # it can't be called or stored: another attempt would end the same way
+    PERMANENT_FAILURE = "permanent failure"  # it can't be called or stored: another attempt would end the same way
     CANCELLED = "cancelled"  # it was asked to stop, and did
-    VANISHED = "vanished"  # its worker or its server died
+    CRASHED = "crashed"  # its worker or its server died
     RELEASED = "released"  # it is given back: the server stops, or has no worker for it. Not counted
 
 
@@ -79,13 +79,13 @@ def next_step(ending: Ending, counts: Counts) -> NextStep:
         return NextStep(JobState.SUCCEEDED, 0.0, attempts, failures)
     if ending is Ending.RELEASED:
         attempts -= 1
-    if ending in (Ending.FAILED, Ending.HOPELESS):
+    if ending in (Ending.FAILED, Ending.PERMANENT_FAILURE):
         failures += 1
     if counts.cancel_requested or ending is Ending.CANCELLED:
         return NextStep(JobState.CANCELLED, 0.0, attempts, failures)
     if ending is Ending.RELEASED:
         return NextStep(JobState.QUEUED, 0.0, attempts, failures)
-    if ending is Ending.VANISHED:
+    if ending is Ending.CRASHED:
         state = JobState.QUEUED if attempts < counts.max_attempts else JobState.LOST
         return NextStep(state, 0.0, attempts, failures)
     if ending is Ending.FAILED and failures <= counts.retries and attempts < counts.max_attempts:

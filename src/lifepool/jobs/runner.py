@@ -7,13 +7,12 @@ import logging
 from contextlib import suppress
 from typing import TYPE_CHECKING, Protocol
 
-from lifepool.jobs.attempts import Attempt, RunsCalls
+from lifepool.jobs.attempts import Attempt, RunsCalls, failure_of
 from lifepool.jobs.errors import StoreError
 from lifepool.jobs.rules import Ending, Outcome
-from lifepool.jobs.store.claiming import LeaseLost
 
 if TYPE_CHECKING:
-    from collections.abc import Coroutine
+    from collections.abc import Awaitable, Callable, Coroutine
     from typing import Any
 
     from lifepool.jobs.records import ClaimedJob
@@ -24,11 +23,13 @@ if TYPE_CHECKING:
 logger = logging.getLogger("lifepool")
 
 #: The lease is renewed so many times in its length: four of them may fail.
-BEATS_PER_LEASE = 5
+HEARTBEATS_PER_LEASE = 5
 #: Seconds between two looks at the progress of what runs.
 PROGRESS_S = 0.25
 #: Seconds after which it is looked again whether a pool that could not take jobs can.
 _NOT_READY_S = 0.25
+#: Seconds after which it is tried again to claim jobs.
+_AGAIN_S = 1.0
 #: Seconds between two attempts to store an outcome: the first, the longest.
 _FIRST_RETRY_S, _LONGEST_RETRY_S = 0.1, 5.0
 #: Seconds that attempts have to end when they were broken off at the end of the server.
@@ -51,14 +52,25 @@ class Runner:
         sealer: For arguments and results.
         max_running: Jobs at a time.
         lease: Seconds after which others take the jobs of this server over, if it does not renew its lease.
+        sleep: Waits for so many seconds; tests have clocks of their own.
     """
 
-    def __init__(self, pool: RunningPool, store: Store, sealer: Sealer, *, max_running: int, lease: float) -> None:
+    def __init__(
+        self,
+        pool: RunningPool,
+        store: Store,
+        sealer: Sealer,
+        *,
+        max_running: int,
+        lease: float,
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+    ) -> None:
         self._pool = pool
         self._store = store
         self._sealer = sealer
         self._max_running = max_running
         self._lease = lease
+        self._sleep = sleep
         self._attempts: dict[str, Attempt] = {}
         self._active = 0  # of the attempts, those whose function has not ended
         self._unmatched: set[tuple[str, int]] = set()  # claims that only the store or only this server knew of
@@ -91,8 +103,8 @@ class Runner:
             StoreError: If the store can't be used.
         """
         await self._store.register(self._lease)
-        await self._keep_up()
-        self._loops = [asyncio.create_task(loop()) for loop in (self._claim_all, self._beat, self._report_all)]
+        await self._renew()
+        self._loops = [asyncio.create_task(loop()) for loop in (self._claim_all, self._heartbeat, self._report_all)]
         self.wake()
 
     async def stop(self, timeout: float) -> None:
@@ -124,12 +136,9 @@ class Runner:
             try:
                 while self.room and await self._claim():
                     pass
-            except LeaseLost:
-                await self._renew()
-                self.wake()
-            except StoreError as error:
-                logger.warning("no jobs can be claimed now: %s", error)
-                self._wake_in(1.0)
+            except Exception as error:
+                log_failure("no jobs can be claimed now", error)
+                self._wake_in(_AGAIN_S)
 
     async def _claim(self) -> bool:
         """Claim once; whether to look again at once."""
@@ -137,6 +146,9 @@ class Runner:
             self._wake_in(_NOT_READY_S)
             return False
         claim = await self._store.claim(self.room)
+        if claim is None:
+            await self._register_again()
+            return True
         for job in claim.jobs:
             self._begin(job)
         if claim.wait is not None:
@@ -183,10 +195,12 @@ class Runner:
                 if not await self._store.settle(job.id, job.token, outcome):
                     logger.warning("what job %s (%s) came to is dropped: another server has it", job.id, job.name)
                 return
-            except StoreError as error:
-                logger.warning("what job %s (%s) came to can't be stored yet: %s", job.id, job.name, error)
+            except Exception as error:
+                log_failure(f"what job {job.id} ({job.name}) came to can't be stored yet", error)
                 if attempt.reason == "stopping":  # it was broken off: there is nothing to lose
                     return
+                if not isinstance(error, StoreError):  # a bug of ours; the same again would come to the same
+                    outcome = Outcome(Ending.PERMANENT_FAILURE, failure=failure_of("not-storable", error))
                 await asyncio.sleep(pause)
                 pause = min(2 * pause, _LONGEST_RETRY_S)
 
@@ -197,38 +211,41 @@ class Runner:
 
     async def _report_all(self) -> None:
         while True:
-            await asyncio.sleep(PROGRESS_S)
+            await self._sleep(PROGRESS_S)
             reports = {
                 job: progress
                 for job, attempt in self._attempts.items()
                 if (progress := attempt.new_progress()) is not None
             }
             if reports:
-                with suppress(StoreError):  # the next one will be stored
+                try:
                     await self._store.report(reports)
+                except Exception as error:  # the next one will be stored
+                    log_failure("the progress of jobs can't be stored now", error)
 
     # -- the lease ----------------------------------------------------------------------------------------------------
 
-    async def _beat(self) -> None:
+    async def _heartbeat(self) -> None:
         while True:
-            await asyncio.sleep(self._lease / BEATS_PER_LEASE)
+            await self._sleep(self._lease / HEARTBEATS_PER_LEASE)
             self._store.check_signals()
             try:
-                await self._keep_up()
-            except LeaseLost:
                 await self._renew()
-            except StoreError as error:
-                logger.warning("the lease of this server's jobs can't be renewed now: %s", error)
+            except Exception as error:
+                log_failure("the lease of this server's jobs can't be renewed now", error)
             self.wake()
 
-    async def _keep_up(self) -> None:
-        upkeep = await self._store.keep_up(self._lease)
-        if upkeep.requeued:
-            logger.warning("took over %d job(s) of servers that have ended", upkeep.requeued)
-        for job in upkeep.cancelled:
+    async def _renew(self) -> None:
+        renewal = await self._store.renew(self._lease)
+        if renewal is None:
+            await self._register_again()
+            return
+        if renewal.requeued:
+            logger.warning("took over %d job(s) of servers that have ended", renewal.requeued)
+        for job in renewal.cancelled:
             self.cancel(job)
         here = {(job, attempt.job.token) for job, attempt in self._attempts.items()}
-        there = set(upkeep.owned.items())
+        there = set(renewal.owned.items())
         again = (here ^ there) & self._unmatched  # once may be because one of them is just being claimed or settled
         self._unmatched = here ^ there
         for job, _ in again & here:
@@ -236,16 +253,19 @@ class Runner:
         for job, token in again & there:  # claimed by a transaction whose answer never came
             await self._store.settle(job, token, Outcome(Ending.RELEASED))
 
-    async def _renew(self) -> None:
-        """Begin anew: others have taken over what ran here."""
+    async def _register_again(self) -> None:
+        """Enter this server again, and break off what runs: others have taken it over."""
         logger.warning("this server stood still for too long: its %d job(s) are others' now", len(self._attempts))
         for attempt in self._attempts.values():
             attempt.stop("taken")
-        with suppress(StoreError):
-            await self._store.register(self._lease)
+        await self._store.register(self._lease)
 
 
 async def _ended(task: asyncio.Task[None]) -> None:
     task.cancel()
-    with suppress(asyncio.CancelledError, Exception):
-        await task
+    await asyncio.wait({task})
+
+
+def log_failure(what: str, error: Exception) -> None:
+    """Log that something can't be done now: in a line if the store is at fault, else, for a bug, with the traceback."""
+    logger.warning("%s: %s", what, error, exc_info=None if isinstance(error, StoreError) else error)

@@ -12,16 +12,18 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from lifepool.jobs.errors import JobNotCallable
+from lifepool.jobs.values import ENCODINGS
 
 if TYPE_CHECKING:
     from lifepool.jobs.values import Encoding
 
 VERSION = b"1"
-_HEADER = 4
-_MAC = 32
+_PLAIN_HEADER = 4
+#: Bytes before the body, at most: with a signature.
+MAX_HEADER = _PLAIN_HEADER + 32
 
 Role = Literal["arguments", "result"]
 
@@ -45,38 +47,102 @@ class Sealer:
     def seal(self, role: Role, job: str, function: str, encoding: Encoding, body: bytes) -> bytes:
         """Return the frame that is stored."""
         header = b"".join((b"L", VERSION, encoding.encode(), b"-" if self._key is None else b"S"))
-        mac = b"" if self._key is None else _mac(self._key, header, role, job, function, body)
-        return b"".join((header, mac, body))
+        if self._key is None:
+            return header + body
+        mac = _hmac(self._key, header, role, job, function)
+        mac.update(body)
+        return b"".join((header, mac.digest(), body))
 
-    def open(self, role: Role, job: str, function: str, frame: bytes) -> tuple[str, memoryview]:
+    def open(self, role: Role, job: str, function: str, frame: bytes) -> tuple[Encoding, memoryview]:
         """Return encoding and body of a frame.
 
         Raises:
             JobNotCallable: If it is of another version, was not signed with this secret, or must not be loaded.
         """
-        header, view = bytes(frame[:_HEADER]), memoryview(frame)
-        if len(header) < _HEADER or header[:1] != b"L":
+        header = self.read_header(role, frame)
+        body = memoryview(frame)[header.size :]
+        check = self.checking(role, job, function, header)
+        if check is not None:
+            check.update(body)
+            check.finish()
+        return header.encoding, body
+
+    def read_header(self, role: Role, start: bytes) -> Header:
+        """Read what a frame begins with.
+
+        Args:
+            role: What the frame is.
+            start: Its first ``MAX_HEADER`` bytes, or more.
+
+        Raises:
+            JobNotCallable: If it is of another version, is not signed though there is a secret, or must not be loaded.
+        """
+        plain = bytes(start[:_PLAIN_HEADER])
+        if len(plain) < _PLAIN_HEADER or plain[:1] != b"L":
             raise JobNotCallable(f"the stored {role} are no payload of lifepool")
-        if header[1:2] != VERSION:
-            found, own = header[1:2].decode(errors="replace"), VERSION.decode()
+        if plain[1:2] != VERSION:
+            found, own = plain[1:2].decode(errors="replace"), VERSION.decode()
             raise JobNotCallable(f"the stored {role} have payload format {found}, this version reads {own}")
-        encoding, signed = chr(header[2]), header[3:4] == b"S"
-        if self._key is None:
-            if encoding != "J":
-                hint = "set LIFEPOOL_SECRET to the secret of the server that stored them"
-                raise JobNotCallable(f"the stored {role} are a pickle, and there is no secret to check it", hint=hint)
-            return encoding, view[_HEADER + (_MAC if signed else 0) :]
-        if not signed:
+        encoding, is_signed = chr(plain[2]), plain[3:4] == b"S"
+        if encoding not in ENCODINGS:
+            raise JobNotCallable(f"the stored {role} have the encoding {encoding!r}, which this version does not know")
+        if self._key is None and encoding == "P":
+            hint = "set LIFEPOOL_SECRET to the secret of the server that stored them"
+            raise JobNotCallable(f"the stored {role} are a pickle, and there is no secret to check it", hint=hint)
+        if self._key is not None and not is_signed:
             raise JobNotCallable(f"the stored {role} are not signed", hint="they were stored without LIFEPOOL_SECRET")
-        body = view[_HEADER + _MAC :]
-        if not hmac.compare_digest(view[_HEADER : _HEADER + _MAC], _mac(self._key, header, role, job, function, body)):
+        mac = bytes(start[_PLAIN_HEADER:MAX_HEADER]) if is_signed else b""
+        return Header(plain, encoding, mac)
+
+    def checking(self, role: Role, job: str, function: str, header: Header) -> Check | None:
+        """Return what checks the signature over a body, given piece by piece; None if there is no secret."""
+        if self._key is None:
+            return None
+        return Check(_hmac(self._key, header.plain, role, job, function), header.mac, role)
+
+
+class Header(NamedTuple):
+    """What a frame begins with.
+
+    Attributes:
+        plain: Its first bytes, which are signed too.
+        encoding: Of the body.
+        mac: The signature; empty if there is none.
+    """
+
+    plain: bytes
+    encoding: Encoding
+    mac: bytes
+
+    @property
+    def size(self) -> int:
+        """Bytes before the body."""
+        return len(self.plain) + len(self.mac)
+
+
+class Check:
+    """Checks a signature."""
+
+    def __init__(self, hasher: hmac.HMAC, mac: bytes, role: Role) -> None:
+        self._hasher = hasher
+        self._mac = mac
+        self._role = role
+
+    def update(self, piece: bytes | memoryview) -> None:
+        """Take the next piece of the body."""
+        self._hasher.update(piece)
+
+    def finish(self) -> None:
+        """Compare, when all pieces were given.
+
+        Raises:
+            JobNotCallable: If the signature is wrong.
+        """
+        if not hmac.compare_digest(self._mac, self._hasher.digest()):
             hint = "LIFEPOOL_SECRET was changed, or somebody has changed the database"
-            raise JobNotCallable(f"the signature of the stored {role} is wrong", hint=hint)
-        return encoding, body
+            raise JobNotCallable(f"the signature of the stored {self._role} is wrong", hint=hint)
 
 
-def _mac(key: bytes, header: bytes, role: str, job: str, function: str, body: bytes | memoryview) -> bytes:
+def _hmac(key: bytes, header: bytes, role: str, job: str, function: str) -> hmac.HMAC:
     about = "\0".join((role, job, function)).encode()
-    mac = hmac.new(key, header + len(about).to_bytes(4, "big") + about, "sha256")
-    mac.update(body)
-    return mac.digest()
+    return hmac.new(key, header + len(about).to_bytes(4, "big") + about, "sha256")

@@ -2,22 +2,33 @@
 
 from __future__ import annotations
 
-from contextlib import AsyncExitStack, asynccontextmanager
-from typing import TYPE_CHECKING, NamedTuple
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from lifepool.jobs.deliveries import Deliveries
+from lifepool.jobs.hook import RunningJobs
 from lifepool.jobs.ids import new_id
-from lifepool.jobs.runner import Runner
+from lifepool.jobs.runner import Runner, RunningPool
 from lifepool.jobs.store.drivers import CALL, STOP, WAKE
 from lifepool.jobs.store.store import Store
 from lifepool.jobs.watching import Watchers
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Iterator
 
-    from lifepool.jobs.runner import RunningPool
+    from lifepool.hooks import Hook
     from lifepool.jobs.sealing import Sealer
     from lifepool.jobs.store.drivers import Driver
+
+
+class WatchedPool(RunningPool, Protocol):
+    """What jobs need of the pool that they run in."""
+
+    def add_hook(self, hook: Hook) -> None:
+        """Have one more hook watch it."""
+
+    def remove_hook(self, hook: Hook) -> None:
+        """Have a hook watch it no more."""
 
 
 class Runs(NamedTuple):
@@ -30,7 +41,7 @@ class Runs(NamedTuple):
         drain_timeout: Seconds that they have to finish when the server stops.
     """
 
-    pool: RunningPool
+    pool: WatchedPool
     most: int
     lease: float
     drain_timeout: float
@@ -85,6 +96,18 @@ class Service:
             self.watchers.wake(message)
 
 
+@contextmanager
+def _shown(service: Service, pool: WatchedPool) -> Iterator[None]:
+    """Let the pool's metrics and its live page find the jobs."""
+    hook = RunningJobs(service.store, service.wake)
+    pool.add_hook(hook)
+    try:
+        yield
+    finally:
+        with suppress(ValueError):  # it was removed already
+            pool.remove_hook(hook)
+
+
 @asynccontextmanager
 async def serving(driver: Driver, sealer: Sealer, runs: Runs | None, webhook_key: str | None) -> AsyncIterator[Service]:
     """Open the store and, with a pool, run its jobs; then end it all.
@@ -101,5 +124,6 @@ async def serving(driver: Driver, sealer: Sealer, runs: Runs | None, webhook_key
         stack.push_async_callback(service.store.close)
         stack.callback(service.watchers.wake_all)
         if runs is not None:
+            stack.enter_context(_shown(service, runs.pool))
             await service.start(stack, sealer, runs, webhook_key)
         yield service

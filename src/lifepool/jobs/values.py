@@ -2,13 +2,19 @@
 
 A value that JSON carries comes back equal and of the same types: beside JSON's own these are ``tuple``, ``set``,
 ``frozenset``, ``bytes``, dictionaries with any keys, numbers that are not finite, and the dates, ``timedelta``,
-``Decimal`` and ``UUID`` of the standard library. Bytes are not put into the text but follow it as they are.
+``Decimal`` and ``UUID`` of the standard library. Subclasses are not carried as what they derive from: an ``IntEnum`` is
+no ``int``.
 
-Subclasses are not carried as what they derive from: an ``IntEnum`` is no ``int``. Workers import this module.
+The encodings: ``B`` is ``bytes``, as they are. ``T`` is JSON text alone: the value has none but JSON's own types, so
+the text is also what an HTTP client gets. ``J`` is JSON text in which other types are objects with a ``"$"``; the bytes
+of ``bytes`` follow it as they are. ``P`` is a pickle.
+
+Workers import this module: keep it light.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import struct
@@ -23,7 +29,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 #: How a value is stored.
-Encoding = Literal["J", "P"]
+Encoding = Literal["B", "T", "J", "P"]
+ENCODINGS: frozenset[Encoding] = frozenset({"B", "T", "J", "P"})
 
 _TAG = "$"
 #: Python refuses to parse longer integers from text (4,300 digits); these are pickled.
@@ -60,8 +67,10 @@ def encode(value: Any, what: str, *, may_pickle: bool) -> tuple[Encoding, bytes]
     Raises:
         JobNotStorable: Naming the part that can't be.
     """
+    if type(value) is bytes:
+        return "B", value
     try:
-        return "J", _encode_json(value, what)
+        return _Encoder().encode(value, what)
     except NotPlain as error:
         if not may_pickle:
             name = f"{error.type.__module__}.{error.type.__qualname__}".removeprefix("builtins.")
@@ -69,6 +78,19 @@ def encode(value: Any, what: str, *, may_pickle: bool) -> tuple[Encoding, bytes]
     except RecursionError:
         raise JobNotStorable(what, "it is nested too deeply", hint="send it flatter") from None
     return "P", _pickle(value, what)
+
+
+def digest(value: Any, what: str, *, may_pickle: bool) -> bytes:
+    """Return a digest that equal values share, whatever the order in which their dictionaries were filled.
+
+    Raises:
+        JobNotStorable: As ``encode``.
+    """
+    try:
+        encoding, body = _Encoder(for_digest=True).encode(value, what)
+    except NotPlain:
+        encoding, body = encode(value, what, may_pickle=may_pickle)
+    return hashlib.sha256(encoding.encode() + body).digest()
 
 
 def _pickle(value: Any, what: str) -> bytes:
@@ -93,19 +115,16 @@ def decode(encoding: str, body: bytes | memoryview) -> Any:
             import pickle
 
             return pickle.loads(body)
+        if encoding == "B":
+            return bytes(body)
+        if encoding == "T":
+            return json.loads(bytes(body))
         return _decode_json(memoryview(body))
     except Exception as error:
         raise JobNotCallable(f"the stored value can't be read: {type(error).__name__}: {error}") from error
 
 
 # -- JSON -----------------------------------------------------------------------------------------------------------
-
-
-def _encode_json(value: Any, what: str) -> bytes:
-    segments: list[bytes] = []
-    text = json.dumps(_plain(value, what, segments), separators=(",", ":"), sort_keys=True, allow_nan=False).encode()
-    head = struct.pack(f">II{len(segments)}Q", len(text), len(segments), *map(len, segments))
-    return b"".join((head, text, *segments))
 
 
 def _decode_json(body: memoryview) -> Any:
@@ -123,49 +142,86 @@ def _decode_json(body: memoryview) -> Any:
     return _rebuilt(json.loads(text), segments)
 
 
-def _plain(value: Any, path: str, segments: list[bytes]) -> Any:
-    """Return what JSON can carry for it; bytes go to the segments."""
-    kind = type(value)
-    if value is None or kind is bool or kind is str:
-        return value
-    if kind is int and value.bit_length() <= _MAX_INT_BITS:
-        return value
-    if kind is float:
-        return value if math.isfinite(value) else {_TAG: "float", "v": repr(value)}
-    if kind is list:
-        return [_plain(each, f"{path}[{index}]", segments) for index, each in enumerate(value)]
-    if kind is dict:
-        return _plain_dict(value, path, segments)
-    if kind is bytes:
-        segments.append(value)
-        return {_TAG: "bytes", "v": len(segments) - 1}
-    return _tagged(value, kind, path, segments)
+class _Encoder:
+    """Encodes one value.
+
+    Args:
+        for_digest: Whether equal values are to be encoded equally, in whatever order their dictionaries and sets have
+            what is in them. That can't be decoded.
+    """
+
+    def __init__(self, *, for_digest: bool = False) -> None:
+        self._for_digest = for_digest
+        self._segments: list[bytes] = []
+        self._is_typed = False
+
+    def encode(self, value: Any, what: str) -> tuple[Encoding, bytes]:
+        """Encode it.
+
+        Raises:
+            NotPlain: If JSON can't carry a part.
+        """
+        text = json.dumps(self._plain(value, what), separators=(",", ":"), allow_nan=False).encode()
+        if not self._is_typed:
+            return "T", text
+        segments = self._segments
+        head = struct.pack(f">II{len(segments)}Q", len(text), len(segments), *map(len, segments))
+        return "J", b"".join((head, text, *segments))
+
+    def _plain(self, value: Any, path: str) -> Any:
+        """Return what JSON can carry for it; bytes go to the segments."""
+        kind = type(value)
+        if value is None or kind is bool or kind is str:
+            return value
+        if kind is int and value.bit_length() <= _MAX_INT_BITS:
+            return value
+        if kind is float:
+            return value if math.isfinite(value) else self._tagged("float", repr(value))
+        if kind is list:
+            return [self._plain(each, f"{path}[{index}]") for index, each in enumerate(value)]
+        if kind is dict:
+            return self._plain_dict(value, path)
+        if kind is bytes:
+            return self._tagged("bytes", self._segment_of(value))
+        return self._typed(value, kind, path)
+
+    def _segment_of(self, value: bytes) -> int | str:
+        if self._for_digest:  # a number would depend on the order in which they come
+            return hashlib.sha256(value).hexdigest()
+        self._segments.append(value)
+        return len(self._segments) - 1
+
+    def _plain_dict(self, value: dict[Any, Any], path: str) -> Any:
+        if _TAG not in value and all(type(key) is str for key in value):
+            keys = sorted(value) if self._for_digest else value
+            return {key: self._plain(value[key], f"{path}[{key!r}]") for key in keys}
+        pairs = [(self._plain(key, f"{path} key {key!r}"), key) for key in value]
+        if self._for_digest:
+            pairs.sort(key=lambda pair: _text_of(pair[0]))
+        return self._tagged("dict", [[plain, self._plain(value[key], f"{path}[{key!r}]")] for plain, key in pairs])
+
+    def _typed(self, value: Any, kind: type, path: str) -> Any:
+        if kind in _TEXT_TYPES:
+            name, text, _ = _TEXT_TYPES[kind]
+            if kind in (datetime, time) and value.tzinfo is not None and not _is_fixed(value):
+                raise NotPlain(path, value.tzinfo)  # a named zone would come back as an offset
+            return self._tagged(name, text(value))
+        if kind is timedelta:
+            return self._tagged("timedelta", [value.days, value.seconds, value.microseconds])
+        if kind in _COLLECTIONS:
+            items = [self._plain(each, f"{path}[{index}]") for index, each in enumerate(value)]
+            if self._for_digest and kind is not tuple:  # the order of a set differs between processes
+                items.sort(key=_text_of)
+            return self._tagged(_COLLECTIONS[kind], items)
+        raise NotPlain(path, value)
+
+    def _tagged(self, name: str, value: Any) -> dict[str, Any]:
+        self._is_typed = True
+        return {_TAG: name, "v": value}
 
 
-def _plain_dict(value: dict[Any, Any], path: str, segments: list[bytes]) -> Any:
-    if _TAG not in value and all(type(key) is str for key in value):
-        return {key: _plain(each, f"{path}[{key!r}]", segments) for key, each in value.items()}
-    pairs = [
-        [_plain(key, f"{path} key {key!r}", segments), _plain(each, f"{path}[{key!r}]", segments)]
-        for key, each in value.items()
-    ]
-    return {_TAG: "dict", "v": pairs}
-
-
-def _tagged(value: Any, kind: type, path: str, segments: list[bytes]) -> Any:
-    if kind in _TEXT_TYPES:
-        name, text, _ = _TEXT_TYPES[kind]
-        if kind in (datetime, time) and value.tzinfo is not None and not _is_fixed(value):
-            raise NotPlain(path, value.tzinfo)  # a named zone would come back as an offset
-        return {_TAG: name, "v": text(value)}
-    if kind is timedelta:
-        return {_TAG: "timedelta", "v": [value.days, value.seconds, value.microseconds]}
-    if kind in _COLLECTIONS:
-        items = [_plain(each, f"{path}[{index}]", segments) for index, each in enumerate(value)]
-        if kind is not tuple:  # equal sets are to be stored equally: their order differs between processes
-            items.sort(key=lambda item: json.dumps(item, sort_keys=True))
-        return {_TAG: _COLLECTIONS[kind], "v": items}
-    raise NotPlain(path, value)
+def _text_of(plain: Any) -> str:
+    return json.dumps(plain, sort_keys=True)
 
 
 def _is_fixed(value: datetime | time) -> bool:

@@ -1,12 +1,20 @@
 from __future__ import annotations
 
 import asyncio
+import atexit
+import os
+import shutil
+import tempfile
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.examples.domains import serving
+# Before the app is imported: where it keeps its jobs, and the uploads that it searches as jobs.
+os.environ["DOMAINS_FOLDER"] = tempfile.mkdtemp(prefix="domains-")
+atexit.register(shutil.rmtree, os.environ["DOMAINS_FOLDER"], ignore_errors=True)
+
+from tests.examples.domains import serving  # noqa: E402
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

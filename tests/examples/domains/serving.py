@@ -6,6 +6,7 @@ import re
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
@@ -108,6 +109,11 @@ class Service:
 @contextlib.contextmanager
 def running(**env: str) -> Iterator[Service]:
     """Run the service on a free port of the loopback until the block ends."""
+    with tempfile.TemporaryDirectory(prefix="domains-") as folder:
+        yield from _running({"DOMAINS_FOLDER": folder, **env})
+
+
+def _running(env: dict[str, str]) -> Iterator[Service]:
     service = Service(**env)
     try:
         service.url = service.read_until(r"The page +(http://\S+)/\n")

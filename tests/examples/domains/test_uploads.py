@@ -293,8 +293,8 @@ def test_nothing_but_a_problem_comes_of_any_form(body: bytes) -> None:
 
 
 def test_memory_stays_bounded_and_other_requests_are_served_during_a_large_upload() -> None:
-    """64 MB through a real server: its memory grows by less than half of that, in all its processes."""
-    size = 64 * MEGABYTE
+    """32 MB through a real server: its memory grows by less than half of that, in all its processes."""
+    size = 32 * MEGABYTE
     prose = b"A long line of prose, as most of a large file is, in which no name appears.\n" * 20
     names = [f"host{n}.example.com" for n in range(40)]
     block = b"".join(prose + name.encode() + b"\n" for name in names)

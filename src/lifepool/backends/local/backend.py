@@ -11,6 +11,7 @@ from multiprocessing import util
 from typing import TYPE_CHECKING, Any
 
 from lifepool._core.events import WorkerExited
+from lifepool._host.cpus import may_poll
 from lifepool._host.oom import OomWatch
 from lifepool._inside import state as _inside
 from lifepool.backends.base import Capabilities, Listener
@@ -57,7 +58,14 @@ class LocalBackend:
     """
 
     capabilities = Capabilities(
-        kill=True, interrupt=True, retract=True, progress=True, crash_isolation=True, views=True, logs=True
+        kill=True,
+        interrupt=True,
+        retract=True,
+        progress=True,
+        crash_isolation=True,
+        views=True,
+        logs=True,
+        own_processes=True,
     )
 
     def __init__(
@@ -95,6 +103,7 @@ class LocalBackend:
         """
         self._listener = listener
         self._loop = asyncio.get_running_loop()
+        self._may_poll = may_poll()
         self._template = Template(self._preload, self._modules, name=self._name)
         has_main = self._template.main is not None
         if self._initializer is not None:
@@ -207,6 +216,7 @@ class LocalBackend:
             memory_limit=self._max_worker_memory and 2 * self._max_worker_memory,
             measure_memory=self._max_worker_memory is not None,
             depth=_inside.depth + 1,
+            may_poll=self._may_poll,
             logs=None if self._logs is None else self._logs.settings(),
         )
 

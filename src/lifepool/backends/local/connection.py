@@ -17,7 +17,7 @@ from lifepool.backends.local.shared.files import NO_SHARED_MEMORY
 from lifepool.backends.local.shared.leases import Leases
 from lifepool.backends.local.shared.results import ResultReader
 from lifepool.backends.local.template.process import UNKNOWN_EXIT, WorkerProcess
-from lifepool.backends.local.worker.bootstrap import run_worker
+from lifepool.backends.local.worker.bootstrap import PER_MILLE, run_worker
 from lifepool.backends.local.worker.startup import Descriptor, start_failure
 from lifepool.errors import TaskNotPicklable
 
@@ -235,7 +235,7 @@ class WorkerConnection:
         elif kind == Kind.MEMORY:
             self.memory = frame.extra
         elif kind == Kind.READY:
-            self._listener.ready(self.number)
+            self._listener.ready(self.number, frame.extra / PER_MILLE)
         elif kind == Kind.START_FAILED:
             self.start_error, self.start_hint = start_failure(frame.payload)
         else:

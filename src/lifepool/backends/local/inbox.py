@@ -15,6 +15,7 @@ from lifepool._core.framing import BUFFER_BYTES, Frame, FramingError, Kind
 from lifepool._transfer.exceptions import decode_error
 from lifepool._usercode.interrupts import passed_on
 from lifepool.backends.local.codec.answers import decode_value
+from lifepool.backends.local.codec.out_of_band import buffers_of
 from lifepool.backends.local.codec.thread_safe import PlainUnpickler
 from lifepool.backends.local.copy_threads import OFF_LOOP_BYTES
 from lifepool.backends.local.shared.copying import PickleFile
@@ -174,7 +175,7 @@ def decoded_error(pickled: memoryview) -> BaseException:
 def _read_off_loop(pickled: memoryview, threads: CopyThreads) -> Any:
     """Read it, in a thread. Raises if the value is not plain, or broken: the loop finds out which."""
     file: Any = PickleFile(pickled, off_loop=True, may_go_on=threads.may_go_on)
-    return PlainUnpickler(file).load()
+    return PlainUnpickler(file, buffers=buffers_of(pickled)).load()
 
 
 def _lasting(frame: Frame) -> Frame:

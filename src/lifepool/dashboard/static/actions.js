@@ -17,7 +17,7 @@ export class Actions {
   update({ actions, pool, server }) {
     this.others = server.processes > 1 ? ` This reaches one server process of ${server.processes}, the one with the PID ${server.pid}; the others go on as they are.` : "";
     this.allowed = pool.state === "closed" ? [] : actions;
-    byId("actions").hidden = !this.allowed.length;
+    byId("actions").hidden = !this.can("recycle") && !this.can("drain");
     for (const name of ["recycle", "drain"]) byId(name).hidden = !this.can(name);
   }
 

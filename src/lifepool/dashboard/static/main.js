@@ -5,8 +5,10 @@ import { byId, setData, setText } from "./dom.js";
 import { Failures } from "./failures.js";
 import { timeOfDay } from "./format.js";
 import { Instruments } from "./instruments.js";
+import { Jobs } from "./jobs.js";
 import { Link } from "./link.js";
 import { TaskDialog } from "./task_dialog.js";
+import { Views } from "./views.js";
 import { blocks, exits, hintAtWideTables, totals, Names, Oldest } from "./tables.js";
 import { Workers } from "./workers.js";
 
@@ -21,6 +23,7 @@ const actions = new Actions((text) => notice("action", text));
 const dialog = new TaskDialog(actions);
 const open = (task) => dialog.open(task);
 const parts = [new Instruments(), new Workers(open), new Failures(open), new Names(open), new Oldest(open), actions];
+const jobs = new Jobs(actions), views = new Views(() => jobs.update());
 const notices = new Map();
 
 /** Each cause has its own sentence, and takes it away itself. */
@@ -45,6 +48,8 @@ function show(state) {
   setText(byId("version"), state.lifepool);
   setText(byId("as-of"), timeOfDay(state.time));
   for (const part of parts) part.update(state);
+  views.update(state);
+  if (views.shows("jobs")) jobs.update();
   totals(state);
   exits(state);
   blocks(state);

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from lifepool.jobs.errors import JobError
 from lifepool.jobs.records import ClaimedJob, JobFailure
 from lifepool.jobs.rules import Ending, Outcome
 from lifepool.jobs.store.parts import load
@@ -21,10 +20,6 @@ _MOST_EXPIRED = 500
 _CONTENDED_S = 0.05
 
 _SERVER_LOST = JobFailure("server-lost", "", "the server that ran it died, or stood still for longer than its lease")
-
-
-class LeaseLost(JobError):
-    """This server is not registered any more: it stood still for too long, and others have taken its jobs over."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +38,7 @@ class Claim:
 
 
 @dataclass(frozen=True, slots=True)
-class Upkeep:
+class Renewal:
     """What a server learns when it renews its lease.
 
     Attributes:
@@ -76,14 +71,14 @@ def unregister(transaction: Transaction, server: str) -> None:
     transaction.wake()  # limits that its jobs have filled are free as well
 
 
-def claim(transaction: Transaction, server: str, room: int) -> Claim:
+def claim(transaction: Transaction, server: str, room: int) -> Claim | None:
     """Take up to ``room`` jobs, of the highest priority and then the oldest.
 
-    Raises:
-        LeaseLost: If the server is not registered any more.
+    Returns:
+        What it gets; None if its lease has ended: another server has taken it out, and its jobs over.
     """
     if transaction.row("SELECT 1 FROM lifepool_job_servers WHERE id = ? {for_share}", server) is None:
-        raise LeaseLost("the lease of this server has ended")
+        return None
     transaction.run(
         "UPDATE lifepool_jobs SET ready = 1 WHERE state = 'queued' AND ready = 0 AND run_at <= {now}",
     )
@@ -158,22 +153,22 @@ def _is_any_ready(transaction: Transaction) -> bool:
     return transaction.row("SELECT 1 FROM lifepool_jobs WHERE state = 'queued' AND ready = 1 LIMIT 1") is not None
 
 
-def keep_up(transaction: Transaction, server: str, lease: float) -> Upkeep:
+def renew(transaction: Transaction, server: str, lease: float) -> Renewal | None:
     """Renew the lease, take over what dead servers have left, and delete what has expired.
 
-    Raises:
-        LeaseLost: If the lease had ended, and others have taken the jobs over.
+    Returns:
+        What it learns; None if its lease has ended: another server has taken it out, and its jobs over.
     """
     kept = transaction.run("UPDATE lifepool_job_servers SET lease_until = {now} + ? WHERE id = ?", lease, server)
     if not kept:
-        raise LeaseLost("the lease of this server has ended")
+        return None
     requeued = _take_over(transaction, server)
     _expire(transaction)
     rows = transaction.rows(
         "SELECT id, token, cancel_requested FROM lifepool_jobs WHERE state = 'running' AND owner = ?", server
     )
     owned = {job: token for job, token, _ in rows}
-    return Upkeep(owned, frozenset(job for job, _, cancelled in rows if cancelled), requeued)
+    return Renewal(owned, frozenset(job for job, _, cancelled in rows if cancelled), requeued)
 
 
 def _take_over(transaction: Transaction, server: str) -> int:
@@ -188,7 +183,7 @@ def _take_over(transaction: Transaction, server: str) -> int:
         """
     )
     for (job,) in orphans:
-        end_attempt(transaction, job, Outcome(Ending.VANISHED, failure=_SERVER_LOST))
+        end_attempt(transaction, job, Outcome(Ending.CRASHED, failure=_SERVER_LOST))
     transaction.run(
         """
         UPDATE lifepool_job_calls SET owner = NULL, due = {now}
@@ -209,6 +204,8 @@ def _expire(transaction: Transaction) -> None:
         transaction.run("DELETE FROM lifepool_job_parts WHERE seq = ?", seq)
         transaction.run("DELETE FROM lifepool_job_calls WHERE job = ?", job)
         transaction.run("DELETE FROM lifepool_jobs WHERE seq = ?", seq)
+    if rows:
+        transaction.driver.shrink(transaction)
 
 
 def report(transaction: Transaction, server: str, reports: dict[str, str]) -> None:

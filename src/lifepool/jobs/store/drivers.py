@@ -84,6 +84,9 @@ class Driver(Protocol):
     def try_lock_key(self, transaction: Transaction, key: str) -> bool:
         """Keep others from claiming jobs with this ``limit_key`` until this transaction ends; False if one does."""
 
+    def shrink(self, transaction: Transaction) -> None:
+        """Give some of the space back that deleted rows have left, if the database does not do that by itself."""
+
     def error_of(self, error: Exception) -> StoreError | None:
         """Return what an exception of the driver means; None if it is a bug of ours."""
 

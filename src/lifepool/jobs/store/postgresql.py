@@ -76,6 +76,9 @@ class PostgresDriver:
         found = transaction.row("SELECT pg_try_advisory_xact_lock(?, hashtext(?))", _LOCKS + 1, key)
         return found is not None and bool(found[0])
 
+    def shrink(self, transaction: Transaction) -> None:
+        """Do nothing: its autovacuum does."""
+
     def error_of(self, error: Exception) -> StoreError | None:
         """Translate an error of PostgreSQL, or of the way to it."""
         if not isinstance(error, psycopg.Error):

@@ -39,6 +39,22 @@ def get_with_result(transaction: Transaction, job_id: str) -> tuple[Job, bytes |
     return job, None if job.result_size is None else load(transaction, seq, "result", result)
 
 
+def result_part(transaction: Transaction, job_id: str, part: int) -> bytes:
+    """Return one part of a job's sealed result; all but the last have ``PART_BYTES``.
+
+    Raises:
+        JobNotFound: If there is none.
+    """
+    row = transaction.row("SELECT seq, result FROM lifepool_jobs WHERE id = ?", job_id)
+    if row is not None and row[1] is not None and part == 0:
+        return bytes(row[1])
+    sql = "SELECT data FROM lifepool_job_parts WHERE seq = ? AND role = 'result' AND part = ?"
+    found = None if row is None else transaction.row(sql, row[0], part)
+    if found is None:
+        raise JobNotFound(job_id)
+    return bytes(found[0])
+
+
 def find(transaction: Transaction, query: JobQuery) -> list[tuple[int, Job]]:
     """Return jobs with their sequence numbers, the newest first; one more than asked for, if there is one."""
     conditions: list[str] = ["1 = 1"]
@@ -62,9 +78,9 @@ def find(transaction: Transaction, query: JobQuery) -> list[tuple[int, Job]]:
 
 
 def counts(transaction: Transaction) -> tuple[dict[str, int], float | None]:
-    """Return how many jobs are in each state, and how many seconds ago the oldest that is ready was accepted."""
+    """Return how many jobs are in each state, and for how many seconds the oldest has been waiting that may start."""
     states = dict(transaction.rows("SELECT state, count(*) FROM lifepool_jobs GROUP BY state"))
     row = transaction.row(
-        "SELECT {now} - min(created_at) FROM lifepool_jobs WHERE state = 'queued' AND ready = 1",
+        "SELECT {now} - min(COALESCE(run_at, created_at)) FROM lifepool_jobs WHERE state = 'queued' AND ready = 1",
     )
     return {str(state): int(count) for state, count in states.items()}, None if row is None else row[0]

@@ -24,6 +24,11 @@ OLDEST = (3, 35, 0)
 #: Seconds that a statement waits for another process's transaction before it is an error.
 BUSY_S = 5.0
 
+#: Pages (4 KiB) that are given back at a time when jobs have expired.
+_FREED_PAGES = 1000
+#: Bytes that the write-ahead log keeps on the disk once it is empty.
+_MAX_LOG = 64 << 20
+
 _FULL = {sqlite3.SQLITE_FULL}
 _CORRUPT = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}
 #: IOERR: an error of the file system, such as a quota. READONLY: also a file that was put in the place of another.
@@ -102,6 +107,12 @@ class SqliteDriver:
         """Do nothing: likewise."""
         return True
 
+    def shrink(self, transaction: Transaction) -> None:
+        """Give free pages back to the file system, some megabytes of them at a time."""
+        ((free,),) = transaction.rows("PRAGMA freelist_count")
+        for _ in range(min(free, _FREED_PAGES)):  # one page each: Python's module makes one step of what has no rows
+            transaction.run("PRAGMA incremental_vacuum(1)")
+
     def error_of(self, error: Exception) -> StoreError | None:
         """Translate an error of SQLite or of the file system."""
         if isinstance(error, OSError) and not isinstance(error, sqlite3.Error):
@@ -132,9 +143,12 @@ class SqliteConnection:
         self._is_durable: bool | None = None
         self._connection = sqlite3.connect(driver.path, timeout=BUSY_S, isolation_level=None, cached_statements=200)
         try:
+            if not read_only and not self._connection.execute("PRAGMA page_count").fetchone()[0]:
+                self._connection.execute("PRAGMA auto_vacuum=INCREMENTAL")  # a new file: it can shrink again
             (mode,) = self._connection.execute("PRAGMA journal_mode=WAL").fetchone()
             if mode != "wal":
                 raise StoreUnavailable(f"{driver.path} is on a file system without write-ahead logging ({mode})")
+            self._connection.execute(f"PRAGMA journal_size_limit={_MAX_LOG}")
             self._connection.create_function("lifepool_now", 0, time.time)
         except BaseException:
             self._connection.close()

@@ -7,7 +7,7 @@ from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
 from lifepool.jobs.errors import JobsNotStarted
-from lifepool.jobs.store import calling, claiming, reading, settling, submitting
+from lifepool.jobs.store import calling, claiming, overview, reading, settling, submitting
 from lifepool.jobs.store.batches import BatchThread
 from lifepool.jobs.store.schema import migrate
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from lifepool.jobs.records import Job, JobQuery, NewJob
     from lifepool.jobs.rules import Outcome
     from lifepool.jobs.store.calling import DueCall
-    from lifepool.jobs.store.claiming import Claim, Upkeep
+    from lifepool.jobs.store.claiming import Claim, Renewal
     from lifepool.jobs.store.drivers import Driver, Signals, Transaction
 
 T = TypeVar("T")
@@ -99,6 +99,10 @@ class Store:
         """Return a job and its sealed result. See ``reading.get_with_result``."""
         return await self._read(partial(reading.get_with_result, job_id=job))
 
+    async def result_part(self, job: str, part: int) -> bytes:
+        """Return a part of a sealed result. See ``reading.result_part``."""
+        return await self._read(partial(reading.result_part, job_id=job, part=part))
+
     async def find(self, query: JobQuery) -> list[tuple[int, Job]]:
         """Return jobs. See ``reading.find``."""
         return await self._read(partial(reading.find, query=query))
@@ -106,6 +110,10 @@ class Store:
     async def counts(self) -> tuple[dict[str, int], float | None]:
         """Count jobs. See ``reading.counts``."""
         return await self._read(reading.counts)
+
+    async def overview(self) -> overview.Overview:
+        """Look at what is going on. See ``overview.overview``."""
+        return await self._read(overview.overview)
 
     async def calls_of(self, job: str) -> list[tuple[str, int, str | None, bool]]:
         """Return the calls of a job that have not worked yet. See ``calling.calls_of``."""
@@ -121,13 +129,13 @@ class Store:
         """Take this server out. See ``claiming.unregister``."""
         await self._write(partial(claiming.unregister, server=self.server))
 
-    async def claim(self, room: int) -> Claim:
+    async def claim(self, room: int) -> Claim | None:
         """Take jobs. See ``claiming.claim``."""
         return await self._write(partial(claiming.claim, server=self.server, room=room))
 
-    async def keep_up(self, lease: float) -> Upkeep:
-        """Renew the lease and look after what others have left. See ``claiming.keep_up``."""
-        return await self._write(partial(claiming.keep_up, server=self.server, lease=lease), durable=True)
+    async def renew(self, lease: float) -> Renewal | None:
+        """Renew the lease and look after what others have left. See ``claiming.renew``."""
+        return await self._write(partial(claiming.renew, server=self.server, lease=lease), durable=True)
 
     async def report(self, reports: dict[str, str]) -> None:
         """Store the progress of jobs. See ``claiming.report``."""

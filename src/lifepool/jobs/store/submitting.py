@@ -95,7 +95,7 @@ def retry(transaction: Transaction, job_id: str) -> Job:
     rows = transaction.rows(
         """
         UPDATE lifepool_jobs
-        SET state = 'queued', ready = 1, attempts = 0, failures = 0, cancel_requested = 0, run_at = NULL,
+        SET state = 'queued', ready = 1, attempts = 0, failures = 0, cancel_requested = 0, run_at = {now},
             started_at = NULL, finished_at = NULL, expires_at = NULL, progress = NULL, version = version + 1
         WHERE id = ? AND state IN ('failed', 'lost', 'cancelled') RETURNING {columns}
         """,

@@ -13,11 +13,13 @@ from lifepool._transfer.grouped import GroupResult
 from lifepool._usercode.display import reason_of
 from lifepool.backends.local.codec.diagnosis import SEARCH_IN_WORKER_S, explain
 from lifepool.backends.local.codec.large_text import placeholder
+from lifepool.backends.local.codec.out_of_band import buffers_of
 from lifepool.backends.local.codec.sink import TooLarge, dump
 from lifepool.errors import PayloadTooLarge, Side, TaskNotPicklable
 
 if TYPE_CHECKING:
     from lifepool.backends.local.shared.results import ResultWriter
+    from lifepool.backends.local.shared.store import Stored
 
 #: Room that an exception has beyond ``max_payload``, for its traceback: no limit is too small to say what is wrong.
 ENVELOPE_BYTES = 256 * 1024
@@ -51,7 +53,7 @@ def encode_result(
         PayloadTooLarge: If it is above the limit.
     """
     try:
-        pickled = dump(placeholder(value), (value,), shared, max_payload)
+        pickled = _dump(value, shared, max_payload)
     except TooLarge as error:
         raise PayloadTooLarge(what, error.size, max_payload) from None
     except TaskInterrupted:
@@ -62,6 +64,16 @@ def encode_result(
         return Kind.RESULT, pickled
     assert shared is not None  # noqa: S101 - or it would not be there
     return Kind.RESULT_STORED, shared.hand_over(pickled)
+
+
+def _dump(value: object, shared: ResultWriter | None, max_payload: int) -> bytes | Stored:
+    encoded = placeholder(value)
+    try:
+        return dump(encoded, (value,), shared, max_payload)
+    except TooLarge:
+        if encoded is value:
+            raise
+        return dump(value, (value,), shared, max_payload)  # the limit counts what pickle makes, which may be less
 
 
 def _refusal(value: object, error: BaseException, what: Side) -> TaskNotPicklable:
@@ -99,7 +111,7 @@ def decode_value(payload: memoryview) -> object:
         TaskNotPicklable: If this process can't rebuild it.
     """
     try:
-        return pickle.loads(payload)
+        return pickle.loads(payload, buffers=buffers_of(payload))
     except BaseException as error:
         reason = f"the server could not rebuild it: {reason_of(error)}"
         raise TaskNotPicklable("result", "result", reason) from error

@@ -21,7 +21,7 @@ from lifepool._usercode.interrupts import is_from_signal
 from lifepool.backends.local.codec import unreachable
 from lifepool.backends.local.codec.diagnosis import explain
 from lifepool.backends.local.codec.large_text import LARGE, placeholders
-from lifepool.backends.local.codec.out_of_band import load_out_of_band
+from lifepool.backends.local.codec.out_of_band import buffers_of, load_out_of_band
 from lifepool.backends.local.codec.sink import PROTOCOL, TooLarge, dump, store_out_of_band
 from lifepool.backends.local.codec.unreachable import is_of_main, misses_main
 from lifepool.backends.local.shared.copying import FRESH_BYTES, PickleFile
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from lifepool._transfer.context import PropagatedContext
     from lifepool.backends.local.shared.arena import Arguments, Lease
     from lifepool.backends.local.shared.files import Location
+    from lifepool.backends.local.shared.store import Stored
 
 #: Functions remembered on either side; past it the table starts anew. Far above what a service calls.
 FUNCTIONS_KEPT = 1024
@@ -162,12 +163,14 @@ class CallEncoder:
         function = self.function(fn)
         try:
             parts = placeholders(args) if copy and size is not None and size >= LARGE else args
-            value = WithContext(parts, propagated) if propagated else parts
             limit = self._max_payload - len(function)
-            if copy:
-                pickled = dump(value, args, self._shared, limit, size)
-            else:
-                pickled = store_out_of_band(value, size or 0, self._shared, limit)
+            try:
+                pickled = self._pickled_arguments(parts, args, propagated, size, limit, copy=copy)
+            except TooLarge:
+                if parts is args:
+                    raise
+                # The limit counts what pickle makes, which may be less.
+                pickled = self._pickled_arguments(args, args, propagated, size, limit, copy=copy)
         except TooLarge as error:
             raise PayloadTooLarge("arguments", len(function) + error.size, self._max_payload) from None
         except BaseException as error:
@@ -177,6 +180,21 @@ class CallEncoder:
         assert self._shared is not None  # noqa: S101 - or it would not be there
         lease = self._shared.lend(pickled)
         return Call(function, lease.location(), lease, out_of_band=not copy)
+
+    def _pickled_arguments(
+        self,
+        parts: tuple[Any, ...],
+        args: tuple[Any, ...],
+        propagated: tuple[PropagatedContext, ...],
+        size: int | None,
+        limit: int,
+        *,
+        copy: bool,
+    ) -> bytes | Stored:
+        value = WithContext(parts, propagated) if propagated else parts
+        if copy:
+            return dump(value, args, self._shared, limit, size)
+        return store_out_of_band(value, size or 0, self._shared, limit)
 
     def pickled(self, propagated: tuple[PropagatedContext, ...]) -> Any:
         """PropagatedContext as it is now, for a pickle that is made later or in another thread.
@@ -319,6 +337,6 @@ class CallDecoder:
 def _loads(pickled: memoryview) -> Any:
     """Unpickle; the largest pickles go into memory that is asked for in a better way."""
     if len(pickled) <= FRESH_BYTES:
-        return pickle.loads(pickled)
+        return load_out_of_band(pickled)
     file: Any = PickleFile(pickled)  # its reads are no bytes, which saves a copy
-    return pickle.Unpickler(file).load()
+    return pickle.Unpickler(file, buffers=buffers_of(pickled)).load()

@@ -14,7 +14,7 @@ from types import NoneType
 from typing import TYPE_CHECKING, Any, Protocol
 
 from lifepool._usercode.interrupts import is_from_signal
-from lifepool.backends.local.codec.out_of_band import dump_out_of_band, write_out_of_band
+from lifepool.backends.local.codec.out_of_band import dump_out_of_band, write_out_of_band, write_with_texts
 from lifepool.backends.local.shared.copying import keep_memory
 from lifepool.backends.local.shared.store import NoRoom, Stored
 
@@ -136,7 +136,7 @@ def _write(sink: Sink, value: object, *, out_of_band: bool) -> None:
     if out_of_band:
         write_out_of_band(sink, value, PROTOCOL)
     else:
-        pickle.Pickler(sink, PROTOCOL).dump(value)
+        write_with_texts(sink, value, PROTOCOL)
 
 
 def store_out_of_band(value: object, size: int, owner: StoreOwner | None, limit: int) -> bytes | Stored:
@@ -217,6 +217,10 @@ class Sink:
         estimate: Bytes to begin with.
         limit: Bytes above which writing stops.
 
+    Attributes:
+        size: Bytes written so far; may be set back, to write from there on anew.
+        slot: Where.
+
     Raises:
         NoRoom: If there is no slot of that size.
     """
@@ -228,10 +232,6 @@ class Sink:
         self._limit = limit
         self.slot = writer.reserve(estimate)
         self.size = 0
-
-    def tell(self) -> int:
-        """Return the bytes written so far."""
-        return self.size
 
     def write(self, data: Any) -> int:
         """Append; what a ``pickle.Pickler`` calls.

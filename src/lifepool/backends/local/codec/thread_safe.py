@@ -33,7 +33,7 @@ _KNOWN = frozenset(
         ("builtins", "set"),
         ("array", "array"),
         ("array", "_array_reconstructor"),
-        ("lifepool.backends.local.codec.large_text", "rebuild"),
+        ("lifepool.backends.local.codec.large_text", "read_text"),
         ("lifepool._transfer.grouped", "GroupResult"),
         ("numpy", "dtype"),
         ("numpy", "ndarray"),

@@ -10,6 +10,7 @@ import os
 import pickle
 import socket
 import sys
+import time
 import traceback
 from typing import TYPE_CHECKING
 
@@ -30,6 +31,9 @@ from lifepool.backends.local.worker.task_loop import Worker
 
 if TYPE_CHECKING:
     from lifepool.backends.local.worker.startup import WorkerSpec
+
+#: Parts of the share that the READY frame tells.
+PER_MILLE = 1000
 
 
 def run_worker(
@@ -54,6 +58,7 @@ def run_worker(
         results_fd: The file for big results; negative if there is none.
         logs_fd: The socket for log records; negative if they are not wanted.
     """
+    began = time.perf_counter()
     state.is_worker, state.phase, state.depth = True, state.Phase.IMPORTING, spec.depth
     give_signals_back_in_forks(state.become_ordinary)
     die_with_parent(os.getppid())  # the template, which dies with the server: also if its socket is never read again
@@ -75,10 +80,15 @@ def run_worker(
     state.phase = state.Phase.SERVING
     state.keeping_processes = keeping_children
     with contextlib.suppress(ConnectionError):  # the server is gone: so are we
-        wire.sendall(header(Kind.READY, 0))
+        wire.sendall(header(Kind.READY, 0, 0, _cpu_share(began)))
         worker.serve()
         while state.exit_calls:  # before the server sees that the connection ends, and wants us gone
             state.exit_calls.pop()()
+
+
+def _cpu_share(began: float) -> int:
+    """Return the share of its life until now in which this process used a CPU, in thousandths."""
+    return round(PER_MILLE * min(1.0, time.process_time() / max(time.perf_counter() - began, 1e-6)))
 
 
 def _mapped(arguments_fd: int) -> Location | None:

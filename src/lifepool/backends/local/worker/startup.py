@@ -50,6 +50,7 @@ class WorkerSpec:
         memory_limit: Bytes of data beyond which allocations fail with MemoryError, or None.
         measure_memory: Whether to report the resident memory after each task.
         depth: How many pools it is inside of, its own included.
+        may_poll: Whether it may stay awake for its next task.
         logs: How to log, if records are to be sent to the server.
     """
 
@@ -64,6 +65,7 @@ class WorkerSpec:
     memory_limit: int | None
     measure_memory: bool
     depth: int = 1
+    may_poll: bool = False
     logs: LogSettings | None = None
 
 

@@ -126,7 +126,8 @@ class Worker:
         Raises:
             ConnectionError: If the server went away.
         """
-        take, size, unpack, cells = Tickets(self._tickets).take, TICKET.size, TICKET.unpack, self._cells
+        take = Tickets(self._tickets, may_poll=self._spec.may_poll).take
+        size, unpack, cells = TICKET.size, TICKET.unpack, self._cells
         watch_imports(self._tell_loading)
         # What the initializer and the imports have set in the context is there already, and nothing is added to it.
         self._perform_alone = with_own_decimals(self._perform)

@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import asyncio
+import concurrent.futures.process
 import functools
 import logging
+import pickle
 import threading
+from concurrent.futures import BrokenExecutor
+from concurrent.futures.process import BrokenProcessPool
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
+import lifepool
 from lifepool import TaskNotPicklable
 from lifepool.futures import ProcessPoolExecutor
 from tests.engine.gates import PATIENCE_S, Gate
 from tests.engine.leaving import HOW, LeavesElsewhere, LeavesWhenPickled, leave, leave_for_two, make_leaving
-from tests.tasks import double, echo, hold
+from tests.tasks import double, echo, exit_hard, fail, hold
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -114,3 +119,33 @@ def test_coroutines_can_wait_beside_a_callback_that_leaves(executor: ProcessPool
             return await asyncio.wait_for(waiting, PATIENCE_S)
 
     assert asyncio.run(main()) == 3
+
+
+def test_the_pools_errors_are_the_standard_librarys_too(executor: ProcessPoolExecutor) -> None:
+    lost = executor.submit(exit_hard, 3).exception(PATIENCE_S)
+    assert isinstance(lost, lifepool.WorkerLost)
+    assert isinstance(lost, BrokenProcessPool)
+    assert isinstance(lost, BrokenExecutor)
+    assert (lost.exitcode, str(lost)) == (3, str(lifepool.WorkerLost(exitcode=3)))
+    refused = executor.submit(echo, threading.Lock()).exception(PATIENCE_S)
+    assert isinstance(refused, TaskNotPicklable)
+    assert isinstance(refused, pickle.PicklingError)
+    assert refused.path == "args[0]"
+    for error in (lost, refused):
+        copy = pickle.loads(pickle.dumps(error))
+        assert (type(copy), str(copy), vars(copy)) == (type(error), str(error), vars(error))
+
+
+def test_so_is_the_error_of_workers_that_can_not_start() -> None:
+    with ProcessPoolExecutor(1, initializer=fail, initargs=("no model",)) as executor:
+        error = executor.submit(double, 1).exception(PATIENCE_S)
+    assert isinstance(error, lifepool.WorkerStartError)
+    assert isinstance(error, BrokenProcessPool)
+
+
+def test_the_cause_of_what_a_task_raises_is_of_the_standard_librarys_class(executor: ProcessPoolExecutor) -> None:
+    error = executor.submit(fail, "no luck").exception(PATIENCE_S)
+    assert error is not None
+    cause: Any = error.__cause__
+    assert type(cause) is vars(concurrent.futures.process)["_RemoteTraceback"]
+    assert "in fail" in cause.tb

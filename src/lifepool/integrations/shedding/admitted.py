@@ -1,0 +1,107 @@
+"""Requests that were admitted: which of them still arrive, and which wait in the pool."""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import TYPE_CHECKING
+
+from lifepool._core.states import TaskState
+from lifepool._engine.handle import TaskHandle
+from lifepool.errors import QueueFull
+from lifepool.integrations.request_scope import RequestScope
+
+if TYPE_CHECKING:
+    from lifepool._engine.scope import Endable
+    from lifepool.integrations.asgi import Receive, Scope
+
+#: Seconds for which a request counts as arriving. One that sends its body for longer is no load until it is there.
+ARRIVING_S = 0.1
+
+
+class AdmittedRequest(RequestScope):
+    """The tasks of a request that was admitted.
+
+    Args:
+        scope: The request's ASGI scope.
+        receive: The server's.
+        requests: All of them.
+        now: When it came.
+    """
+
+    __slots__ = ("_requests", "_tasks", "admitted", "is_arriving")
+
+    def __init__(self, scope: Scope, receive: Receive, requests: AdmittedRequests, now: float) -> None:
+        super().__init__(scope, receive)
+        self.admitted = now
+        self.is_arriving = True
+        self._requests = requests
+        self._tasks = 0
+
+    def add(self, handle: Endable) -> None:
+        """Enter a task."""
+        self._tasks += 1
+        if self._tasks == 1:
+            self._requests.submitted(self)
+        super().add(handle)
+
+    def finish(self) -> None:
+        """Forget the request: it was answered, or its handler has failed."""
+        self._requests.end(self)
+
+    def waits(self) -> bool:
+        """Tell whether all that was ever submitted still waits: nothing of it was begun."""
+        handles = self._handles
+        return len(handles) == self._tasks and all(
+            isinstance(handle, TaskHandle) and handle.state is TaskState.QUEUED for handle in handles
+        )
+
+
+class AdmittedRequests:
+    """Count requests from their admission until they end."""
+
+    def __init__(self) -> None:
+        self.under_way = 0
+        self._arriving_count = 0
+        self._arriving: deque[AdmittedRequest] = deque()  # in the order of admission; those that have arrived, too
+        self._waiting: deque[tuple[float, AdmittedRequest]] = deque()  # by the instant of the first task
+        self._now = 0.0
+
+    def begin(self, scope: Scope, receive: Receive, now: float) -> AdmittedRequest:
+        """Enter a request that was admitted now."""
+        request = AdmittedRequest(scope, receive, self, now)
+        self.under_way += 1
+        self._arriving_count += 1
+        self._arriving.append(request)
+        return request
+
+    def submitted(self, request: AdmittedRequest) -> None:
+        """Note that a request has its first task in the pool."""
+        self._arrived(request)
+        self._waiting.append((self._now, request))
+
+    def end(self, request: AdmittedRequest) -> None:
+        """Forget a request."""
+        self.under_way -= 1
+        self._arrived(request)
+
+    def arriving(self, now: float) -> int:
+        """Return how many were admitted of late, and have no task yet."""
+        self._now = now
+        waiting = self._arriving
+        while waiting and (not waiting[0].is_arriving or now - waiting[0].admitted > ARRIVING_S):
+            self._arrived(waiting.popleft())
+        return self._arriving_count
+
+    def drop(self, now: float, after: float) -> int:
+        """Give up requests whose tasks have all waited for ``after`` seconds and more; return how many."""
+        dropped, waiting = 0, self._waiting
+        while waiting and now - waiting[0][0] >= after:
+            _, request = waiting.popleft()
+            if not request.closed and request.waits():
+                request.end(QueueFull(f"it has waited for {after:.3g} s and more", retry_after=after))
+                dropped += 1
+        return dropped
+
+    def _arrived(self, request: AdmittedRequest) -> None:
+        self._arriving_count -= request.is_arriving
+        request.is_arriving = False

@@ -1,0 +1,140 @@
+"""The ASGI middleware: it asks the pools and the loop how they are, and admits or refuses each request."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from random import random
+from typing import TYPE_CHECKING
+
+from lifepool.instrumentation.lag import LagMeter
+from lifepool.integrations.request_scope import KEY, serve_watched
+from lifepool.integrations.shedding.admitted import AdmittedRequests
+from lifepool.integrations.shedding.controller import Controller, pool_wait
+from lifepool.integrations.shedding.refusals import Refusals
+from lifepool.pool import Pool
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from lifepool.integrations.asgi import ASGIApp, Receive, Scope, Send
+
+#: Paths that are always served: who looks whether a server is well must not be refused because it is busy.
+EXEMPT = ("/health", "/healthz", "/livez", "/metrics", "/readyz")
+#: Seconds between two looks at the loop while there are requests.
+BEAT_S = 0.01
+#: Seconds without a request after which nothing is looked at any more.
+IDLE_S = 2.0
+
+
+class LoadShedding:
+    """ASGI middleware: requests that could not be answered in time are refused, before their bodies are read.
+
+    ``app.add_middleware(LoadShedding, pool=pool)``. Add it last, so that it is the outermost: what it refuses costs no
+    other middleware anything.
+
+    A request is admitted if it would wait no longer than the pool's ``target_wait`` for a worker and for the event
+    loop; in a burst five times as long. Otherwise it is answered 503 at once, with ``Retry-After`` and problem+json. An
+    admitted request is not refused half way through. One whose tasks have all waited in vain for twice as long as in a
+    burst, because workers hang or run times have changed, gets ``QueueFull``. WebSockets are not refused.
+
+    ``pool.statistics().requests`` counts what was decided.
+
+    Args:
+        app: The app inside.
+        pool: The pool that requests use; of several, the longest wait counts.
+        exempt: Paths that are always served, besides ``EXEMPT``. One that ends with ``/`` stands for all below it.
+
+    Raises:
+        TypeError: If no pool is given, or a path is no text.
+    """
+
+    def __init__(self, app: ASGIApp, *, pool: Pool | Sequence[Pool], exempt: Iterable[str] = ()) -> None:
+        self._app = app
+        self._pools = (pool,) if isinstance(pool, Pool) else tuple(pool)
+        if not self._pools or not all(isinstance(each, Pool) for each in self._pools):
+            raise TypeError("LoadShedding needs a pool: app.add_middleware(LoadShedding, pool=pool)")
+        paths = (exempt,) if isinstance(exempt, str) else tuple(exempt)
+        if not all(isinstance(path, str) for path in paths):
+            raise TypeError(f"exempt={exempt!r}: expected paths, as in exempt=['/static/']")
+        self._exempt = frozenset((*EXEMPT, *paths))
+        self._exempt_below = tuple(path for path in paths if path.endswith("/"))
+        self._target = min(each.config.target_wait for each in self._pools)
+        self._controller = Controller(self._target)
+        self._requests = AdmittedRequests()
+        self._refusals = Refusals()
+        self._meter = LagMeter(BEAT_S, kept=0, on_tick=self._beat)
+        self._last = 0.0  # when a request came
+        self._loop: asyncio.AbstractEventLoop | None = None  # while it is looked at
+        self._watched: asyncio.AbstractEventLoop | None = None  # the last that was
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve or refuse one request."""
+        if scope["type"] != "http" or KEY in scope or self._is_exempt(scope):
+            await self._app(scope, receive, send)
+            return
+        now = time.monotonic()
+        refusal, retry_after = self._decide(now)
+        if refusal is not None:
+            self._count(refusal)
+            await self._refusals.answer(scope, receive, send, retry_after)
+            return
+        self._count("admitted")
+        request = self._requests.begin(scope, receive, now)
+        try:
+            await serve_watched(self._app, request, scope, send)
+        finally:
+            request.finish()
+
+    def _is_exempt(self, scope: Scope) -> bool:
+        path: str = scope["path"]
+        root: str = scope.get("root_path", "")
+        if root and path.startswith(root):
+            path = path[len(root) :]
+        return path in self._exempt or path.startswith(self._exempt_below)
+
+    def _decide(self, now: float) -> tuple[str | None, int]:
+        """Return why a request that comes now is refused, if it is, and when to come again."""
+        loop = asyncio.get_running_loop()
+        if loop is not self._loop:  # the first request, after a pause, or the app was started again
+            self._begin(loop)
+        self._last = now
+        wait, run = self._wait(now)
+        overdue = max(0.0, now - self._meter.due)
+        refusal = self._controller.refusal(now, wait, overdue, run)
+        return refusal, 0 if refusal is None else self._controller.retry_after(wait, random())  # noqa: S311 - no secret
+
+    def _begin(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Look at this loop from now on. What was known of another one is no more."""
+        if self._watched is not loop:
+            self._watched = loop
+            self._controller = Controller(self._target)
+            self._requests = AdmittedRequests()
+        self._loop = loop
+        self._meter.start()
+
+    def _wait(self, now: float) -> tuple[float, float]:
+        """Return how long a newcomer would wait for a worker, and how long a task takes."""
+        arriving, wait, run = self._requests.arriving(now), 0.0, 0.0
+        for pool in self._pools:
+            engine = pool._engine
+            if engine is not None:
+                load = engine.queries.load()
+                wait, run = max(wait, pool_wait(load, arriving)), max(run, load.run_s)
+        return wait, run
+
+    def _beat(self, now: float, lag: float) -> None:
+        """Look at how long requests wait, and give up those that have waited in vain."""
+        wait, run = self._wait(now)
+        self._controller.observe(now, wait, lag, run)
+        if run:
+            for _ in range(self._requests.drop(now, self._controller.drop_after(run))):
+                self._count("dropped")
+        if not self._requests.under_way and now - self._last > IDLE_S and not self._controller.overloaded:
+            self._meter.stop()
+            self._loop = None
+
+    def _count(self, decision: str) -> None:
+        engine = self._pools[0]._engine
+        if engine is not None:
+            engine.count_request(decision)

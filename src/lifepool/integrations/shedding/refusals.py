@@ -1,0 +1,105 @@
+"""The answer to a refused request, made in advance, and what becomes of its body."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from lifepool.integrations.asgi import Receive, Scope, Send
+
+#: A body of up to so many bytes is read and thrown away, so that the connection can be used again: closing it costs
+#: both sides more, and a client that still sends loses the answer.
+DISCARD_MOST = 1 << 20
+#: Seconds that it may take to come.
+DISCARD_S = 1.0
+#: Bodies that are thrown away at a time: so many slow clients may hold a connection for ``DISCARD_S``.
+DISCARDING_MOST = 1000
+
+_DETAIL = "the service has more requests than it can answer in time; send it again after Retry-After seconds"
+
+
+class Refusals:
+    """Answer 503 at the least cost."""
+
+    def __init__(self) -> None:
+        self._made: dict[int, tuple[list[tuple[bytes, bytes]], bytes]] = {}  # by Retry-After
+        self._discarding = 0
+
+    async def answer(self, scope: Scope, receive: Receive, send: Send, retry_after: int) -> None:
+        """Refuse a request; its connection stays open if its body is small, and comes at once.
+
+        Args:
+            scope: The request's.
+            receive: The server's.
+            send: The server's.
+            retry_after: Seconds after which to come again.
+        """
+        reusable = await self._discard(scope, receive)
+        if reusable is None:
+            return
+        made = self._made.get(retry_after)
+        if made is None:
+            made = self._made[retry_after] = _make(retry_after)
+        headers, body = list(made[0]), made[1]  # a list of its own: middleware outside may add to it
+        if not reusable and scope.get("http_version", "1.1").startswith("1"):
+            headers.append((b"connection", b"close"))
+        await send({"type": "http.response.start", "status": 503, "headers": headers})
+        await send({"type": "http.response.body", "body": body})
+
+    async def _discard(self, scope: Scope, receive: Receive) -> bool | None:
+        """Throw the body away. Return whether it is gone as a whole; None if the client is."""
+        length = 0
+        has_body = not scope.get("http_version", "1.1").startswith("1")  # from HTTP/2 on a body needs no header
+        for name, value in scope["headers"]:
+            if name == b"content-length":
+                length = int(value) if value.isdigit() else DISCARD_MOST + 1
+                has_body = has_body or length > 0
+            elif name == b"transfer-encoding":
+                has_body = True
+            elif name == b"expect":  # it waits for a word before it sends the body: reading would ask for it
+                return False
+        if not has_body:
+            return True
+        if length > DISCARD_MOST or self._discarding >= DISCARDING_MOST:
+            return False
+        self._discarding += 1
+        try:
+            async with asyncio.timeout(DISCARD_S):
+                return await _read_to_the_end(receive)
+        except TimeoutError:
+            return False
+        finally:
+            self._discarding -= 1
+
+
+async def _read_to_the_end(receive: Receive) -> bool | None:
+    seen = 0
+    while seen <= DISCARD_MOST:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            return None
+        if not message.get("more_body", False):
+            return True
+        seen += len(message.get("body", b""))
+    return False
+
+
+def _make(retry_after: int) -> tuple[list[tuple[bytes, bytes]], bytes]:
+    body = json.dumps(
+        {
+            "type": "urn:lifepool:overloaded",
+            "title": "Service Unavailable",
+            "status": 503,
+            "detail": _DETAIL,
+            "retry_after": retry_after,
+        }
+    ).encode()
+    headers = [
+        (b"content-type", b"application/problem+json"),
+        (b"content-length", b"%d" % len(body)),
+        (b"retry-after", b"%d" % retry_after),
+        (b"cache-control", b"no-store"),
+    ]
+    return headers, body
