@@ -61,6 +61,7 @@ def test_those_that_stand_for_the_others_pass() -> None:
     assert {name for name, outcome in outcomes.items() if outcome == "failed"} == SOME & exceptions()
 
 
+@pytest.mark.timeout(PATIENCE_S)
 @pytest.mark.skipif("ALL_CPYTHON_TESTS" not in os.environ, reason="takes two minutes: set ALL_CPYTHON_TESTS=1")
 @pytest.mark.parametrize("kind", ["Forkserver", "Spawn"])
 def test_all_pass_but_those_in_the_docs(kind: str) -> None:
