@@ -155,6 +155,10 @@ class Flood:
         self.report.cpu = (time.process_time() - cpu) / self.report.seconds
         await patience  # until all have their answer, or have given up
         await probes
+        while self._idle:
+            if (transport := self._idle.pop().transport) is not None:
+                transport.abort()
+        await asyncio.sleep(0)  # the sockets are closed in the next turn
         self._late.sort()
         self.report.late_p99 = self._late[len(self._late) * 99 // 100] if self._late else 0.0
         return self.report

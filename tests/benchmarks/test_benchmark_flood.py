@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import subprocess
 import sys
 
@@ -18,20 +19,28 @@ FINE = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 
 async def _answers(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
     """Answer the first body, refuse the second, never answer the third."""
-    while head := await reader.readuntil(b"\r\n\r\n"):
-        if head.startswith(b"GET"):
-            writer.write(FINE)
-            continue
-        body = await reader.readexactly(1)
-        if body != b"3":
-            writer.write(FINE if body == b"1" else BUSY)
+    try:
+        while head := await reader.readuntil(b"\r\n\r\n"):
+            body = b"1" if head.startswith(b"GET") else await reader.readexactly(1)
+            if body != b"3":
+                writer.write(FINE if body == b"1" else BUSY)
+    except (asyncio.IncompleteReadError, ConnectionError):  # the client has gone
+        writer.close()
+        with contextlib.suppress(ConnectionError):
+            await writer.wait_closed()
 
 
 async def test_each_request_is_counted_once() -> None:
-    server = await asyncio.start_server(_answers, "127.0.0.1", 0)
+    handlers: set[asyncio.Task[None]] = set()
+
+    def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        handlers.add(asyncio.ensure_future(_answers(reader, writer)))
+
+    server = await asyncio.start_server(connected, "127.0.0.1", 0)
     async with server:
         port = server.sockets[0].getsockname()[1]
         report = await Flood(Plan(port, ["1", "2", "3"], rate=200, duration=0.5, patience=0.5)).run()
+        await asyncio.wait(handlers)  # all their clients have gone
     requests = {kind: count for kind, count in report.answers.items() if not kind.startswith("health")}
     assert set(requests) == {"200", "503", "gave up"}
     assert sum(requests.values()) == report.sent > 50

@@ -19,10 +19,8 @@ PATIENCE_S = 300
 
 #: One for each kind of promise: what is run where nobody has asked for all.
 SOME = {
-    "test_submit_keyword", "test_map_exception", "test_map_chunksize", "test_initializer", "test_max_workers_negative",
-    "test_traceback", "test_crash_during_func_exec_on_worker", "test_error_at_task_pickle", "test_run_after_shutdown",
-    "test_max_tasks_per_child_defaults_to_spawn_context", "test_free_reference", "test_killed_child",
-    "test_exit_at_task_unpickle",
+    "test_submit_keyword", "test_map_exception", "test_initializer", "test_max_workers_negative", "test_traceback",
+    "test_crash_during_func_exec_on_worker", "test_error_at_task_pickle", "test_killed_child",
 }  # fmt: skip
 
 
@@ -63,6 +61,7 @@ def test_those_that_stand_for_the_others_pass() -> None:
     assert {name for name, outcome in outcomes.items() if outcome == "failed"} == SOME & exceptions()
 
 
+@pytest.mark.timeout(PATIENCE_S)
 @pytest.mark.skipif("ALL_CPYTHON_TESTS" not in os.environ, reason="takes two minutes: set ALL_CPYTHON_TESTS=1")
 @pytest.mark.parametrize("kind", ["Forkserver", "Spawn"])
 def test_all_pass_but_those_in_the_docs(kind: str) -> None:

@@ -53,12 +53,7 @@ def outcome(folder: Path, command: list[str], *, swapped: bool) -> tuple[int, st
     done = subprocess.run(
         [sys.executable, *command],
         cwd=folder,
-        env={
-            **os.environ,
-            "PYTHONPATH": os.pathsep.join(path),
-            "BLACK_CACHE_DIR": str(folder / ".cache"),
-            **({"NOTE_EXECUTORS": str(folder / "noted")} if swapped else {}),
-        },
+        env=environ,
         capture_output=True,
         text=True,
         timeout=PATIENCE_S,
