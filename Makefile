@@ -13,6 +13,9 @@ DISTRIBUTED = distributed-latency distributed-throughput-64 distributed-echo-1Mi
 MATRIX_TESTS = tests/core tests/engine tests/codec tests/shared tests/transfer
 # Not celery, dask and ray: they are large, and have an environment of their own (.venv-distributed).
 DEV_EXTRAS = fastapi uvloop prometheus otel progress cli jobs jobs-postgresql examples
+# All but those that have a target of their own: test-examples, test-servers, test-cluster.
+TESTS = $(filter-out $(addprefix tests/,__pycache__ examples servers cluster),$(patsubst %/,%,$(wildcard tests/*/))) \
+	$(wildcard tests/test_*.py)
 QUICK_TESTS = tests/core tests/engine tests/codec tests/shared tests/transfer tests/usercode tests/worker tests/backends \
 	tests/test_chunks.py tests/test_config.py tests/test_errors.py tests/test_pool.py tests/test_statistics.py
 # What starts programs, moves much memory, or tries hundreds of ways: not for the inner loop.
@@ -31,7 +34,7 @@ RUN = $(BIN)/python -m
 # Whatever the environment says: the suite starts some thousand interpreters, and each would compile the package anew.
 export PYTHONDONTWRITEBYTECODE =
 
-.PHONY: help setup serve test test-quick test-servers test-cluster serve-cluster stress stress-jobs mutants chromium \
+.PHONY: help setup serve test test-quick test-examples test-servers test-cluster serve-cluster stress stress-jobs mutants chromium \
 	postgresql promtool fmt lint types bench bench-check bench-distributed docs check matrix coverage build wheel-test \
 	lock clean
 
@@ -43,8 +46,11 @@ setup: $(STAMP)  ## make .venv from the lock file
 serve: .venv-serve/.stamp  ## run the reference service (HOST, PORT, WORKERS)
 	@HOST=$(HOST) PORT=$(PORT) WORKERS=$(WORKERS) exec .venv-serve/bin/python -m examples.domains
 
-test: $(STAMP) chromium promtool postgresql  ## run all tests (ARGS="-k name")
-	$(RUN) pytest -n $(JOBS) --dist worksteal $(ARGS)
+test: $(STAMP) chromium promtool postgresql  ## run the tests of the library (ARGS="-k name")
+	$(RUN) pytest -n $(JOBS) --dist worksteal $(TESTS) $(ARGS)
+
+test-examples: $(STAMP) chromium postgresql  ## run the tests of the reference service, and every example of the docs
+	$(RUN) pytest -n $(JOBS) --dist worksteal tests/examples $(ARGS)
 
 test-quick: $(STAMP)  ## the inner loop: tests without programs, servers and documents, on one event loop, in a minute
 	$(RUN) pytest -q -n $(JOBS) --dist worksteal --one-loop $(NOT_QUICK) $(QUICK_TESTS) $(ARGS)
@@ -93,10 +99,10 @@ serve-cluster: .venv-distributed/.stamp  ## run the reference service on Celery:
 	@.venv-distributed/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r $(SERVE_LOCK)
 	@HOST=$(HOST) PORT=$(PORT) WORKERS=$(WORKERS) exec .venv-distributed/bin/python -m examples.cluster
 
-docs: $(STAMP)  ## run the examples in the documentation
-	$(RUN) pytest tests/docs $(ARGS)
+docs: $(STAMP)  ## check the documentation, and run its examples
+	$(RUN) pytest -n $(JOBS) --dist worksteal tests/docs tests/examples/test_documentation.py $(ARGS)
 
-check: lint types test test-servers test-cluster matrix bench-check  ## everything a change must pass
+check: lint types test test-examples test-servers test-cluster matrix bench-check  ## everything a change must pass
 
 matrix: $(STAMP)  ## core and engine tests on the other Pythons of this machine
 	@sh scripts/matrix.sh $(MATRIX_TESTS)

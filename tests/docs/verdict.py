@@ -26,6 +26,9 @@ MAY_SKIP = sys.platform != "linux"
 LESSER_BACKENDS = {"inline", "executor", "threads", "loopback"}
 """Parameters for which a test may be skipped: the page is about `local`, and says where to read what others can."""
 
+ELSEWHERE = (ROOT / "tests" / "cluster",)
+"""Tests that run in an environment of their own; a session is to run them if it names their folder."""
+
 CHOOSERS = ("keyword", "markexpr", "deselect", "lf", "stepwise", "maxfail", "collectonly", "ignore")
 """The options with which a session runs, or may run, fewer tests than its files have."""
 
@@ -65,7 +68,11 @@ class Verdict:
         if test in self._faults:
             return self._faults[test]
         path = ROOT / test.split("::")[0]
-        expected = any(path.is_relative_to(folder) for folder in self._folders)
+        apart = [folder for folder in ELSEWHERE if path.is_relative_to(folder)]
+        expected = any(
+            path.is_relative_to(folder) and all(folder.is_relative_to(other) for other in apart)
+            for folder in self._folders
+        )
         return "did not run" if expected and test not in self._passed else ""
 
     def not_proved(self) -> list[tuple[str, list[str]]]:
