@@ -41,6 +41,7 @@ ARGUMENTS: list[tuple[str, Any, str, Any]] = [
     ("min_workers", 1, "1", 0),
     ("max_queue", 5, "5", 6),
     ("timeout", 2.5, "2.5", 3.5),
+    ("target_wait", 0.25, "0.25", 0.5),
     ("max_tasks_per_worker", 100, "100", None),
     ("max_worker_memory", 2**29, "512MiB", None),
     ("idle_timeout", 5.0, "5", 6.0),

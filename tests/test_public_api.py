@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import builtins
 import importlib
+import importlib.util
 import inspect
 import pkgutil
 import re
@@ -170,6 +171,8 @@ def test_every_module_can_be_imported_by_itself() -> None:
         f"        if error.name not in {ENGINES}: raise\n"
     )
     names = [name for name in names if not name.endswith("__main__")]
+    if importlib.util.find_spec("celery") is None:  # in the environment of tests/cluster it is there
+        names = [name for name in names if not name.startswith(("lifepool.backends.celery.", "lifepool.nodes.celery"))]
     subprocess.run([sys.executable, "-c", program, *names], timeout=50, check=True)
 
 

@@ -12,6 +12,7 @@ import pytest
 from lifepool import Pool, PoolClosed, TaskHandle, TaskTimeout
 from lifepool._engine import snapshot
 from lifepool._inside.resources import Resource
+from lifepool._pool.bulk_calls import PoolBulk
 from lifepool._pool.decorated import PoolBatch, PoolTask
 from lifepool._pool.from_thread import FromThread
 from lifepool._pool.life import PoolLife
@@ -82,8 +83,8 @@ TABLE: dict[tuple[type, str], tuple[str, Callable[[Context], object]]] = {
     (Pool, "run"): awaited(lambda c: c.pool.run(tasks.double, 1)),
     (Pool, "submit"): refuses(lambda c: c.pool.submit(tasks.double, 1)),
     (Pool, "cancel"): works(lambda c: c.pool.cancel(c.waits.id)),
-    (Pool, "map"): awaited(lambda c: _first(c.pool.map(tasks.double, [1]))),
-    (Pool, "gather"): awaited(lambda c: c.pool.gather(tasks.double, [1])),
+    (PoolBulk, "map"): awaited(lambda c: _first(c.pool.map(tasks.double, [1]))),
+    (PoolBulk, "gather"): awaited(lambda c: c.pool.gather(tasks.double, [1])),
     (Pool, "task"): works(lambda c: c.pool.task(tasks.nothing)),
     (Pool, "batch"): works(lambda c: c.pool.batch(from_thread_tasks.lengths)),
     (Pool, "resource"): works(lambda c: c.pool.resource(tasks.nothing)),
@@ -109,7 +110,7 @@ def public(cls: type) -> set[str]:
     return {name for name in vars(cls) if not name.startswith("_") or name == "__call__"}
 
 
-@pytest.mark.parametrize("cls", [PoolLife, Pool, TaskHandle, PoolTask, PoolBatch, Resource, FromThread])
+@pytest.mark.parametrize("cls", [PoolLife, PoolBulk, Pool, TaskHandle, PoolTask, PoolBatch, Resource, FromThread])
 def test_every_public_name_has_a_row(cls: type) -> None:
     assert {name for owner, name in TABLE if owner is cls} == public(cls)
 

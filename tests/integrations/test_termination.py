@@ -177,14 +177,15 @@ async def test_nested_lifespans_listen_until_the_last_one_has_ended(signals: lis
 
 async def draining(pool: Pool, signals: list[int], *numbers: int) -> asyncio.Task[None]:
     """Run a lifespan that was ended by these signals, and drains."""
-    ending = asyncio.Event()
+    serving, ending = asyncio.Event(), asyncio.Event()
 
     async def live() -> None:
         async with pool.lifespan(None):
+            serving.set()  # from here on a signal does not give up the start
             await ending.wait()
 
     living = asyncio.ensure_future(live())
-    await until(lambda: pool.state.value == "running")
+    await serving.wait()
     pool.submit(double, 1).add_done_callback(lambda handle: handle.exception())
     for number in numbers:
         signal.raise_signal(number)

@@ -31,8 +31,9 @@ def test_a_url_says_where_and_how() -> None:
     ("url", "message"),
     [
         ("celery+redis://", "expected a host"),
+        ("celery+redys://localhost", "expected 'local'"),
         ("celery+redis://localhost:port", "[Pp]ort"),
-        (f"{LOCAL}?queu=cpu", "no option 'queu', expected one of queue, in_flight, ahead"),
+        (f"{LOCAL}?lane=cpu", "no option 'lane', expected one of queue, in_flight, ahead"),
         (f"{LOCAL}?queue=a&queue=b", "queue is given twice"),
         (f"{LOCAL}?queue=", "queue='': expected a name"),
         (f"{LOCAL}?in_flight=0", "in_flight='0': expected a whole number >= 1"),

@@ -79,7 +79,7 @@ class _Search:
             return  # it is in use: a thread here has its lock
         if isinstance(value, synchronize.Condition) and not vars(value)["_sleeping_count"]._semlock._is_zero():
             return  # somebody waits for it
-        self._visit_all(vars(value).values(), are_parts=True)
+        self._visit_all(getattr(value, "__dict__", {}).values(), are_parts=True)
         # These two keep methods of their lock.
         if isinstance(value, synchronize.Condition):
             vars(synchronize.Condition)["_make_methods"](value)

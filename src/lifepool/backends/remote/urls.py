@@ -31,11 +31,13 @@ class Engine(NamedTuple):
         module: Has ``make_transport(url)``.
         package: What has to be installed for it.
         extra: Of lifepool, that installs it.
+        has_host: Whether its URL names a machine.
     """
 
     module: str
     package: str
     extra: str
+    has_host: bool = True
 
 
 #: By the scheme of the URL.
@@ -129,11 +131,13 @@ def parse(text: str) -> ClusterUrl:
     if scheme in _PLANNED:
         message = f"backend={scheme!r} is not part of this version"
         raise BackendUnsupported(message, capability=scheme, hint="use backend='local' or 'celery+redis://...'")
+    if scheme not in ENGINES:
+        raise ValueError(f"backend={_shown(parts)!r}: expected the URL of a cluster, as in 'celery+redis://localhost'")
     try:
         host, _ = parts.hostname, parts.port
     except ValueError as error:
         raise ValueError(f"backend={_shown(parts)!r}: {error}") from None
-    if not host:
+    if not host and ENGINES[scheme].has_host:
         raise ValueError(f"backend={_shown(parts)!r}: expected a host, as in '{scheme}://localhost'")
     options = _options(parts.query, _shown(parts))
     address = urlunsplit(parts._replace(scheme=scheme.partition("+")[2] or scheme, query="", fragment=""))
