@@ -15,7 +15,7 @@ import pytest
 
 from lifepool import BackendUnsupported, Pool, PoolClosed, TaskHandle, WorkerStartError, report_progress
 from lifepool._engine.options import OPTION_NAMES, TaskOptions, task_options
-from lifepool._inside import state as _inside
+from lifepool._inside import state
 from lifepool.config import describe_settings
 from tests.tasks import concatenate, double, echo, fail, fail_for_three, load, nothing, what_is_loaded
 
@@ -239,11 +239,11 @@ async def test_the_start_is_one_line_in_the_log(caplog: pytest.LogCaptureFixture
 async def test_a_pool_refuses_to_start_while_a_worker_imports_and_names_the_guard(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(_inside, "phase", _inside.Phase.IMPORTING)
-    monkeypatch.setattr(_inside, "start_refused", False)
+    monkeypatch.setattr(state, "phase", state.Phase.IMPORTING)
+    monkeypatch.setattr(state, "start_refused", False)
     with pytest.raises(PoolClosed, match='if __name__ == "__main__"'):
         await inline().start()
-    assert _inside.start_refused
+    assert state.start_refused
 
 
 # --- lifespan -------------------------------------------------------------------------------------------------------

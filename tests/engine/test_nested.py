@@ -12,7 +12,7 @@ import pytest
 
 from lifepool import Pool, PoolClosed
 from lifepool._core import policy
-from lifepool._inside import state as _inside
+from lifepool._inside import state
 from lifepool.futures import ProcessPoolExecutor
 from tests.engine import nested_tasks
 from tests.engine.gates import PATIENCE_S
@@ -64,9 +64,9 @@ async def test_a_pool_of_the_module_that_nobody_started_here_is_said_to_be_that(
 
 async def test_there_is_an_end_to_nesting() -> None:
     async with Pool(max_workers=1) as pool:
-        assert await pool.run(nested_tasks.nest, _inside.MOST_NESTED - 1) == _inside.MOST_NESTED - 1
-        with pytest.raises(PoolClosed, match=f"nested {_inside.MOST_NESTED} deep"):
-            await pool.run(nested_tasks.nest, _inside.MOST_NESTED)
+        assert await pool.run(nested_tasks.nest, state.MOST_NESTED - 1) == state.MOST_NESTED - 1
+        with pytest.raises(PoolClosed, match=f"nested {state.MOST_NESTED} deep"):
+            await pool.run(nested_tasks.nest, state.MOST_NESTED)
 
 
 @pytest.mark.parametrize("code", ["unguarded_module.what_happened)", "unguarded_module.Argument.refusal, ARGUMENT)"])

@@ -18,10 +18,10 @@ if TYPE_CHECKING:
 
 #: Imported at once in the server, and at the gate in a worker.
 MODULE = """
-from lifepool._inside import state as _inside
+from lifepool._inside import state
 from tests import tasks
 
-if _inside.is_worker:
+if state.is_worker:
     tasks.hold({address!r})
     {then}
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, cast
 import pytest
 
 import lifepool
-from lifepool._inside import state as _inside
+from lifepool._inside import state
 from lifepool.futures import ProcessPoolExecutor
 from tests.futures.helpers import value
 from tests.tasks import double, fail, load, what_is_loaded
@@ -77,11 +77,11 @@ def test_max_workers_is_where_other_libraries_look_for_it() -> None:
 
 
 def test_it_refuses_to_run_while_a_worker_imports_and_names_the_guard(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_inside, "phase", _inside.Phase.IMPORTING)
-    monkeypatch.setattr(_inside, "start_refused", False)
+    monkeypatch.setattr(state, "phase", state.Phase.IMPORTING)
+    monkeypatch.setattr(state, "start_refused", False)
     with pytest.raises(lifepool.PoolClosed, match="__main__"):
         ProcessPoolExecutor(1).submit(double, 1)
-    assert _inside.start_refused
+    assert state.start_refused
 
 
 @pytest.mark.parametrize(

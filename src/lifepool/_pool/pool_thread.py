@@ -21,7 +21,7 @@ from lifepool._engine.drain_log import named
 from lifepool._engine.failure_log import cause_of
 from lifepool._engine.lifecycle import Phase
 from lifepool._host.forks import at_fork
-from lifepool._inside import state as _inside
+from lifepool._inside import state
 from lifepool._pool.thread_futures import ThreadFuture, pass_on_cancel, settle
 from lifepool._transfer.naming import name_of
 from lifepool.errors import PoolClosed, PoolError, WorkerLost
@@ -79,7 +79,7 @@ class PoolThread:
             if self._ended:
                 raise RuntimeError("cannot schedule new futures after shutdown")
             if self._thread is None:
-                _inside.check_start()
+                state.check_start()
                 self._start()
                 is_first = True
             self._calls.append((future, fn, args))

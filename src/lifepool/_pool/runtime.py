@@ -15,7 +15,7 @@ from lifepool._core.states import PoolState
 from lifepool._engine.lifecycle import Lifecycle, Owner, Phase
 from lifepool._host.cpus import cpu_budget
 from lifepool._host.termination import TerminationWatch
-from lifepool._inside import state as _inside
+from lifepool._inside import state
 from lifepool._pool.declarations import Declarations
 from lifepool._transfer.context import Carrier
 from lifepool._usercode.needed_modules import modules_ahead
@@ -84,7 +84,7 @@ class PoolRuntime:
 
     async def start(self) -> None:
         """Start, or wait for the start that is under way; see ``Pool.start``."""
-        _inside.check_start()
+        state.check_start()
         await self.lifecycle.start()
 
     async def end(self, timeout: float | None = None) -> None:
@@ -180,7 +180,7 @@ class PoolRuntime:
     def _not_up(self) -> PoolClosed:
         if self.lifecycle.phase is Phase.STARTING:
             return PoolClosed("the pool still starts", hint="send tasks when 'await pool.start()' has returned")
-        hint = _inside.UNSTARTED_HINT if _inside.is_worker else NOT_STARTED_HINT
+        hint = state.UNSTARTED_HINT if state.is_worker else NOT_STARTED_HINT
         return PoolClosed("the pool was never started", hint=hint)
 
     def _make_engine(self) -> Engine:
@@ -237,12 +237,12 @@ class PoolRuntime:
 
     def statistics(self) -> PoolStatistics:
         """Look at the pool once; see ``Pool.statistics``."""
-        engine, state = self.lifecycle.engine, self.lifecycle.state
+        engine, pool_state = self.lifecycle.engine, self.lifecycle.state
         if engine is not None:
-            return engine.queries.statistics(state)
+            return engine.queries.statistics(pool_state)
         nothing = HistogramSnapshot((), (0,), 0.0)
         return PoolStatistics(
-            state=state.value, max_workers=self.config.max_workers, workers={}, queued=0, running=0, submitted=0,
+            state=pool_state.value, max_workers=self.config.max_workers, workers={}, queued=0, running=0, submitted=0,
             refused=0, retried=0, completed=0, failed=0, cancelled=0, timed_out=0, lost=0, restarts={}, wait=nothing,
             run=nothing, utilisation=0.0,
         )  # fmt: skip

@@ -6,7 +6,7 @@ import difflib
 import importlib
 import traceback
 
-from lifepool._inside import state as _inside
+from lifepool._inside import state
 from lifepool._transfer.reference import import_by_name
 
 
@@ -26,19 +26,19 @@ def import_target(target: str) -> object:
     """
     module, _, path = target.partition(":")
     # As in a worker: a script without the guard must not get far, and is found out.
-    _inside.phase = _inside.Phase.IMPORTING
+    state.phase = state.Phase.IMPORTING
     try:
         loaded = importlib.import_module(module)
     except SystemExit as error:
-        raise NotFound(f"importing {module} ended with SystemExit({error.code!r})", _inside.GUARD_HINT) from None
+        raise NotFound(f"importing {module} ended with SystemExit({error.code!r})", state.GUARD_HINT) from None
     except BaseException as error:
-        if _inside.start_refused:
-            raise NotFound(f"importing {module} starts a pool", _inside.GUARD_HINT) from None
+        if state.start_refused:
+            raise NotFound(f"importing {module} starts a pool", state.GUARD_HINT) from None
         raise NotFound(_import_failure(module, error), _import_hint(module, error)) from None
     finally:
-        _inside.phase = None
-    if _inside.start_refused:
-        raise NotFound(f"importing {module} starts a pool", _inside.GUARD_HINT)
+        state.phase = None
+    if state.start_refused:
+        raise NotFound(f"importing {module} starts a pool", state.GUARD_HINT)
     try:
         found: object = import_by_name(module, path)
     except AttributeError as error:

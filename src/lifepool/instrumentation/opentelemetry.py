@@ -20,7 +20,7 @@ except ImportError as error:  # pragma: no cover - needs an environment without 
         "lifepool.instrumentation.opentelemetry needs opentelemetry-api: pip install 'lifepool[otel]'"
     ) from error
 
-from lifepool._inside import state as _inside
+from lifepool._inside import state
 from lifepool._usercode.display import text_of
 from lifepool.hooks import Hook, TaskRecord
 
@@ -178,10 +178,10 @@ def flush_at_exit(provider: CanFlush | None = None, *, timeout: float = 2.0) -> 
         provider: Whom to flush; None: the global one.
         timeout: Seconds that it may take.
     """
-    if _inside.is_worker:
+    if state.is_worker:
         flush = getattr(provider or trace.get_tracer_provider(), "force_flush", None)
         if flush is not None:
-            _inside.exit_calls.append(lambda: flush(int(timeout * 1e3)))
+            state.exit_calls.append(lambda: flush(int(timeout * 1e3)))
 
 
 def _instants(task: TaskRecord) -> tuple[float, bool, float]:

@@ -36,7 +36,7 @@ except ImportError as error:  # pragma: no cover - needs an environment without 
     ) from error
 
 from lifepool._engine.rate_limiter import RateLimiter
-from lifepool._inside import state as _inside
+from lifepool._inside import state
 from lifepool.hooks import Hook, TaskRecord
 from lifepool.instrumentation.jobs import JOB_METRICS, has_jobs, job_gauges
 from lifepool.instrumentation.lag import LagMeter
@@ -322,7 +322,7 @@ class _FileExporter:
 
     def clean_up(self) -> None:
         """Remove what earlier servers have left; once, and not in workers."""
-        if self._is_clean or _inside.is_worker:
+        if self._is_clean or state.is_worker:
             return
         self._is_clean = True
         try:

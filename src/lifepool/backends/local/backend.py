@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from lifepool._core.events import WorkerExited
 from lifepool._host.cpus import may_poll
 from lifepool._host.oom import OomWatch
-from lifepool._inside import state as _inside
+from lifepool._inside import state
 from lifepool.backends.base import Capabilities, Listener
 from lifepool.backends.local import fork_safety as forked
 from lifepool.backends.local.codec.calls import Call
@@ -215,7 +215,7 @@ class LocalBackend:
             max_payload=self._max_payload,
             memory_limit=self._max_worker_memory and 2 * self._max_worker_memory,
             measure_memory=self._max_worker_memory is not None,
-            depth=_inside.depth + 1,
+            depth=state.depth + 1,
             may_poll=self._may_poll,
             logs=None if self._logs is None else self._logs.settings(),
         )

@@ -8,7 +8,7 @@ import sysconfig
 from multiprocessing import process
 from pathlib import Path
 
-from lifepool._inside import state as _inside
+from lifepool._inside import state
 from lifepool.backends.local.worker.startup import MainScript
 
 
@@ -22,9 +22,9 @@ def main_script() -> MainScript | None:
     # multiprocessing did this when it was imported, perhaps before coverage or a debugger made another __main__.
     main = sys.modules["__mp_main__"] = sys.modules["__main__"]
     spec, path = getattr(main, "__spec__", None), getattr(main, "__file__", None)
-    is_first = id(main) == _inside.main_id
-    path = path or (_inside.main_file if is_first else None)
-    argv = _inside.main_argv if is_first else None
+    is_first = id(main) == state.main_id
+    path = path or (state.main_file if is_first else None)
+    argv = state.main_argv if is_first else None
     if spec is not None and spec.name != "__main__":
         return MainScript(spec.name, None, ahead=not spec.name.endswith(".__main__"), argv=argv)
     if path is None:

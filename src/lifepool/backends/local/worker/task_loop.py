@@ -27,7 +27,7 @@ from typing import TYPE_CHECKING
 
 from lifepool._core.framing import Frame, FrameReader, Kind, header
 from lifepool._host.memory import resident_bytes
-from lifepool._inside import state as _inside
+from lifepool._inside import state
 from lifepool._inside.state import TaskInterrupted
 from lifepool._transfer import constants
 from lifepool._transfer.context import call, with_own_decimals
@@ -103,9 +103,9 @@ class Worker:
         self._perform_alone = self._perform
         self._pid = os.getpid()
         os.set_blocking(control, False)
-        _inside.current_task = lambda: self._current
-        self._reporter = Reporter(wire, spec.max_payload, _inside.current_task, self._look_for_interrupt)
-        _inside.progress_sink = self._reporter.report
+        state.current_task = lambda: self._current
+        self._reporter = Reporter(wire, spec.max_payload, state.current_task, self._look_for_interrupt)
+        state.progress_sink = self._reporter.report
 
     def prime(self, functions: tuple[bytes, ...]) -> None:
         """Import what will be called, before there is a task that would wait for it."""
