@@ -111,6 +111,10 @@ class Gate:
 
 async def until(condition: Callable[[], bool]) -> None:
     """Look at a condition each millisecond until it holds; for what offers nothing to wait on."""
-    async with asyncio.timeout(PATIENCE_S):
-        while not condition():  # noqa: ASYNC110 - there is no event: that is what this is for
-            await asyncio.sleep(0.001)
+    try:
+        async with asyncio.timeout(PATIENCE_S):
+            while not condition():  # noqa: ASYNC110 - there is no event: that is what this is for
+                await asyncio.sleep(0.001)
+    except TimeoutError:
+        if not condition():  # it may hold, and nobody has looked: the whole machine stood still meanwhile
+            raise
