@@ -25,12 +25,12 @@ class Keys(NamedTuple):
 
     @property
     def control(self) -> str:
-        """The channel from clients to all nodes."""
+        """Return the name of the channel from clients to all nodes."""
         return f"lifepool:{self.queue}:control"
 
     @property
     def nodes(self) -> str:
-        """The channel from nodes to all clients."""
+        """Return the name of the channel from nodes to all clients."""
         return f"lifepool:{self.queue}:nodes"
 
     def replies(self, client: str) -> str:
