@@ -21,9 +21,9 @@ class Slot:
     __slots__ = ("end", "is_free", "start")
 
     def __init__(self, start: int, end: int) -> None:
-        self.start = start
-        self.end = end
-        self.is_free = False
+        self.start: int = start
+        self.end: int = end
+        self.is_free: bool = False
 
     def __repr__(self) -> str:
         return f"Slot({self.start}, {self.end}{', free' if self.is_free else ''})"

@@ -24,8 +24,8 @@ class Histogram:
     __slots__ = ("counts", "sum_s")
 
     def __init__(self) -> None:
-        self.counts = [0] * (len(BUCKETS_S) + 1)
-        self.sum_s = 0.0
+        self.counts: list[int] = [0] * (len(BUCKETS_S) + 1)
+        self.sum_s: float = 0.0
 
     def observe(self, seconds: float) -> None:
         """Count one observation."""
@@ -115,7 +115,7 @@ class Tally:
         self.retried = 0
         self.outcomes: Counter[TaskState] = Counter()
         self.restarts: Counter[ExitReason] = Counter()  # workers replaced, by reason
-        self.wait = Histogram()  # from submission until a worker runs it
-        self.run = Histogram()  # in the worker
+        self.wait: Histogram = Histogram()  # from submission until a worker runs it
+        self.run: Histogram = Histogram()  # in the worker
         self.requests: Counter[str] = Counter()  # of HTTP, by what load shedding decided
-        self.worker_s = 0.0  # lifetimes, from ready to gone, of the workers that are gone
+        self.worker_s: float = 0.0  # lifetimes, from ready to gone, of the workers that are gone

@@ -38,13 +38,13 @@ class DecisionContext:
     __slots__ = ("armed", "history", "limits", "now", "out", "pool_state", "run_times", "tally", "timers")
 
     def __init__(self, limits: Limits) -> None:
-        self.limits = limits
-        self.timers = TimerQueue()
-        self.tally = Tally()
-        self.run_times = RunTimes()
-        self.history = History()
-        self.pool_state = PoolState.CREATED
-        self.now = 0.0
+        self.limits: Limits = limits
+        self.timers: TimerQueue = TimerQueue()
+        self.tally: Tally = Tally()
+        self.run_times: RunTimes = RunTimes()
+        self.history: History = History()
+        self.pool_state: PoolState = PoolState.CREATED
+        self.now: float = 0.0
         self.out: list[Command] = []
         self.armed: float | None = None
 

@@ -41,18 +41,19 @@ class Worker:
     )  # fmt: skip
 
     def __init__(self, number: int, now: float, slots: int = 1) -> None:
-        self.id = number
-        self.slots = self.widest = slots
-        self.state = WorkerState.STARTING
-        self.started_at = now
+        self.id: int = number
+        self.slots: int = slots
+        self.widest: int = slots
+        self.state: WorkerState = WorkerState.STARTING
+        self.started_at: float = now
         self.tasks: list[int] = []
-        self.completed = 0
+        self.completed: int = 0
         self.ready_at: float | None = None
-        self.head_since = 0.0
+        self.head_since: float = 0.0
         self.interrupted: int | None = None
         self.exit_reason: ExitReason | None = None
         self.replaced_for: ExitReason | None = None
-        self.counted = True
+        self.counted: bool = True
         self.suspect: int | None = None
         self.loading: int | None = None
         self.unwanted: int | None = None
@@ -77,7 +78,7 @@ class Fleet:
         self.workers: dict[int, Worker] = {}
         self.idle: list[Worker] = []
         self._counted = 0
-        self.last_number = 0  # of the newest worker
+        self.last_number: int = 0  # of the newest worker
 
     def __iter__(self) -> Iterator[Worker]:
         return iter(self.workers.values())

@@ -46,7 +46,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from lifepool._core.commands import Command
-    from lifepool._core.counters import Tally
+    from lifepool._core.counters import RunTimes, Tally
+    from lifepool._core.fleet import Fleet
     from lifepool._core.policy import Limits
     from lifepool._core.states import PoolState, TaskState
     from lifepool.errors import PoolError, WorkerStartError
@@ -74,14 +75,16 @@ class Scheduler:
     def __init__(self, limits: Limits, *, random: Callable[[], float]) -> None:
         self.limits = limits
         self._decision = decision = DecisionContext(limits)
-        self.run_times = decision.run_times
+        self.run_times: RunTimes = decision.run_times
         self._remember = decision.history.events.append
         self._table = table = TaskTable(decision, random)
         self._supervisor = supervisor = Supervisor(decision)
-        self.fleet = fleet = supervisor.fleet
+        fleet = supervisor.fleet
+        self.fleet: Fleet = fleet
         recycler = Recycler(decision, supervisor)
         self._pool = pool = PoolStates(decision, table, supervisor, recycler)
-        self.admission = admission = Admission(decision, table, supervisor)
+        admission = Admission(decision, table, supervisor)
+        self.admission: Admission = admission
         provisional = ProvisionalTasks(decision, table, fleet, admission)
         self._dispatcher = dispatcher = Dispatcher(decision, table, supervisor)
         self._tasks = TaskHandlers(decision, table, supervisor, recycler, pool, admission, dispatcher, provisional)

@@ -7,9 +7,12 @@ bug of ours and leaves the state as it was.
 from __future__ import annotations
 
 from enum import Enum, StrEnum
-from typing import TypeVar
+from typing import TYPE_CHECKING, ClassVar, TypeVar
 
 from lifepool.errors import InternalError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 
 class TaskState(Enum):
@@ -17,7 +20,7 @@ class TaskState(Enum):
 
     # Enum's own hash is a Python function, called for each look into a table; members are singletons, so that this
     # one is as good and costs nothing.
-    __hash__ = object.__hash__
+    __hash__: ClassVar[Callable[[object], int]] = object.__hash__
 
     QUEUED = "queued"  # waiting in the pool, or for its next try
     RUNNING = "running"  # given to a worker (perhaps pipelined behind another task)
@@ -31,7 +34,7 @@ class TaskState(Enum):
 class WorkerState(Enum):
     """The state of a worker."""
 
-    __hash__ = object.__hash__
+    __hash__: ClassVar[Callable[[object], int]] = object.__hash__
 
     STARTING = "starting"  # asked for, not ready yet
     READY = "ready"  # idle, can take a task
@@ -44,7 +47,7 @@ class WorkerState(Enum):
 class PoolState(Enum):
     """The state of the pool."""
 
-    __hash__ = object.__hash__
+    __hash__: ClassVar[Callable[[object], int]] = object.__hash__
 
     CREATED = "created"
     STARTING = "starting"

@@ -60,10 +60,10 @@ class Supervisor:
     """
 
     def __init__(self, decision: DecisionContext) -> None:
-        self.fleet = Fleet(decision.limits)
+        self.fleet: Fleet = Fleet(decision.limits)
         self.crash_loop: WorkerStartError | None = None
-        self.withheld = 0
-        self.last_start_s = 0.0
+        self.withheld: int = 0
+        self.last_start_s: float = 0.0
         self._cpu_share: float | None = None  # the largest of a start: beside others a worker gets less
         self._decision = decision
         self._failed_starts = 0  # in a row

@@ -29,17 +29,17 @@ class Task:
     )  # fmt: skip
 
     def __init__(self, event: TaskSubmitted, now: float) -> None:
-        self.id = event.task
-        self.name = event.name
-        self.priority = event.priority
-        self.timeout = event.timeout
-        self.retries = event.retries
-        self.fair_key = event.fair_key
-        self.firm = event.firm
-        self.submitted = now
-        self.attempts = 0
-        self.state = states.TASK_QUEUED
-        self.was_predicted = False
+        self.id: int = event.task
+        self.name: str = event.name
+        self.priority: int = event.priority
+        self.timeout: float | None = event.timeout
+        self.retries: int = event.retries
+        self.fair_key: str | None = event.fair_key
+        self.firm: bool = event.firm
+        self.submitted: float = now
+        self.attempts: int = 0
+        self.state: TaskState = states.TASK_QUEUED
+        self.was_predicted: bool = False
         self.worker: Worker | None = None
 
     def __str__(self) -> str:

@@ -34,7 +34,7 @@ class TaskTable:
 
     def __init__(self, decision: DecisionContext, random: Callable[[], float]) -> None:
         self.tasks: dict[int, Task] = {}
-        self.queue = TaskQueue()
+        self.queue: TaskQueue = TaskQueue()
         self.preparing: set[int] = set()
         self._decision = decision
         self._random = random

@@ -47,7 +47,7 @@ class TimerQueue:
         self.instants: dict[Key, float] = {}
         self._heap: list[tuple[float, Key]] = []
         #: The earliest instant set since somebody put this back to infinity: only that can be a new earliest one.
-        self.newest = inf
+        self.newest: float = inf
 
     def __len__(self) -> int:
         return len(self.instants)

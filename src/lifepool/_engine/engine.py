@@ -84,16 +84,16 @@ class Engine:
         name: str = "lifepool",
     ) -> None:
         self.observation = observation
-        self.loop = asyncio.get_running_loop()
-        self.failures = FailureLog(name, self.loop)
-        self.thread = get_ident()
+        self.loop: asyncio.AbstractEventLoop = asyncio.get_running_loop()
+        self.failures: FailureLog = FailureLog(name, self.loop)
+        self.thread: int = get_ident()
         self._backend = backend
         self._scheduler = Scheduler(limits, random=random)
-        self.waiting_queue = WaitingQueue(self._scheduler, self.loop)
+        self.waiting_queue: WaitingQueue = WaitingQueue(self._scheduler, self.loop)
         self.clock = clock
         self._now = clock()  # of the event that is being decided about
         self.handles: dict[int, TaskHandle[Any]] = {}
-        self.submissions = Submissions(self, backend, carrier)
+        self.submissions: Submissions = Submissions(self, backend, carrier)
         self._preparing = self.submissions.preparing
         self._pending: deque[on.Event] = deque()
         self._feeding = False
@@ -104,7 +104,7 @@ class Engine:
         self._recycled: asyncio.Future[None] | None = None  # while workers are being replaced
         self.cut_off: Counter[str] = Counter()
         self._traffic = Traffic()
-        self.queries = Queries(self._scheduler, backend, self.handles, self._traffic, clock)
+        self.queries: Queries = Queries(self._scheduler, backend, self.handles, self._traffic, clock)
         self._answers = AnswerPolling(self.loop, clock) if backend.capabilities.own_processes and may_poll() else None
         self._perform: dict[type, Callable[[Any], None]] = {
             do.SendTask: self._send_task,

@@ -96,16 +96,16 @@ class Observation:
     def _sort(self) -> None:
         self._called = self._listening("task_called")
         self._propagating = self._listening("propagate_context")
-        self.on_submitted = self._listening("task_submitted")
+        self.on_submitted: _Calls = self._listening("task_submitted")
         self._refused = self._listening("task_refused")
-        self.on_sent = self._listening("task_sent")
+        self.on_sent: _Calls = self._listening("task_sent")
         self._settled = self._listening("task_settled")
         self._settled_together = self._listening("tasks_settled")
         self._ready = self._listening("worker_ready")
         self._exited = self._listening("worker_exited")
         self._logged = self._listening("worker_logged")
         before = (self._called, self._propagating, self.on_submitted, self._refused)
-        self.of_tasks = any((*before, self.on_sent, self._settled, self._settled_together))
+        self.of_tasks: bool = any((*before, self.on_sent, self._settled, self._settled_together))
 
     def _listening(self, method: str) -> _Calls:
         """List the hooks that override this method, with it as a bound method."""

@@ -120,7 +120,7 @@ class Lifecycle:
 
     def __init__(self, owner: Owner) -> None:
         self.engine: Engine | None = None
-        self.phase = Phase.CREATED
+        self.phase: Phase = Phase.CREATED
         self._owner = owner
         self._loop: asyncio.AbstractEventLoop | None = None  # of the present life, or of the last one
         self._start: _Start | None = None  # while the pool starts

@@ -59,10 +59,10 @@ class PoolRuntime:
     def __init__(self, config: PoolConfig, pool: object) -> None:
         check_backend(config.backend)
         self.config = config
-        self.declared = Declarations()
+        self.declared: Declarations = Declarations()
         self.observation: Observation | None = None
         self.app: Any = None
-        self.lifecycle = Lifecycle(
+        self.lifecycle: Lifecycle = Lifecycle(
             Owner(config.name, self._make_engine, self._has_started, self.declared.flush_batches, self._has_ended)
         )
         self.make_backend: Callable[[PoolConfig, tuple[str, ...]], Backend] = make_backend

@@ -29,9 +29,11 @@ class ManyCalls:
     __slots__ = ("__qualname__", "function", "learned_as")
 
     def __init__(self, function: Any, count: int = 1) -> None:
-        self.function = function
+        self.function: Any = function
         self.__qualname__: str = name_of(function)
-        self.learned_as = self.__qualname__ if count <= 1 else f"{self.__qualname__} x{1 << (count - 1).bit_length()}"
+        self.learned_as: str = (
+            self.__qualname__ if count <= 1 else f"{self.__qualname__} x{1 << (count - 1).bit_length()}"
+        )
 
     def __reduce__(self) -> tuple[object, ...]:
         return (type(self), (self.function,))

@@ -121,9 +121,9 @@ class PlainCall:
         if constants.in_use:  # nothing is sent, so nothing can be sent once
             args = tuple(map(constants.plain, args))
             fn = _plain(fn)
-        self.fn = fn
-        self.args = WithContext(args, propagated) if propagated else args
-        self.size = 0
+        self.fn: Callable[..., Any] = fn
+        self.args: WithContext | tuple[Any, ...] = WithContext(args, propagated) if propagated else args
+        self.size: int = 0
 
 
 def _plain(fn: Any) -> Any:

@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from lifepool._transfer.context import PropagatedContext, WithContext
 
 
-logger = logging.getLogger("lifepool")
+logger: logging.Logger = logging.getLogger("lifepool")
 
 _GONE_HINT = "close the pool before you shut its executor down, or make a new executor and a new pool"
 
@@ -66,7 +66,7 @@ class ExecutorBackend:
         self._doubt: BaseException | None = None  # what it refused a task with
         self._when_done = Guard(self._failed)(self._done)
         self._endings: list[asyncio.Future[None]] = []
-        self.capabilities = Capabilities(
+        self.capabilities: Capabilities = Capabilities(
             kill=False,
             interrupt=False,
             retract=False,

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 P = ParamSpec("P")
 
-logger = logging.getLogger("lifepool")
+logger: logging.Logger = logging.getLogger("lifepool")
 
 
 class Guard:
@@ -28,7 +28,7 @@ class Guard:
     __slots__ = ("failed",)
 
     def __init__(self, on_failure: Callable[[Exception], None]) -> None:
-        self.failed = on_failure
+        self.failed: Callable[[Exception], None] = on_failure
 
     def __call__(self, callback: Callable[P, object]) -> Callable[P, None]:
         """Wrap the callback: what it raises is reported to the worker's owner."""

@@ -36,7 +36,7 @@ class InlineBackend:
         initargs: Its arguments.
     """
 
-    capabilities = Capabilities(
+    capabilities: Capabilities = Capabilities(
         kill=False,
         interrupt=False,
         retract=False,

@@ -40,12 +40,12 @@ class SerializedCall:
 
     def __init__(self, call: PlainCall) -> None:
         try:
-            self.pickled = pickle.dumps((call.fn, call.args), PROTOCOL)
+            self.pickled: bytes = pickle.dumps((call.fn, call.args), PROTOCOL)
         except BaseException as error:
             if is_from_signal(error):
                 raise
             raise TaskNotPicklable("arguments", "the call", reason_of(error)) from error
-        self.size = len(self.pickled)
+        self.size: int = len(self.pickled)
 
 
 def run_serialized(pickled: bytes) -> Answer:

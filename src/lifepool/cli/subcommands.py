@@ -17,7 +17,7 @@ import lifepool
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-app = typer.Typer(
+app: typer.Typer = typer.Typer(
     help="The process pool that lives as long as your FastAPI app.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,  # a plain traceback: it can be pasted into an issue
@@ -240,7 +240,7 @@ def top(
 
 # --- jobs -----------------------------------------------------------------------------------------------------------
 
-jobs_app = typer.Typer(
+jobs_app: typer.Typer = typer.Typer(
     help="Look into a store of jobs, cancel and retry; it needs no running server.", no_args_is_help=True
 )
 app.add_typer(jobs_app, name="jobs")

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from lifepool.dashboard.responses import Answer
     from lifepool.pool import Pool
 
-logger = logging.getLogger("lifepool")
+logger: logging.Logger = logging.getLogger("lifepool")
 
 
 class Actions:

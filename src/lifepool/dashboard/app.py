@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from lifepool.dashboard.responses import Answer
     from lifepool.pool import Pool
 
-logger = logging.getLogger("lifepool")
+logger: logging.Logger = logging.getLogger("lifepool")
 
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]

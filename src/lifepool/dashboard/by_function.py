@@ -25,13 +25,13 @@ class Entry:
     __slots__ = ("count", "failures", "name", "ran", "run_max", "run_sum", "slowest", "wait_sum")
 
     def __init__(self, name: str) -> None:
-        self.name = name
-        self.count = 0
-        self.failures = 0
-        self.ran = 0  # those of which a worker said how long they ran
-        self.run_sum = 0.0
-        self.run_max = 0.0
-        self.wait_sum = 0.0
+        self.name: str = name
+        self.count: int = 0
+        self.failures: int = 0
+        self.ran: int = 0  # those of which a worker said how long they ran
+        self.run_sum: float = 0.0
+        self.run_max: float = 0.0
+        self.wait_sum: float = 0.0
         self.slowest: TaskDetails | None = None  # kept as long as the name is: it is what one wants to look at
 
     def absorb(self, other: Entry) -> None:

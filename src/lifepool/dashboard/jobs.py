@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from lifepool.jobs.records import Job, JobFailure
     from lifepool.jobs.store.overview import Overview
 
-logger = logging.getLogger("lifepool")
+logger: logging.Logger = logging.getLogger("lifepool")
 
 #: The actions; each with the id of a job.
 ACTIONS = ("cancel-job", "retry-job")

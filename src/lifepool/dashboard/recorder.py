@@ -61,12 +61,12 @@ class Recorder(Hook):
     ) -> None:
         self._identify()
         self.clock = clock
-        self.history = History()
-        self.names = Names()
-        self.failures = Failures(texts=texts)
-        self.recent_tasks = RecentTasks()
+        self.history: History = History()
+        self.names: Names = Names()
+        self.failures: Failures = Failures(texts=texts)
+        self.recent_tasks: RecentTasks = RecentTasks()
         self.exits: deque[tuple[float, WorkerExit]] = deque(maxlen=MAX_EXITS)
-        self.server_processes = 1  # that each have such a pool, as far as can be seen
+        self.server_processes: int = 1  # that each have such a pool, as far as can be seen
         self.workers: tuple[WorkerSnapshot, ...] = ()
         self.oldest: list[dict[str, Any]] = []
         self.sample: Sample | None = None
@@ -79,7 +79,9 @@ class Recorder(Hook):
 
     def _identify(self) -> None:
         """Note what tells this server process from its siblings and its successor."""
-        self.instance, self.pid, self.host = secrets.token_hex(4), os.getpid(), socket.gethostname()
+        self.instance: str = secrets.token_hex(4)
+        self.pid: int = os.getpid()
+        self.host: str = socket.gethostname()
 
     def _refill(self) -> None:
         self._any, self._long, self._failed = ANY_PER_BEAT, LONG_PER_BEAT, FAILED_PER_BEAT

@@ -57,7 +57,7 @@ class History:
     """Points of the last minutes, numbered one after the other as long as the process lives."""
 
     def __init__(self) -> None:
-        self.number = 0
+        self.number: int = 0
         self._points: deque[Point] = deque(maxlen=MAX_POINTS)
         self._samples: deque[Sample] = deque(maxlen=WINDOW_POINTS + 1)
 

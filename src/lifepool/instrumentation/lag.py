@@ -63,7 +63,7 @@ class LagMeter:
         kept: float = KEPT_S,
         on_tick: Callable[[float, float], object] | None = None,
     ) -> None:
-        self.due = float("inf")
+        self.due: float = float("inf")
         self.base: int | None = None
         self._interval = interval
         self._all = Histogram()

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from lifepool.hooks import WatchedPool
 
-logger = logging.getLogger("lifepool")
+logger: logging.Logger = logging.getLogger("lifepool")
 
 #: Tasks whose context is kept after they are settled: their last records may come behind the answer.
 _REMEMBERED = 256

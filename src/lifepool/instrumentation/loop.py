@@ -14,7 +14,7 @@ from lifepool.instrumentation.watchdog import Block, Watchdog
 if TYPE_CHECKING:
     from lifepool.hooks import WatchedPool
 
-logger = logging.getLogger("lifepool")
+logger: logging.Logger = logging.getLogger("lifepool")
 
 #: Blocks that are remembered.
 KEPT = 100
@@ -42,7 +42,7 @@ class LoopWatch(Hook):
         if not threshold > 0:
             raise ValueError(f"threshold={threshold!r}: expected seconds above 0")
         self.threshold = threshold
-        self.lag = LagMeter(min(TICK_S, threshold / 2))
+        self.lag: LagMeter = LagMeter(min(TICK_S, threshold / 2))
         self.blocks: deque[Block] = deque(maxlen=KEPT)
         self._limiter = RateLimiter(repeat_after)
         self._watchdog: Watchdog | None = None

@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING
 try:
     from opentelemetry import context, propagate, trace
     from opentelemetry.trace import Status, StatusCode
-except ImportError as error:  # pragma: no cover - needs an environment without it
+except ImportError as _error:  # pragma: no cover - needs an environment without it
     raise ImportError(
         "lifepool.instrumentation.opentelemetry needs opentelemetry-api: pip install 'lifepool[otel]'"
-    ) from error
+    ) from _error
 
 from lifepool._inside import state
 from lifepool._usercode.display import text_of

@@ -30,10 +30,10 @@ try:
     from prometheus_client.multiprocess import MultiProcessCollector
     from prometheus_client.registry import Collector
     from prometheus_client.utils import floatToGoString
-except ImportError as error:  # pragma: no cover - needs an environment without it
+except ImportError as _error:  # pragma: no cover - needs an environment without it
     raise ImportError(
         "lifepool.instrumentation.prometheus needs prometheus-client: pip install 'lifepool[prometheus]'"
-    ) from error
+    ) from _error
 
 from lifepool._engine.rate_limiter import RateLimiter
 from lifepool._inside import state
@@ -62,7 +62,7 @@ if TYPE_CHECKING:
     from lifepool.instrumentation.metrics import Labels, Metric
     from lifepool.statistics import HistogramSnapshot
 
-logger = logging.getLogger("lifepool")
+logger: logging.Logger = logging.getLogger("lifepool")
 
 #: Seconds between two writes to the files of the multiprocess mode.
 WRITE_S = 1.0

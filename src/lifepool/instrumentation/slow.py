@@ -12,7 +12,7 @@ from lifepool.hooks import Hook, TaskRecord
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-logger = logging.getLogger("lifepool")
+logger: logging.Logger = logging.getLogger("lifepool")
 
 _RAN_LONG = "split it into smaller tasks, or give it a timeout"
 _WAITED_LONG = "the workers were busy: raise max_workers if there are CPUs left, else lower max_queue or set a timeout"
@@ -39,7 +39,7 @@ class SlowTasks(Hook):
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.threshold = threshold
-        self.wait_threshold = threshold if wait_threshold is None else wait_threshold
+        self.wait_threshold: float = threshold if wait_threshold is None else wait_threshold
         self._limiter = RateLimiter(repeat_after)
         self._clock = clock
 

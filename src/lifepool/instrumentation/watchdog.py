@@ -53,7 +53,7 @@ class BlockDetector:
     """
 
     def __init__(self, threshold: float, period: float) -> None:
-        self.pause = period
+        self.pause: float = period
         self._threshold = threshold
         self._period = period
         self._looked: float | None = None

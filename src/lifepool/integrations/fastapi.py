@@ -25,8 +25,8 @@ try:
     from starlette.requests import HTTPConnection, Request
     from starlette.responses import JSONResponse
     from starlette.websockets import WebSocket, WebSocketState
-except ImportError as error:  # pragma: no cover - needs an environment without FastAPI
-    raise ImportError("lifepool.integrations.fastapi needs FastAPI: pip install 'lifepool[fastapi]'") from error
+except ImportError as _error:  # pragma: no cover - needs an environment without FastAPI
+    raise ImportError("lifepool.integrations.fastapi needs FastAPI: pip install 'lifepool[fastapi]'") from _error
 
 from lifepool._core.admission import NOT_STARTED_HINT
 from lifepool.errors import PoolClosed, PoolError, QueueFull

@@ -17,8 +17,8 @@ try:
     from starlette.requests import Request
     from starlette.responses import JSONResponse, Response
     from starlette.routing import BaseRoute, Route
-except ImportError as error:  # pragma: no cover - needs an environment without Starlette
-    raise ImportError("lifepool.integrations.health needs Starlette: pip install 'lifepool[fastapi]'") from error
+except ImportError as _error:  # pragma: no cover - needs an environment without Starlette
+    raise ImportError("lifepool.integrations.health needs Starlette: pip install 'lifepool[fastapi]'") from _error
 
 from lifepool.pool import Pool
 

@@ -31,7 +31,7 @@ from lifepool.errors import (
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-logger = logging.getLogger("lifepool")
+logger: logging.Logger = logging.getLogger("lifepool")
 
 MEDIA_TYPE = "application/problem+json"
 

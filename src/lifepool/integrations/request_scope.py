@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from lifepool._engine.scope import Endable
     from lifepool.integrations.asgi import ASGIApp, Message, Receive, Scope, Send
 
-logger = logging.getLogger("lifepool")
+logger: logging.Logger = logging.getLogger("lifepool")
 
 #: Where a request's ``RequestScope`` is found in its ASGI scope.
 KEY = "lifepool.request"
@@ -65,7 +65,7 @@ class RequestScope(TaskScope):
 
     def __init__(self, scope: Scope, receive: Receive, *, body_was_read: bool = False) -> None:
         super().__init__()
-        self.closed = False
+        self.closed: bool = False
         self._scope = scope
         self._receive = receive
         self._body_ended = body_was_read

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from lifepool.jobs.store.calling import DueCall
     from lifepool.jobs.store.store import Store
 
-logger = logging.getLogger("lifepool")
+logger: logging.Logger = logging.getLogger("lifepool")
 
 #: Calls that are under way at a time.
 _ROOM = 8

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from lifepool.jobs.store.overview import Overview
     from lifepool.jobs.store.store import Store
 
-logger = logging.getLogger("lifepool")
+logger: logging.Logger = logging.getLogger("lifepool")
 
 T = TypeVar("T")
 

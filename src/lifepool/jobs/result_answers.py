@@ -31,7 +31,7 @@ class JsonResult:
 
     def __init__(self, text: bytes) -> None:
         self._text = text
-        self.size = len(text)
+        self.size: int = len(text)
 
     async def chunks(self, start: int = 0, stop: int | None = None) -> AsyncIterator[bytes]:
         """Yield the bytes from ``start`` to before ``stop``."""

@@ -47,8 +47,8 @@ class StoredResult:
         self._store = store
         self._job = job
         self._before = header.size
-        self.media_type = _MEDIA_TYPES.get(header.encoding)
-        self.size = (job.result_size or 0) - header.size
+        self.media_type: str | None = _MEDIA_TYPES.get(header.encoding)
+        self.size: int = (job.result_size or 0) - header.size
 
     async def chunks(self, start: int = 0, stop: int | None = None) -> AsyncGenerator[bytes]:
         """Yield the bytes from ``start`` to before ``stop``, each piece when it is asked for.

@@ -14,8 +14,8 @@ try:
     from fastapi import APIRouter, Header, Query, Request, Response
     from fastapi.responses import JSONResponse, StreamingResponse
     from fastapi.routing import APIRoute
-except ImportError as error:  # pragma: no cover - needs an environment without FastAPI
-    raise ImportError("job_router needs FastAPI: pip install 'lifepool[jobs]'") from error
+except ImportError as _error:  # pragma: no cover - needs an environment without FastAPI
+    raise ImportError("job_router needs FastAPI: pip install 'lifepool[jobs]'") from _error
 
 from lifepool.errors import PoolError
 from lifepool.integrations.problems import MEDIA_TYPE, problem

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from lifepool.jobs.store.store import Store
     from lifepool.statistics import Readiness
 
-logger = logging.getLogger("lifepool")
+logger: logging.Logger = logging.getLogger("lifepool")
 
 #: The lease is renewed so many times in its length: four of them may fail.
 HEARTBEATS_PER_LEASE = 5

@@ -56,8 +56,8 @@ class Service:
     """
 
     def __init__(self, driver: Driver) -> None:
-        self.watchers = Watchers()
-        self.store = Store(driver, new_id(), self._pass_on)
+        self.watchers: Watchers = Watchers()
+        self.store: Store = Store(driver, new_id(), self._pass_on)
         self._runner: Runner | None = None
         self._deliveries: Deliveries | None = None
 

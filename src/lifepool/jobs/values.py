@@ -53,7 +53,7 @@ class NotPlain(Exception):
     def __init__(self, path: str, value: object) -> None:
         super().__init__(path)
         self.path = path
-        self.type = type(value)
+        self.type: type[object] = type(value)
 
 
 def encode(value: Any, what: str, *, may_pickle: bool) -> tuple[Encoding, bytes]:

@@ -9,8 +9,8 @@ try:
     from fastapi.encoders import jsonable_encoder
     from pydantic import BaseModel, Field
     from pydantic_core import to_json
-except ImportError as error:  # pragma: no cover - needs an environment without FastAPI
-    raise ImportError("job_router needs FastAPI: pip install 'lifepool[jobs]'") from error
+except ImportError as _error:  # pragma: no cover - needs an environment without FastAPI
+    raise ImportError("job_router needs FastAPI: pip install 'lifepool[jobs]'") from _error
 
 import base64
 

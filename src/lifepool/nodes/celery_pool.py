@@ -16,7 +16,6 @@ from collections import deque
 from typing import TYPE_CHECKING, Any
 
 from billiard.einfo import ExceptionInfo
-from celery.concurrency.base import BasePool
 
 from lifepool.backends.celery.names import TASK, call_in
 from lifepool.backends.celery.outlet import RedisOutlet
@@ -30,7 +29,15 @@ if TYPE_CHECKING:
     from lifepool.backends.remote.urls import ClusterUrl
     from lifepool.nodes.node_thread import NodeSettings
 
-logger = logging.getLogger("lifepool.node")
+    class BasePool:
+        """What is used of Celery's class, which has no types: so a checker knows ours, with or without Celery."""
+
+        app: Any
+
+else:
+    from celery.concurrency.base import BasePool
+
+logger: logging.Logger = logging.getLogger("lifepool.node")
 
 _NOT_OURS = "this worker runs lifepool's calls alone: route other tasks to another queue, with workers of their own"
 
@@ -48,18 +55,18 @@ class Handed:
     __slots__ = ("__weakref__", "callback", "id", "number", "pool", "since")
 
     def __init__(self, id: str, number: int, pool: TaskPool, callback: Callable[[Any], object]) -> None:
-        self.id = id
-        self.number = number
-        self.pool = pool
-        self.callback = callback
-        self.since = time.monotonic()
+        self.id: str = id
+        self.number: int = number
+        self.pool: TaskPool = pool
+        self.callback: Callable[[Any], object] = callback
+        self.since: float = time.monotonic()
 
     def terminate(self, signal: object) -> None:
         """Break the call off: Celery was told to revoke it."""
         self.pool.cancel(self.id)
 
 
-class TaskPool(BasePool):  # type: ignore[misc]  # Celery has no types
+class TaskPool(BasePool):
     """Run lifepool's calls in a local pool of this machine.
 
     The Celery app has what it needs to know as ``app.lifepool``, a triple of the URL, what signs messages, and the
@@ -82,7 +89,7 @@ class TaskPool(BasePool):  # type: ignore[misc]  # Celery has no types
         os.set_blocking(self._wake_read, False)
         os.set_blocking(self._wake_write, False)
         self._node = NodeThread(settings, signer, lambda: RedisOutlet(url))
-        self.limit = self._node.start()
+        self.limit: int = self._node.start()
         logger.info(
             "the node is up: %d workers, queue %r at %s, runs %s",
             self.limit, url.queue, url.where, ", ".join(settings.allow) or "nothing: it was started without --allow",

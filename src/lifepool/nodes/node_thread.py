@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from lifepool.backends.remote.messages import Message, Signer
     from lifepool.backends.remote.transport import Outlet
 
-logger = logging.getLogger("lifepool.node")
+logger: logging.Logger = logging.getLogger("lifepool.node")
 
 #: Seconds beyond the drain timeout for the node's pool to end.
 END_GRACE_S = 15.0

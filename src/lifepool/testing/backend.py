@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from lifepool._engine.engine import Engine
     from lifepool._transfer.context import PropagatedContext
-    from lifepool.backends.base import Listener
+    from lifepool.backends.base import Capabilities, Listener
     from lifepool.errors import PoolError
     from lifepool.hooks import TaskRecord
     from lifepool.testing.script import Answer, Call, Script
@@ -47,7 +47,7 @@ class ScriptedBackend(InlineBackend, Hook):
         initargs: Its arguments.
     """
 
-    capabilities = replace(
+    capabilities: Capabilities = replace(
         InlineBackend.capabilities, kill=True, interrupt=True, crash_isolation=True, max_workers=None
     )
 

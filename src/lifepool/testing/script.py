@@ -59,8 +59,8 @@ class Answer:
     """
 
     def __init__(self, function: Callable[..., Any] | None, which: str) -> None:
-        self.function = None if function is None else plain(function)
-        self.kind = ""
+        self.function: Any | None = None if function is None else plain(function)
+        self.kind: str = ""
         self._which = which
         self.replacement: Callable[..., Any] | None = None
         self.exit: WorkerExited | None = None
@@ -138,7 +138,7 @@ class Script:
     """
 
     def __init__(self) -> None:
-        self.clock = FakeClock()
+        self.clock: FakeClock = FakeClock()
         self._next: deque[Answer] = deque()
         self._every: list[Answer] = []
         self._calls: list[Call] = []

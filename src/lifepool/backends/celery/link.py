@@ -21,7 +21,7 @@ from redis.exceptions import RedisError
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
 
-logger = logging.getLogger("lifepool")
+logger: logging.Logger = logging.getLogger("lifepool")
 
 Command = tuple[Any, ...]
 

@@ -24,7 +24,7 @@ class RedisOutlet:
         agent: Whose; it is set before ``open`` is called.
     """
 
-    skew_s = 0.5  # both sides estimate the clock of the server, with the time that its answer took
+    skew_s: float = 0.5  # both sides estimate the clock of the server, with the time that its answer took
 
     def __init__(self, url: ClusterUrl) -> None:
         self.agent: NodeAgent

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from lifepool.backends.remote.transport import TransportListener
     from lifepool.backends.remote.urls import ClusterUrl
 
-logger = logging.getLogger("lifepool")
+logger: logging.Logger = logging.getLogger("lifepool")
 
 #: Seconds after its last sign of life for which a client counts as there, and what is its stays.
 CLIENT_S = 15
@@ -34,10 +34,10 @@ def make_transport(url: ClusterUrl) -> CeleryTransport:
 class CeleryTransport:
     """Carry messages over Redis, in Celery's form."""
 
-    wait_for_nodes_s = 2.0
+    wait_for_nodes_s: float = 2.0
 
     def __init__(self, url: ClusterUrl) -> None:
-        self.where = url.where
+        self.where: str = url.where
         self._url = url
         self._keys = Keys(url.queue)
         self._link: RedisLink | None = None

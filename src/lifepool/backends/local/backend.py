@@ -41,7 +41,7 @@ CLOSED_GRACE_S = 0.5
 #: Seconds the template has to fork a worker, or to tell that one died; past it, it hangs. Both take milliseconds.
 TEMPLATE_GRACE_S = 5.0
 
-logger = logging.getLogger("lifepool")
+logger: logging.Logger = logging.getLogger("lifepool")
 
 
 class LocalBackend:
@@ -57,7 +57,7 @@ class LocalBackend:
         name: Used in the names of processes.
     """
 
-    capabilities = Capabilities(
+    capabilities: Capabilities = Capabilities(
         kill=True,
         interrupt=True,
         retract=True,

@@ -58,6 +58,9 @@ class Channel:
         self._on_frame = on_frame
         self._on_end = on_end
         self._on_failure = on_failure
+        self.worker_wire: socket.socket
+        self.worker_tickets: socket.socket
+        self.worker_control: int
         with contextlib.ExitStack() as made:  # closed if the next can't be made
             self._wire, self.worker_wire = map(made.enter_context, socket.socketpair())
             self._tickets, self.worker_tickets = map(made.enter_context, socket.socketpair())

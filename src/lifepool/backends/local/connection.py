@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 #: written. What does not fit is sent through the socket. Files are sparse: this costs address space only.
 RESULTS_ROOM = 2
 
-logger = logging.getLogger("lifepool")
+logger: logging.Logger = logging.getLogger("lifepool")
 
 #: Nearly all frames are this; looking a member of an enum up costs more than comparing with it.
 _RESULT = int(Kind.RESULT)
@@ -82,24 +82,24 @@ class WorkerConnection:
         note_big: Callable[[], None],
         on_failure: Callable[[WorkerConnection, Exception], None],
     ) -> None:
-        self.number = number
+        self.number: int = number
         self._listener = listener
         self._note_big = note_big
-        self.guard = Guard(lambda error: on_failure(self, error))
+        self.guard: Guard = Guard(lambda error: on_failure(self, error))
         self.channel: Channel | None = None
         self.delivered: Delivered | None = None
         self.process: WorkerProcess | None = None
-        self.doomed = False  # it was to be killed before it had a pid
-        self.is_watched = False  # the loop will tell of its end
-        self.has_exited = False  # what it said last may still have to be read
-        self.has_failed = False  # what it says is not listened to any more
-        self.end_is_reported = False
-        self.outstanding = 0  # tasks sent and not answered: none means that it is waiting for one
-        self.leases = Leases()  # what it may still read of the shared arguments
+        self.doomed: bool = False  # it was to be killed before it had a pid
+        self.is_watched: bool = False  # the loop will tell of its end
+        self.has_exited: bool = False  # what it said last may still have to be read
+        self.has_failed: bool = False  # what it says is not listened to any more
+        self.end_is_reported: bool = False
+        self.outstanding: int = 0  # tasks sent and not answered: none means that it is waiting for one
+        self.leases: Leases = Leases()  # what it may still read of the shared arguments
         self.results: ResultReader | None = None
         self.inbox: Inbox | None = None
         self.memory: int | None = None
-        self.reason = ""
+        self.reason: str = ""
         self.start_error: str | None = None
         self.start_hint: str | None = None
 

@@ -16,10 +16,10 @@ from typing import Protocol
 
 from lifepool._host.forks import at_fork
 
-logger = logging.getLogger("lifepool")
+logger: logging.Logger = logging.getLogger("lifepool")
 
 #: Held while descriptors are made that a child must not keep, and during a fork.
-making = threading.RLock()
+making: threading.RLock = threading.RLock()
 
 #: Seconds a fork waits at most for descriptors that are being made; that takes some milliseconds.
 _PATIENCE_S = 1.0

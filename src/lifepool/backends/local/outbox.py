@@ -55,7 +55,7 @@ class Outbox:
         self.shared: Arguments | None = None
         with contextlib.suppress(*NO_SHARED_MEMORY):  # without shared memory, all goes through the sockets
             self.shared = Arguments(ARGUMENTS_ROOM * max_payload)
-        self.encoder = CallEncoder(max_payload, self.shared, has_main=has_main)
+        self.encoder: CallEncoder = CallEncoder(max_payload, self.shared, has_main=has_main)
 
     def prepare(
         self,

@@ -21,7 +21,7 @@ class Availability:
 
     def __init__(self, now: float) -> None:
         self.down_since: float | None = now
-        self.reason = "there is no connection yet"
+        self.reason: str = "there is no connection yet"
         self._no_nodes_since: float | None = now
 
     @property

@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from lifepool.backends.base import Listener
     from lifepool.backends.remote.transport import Transport
 
-logger = logging.getLogger("lifepool")
+logger: logging.Logger = logging.getLogger("lifepool")
 
 #: Seconds after which a call is looked for that no node has taken: it is sent anew before it would be stale.
 SEARCH_UNTAKEN_S = LONGEST_WAIT_S / 2
@@ -83,10 +83,10 @@ class RemoteBackend:
         initializer: Callable[..., object] | None = None,
         initargs: tuple[Any, ...] = (),
     ) -> None:
-        self.members = Members()
+        self.members: Members = Members()
         self.refused: Counter[str] = Counter()
-        self.redelivered = 0
-        self.client = uuid.uuid4().hex[:12]
+        self.redelivered: int = 0
+        self.client: str = uuid.uuid4().hex[:12]
         self._transport = transport
         self._signer = signer
         self._ahead = ahead
@@ -101,7 +101,7 @@ class RemoteBackend:
         self._worker: int | None = None
         self._is_ready = False
         self._upkeep: Upkeep | None = None
-        self.capabilities = Capabilities(
+        self.capabilities: Capabilities = Capabilities(
             kill=True,
             interrupt=True,
             retract=False,

@@ -29,15 +29,15 @@ class SentCall:
     __slots__ = ("cancelled", "id", "is_doubtful", "message", "node", "payload", "search_at", "task", "times_cancelled")
 
     def __init__(self, id: str, task: int, payload: RemoteCall) -> None:
-        self.id = id
-        self.task = task
-        self.payload = payload
+        self.id: str = id
+        self.task: int = task
+        self.payload: RemoteCall = payload
         self.message: Message | None = None
         self.node: str | None = None
         self.cancelled: float | None = None
-        self.times_cancelled = 0
+        self.times_cancelled: int = 0
         self.search_at: float | None = None
-        self.is_doubtful = False
+        self.is_doubtful: bool = False
 
 
 class Calls:

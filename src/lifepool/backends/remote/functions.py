@@ -68,16 +68,16 @@ class RemoteCall:
 
     def __init__(self, fn: Any, args: tuple[Any, ...], propagated: tuple[Any, ...], limit: int) -> None:
         bound: Bound = []
-        self.spec = _spec_of(fn, bound)
+        self.spec: Spec = _spec_of(fn, bound)
         args = tuple(map(constants.plain, args))
         try:
-            self.pickled = pickle.dumps((bound, WithContext(args, propagated) if propagated else args), PROTOCOL)
+            self.pickled: bytes = pickle.dumps((bound, WithContext(args, propagated) if propagated else args), PROTOCOL)
         except BaseException as error:
             if is_from_signal(error):
                 raise
             path, reason = explain(args, "args", error, (bound, "the function"), (propagated, "context"))
             raise TaskNotPicklable("arguments", path, reason) from error
-        self.size = len(self.pickled)
+        self.size: int = len(self.pickled)
         if self.size > limit:
             raise PayloadTooLarge("arguments", self.size, limit)
 
@@ -152,9 +152,9 @@ class NodeCall:
     __slots__ = ("__qualname__", "limit", "setup", "spec")
 
     def __init__(self, spec: Spec, limit: int, setup: Setup | None = None) -> None:
-        self.spec = spec
-        self.limit = limit
-        self.setup = setup
+        self.spec: Spec = spec
+        self.limit: int = limit
+        self.setup: Setup | None = setup
         self.__qualname__ = path_in(spec).partition(":")[2]
 
     def __reduce__(self) -> tuple[object, ...]:

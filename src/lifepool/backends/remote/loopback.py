@@ -39,7 +39,7 @@ class LoopbackCluster:
         self.secret = secret
         self.queue: deque[tuple[str, bytes]] = deque()
         self.nodes: list[LoopbackNode] = []
-        self.is_cut = False
+        self.is_cut: bool = False
         self._clients: dict[str, LoopbackTransport] = {}
         self._kept: list[tuple[str, Message]] = []  # posted while it was cut
         self._claimed: set[str] = set()
@@ -137,13 +137,13 @@ class LoopbackCluster:
 class LoopbackNode:
     """A node in this process, and the outlet of its agent."""
 
-    skew_s = 0.0
+    skew_s: float = 0.0
 
     def __init__(self, cluster: LoopbackCluster, pool: LocalPool, allow: Iterable[str]) -> None:
         self.is_lost = False
         self._cluster = cluster
         self._pool = pool
-        self.agent = NodeAgent(pool, self, Signer(cluster.secret), allow)
+        self.agent: NodeAgent = NodeAgent(pool, self, Signer(cluster.secret), allow)
 
     def is_free(self) -> bool:
         """Return whether it has a slot for one more call."""
@@ -180,7 +180,7 @@ class LoopbackTransport:
     """The client's end."""
 
     where = "loopback"
-    wait_for_nodes_s = 0.2
+    wait_for_nodes_s: float = 0.2
 
     def __init__(self, cluster: LoopbackCluster) -> None:
         self.listener: TransportListener

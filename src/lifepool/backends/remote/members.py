@@ -47,7 +47,7 @@ class Members:
 
     def __init__(self) -> None:
         self._members: dict[str, Member] = {}
-        self.ever = False
+        self.ever: bool = False
 
     def __len__(self) -> int:
         return len(self._members)

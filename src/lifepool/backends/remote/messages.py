@@ -106,7 +106,7 @@ class Signer:
 
     def __init__(self, secret: str | None) -> None:
         self._key = secret.encode() if secret else _NO_KEY
-        self.has_secret = bool(secret)
+        self.has_secret: bool = bool(secret)
 
     def sign(self, kind: str, fields: dict[str, Any], payload: bytes = b"") -> Message:
         """Make a message."""

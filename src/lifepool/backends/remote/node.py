@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from lifepool.backends.remote.functions import Setup
     from lifepool.backends.remote.transport import Outlet
 
-logger = logging.getLogger("lifepool.node")
+logger: logging.Logger = logging.getLogger("lifepool.node")
 
 #: Seconds between two looks at what running tasks have reported about their progress.
 PROGRESS_S = 0.1
@@ -74,7 +74,7 @@ class NodeAgent:
         signer: Signer,
         allow: Iterable[str] = (),
     ) -> None:
-        self.node = uuid.uuid4().hex[:12]
+        self.node: str = uuid.uuid4().hex[:12]
         self.refused: Counter[str] = Counter()
         self.running: dict[str, _Running] = {}
         self._pool = pool

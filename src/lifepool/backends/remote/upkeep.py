@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from lifepool.backends.remote.transport import Transport
     from lifepool.errors import BackendUnavailable
 
-logger = logging.getLogger("lifepool")
+logger: logging.Logger = logging.getLogger("lifepool")
 
 #: Seconds after which a call that was cancelled, and has no outcome yet, is cancelled once more.
 CANCEL_AGAIN_S = 0.5

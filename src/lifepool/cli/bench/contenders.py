@@ -81,7 +81,7 @@ class StandardForkserver(ExecutorContender):
 class Loky(ExecutorContender):
     """loky's executor with its own start method (fork and exec); idle workers are kept."""
 
-    package = "loky"
+    package: str = "loky"
 
     def make_executor(self) -> Executor:
         from loky import ProcessPoolExecutor
@@ -93,7 +93,7 @@ class Loky(ExecutorContender):
 class Deadpool(ExecutorContender):
     """Deadpool over forkserver, its default, with its default backlog of 1000 tasks."""
 
-    package = "deadpool"
+    package: str = "deadpool"
 
     def make_executor(self) -> Executor:
         from deadpool import Deadpool as DeadpoolExecutor
@@ -105,7 +105,7 @@ class Deadpool(ExecutorContender):
 class Pebble(Contender):
     """``pebble.ProcessPool`` with the platform's default start method, futures wrapped."""
 
-    package = "pebble"
+    package: str = "pebble"
 
     async def start(self) -> None:
         from pebble import ProcessPool
@@ -124,7 +124,7 @@ class Pebble(Contender):
 class Anyio(Contender):
     """``anyio.to_process.run_sync``: a fresh interpreter a worker, started when first needed."""
 
-    package = "anyio"
+    package: str = "anyio"
 
     async def start(self) -> None:
         from anyio import CapacityLimiter, to_process
@@ -142,7 +142,7 @@ class Anyio(Contender):
 class Lifepool(Contender):
     """lifepool's local backend (forkserver) as its README shows it."""
 
-    package = "lifepool"
+    package: str = "lifepool"
 
     async def start(self) -> None:
         from lifepool import Pool

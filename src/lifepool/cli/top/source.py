@@ -42,7 +42,7 @@ class Source:
         if parts.scheme not in ("http", "https") or not parts.netloc:
             raise NoPage(f"{url!r} is no address such as http://localhost:8000/pool")
         path = parts.path.removesuffix("state.json").rstrip("/")
-        self.url = urlunsplit((parts.scheme, parts.netloc, f"{path}/", "", ""))
+        self.url: str = urlunsplit((parts.scheme, parts.netloc, f"{path}/", "", ""))
         self._headers = dict(headers)
         self._cursor = ""
 

@@ -32,8 +32,8 @@ class AdmittedRequest(RequestScope):
 
     def __init__(self, scope: Scope, receive: Receive, requests: AdmittedRequests, now: float) -> None:
         super().__init__(scope, receive)
-        self.admitted = now
-        self.is_arriving = True
+        self.admitted: float = now
+        self.is_arriving: bool = True
         self._requests = requests
         self._tasks = 0
 
@@ -60,7 +60,7 @@ class AdmittedRequests:
     """Count requests from their admission until they end."""
 
     def __init__(self) -> None:
-        self.under_way = 0
+        self.under_way: int = 0
         self._arriving_count = 0
         self._arriving: deque[AdmittedRequest] = deque()  # in the order of admission; those that have arrived, too
         self._waiting: deque[tuple[float, AdmittedRequest]] = deque()  # by the instant of the first task

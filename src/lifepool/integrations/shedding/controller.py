@@ -72,7 +72,7 @@ class Controller:
     """
 
     def __init__(self, target: float) -> None:
-        self.overloaded = False
+        self.overloaded: bool = False
         self._target = target
         self._above_since: float | None = None
         self._last_refusal = -math.inf

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from lifepool.jobs.store.drivers import Connection, Driver
 
-logger = logging.getLogger("lifepool")
+logger: logging.Logger = logging.getLogger("lifepool")
 
 T = TypeVar("T")
 

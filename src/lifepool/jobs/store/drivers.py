@@ -106,7 +106,7 @@ class Transaction:
 
     def __init__(self, connection: Connection, driver: Driver) -> None:
         self._connection = connection
-        self.driver = driver
+        self.driver: Driver = driver
         self.messages: dict[str, None] = {}
 
     def run(self, sql: str, *parameters: Any) -> int:

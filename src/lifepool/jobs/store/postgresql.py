@@ -11,8 +11,8 @@ from lifepool.jobs.errors import StoreCorrupt, StoreFull, StoreUnavailable
 
 try:
     import psycopg
-except ImportError as error:  # pragma: no cover - needs an environment without psycopg
-    raise ImportError("jobs on PostgreSQL need psycopg: pip install 'lifepool[jobs-postgresql]'") from error
+except ImportError as _error:  # pragma: no cover - needs an environment without psycopg
+    raise ImportError("jobs on PostgreSQL need psycopg: pip install 'lifepool[jobs-postgresql]'") from _error
 
 if TYPE_CHECKING:
     import asyncio
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from lifepool.jobs.errors import StoreError
     from lifepool.jobs.store.drivers import Transaction
 
-logger = logging.getLogger("lifepool")
+logger: logging.Logger = logging.getLogger("lifepool")
 
 CHANNEL = "lifepool_jobs"
 #: Seconds for opening a connection.

@@ -60,7 +60,7 @@ class SqliteDriver:
         if sqlite3.sqlite_version_info < OLDEST:
             raise StoreUnavailable(f"SQLite {sqlite3.sqlite_version} is too old: jobs need 3.35")
         self.path = path
-        self.folder = path.with_name(path.name + "-servers")
+        self.folder: Path = path.with_name(path.name + "-servers")
         self._synchronous = synchronous
         self._server = ""
 

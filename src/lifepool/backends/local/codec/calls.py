@@ -81,15 +81,15 @@ class Call:
     def __init__(
         self, function: bytes, arguments: bytes, lease: Lease | None = None, *, out_of_band: bool = False
     ) -> None:
-        self.function = function
-        self.arguments = arguments
-        self.lease = lease
-        self.shared = lease is not None
+        self.function: bytes = function
+        self.arguments: bytes = arguments
+        self.lease: Lease | None = lease
+        self.shared: bool = lease is not None
         self.constants: tuple[Constant, ...] = ()
-        self.kind = _KINDS[lease is not None, out_of_band]
+        self.kind: int = _KINDS[lease is not None, out_of_band]
         if lease is not None:
             lease.is_viewed = out_of_band
-        self.size = len(function) + (len(arguments) if lease is None else lease.stored.size)
+        self.size: int = len(function) + (len(arguments) if lease is None else lease.stored.size)
 
 
 class CallEncoder:

@@ -230,8 +230,8 @@ class Sink:
     def __init__(self, writer: Writer, estimate: int, limit: int) -> None:
         self._writer = writer
         self._limit = limit
-        self.slot = writer.reserve(estimate)
-        self.size = 0
+        self.slot: Slot = writer.reserve(estimate)
+        self.size: int = 0
 
     def write(self, data: Any) -> int:
         """Append; what a ``pickle.Pickler`` calls.

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     import asyncio
     from collections.abc import Callable
 
-logger = logging.getLogger("lifepool")
+logger: logging.Logger = logging.getLogger("lifepool")
 
 #: Records read in one turn of the loop: a flood takes turns with all else, and what does not fit in is dropped.
 _A_TURN = 50

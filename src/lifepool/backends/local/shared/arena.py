@@ -59,6 +59,7 @@ class Arguments:
     """
 
     def __init__(self, capacity: int) -> None:
+        self.reading_fd: int
         self._fd, self.reading_fd = create(capacity)
         try:
             self._memory = mmap.mmap(self._fd, capacity)
@@ -68,7 +69,7 @@ class Arguments:
             raise
         self._given_back: deque[Slot] = deque()
         self._store: Store | None = Store(self._fd, self._memory)
-        self.is_dirty = False
+        self.is_dirty: bool = False
         self.expects_big = False
 
     def store(self) -> Store | None:
@@ -145,8 +146,8 @@ class Lease:
 
     def __init__(self, given_back: deque[Slot], stored: Stored) -> None:
         self._given_back = given_back
-        self.is_viewed = False  # a worker may use it for longer than its task runs
-        self.stored = stored
+        self.is_viewed: bool = False  # a worker may use it for longer than its task runs
+        self.stored: Stored = stored
 
     def location(self) -> bytes:
         """Return where it is, for a frame."""

@@ -46,6 +46,7 @@ class Cells:
 
     def __init__(self) -> None:
         size = CELLS * CELL_BYTES
+        self.reading_fd: int
         fd, self.reading_fd = create(size)
         try:
             os.pwrite(fd, bytes(size), 0)  # so that it has memory: a store into a map can't report that there is none

@@ -30,6 +30,7 @@ class ResultReader:
     """
 
     def __init__(self, capacity: int) -> None:
+        self.writing_fd: int
         self.writing_fd, reading = create(GRAIN + capacity)
         os.close(reading)
         try:
@@ -41,7 +42,7 @@ class ResultReader:
         self._counters = memoryview(self._memory)[:GRAIN].cast("Q")  # one aligned store each, never half a number
         self._location = Location(self._memory, GRAIN)
         self._is_closed = False
-        self.is_dirty = False
+        self.is_dirty: bool = False
 
     def part(self, location: memoryview) -> memoryview:
         """Return the pickle that a frame names; to be released, and then counted by ``consumed``.

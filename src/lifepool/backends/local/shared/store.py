@@ -38,7 +38,7 @@ class Store:
         self._fd = fd
         self._memory = memory
         self._warm = start  # the file has memory below this offset, as far as slots are written one above the other
-        self.arena = Arena(start, len(memory) // GRAIN * GRAIN, GRAIN)
+        self.arena: Arena = Arena(start, len(memory) // GRAIN * GRAIN, GRAIN)
 
     def reserve(self, size: int) -> Slot:
         """Take a slot.

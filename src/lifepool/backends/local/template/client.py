@@ -18,7 +18,7 @@ import sys
 import weakref
 from multiprocessing import reduction, resource_tracker, spawn, util
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from lifepool.backends.local import fork_safety as forked
 from lifepool.backends.local.main_script import main_script
@@ -29,7 +29,10 @@ from lifepool.backends.local.template.surroundings import Surroundings, current_
 from lifepool.backends.local.worker.descendants import leave_reaping_to
 from lifepool.backends.start_failures import what_to_do
 
-logger = logging.getLogger("lifepool")
+if TYPE_CHECKING:
+    from lifepool.backends.local.worker.startup import MainScript
+
+logger: logging.Logger = logging.getLogger("lifepool")
 
 #: Seconds that a template has to end when its end of the socket is closed.
 CLOSED_S = 1.0
@@ -83,7 +86,7 @@ class Template:
     """
 
     def __init__(self, preload: tuple[str, ...], modules: tuple[str, ...] = (), *, name: str) -> None:
-        self.main = main_script()
+        self.main: MainScript | None = main_script()
         self._preload = preload
         self._modules = modules
         self._name = name

@@ -58,7 +58,7 @@ class Reporter:
         interrupt: Callable[[], None],
     ) -> None:
         self.late: tuple[int, object] | None = None
-        self.is_writing = False
+        self.is_writing: bool = False
         self.send: Callable[[bytes], None] = wire.sendall
         self._wire = wire
         self._max_payload = max_payload

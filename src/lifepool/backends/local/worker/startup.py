@@ -75,7 +75,7 @@ class Descriptor:
     __slots__ = ("fd",)
 
     def __init__(self, fd: int) -> None:
-        self.fd = fd
+        self.fd: int = fd
 
     def __reduce__(self) -> tuple[object, ...]:
         return (_opened, (reduction.DupFd(self.fd),))

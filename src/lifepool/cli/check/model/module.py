@@ -12,7 +12,7 @@ from lifepool.cli.check.model.roles import Roles
 from lifepool.cli.check.model.scopes import Value
 
 if TYPE_CHECKING:
-    from lifepool.cli.check.model.scopes import Call
+    from lifepool.cli.check.model.scopes import Call, Scope
 
 
 class Module:
@@ -33,12 +33,12 @@ class Module:
         parts = walk(tree)
         self.tree = tree
         self.file_name = file_name
-        self.names = Names()
-        self.root = parts.root
-        self.calls = parts.calls
+        self.names: Names = Names()
+        self.root: Scope = parts.root
+        self.calls: tuple[Call, ...] = parts.calls
         for call in self.calls:
             call.name = self.names.of(call.node.func, call.scope) or ""
-        self.roles = Roles(parts, self.names)
+        self.roles: Roles = Roles(parts, self.names)
 
     @cached_property
     def imports(self) -> set[str]:

@@ -72,11 +72,13 @@ class Roles:
         self._calls: dict[Function | None, list[Call]] = defaultdict(list)
         for call in parts.calls:
             self._calls[call.function].append(call)
-        self.per_request = self._led_to([*self._handlers(), *self._handler_methods()])
-        self.at_start = set(self._closure(self._starters(), _awaited)) - self.per_request.keys()
-        self.programs = set(filter(_is_program, self._parts.functions))
-        self.once = set(self._led_to([*self.programs, *self._called_at_module_level(), *self.at_start]))
-        self.on_loop = self._closure(filter(self._may_not_block, self._parts.functions), _called_plainly)
+        self.per_request: dict[Function, Function] = self._led_to([*self._handlers(), *self._handler_methods()])
+        self.at_start: set[Function] = set(self._closure(self._starters(), _awaited)) - self.per_request.keys()
+        self.programs: set[Function] = set(filter(_is_program, self._parts.functions))
+        self.once: set[Function] = set(self._led_to([*self.programs, *self._called_at_module_level(), *self.at_start]))
+        self.on_loop: dict[Function, Function] = self._closure(
+            filter(self._may_not_block, self._parts.functions), _called_plainly
+        )
 
     def _led_to(self, roots: Iterable[Function]) -> dict[Function, Function]:
         return self._closure(roots, _mentioned)
