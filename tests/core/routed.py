@@ -46,8 +46,6 @@ class RoutedScript(Script):
         return [line for command in commands if (line := self._line(command))]
 
     def _line(self, command: do.Command) -> str:
-        if isinstance(command, do.PreparePayload):
-            return f"prepare {command.task}"
         line = super()._line(command)
         return "" if isinstance(command, do.SetTimer) else line
 

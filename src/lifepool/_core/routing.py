@@ -1,7 +1,7 @@
 """One scheduler for a pool with two backends: this machine and a cluster, each with a scheduler of its own.
 
 Theory of operation
-    A task belongs to one of the two from its submission on; where it goes is decided at the door (``order``).
+    A task belongs to one of the two from its submission on; where it goes is decided when it is admitted (``order``).
     *Overflow*: to the cluster goes what the local scheduler would refuse, or would let wait for longer than
     ``target_wait``. *Fallback*: to the local scheduler goes what the cluster can't take, while the circuit breaker is
     not closed.
@@ -102,7 +102,7 @@ class RoutedScheduler:
         times_opened = self.breaker.opened
         (self._handlers.get(type(event)) or self._to_workers_side)(event)
         if self.breaker.state is not BreakerState.CLOSED:
-            self._relieve(self.remote.queued() if self.breaker.opened == times_opened else self.remote.unsent())
+            self._move_waiting(self.remote.queued() if self.breaker.opened == times_opened else self.remote.unsent())
         if self._ends is not None:
             self._drain_here()
         earliest = min(self._alarms.values())
@@ -170,7 +170,7 @@ class RoutedScheduler:
             self.breaker.failed(end.reason or "a node has lost a task", self._now)  # else the task did that itself
         self._to_workers_side(event)
         if self.breaker.state is not BreakerState.CLOSED and (task := self.remote.task(event.task)) is not None:
-            self._relieve([task])  # it has a retry
+            self._move_waiting([task])  # it has a retry
 
     def _on_refused(self, event: on.TaskRefused) -> None:
         self.breaker.failed(str(event.error), self._now)
@@ -178,7 +178,7 @@ class RoutedScheduler:
         if task is None or not self._moves(task):
             self._give(event, remote=True)
 
-    def _relieve(self, waiting: list[Task]) -> None:
+    def _move_waiting(self, waiting: list[Task]) -> None:
         """Move what waits for a cluster that takes nothing; fail what is not admitted here either, if it is lost."""
         for task in waiting:
             if task.worker is None and not self._moves(task):  # it may have been sent when another one had moved
@@ -216,7 +216,7 @@ class RoutedScheduler:
             left = self._ends - self._now
             self._give(on.DrainRequested(left) if left > 0 else on.CloseRequested(), remote=False)
 
-    # -- the door -------------------------------------------------------------------------------------------------
+    # -- admission -------------------------------------------------------------------------------------------------
 
     def order(self, timeout: float | None, name: str, now: float) -> tuple[bool, ...]:
         """Return where a task is to be tried, in turn: True for the cluster, False for this machine.
