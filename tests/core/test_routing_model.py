@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import ClassVar
 
+import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, precondition, rule
+from hypothesis.stateful import RuleBasedStateMachine, precondition, rule, run_state_machine_as_test
 
 from lifepool._core import commands as do
 from lifepool._core import events as on
@@ -194,8 +195,6 @@ class Fallback(Machine):
     prefers_remote = True
 
 
-for machine in (Overflow, Fallback):
-    machine.TestCase.settings = settings(max_examples=80, stateful_step_count=40)
-
-TestOverflow = Overflow.TestCase
-TestFallback = Fallback.TestCase
+@pytest.mark.parametrize("machine", [Overflow, Fallback])
+def test_each_task_gets_one_outcome_whatever_happens(machine: type[Machine]) -> None:
+    run_state_machine_as_test(machine, settings=settings(max_examples=80, stateful_step_count=40))
