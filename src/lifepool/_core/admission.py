@@ -95,7 +95,7 @@ class Admission:
         """
         state = self._decision.pool_state
         if state is not states.POOL_RUNNING and state is not PoolState.STARTING:
-            return _closed(state)
+            return closed_error(state)
         if (crash := self._supervisor.crash_loop) is not None:
             return WorkerStartError(crash.cause, hint=crash.hint)
         queued = len(self._queue.entries) + len(self._preparing) + self.reserved
@@ -154,7 +154,8 @@ class Admission:
         return self._queue.waiting_of(key) >= max(1, self._limits.max_queue // shares)
 
 
-def _closed(state: PoolState) -> PoolClosed:
+def closed_error(state: PoolState) -> PoolClosed:
+    """Make the error for a task that comes while the pool does not run."""
     if state is PoolState.CREATED:
         return PoolClosed("the pool was never started", hint=NOT_STARTED_HINT)
     if state is PoolState.DRAINING:

@@ -44,6 +44,13 @@ class SendTask:
 
 
 @dataclass(slots=True)
+class PreparePayload:
+    """Make a payload for this machine of one that was made for a cluster; answer with ``TaskPrepared``."""
+
+    task: int
+
+
+@dataclass(slots=True)
 class RetractTasks:
     """Take back what the worker has not started; answer with ``TasksRetracted`` at once."""
 
@@ -120,6 +127,7 @@ Command = (
     | StopWorker
     | KillWorker
     | SendTask
+    | PreparePayload
     | RetractTasks
     | InterruptTask
     | Settle

@@ -350,6 +350,8 @@ class RemoteBackend:
         """Answer for a call that has no answer of its own."""
         if sent.is_doubtful:
             self._doubtful.append(sent.id)
+            if isinstance(error, BackendUnavailable):
+                error.may_have_started = True
         self._calls.forget(sent)
         if self._worker is not None:
             self._listener.returned(self._worker, sent.task, None, error, run_s=0.0)
