@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.cluster.celery_redis import CeleryOnRedis
+from tests.cluster.dask_cluster import DaskCluster, DaskScheduler
 from tests.cluster.servers import RedisServer
 from tests.engine.conftest import gate as gate
 from tests.leaks import LASTING
@@ -34,8 +35,14 @@ def celery_on_redis(request: pytest.FixtureRequest, folder: Path, *, shared: boo
         yield harness
 
 
+@contextmanager
+def dask_on_tcp(request: pytest.FixtureRequest, folder: Path, *, shared: bool) -> Iterator[DaskCluster]:
+    with DaskScheduler(folder) as server, DaskCluster(server, folder) as harness:
+        yield harness
+
+
 #: By name: what starts the servers of an engine, without nodes. Shared ones may serve other tests meanwhile.
-ENGINES = {"celery+redis": celery_on_redis}
+ENGINES = {"celery+redis": celery_on_redis, "dask+tcp": dask_on_tcp}
 
 
 @pytest.fixture(scope="session")

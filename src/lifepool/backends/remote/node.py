@@ -203,9 +203,7 @@ class NodeAgent:
                 call.handle.future.cancel()
 
     def abandon(self, client: str) -> None:
-        """Drop what a client has here that has not started: it is gone. Should it come back, it can have that tried
-        again.
-        """
+        """Drop what a client has here that has not started: it is gone. If it returns, it hears so and sends anew."""
         for id, call in list(self.running.items()):
             if call.client == client and (call.handle is None or call.handle.state is TaskState.QUEUED):
                 self._settle(id, msg.UNSTARTED)
