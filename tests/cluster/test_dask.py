@@ -15,6 +15,7 @@ from lifepool import BackendUnavailable, Pool, WorkerLost
 from lifepool.backends.dask.transport import DaskTransport
 from lifepool.backends.remote import availability
 from lifepool.backends.remote.urls import make_remote_backend
+from lifepool.cli.worker import NodeOptions, run_worker
 from lifepool.nodes.dask_node import Config
 from tests import tasks
 from tests.cluster.dask_cluster import DaskCluster, DaskScheduler
@@ -184,6 +185,11 @@ async def test_a_queue_has_its_own_workers(dask: DaskCluster, request: pytest.Fi
     async with Pool(backend=dask.url) as pool:
         with pytest.raises(BackendUnavailable, match="it has no nodes"):
             await pool.run(tasks.double, 2)
+
+
+def test_nodes_are_not_started_by_our_own_command(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run_worker("dask+tcp://localhost:8786", None, NodeOptions()) == 2
+    assert "but by `dask worker`" in capsys.readouterr().err
 
 
 def test_a_wrong_setting_of_a_worker_is_named() -> None:

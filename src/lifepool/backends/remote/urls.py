@@ -34,6 +34,8 @@ class Engine(NamedTuple):
         has_host: Whether its URL names a machine.
         demands_secret: Whether messages pass where others could write them. Not so where whoever can write them can run
             code anyway, by means of the engine itself.
+        program: The engine's own command that starts a node; None if it is ``lifepool worker``.
+        node_setting: How a node is given a setting.
     """
 
     module: str
@@ -41,14 +43,25 @@ class Engine(NamedTuple):
     extra: str
     has_host: bool = True
     demands_secret: bool = True
+    program: str | None = None
+    node_setting: str = "lifepool worker --{} ..."
 
+
+_DASK = Engine(
+    "lifepool.backends.dask.transport",
+    "distributed",
+    "dask",
+    demands_secret=False,
+    program="dask worker",
+    node_setting="lifepool.{} in the Dask configuration of its workers",
+)
 
 #: By the scheme of the URL.
 ENGINES = {
     "celery+redis": Engine("lifepool.backends.celery.transport", "celery", "celery"),
     "celery+rediss": Engine("lifepool.backends.celery.transport", "celery", "celery"),
-    "dask+tcp": Engine("lifepool.backends.dask.transport", "distributed", "dask", demands_secret=False),
-    "dask+tls": Engine("lifepool.backends.dask.transport", "distributed", "dask", demands_secret=False),
+    "dask+tcp": _DASK,
+    "dask+tls": _DASK,
 }
 #: For these there is a design and no code yet.
 _PLANNED = ("celery+amqp", "celery+amqps", "ray", "ray+local")
