@@ -287,6 +287,12 @@ class RemoteBackend:
         self.plan_flush()
         self._hurry()
 
+    def sent_to(self, node: str, ids: Sequence[str]) -> None:
+        """Note on which node calls are."""
+        for id in ids:
+            if (sent := self._calls.get(id)) is not None:
+                sent.node, sent.search_at = node, None
+
     def node_lost(self, node: str, reason: str) -> None:
         """Lose what the node had; look for what may have been on its way to it."""
         if not self.members.forget(node):

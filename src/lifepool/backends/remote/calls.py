@@ -89,7 +89,7 @@ class Calls:
 
     def came_back(self, call: SentCall) -> None:
         """Let a call wait again; it keeps its id, so that a copy of it which did get out is known for one."""
-        call.message, call.search_at, call.is_doubtful = None, None, True
+        call.message, call.node, call.search_at, call.is_doubtful = None, None, None, True
         self._waiting[call.id] = call
 
     def forget(self, call: SentCall) -> None:

@@ -24,7 +24,7 @@ from lifepool.backends.remote.local_pool import LocalCall, LocalPool
 from lifepool.backends.remote.members import BEAT_S
 from lifepool.backends.remote.messages import Message, Refused, Signer
 from lifepool.backends.remote.outcomes import RecentOutcomes, outcome_of
-from lifepool.backends.remote.security import LONGEST_WAIT_S, AllowList, Remembered, check_freshness
+from lifepool.backends.remote.security import ALLOW_ADVICE, LONGEST_WAIT_S, AllowList, Remembered, check_freshness
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -43,11 +43,12 @@ GRACE_S = 0.05
 class _Running:
     """A call that this node has taken."""
 
-    __slots__ = ("client", "done", "handle", "progress")
+    __slots__ = ("ahead_s", "client", "done", "handle", "progress")
 
-    def __init__(self, client: str, done: Callable[[], object]) -> None:
+    def __init__(self, client: str, done: Callable[[], object], ahead_s: float) -> None:
         self.client = client
         self.done = done
+        self.ahead_s = ahead_s
         self.handle: LocalCall | None = None
         self.progress: object = None
 
@@ -59,7 +60,8 @@ class NodeAgent:
         pool: Runs them; a local one, which is started already and is not ended here.
         outlet: Where messages go out.
         signer: Makes and verifies them.
-        allow: Names of modules and functions that may be called.
+        allow: Names of modules and functions that may be called; None for all.
+        advice: How a module is allowed that is not.
 
     Attributes:
         node: The id of this agent.
@@ -72,7 +74,8 @@ class NodeAgent:
         pool: LocalPool,
         outlet: Outlet,
         signer: Signer,
-        allow: Iterable[str] = (),
+        allow: Iterable[str] | None = (),
+        advice: str = ALLOW_ADVICE,
     ) -> None:
         self.node: str = uuid.uuid4().hex[:12]
         self.refused: Counter[str] = Counter()
@@ -80,7 +83,7 @@ class NodeAgent:
         self._pool = pool
         self._outlet = outlet
         self._signer = signer
-        self._allow = AllowList(allow)
+        self._allow = AllowList(allow, advice)
         self._seen = Remembered()
         self._cancelled = Remembered()
         self._recent = RecentOutcomes()
@@ -144,12 +147,13 @@ class NodeAgent:
 
     # -- what comes in --------------------------------------------------------------------------------------------
 
-    def take(self, message: Message, done: Callable[[], object] = lambda: None) -> None:
+    def take(self, message: Message, done: Callable[[], object] = lambda: None, *, ahead_s: float = 0.0) -> None:
         """Take a call; whatever is wrong with it is told to its client, if it is known who that is.
 
         Args:
             message: The call.
             done: Called once, when this node is done with it, whatever became of it.
+            ahead_s: Seconds by which the client's clock is ahead of the outlet's, if the engine has found out.
         """
         try:
             head = self._signer.verify_head(message, msg.CALL)
@@ -165,7 +169,7 @@ class NodeAgent:
                 self.count(Refused("replayed", "it is running already"), id)
             done()
             return
-        self.running[id] = call = _Running(client, done)
+        self.running[id] = call = _Running(client, done, ahead_s)
         self._idle.clear()
         task = asyncio.get_running_loop().create_task(self._run_guarded(id, call, head, message))
         self._tasks.add(task)
@@ -198,6 +202,14 @@ class NodeAgent:
             else:
                 call.handle.future.cancel()
 
+    def abandon(self, client: str) -> None:
+        """Drop what a client has here that has not started: it is gone. If it returns, it hears so and sends anew."""
+        for id, call in list(self.running.items()):
+            if call.client == client and (call.handle is None or call.handle.state is TaskState.QUEUED):
+                self._settle(id, msg.UNSTARTED)
+                if call.handle is not None:
+                    call.handle.future.cancel()
+
     # -- one call -------------------------------------------------------------------------------------------------
 
     async def _run_guarded(self, id: str, call: _Running, head: dict[str, Any], message: Message) -> None:
@@ -210,7 +222,7 @@ class NodeAgent:
 
     async def _run(self, id: str, call: _Running, head: dict[str, Any], message: Message) -> None:
         try:
-            left = self._admit(id, head)
+            left = self._admit(id, head, call.ahead_s)
             payload = await self._claimed(id, head, message)
         except Refused as refusal:
             self.count(refusal, id)
@@ -240,8 +252,8 @@ class NodeAgent:
         status, fields, answer = outcome_of(call.handle.future)
         self._settle(id, status, answer, **fields)
 
-    def _admit(self, id: str, head: dict[str, Any]) -> float | None:
-        now = self._outlet.now()
+    def _admit(self, id: str, head: dict[str, Any], ahead_s: float) -> float | None:
+        now = self._outlet.now() + ahead_s
         left = check_freshness(head, now, self._outlet.skew_s)
         self._allow.check(head["fn"])
         if "setup" in head:
