@@ -293,7 +293,7 @@ def survivors(name: str) -> Callable[[], str]:
         ]
         survived = [str(sum(cells[row][each]["survived"] for row in cells)) for each in names]
         about = result["environment"]
-        when = f"{about['date'][:10]}, {about['python']}, {about['system']} {about['kernel']}.\n\n" if "kernel" in about else ""
+        when = f"{about['date'][:10]}, {about['python']}, {about['system']} {about['kernel']}.\n\n"
         return when + table(["", *names], [*rows, [f"of {len(cells)}", *survived]])
 
     return read
