@@ -237,9 +237,15 @@ class BackendError(PoolError):
 
 
 class BackendUnavailable(BackendError):
-    """The backend takes no work now: an executor of yours that was shut down, for one."""
+    """The backend takes no work now: an executor of yours that was shut down, for one.
+
+    Attributes:
+        may_have_started: Whether the task was on its way to a cluster when the connection broke, and may run there all
+            the same.
+    """
 
     status_hint = 503
+    may_have_started: bool = False
 
 
 class BackendUnsupported(BackendError):

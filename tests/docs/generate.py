@@ -21,6 +21,7 @@ from lifepool.config import describe_settings
 from lifepool.hooks import Hook, TaskRecord, WorkerExit
 from lifepool.instrumentation import metrics
 from lifepool.instrumentation.jobs import JOB_METRICS, JOB_STATES
+from lifepool.instrumentation.routing import BREAKER_STATES, ROUTING_METRICS
 from lifepool.jobs import errors as job_errors
 from tests.docs.markdown import ROOT, replace_region
 
@@ -208,7 +209,9 @@ _LABEL_VALUES = {
     "task": f"the function's qualified name, or `{metrics.OTHER}`",
     "outcome": ", ".join(f"`{value}`" for value in metrics.OUTCOMES),
     "state": f"of workers {', '.join(f'`{value}`' for value in metrics.WORKER_STATES)}; "
-    f"of jobs {', '.join(f'`{value}`' for value in JOB_STATES)}",
+    f"of jobs {', '.join(f'`{value}`' for value in JOB_STATES)}; "
+    f"of the circuit breaker {', '.join(f'`{value}`' for value in BREAKER_STATES)}",
+    "backend": "`local`: this machine; `remote`: the cluster",
     "reason": ", ".join(f"`{value}`" for value in metrics.RESTART_REASONS),
     "direction": "`sent` to workers, `received` from them",
     "decision": ", ".join(f"`{each}`" for each in metrics.DECISIONS),
@@ -220,7 +223,7 @@ def metrics_table() -> str:
     """Every metric."""
     rows = [
         [f"`{each.name}`", each.kind, ", ".join(f"`{label}`" for label in each.labels), each.help, _across(each)]
-        for each in (*metrics.METRICS, *JOB_METRICS)
+        for each in (*metrics.METRICS, *ROUTING_METRICS, *JOB_METRICS)
     ]
     return table(["metric", "kind", "labels", "meaning", "over processes"], rows)
 
@@ -233,7 +236,7 @@ def _across(metric: metrics.Metric) -> str:
 
 def metric_labels() -> str:
     """Every label and its values."""
-    found = dict.fromkeys(label for each in metrics.METRICS for label in each.labels)
+    found = dict.fromkeys(label for each in (*metrics.METRICS, *ROUTING_METRICS) for label in each.labels)
     return table(["label", "values"], ([f"`{label}`", _LABEL_VALUES[label]] for label in found))
 
 

@@ -124,6 +124,13 @@ def load_eagerly(
         resource()
 
 
+def without_eager(
+    initializer: Callable[..., object] | None, initargs: tuple[Any, ...]
+) -> tuple[Callable[..., object] | None, tuple[Any, ...]]:
+    """Return the initializer and its arguments for workers that load resources when they need them."""
+    return (initargs[0], initargs[1]) if initializer is load_eagerly else (initializer, initargs)
+
+
 def close_all() -> None:
     """Drop all that this process has loaded, the last one first."""
     with _lock:
