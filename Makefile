@@ -115,13 +115,14 @@ coverage: $(STAMP) chromium promtool postgresql  ## all tests with branch covera
 	$(RUN) pytest --cov --cov-report= $(ARGS)
 	$(RUN) coverage report
 
-build: $(STAMP)  ## build the sdist and the wheel into dist/
+build: $(STAMP)  ## build the sdist, and the wheel from it, into dist/
 	rm -rf dist
 	$(RUN) build --no-isolation
 
-wheel-test: build  ## install the built wheel into a fresh environment and test that
+wheel-test: build  ## install the built files into fresh environments, and do there what the README says
 	@sh scripts/make-venv.sh .venv-wheel "$(PYTHON)" dist/*.whl
 	.venv-wheel/bin/python -m pytest tests/test_packaging.py $(MATRIX_TESTS)
+	$(RUN) tests.release dist/*.whl dist/*.tar.gz
 
 lock:  ## choose new versions and write the lock files
 	sh scripts/lock.sh $(LOCK) $(addprefix --extra ,$(DEV_EXTRAS)) --group dev
