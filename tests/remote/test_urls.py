@@ -24,6 +24,7 @@ def test_a_url_says_where_and_how() -> None:
     assert (url.queue, url.in_flight, url.ahead) == ("cpu", 64, 0.0)
     assert url.where == "redis://localhost:6380/1"
     assert parse("celery+rediss://localhost").address == "rediss://localhost"
+    assert parse("dask+tls://localhost:8786").address == "tls://localhost:8786"
 
 
 @pytest.mark.usefixtures("installed")
@@ -54,7 +55,7 @@ def test_a_missing_package_is_named_with_its_extra(monkeypatch: pytest.MonkeyPat
         Pool(backend=LOCAL)
 
 
-@pytest.mark.parametrize("url", ["celery+amqp://localhost", "dask+tcp://localhost:8786", "ray://localhost:10001"])
+@pytest.mark.parametrize("url", ["celery+amqp://localhost", "ray://localhost:10001"])
 def test_an_engine_that_is_still_to_come_is_said_to_be(url: str) -> None:
     scheme = url.partition(":")[0]
     if scheme in urls.ENGINES:
@@ -75,6 +76,16 @@ def test_another_host_needs_a_secret(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("installed")
+def test_an_engine_that_runs_code_for_whoever_can_reach_it_demands_no_secret(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.delenv("LIFEPOOL_SECRET", raising=False)
+    assert not signer_for(parse("dask+tcp://scheduler:8786")).has_secret
+    monkeypatch.setenv("LIFEPOOL_SECRET", "long and random")
+    assert signer_for(parse("dask+tcp://scheduler:8786")).has_secret
+
+
+@pytest.mark.usefixtures("installed")
 def test_the_environment_names_it_as_well(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LIFEPOOL_BACKEND", f"{LOCAL}?queue=cpu")
     assert Pool().config.backend == f"{LOCAL}?queue=cpu"
@@ -84,3 +95,5 @@ def test_the_environment_names_it_as_well(monkeypatch: pytest.MonkeyPatch) -> No
 async def test_settings_of_nodes_are_refused_with_advice() -> None:
     with pytest.raises(BackendUnsupported, match="lifepool worker --max-worker-memory"):
         await Pool(backend=LOCAL, max_worker_memory="512MiB").start()
+    with pytest.raises(BackendUnsupported, match=r"lifepool\.max-worker-memory in the Dask configuration"):
+        await Pool(backend="dask+tcp://localhost", max_worker_memory="512MiB").start()

@@ -6,6 +6,7 @@ are not ``frozen`` because a frozen dataclass costs three times as much to make,
 
 from __future__ import annotations
 
+from collections.abc import Hashable  # noqa: TC003 - compiled, a dataclass needs the types of its fields
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -24,10 +25,10 @@ class TaskSubmitted:
 
     task: int
     name: str = ""  # the one that its run time is learned under
-    priority: int = 0
+    priority: float = 0
     timeout: float | None = None  # seconds from now, waiting included
     retries: int = 0
-    fair_key: str | None = None
+    fair_key: Hashable = None
     preparing: bool = False  # its payload is not ready: ``TaskPrepared`` says when
     firm: bool = False  # it is not refused any more once it is admitted
     remote: bool = False  # of two backends, the cluster is to run it

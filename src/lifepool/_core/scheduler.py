@@ -43,7 +43,7 @@ from lifepool._core.worker_handlers import WorkerHandlers
 from lifepool.errors import QueueFull
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Hashable
 
     from lifepool._core.commands import Command
     from lifepool._core.counters import RunTimes, Tally
@@ -160,7 +160,7 @@ class Scheduler:
         while (key := decision.timers.pop_due(decision.now)) is not None:
             self._on_timer[key[0]](key[1])
 
-    def admit(self, timeout: float | None, fair_key: str | None = None, name: str | None = None) -> PoolError | None:
+    def admit(self, timeout: float | None, fair_key: Hashable = None, name: str | None = None) -> PoolError | None:
         """Decide whether a task is admitted, and count a refusal; return the error, or None. See ``Admission``."""
         refusal = self.admission.refusal(timeout, fair_key, name)
         if refusal is not None and isinstance(refusal, QueueFull):

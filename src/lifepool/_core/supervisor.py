@@ -301,8 +301,8 @@ class Supervisor:
         if is_early:
             self._count_early_end(worker)
         if reason is ExitReason.FAILED_TO_START:
-            cause = start_failure(worker, event, decision.limits.start_timeout)
-            return self._failed_start(cause, event.start_hint, after_ready=is_early)
+            cause, hint = start_failure(worker, event, decision.limits.start_timeout)
+            return self._failed_start(cause, hint, after_ready=is_early)
         if is_early and self._early_ends > 1:
             self._pause_starts(self._early_ends - 1, ready_ends_it=False)
         return None

@@ -126,9 +126,9 @@ def _make_one(config: PoolConfig, modules: tuple[str, ...]) -> Backend:
 
         return InlineBackend(initializer=config.initializer, initargs=config.initargs)
     if "://" in backend:
-        from lifepool.backends.remote.urls import make_remote_backend
+        from lifepool.backends.remote.urls import make_remote_backend, parse
 
-        _refuse_settings_of_nodes(config)
+        _refuse_settings_of_nodes(config, parse(backend).engine.node_setting)
         return make_remote_backend(
             backend, max_payload=config.max_payload, initializer=config.initializer, initargs=config.initargs
         )
@@ -154,7 +154,7 @@ def _make_one(config: PoolConfig, modules: tuple[str, ...]) -> Backend:
     )
 
 
-def _refuse_settings_of_nodes(config: PoolConfig) -> None:
+def _refuse_settings_of_nodes(config: PoolConfig, how: str) -> None:
     """Refuse what only the nodes of a cluster can do for their workers."""
     of_nodes = {
         "max_tasks_per_worker": config.max_tasks_per_worker is not None,
@@ -165,5 +165,5 @@ def _refuse_settings_of_nodes(config: PoolConfig) -> None:
             raise BackendUnsupported(
                 f"{name} is a setting of the nodes of a cluster, not of its clients",
                 capability=name,
-                hint=f"give it to the nodes: lifepool worker --{name.replace('_', '-')} ...",
+                hint=f"give it to the nodes: {how.format(name.replace('_', '-'))}",
             )

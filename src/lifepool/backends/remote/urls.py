@@ -32,21 +32,39 @@ class Engine(NamedTuple):
         package: What has to be installed for it.
         extra: Of lifepool, that installs it.
         has_host: Whether its URL names a machine.
+        demands_secret: Whether messages pass where others could write them. Not so where whoever can write them can run
+            code anyway, by means of the engine itself.
+        program: The engine's own command that starts a node; None if it is ``lifepool worker``.
+        node_setting: How a node is given a setting.
     """
 
     module: str
     package: str
     extra: str
     has_host: bool = True
+    demands_secret: bool = True
+    program: str | None = None
+    node_setting: str = "lifepool worker --{} ..."
 
+
+_DASK = Engine(
+    "lifepool.backends.dask.transport",
+    "distributed",
+    "dask",
+    demands_secret=False,
+    program="dask worker",
+    node_setting="lifepool.{} in the Dask configuration of its workers",
+)
 
 #: By the scheme of the URL.
 ENGINES = {
     "celery+redis": Engine("lifepool.backends.celery.transport", "celery", "celery"),
     "celery+rediss": Engine("lifepool.backends.celery.transport", "celery", "celery"),
+    "dask+tcp": _DASK,
+    "dask+tls": _DASK,
 }
 #: For these there is a design and no code yet.
-_PLANNED = ("celery+amqp", "celery+amqps", "dask+tcp", "ray", "ray+local")
+_PLANNED = ("celery+amqp", "celery+amqps", "ray", "ray+local")
 
 
 def _name(text: str) -> str:
@@ -174,14 +192,19 @@ def _shown(parts: SplitResult) -> str:
     return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
 
 
+def secret_here() -> str | None:
+    """Return the secret of this process, if it has one."""
+    return os.environ.get(SECRET_VARIABLE, "").strip() or None
+
+
 def signer_for(url: ClusterUrl) -> Signer:
     """Return what signs the messages of this cluster.
 
     Raises:
         BackendUnsupported: If there is no secret, and messages pass where others can write them.
     """
-    secret = os.environ.get(SECRET_VARIABLE, "").strip() or None
-    if secret is None and needs_secret(url.host):
+    secret = secret_here()
+    if secret is None and url.engine.demands_secret and needs_secret(url.host):
         raise BackendUnsupported(
             f"a cluster at {url.where} needs a secret: whoever can write there could have any call run",
             capability="secret",
