@@ -127,8 +127,8 @@ class RoutedScheduler:
                 self._out.append(command)
 
     def _report_started(self, error: PoolError | None, before: PoolState, *, remote: bool) -> None:
-        if error is None and self.state is PoolState.STARTING:
-            return  # the other one is not up yet
+        if error is None and (self.state is PoolState.STARTING or before is PoolState.RUNNING):
+            return  # the other one is not up yet, or was all that was waited for
         self._out.append(do.ReportStarted(error))
         if error is not None and before is PoolState.STARTING:
             self._give(on.CloseRequested(), remote=not remote)
@@ -257,6 +257,8 @@ class RoutedScheduler:
     def state(self) -> PoolState:
         """Return the state of the pool."""
         here, there = self.local.state, self.remote.state
+        if there in _NOT_UP and not self.prefers_remote:
+            return here  # the cluster may come later: what comes here first need not wait for it
         if here is not there and not _NOT_UP.isdisjoint((here, there)):
             return PoolState.STARTING
         if here is PoolState.RUNNING and there.is_ending:
