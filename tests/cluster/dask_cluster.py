@@ -61,7 +61,8 @@ class DaskCluster:
     Args:
         server: The scheduler.
         folder: For logs.
-        nanny: Whether each worker has Dask's watchman, as by default; without it starts sooner.
+        nanny: Whether each worker has Dask's watchman, as by default. Without one it starts sooner, and holds no named
+            semaphores, which tests beside it would take for leaks.
     """
 
     def __init__(self, server: DaskScheduler, folder: Path, *, nanny: bool = True) -> None:
