@@ -75,6 +75,7 @@ class NodeLink:
         self._of_others = 0  # calls of other clients, when it last said how busy it is
         self._heard = 0.0
         self._is_trusted = False
+        self._is_closing = False
         self._greeting = greeting
         self._queue = queue
         self._arguments = arguments
@@ -106,6 +107,7 @@ class NodeLink:
 
     async def close(self) -> None:
         """Write what is left and disconnect."""
+        self._is_closing = True
         if self._line is not None:
             await self._line.close()
         self._task.cancel()
@@ -134,28 +136,42 @@ class NodeLink:
             pause = min(2 * pause, RETRY_LAST_S)
 
     async def _stay(self, comm: Any, node: str) -> None:
-        """Use a connection until it breaks, and its successors to the same node; then give the node up."""
+        """Use a node until there is no connection to it any more; then give it up."""
+        self.node = node
+        try:
+            await self._use(comm, node)
+        except Exception:
+            logger.exception(
+                "lifepool failed in its dealings with the Dask worker at %s, and gives it up", self.address
+            )
+        self.node = None
+        self.sent.clear()
+        if not self._is_closing:
+            self._owner.lost(node, f"there is no connection to the Dask worker at {self.address}")
+
+    async def _use(self, comm: Any, node: str) -> None:
+        """Use a connection until it breaks, and its successors to the same node."""
         again = False
         while True:
-            self.node, self._heard = node, self._loop.time()
+            self._heard = self._loop.time()
             self._line = Line(comm, self._take)
             try:
                 self._owner.attached(again=again)
                 reason = await self._line.run()
             finally:
                 self._line, self.is_open = None, False
+            if self._is_closing:
+                return
             logger.debug("the Dask worker at %s: %s", self.address, reason)
             try:
-                comm, node = await self._connect(RETURN_S)
+                comm, who = await self._connect(RETURN_S)
             except (OSError, TimeoutError):
-                break
-            if node != self.node:  # the worker was started anew, at the same address
+                return
+            if who != node:  # the worker was started anew, at the same address
                 comm.abort()
-                break
+                return
             again = True
-        gone, self.node = self.node, None
-        self.sent.clear()
-        self._owner.lost(gone, f"there is no connection to the Dask worker at {self.address}")
+            self.sent.clear()  # what of it still runs, the node counts as it says how busy it is
 
     async def _connect(self, seconds: float) -> tuple[Any, str]:
         """Return a connection, and the id of the node at its other end.

@@ -98,6 +98,7 @@ class DaskTransport:
         if self._scheduler is not None:
             await self._scheduler.close()
         links, self._links = list(self._links.values()), {}
+        self._waiting, self._is_up = {}, False
         await asyncio.gather(*self._ends, *(link.close() for link in links))
 
     # -- SchedulerEnds --------------------------------------------------------------------------------------------
