@@ -281,7 +281,7 @@ class RemoteBackend:
         """Note on which node calls are."""
         for id in ids:
             if (sent := self._calls.get(id)) is not None:
-                sent.node, sent.search_at = node, None
+                self._calls.taken(sent, node)
 
     def node_lost(self, node: str, reason: str) -> None:
         """Lose what the node had; look for what may have been on its way to it."""
