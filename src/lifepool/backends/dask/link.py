@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from distributed.core import connect
 
-from lifepool.backends.dask.line import DONE, LOAD, MESSAGE, OPERATION, Item, Line, message_in, why
+from lifepool.backends.dask.line import BYE, DONE, LOAD, MESSAGE, OPERATION, Item, Line, message_in, why
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -36,6 +36,9 @@ class NodeOwner(Protocol):
 
     def received(self, message: Message) -> None:
         """Take a message of the node."""
+
+    def unsent(self, ids: list[str]) -> None:
+        """Take calls back that have not reached the node."""
 
     def freed(self) -> None:
         """Take note that the node may take more."""
@@ -76,6 +79,7 @@ class NodeLink:
         self._heard = 0.0
         self._is_trusted = False
         self._is_closing = False
+        self._has_said_bye = False
         self._greeting = greeting
         self._queue = queue
         self._arguments = arguments
@@ -153,14 +157,14 @@ class NodeLink:
         """Use a connection until it breaks, and its successors to the same node."""
         again = False
         while True:
-            self._heard = self._loop.time()
+            self._heard, self._has_said_bye = self._loop.time(), False
             self._line = Line(comm, self._take)
             try:
                 self._owner.attached(again=again)
                 reason = await self._line.run()
             finally:
                 self._line, self.is_open = None, False
-            if self._is_closing:
+            if self._is_closing or self._has_said_bye:
                 return
             logger.debug("the Dask worker at %s: %s", self.address, reason)
             try:
@@ -212,5 +216,9 @@ class NodeLink:
             self.is_open = is_open and self._is_trusted  # with another secret it would refuse each call unseen
             self._of_others = max(0, running - len(self.sent))
             self._owner.freed()
+        elif kind == BYE:
+            self.is_open, self._has_said_bye = False, True
+            not_taken, self.sent = list(self.sent), set()
+            self._owner.unsent(not_taken)
         else:
             logger.warning("a node at %s sent what is not known here: %r", self.address, kind)

@@ -141,6 +141,10 @@ class DaskTransport:
         """Pass a message on."""
         self._listener.received(message)
 
+    def unsent(self, ids: list[str]) -> None:
+        """Have the backend send calls anew."""
+        self._listener.unsent(ids)
+
     def freed(self) -> None:
         """Send what waits."""
         self._send_waiting()

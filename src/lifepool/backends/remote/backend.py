@@ -285,8 +285,8 @@ class RemoteBackend:
 
     def node_lost(self, node: str, reason: str) -> None:
         """Lose what the node had; look for what may have been on its way to it."""
-        if not self.members.forget(node):
-            return
+        if not self.members.forget(node) and all(sent.node != node for sent in self._calls):
+            return  # it had said so before
         logger.warning("a node of the cluster is gone: %s", reason)
         now = self._loop.time()
         for sent in self._calls:
