@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import psutil
 import pytest
 from dask import config as dask_config
+from distributed.core import rpc
 
 from lifepool import BackendUnavailable, Pool, WorkerLost
 from lifepool.backends.dask.transport import DaskTransport
@@ -73,8 +74,10 @@ async def test_slots_follow_workers_as_they_join_and_leave(dask: DaskCluster, ga
         assert [await handle for handle in handles] == list(range(5))
         assert await asyncio.to_thread(first.end) == 0
         await until(lambda: backend.members.slots() == 3)
-        second.kill()
+        async with rpc(dask.server.address) as scheduler:
+            await scheduler.unregister_worker_plugin(name="lifepool")
         await until(lambda: backend.members.slots() == 0)
+        assert second.is_alive()
 
 
 async def test_a_worker_that_dask_starts_anew_gets_a_node_again(
