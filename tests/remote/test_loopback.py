@@ -224,7 +224,9 @@ async def test_what_a_broker_has_forgotten_is_lost_or_tried_again(gate: Gate, mo
 async def test_without_nodes_calls_are_refused_after_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("lifepool.backends.remote.availability.NO_NODES_S", 0.3)
     async with world(nodes=0) as w:
-        await until(lambda: w.backend.why_unavailable() is not None)
+        waits_for_one = w.pool.submit(tasks.double, 1)
+        with pytest.raises(BackendUnavailable, match="it has no nodes"):
+            await waits_for_one
         with pytest.raises(BackendUnavailable, match="it has no nodes"):
             await w.pool.run(tasks.double, 1)
         await w.node()
