@@ -5,12 +5,16 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
+import signal
 import socket
+import sys
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tests.cluster.servers import ROOT, Program, free_port, python, wait_until
+import psutil
+
+from tests.cluster.servers import ROOT, START_S, Program, free_port, wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -24,6 +28,28 @@ ENVIRONMENT = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_raylet_start_wait_time_s": "60",
 }
+
+
+class RayProgram(Program):
+    """`ray start --block`, and all that it has started."""
+
+    def signal(self, number: signal.Signals) -> None:
+        """Send a signal; what can't be handled goes to the whole family, as if the machine had stopped."""
+        family = []
+        if number in (signal.SIGKILL, signal.SIGSTOP, signal.SIGCONT):
+            with contextlib.suppress(psutil.NoSuchProcess):
+                family = psutil.Process(self.pid).children(recursive=True)
+        super().signal(number)
+        for process in family:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.send_signal(number)
+        if number is signal.SIGKILL:
+            psutil.wait_procs(family, START_S)
+
+    def wait(self, seconds: float = START_S) -> int:
+        """Wait until it has ended, and return 0 where Ray returns 1: that it was told to end."""
+        code = super().wait(seconds)
+        return 0 if code == 1 else code
 
 
 class RayHead:
@@ -62,11 +88,11 @@ class RayHead:
                 return False
         return True
 
-    def run(self, *options: str, log: Path, **environment: str) -> Program:
-        return python(
-            "-m", "tests.cluster.ray_program", "start", "--block", "--node-ip-address=127.0.0.1", "--num-gpus=0",
-            f"--object-store-memory={STORE}", "--disable-usage-stats", "--include-log-monitor=false", *options,
-            log=log, PYTHONPATH=str(ROOT), **ENVIRONMENT, **environment,
+    def run(self, *options: str, log: Path, **environment: str) -> RayProgram:
+        return RayProgram(
+            sys.executable, "-m", "tests.cluster.ray_program", "start", "--block", "--node-ip-address=127.0.0.1",
+            "--num-gpus=0", f"--object-store-memory={STORE}", "--disable-usage-stats", "--include-log-monitor=false",
+            *options, log=log, PYTHONPATH=str(ROOT), **ENVIRONMENT, **environment,
         )  # fmt: skip
 
     def start_node(self, cpus: int, number: int, **environment: str) -> Program:
