@@ -34,7 +34,7 @@ RUN = $(BIN)/python -m
 # Whatever the environment says: the suite starts some thousand interpreters, and each would compile the package anew.
 export PYTHONDONTWRITEBYTECODE =
 
-.PHONY: help setup serve test test-quick test-examples test-servers test-cluster serve-cluster stress stress-jobs mutants chromium \
+.PHONY: help setup serve test test-quick test-examples test-servers test-cluster test-compiled serve-cluster stress stress-jobs mutants chromium \
 	postgresql promtool fmt lint types bench bench-check bench-distributed docs check matrix coverage build wheel-test \
 	lock clean
 
@@ -102,10 +102,13 @@ serve-cluster: .venv-distributed/.stamp  ## run the reference service on Celery:
 docs: $(STAMP)  ## check the documentation, and run its examples
 	$(RUN) pytest -n $(JOBS) --dist worksteal tests/docs tests/examples/test_documentation.py $(ARGS)
 
-check: lint types test test-examples test-servers test-cluster matrix bench-check  ## everything a change must pass
+check: lint types test test-examples test-servers test-cluster test-compiled matrix bench-check  ## everything a change must pass
 
 matrix: $(STAMP)  ## core and engine tests on the other Pythons of this machine
 	@sh scripts/matrix.sh $(MATRIX_TESTS)
+
+test-compiled: $(STAMP)  ## the same tests on the wheel with compiled modules, built for it
+	@sh scripts/compiled.sh -n $(JOBS) --dist worksteal $(NOT_QUICK) $(MATRIX_TESTS) $(ARGS)
 
 coverage: $(STAMP) chromium promtool postgresql  ## all tests with branch coverage, workers included
 	$(RUN) coverage erase

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import shutil
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import TYPE_CHECKING
 
 import pytest
@@ -17,7 +17,7 @@ from tests.engine.conftest import gate as gate
 from tests.leaks import LASTING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from tests.cluster.servers import Harness
@@ -49,7 +49,11 @@ def ray_on_gcs(request: pytest.FixtureRequest, folder: Path, *, shared: bool) ->
 
 
 #: By name: what starts the servers of an engine, without nodes. Shared ones may serve other tests meanwhile.
-ENGINES = {"celery+redis": celery_on_redis, "dask+tcp": dask_on_tcp, "ray+gcs": ray_on_gcs}
+ENGINES: dict[str, Callable[..., AbstractContextManager[Harness]]] = {
+    "celery+redis": celery_on_redis,
+    "dask+tcp": dask_on_tcp,
+    "ray+gcs": ray_on_gcs,
+}
 
 
 @pytest.fixture(scope="session")

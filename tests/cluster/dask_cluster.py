@@ -56,10 +56,17 @@ class DaskScheduler:
 
 
 class DaskCluster:
-    """A scheduler and its workers."""
+    """A scheduler and its workers.
 
-    def __init__(self, server: DaskScheduler, folder: Path) -> None:
+    Args:
+        server: The scheduler.
+        folder: For logs.
+        nanny: Whether each worker has Dask's watchman, as by default; without it starts sooner.
+    """
+
+    def __init__(self, server: DaskScheduler, folder: Path, *, nanny: bool = True) -> None:
         self.server = server
+        self._nanny = "--nanny" if nanny else "--no-nanny"
         self._folder = folder
         self._nodes: dict[Program, tuple[int, tuple[str, ...]]] = {}
         self._deserted: list[Program] = []
@@ -73,8 +80,9 @@ class DaskCluster:
     ) -> Program:
         node = python(
             "-m", "dask", "worker", self.server.address, "--host", "127.0.0.1", "--nthreads", str(workers),
-            "--no-dashboard", "--local-directory", str(self._folder), log=self._folder / f"node-{len(self._nodes)}.log",
-            PYTHONPATH=str(ROOT), DASK_LIFEPOOL__ALLOW=",".join(allow), **environment,
+            self._nanny, "--no-dashboard", "--local-directory", str(self._folder),
+            log=self._folder / f"node-{len(self._nodes)}.log", PYTHONPATH=str(ROOT),
+            DASK_LIFEPOOL__ALLOW=",".join(allow), **environment,
         )  # fmt: skip
         self._nodes[node] = (workers, allow)
         wait_until(lambda: node.has_said("Registered to"), "the worker")
@@ -88,7 +96,7 @@ class DaskCluster:
         """Dask's workers end with their scheduler: whoever watches over them starts them anew."""
         self.server.start()
         for node in self._deserted:
-            wait_until(lambda node=node: not node.is_alive(), "the end of a worker without a scheduler")
+            node.wait()
             workers, allow = self._nodes.pop(node)
             self.start_node(workers, allow=allow)
 

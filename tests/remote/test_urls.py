@@ -95,3 +95,5 @@ def test_the_environment_names_it_as_well(monkeypatch: pytest.MonkeyPatch) -> No
 async def test_settings_of_nodes_are_refused_with_advice() -> None:
     with pytest.raises(BackendUnsupported, match="lifepool worker --max-worker-memory"):
         await Pool(backend=LOCAL, max_worker_memory="512MiB").start()
+    with pytest.raises(BackendUnsupported, match=r"lifepool\.max-worker-memory in the Dask configuration"):
+        await Pool(backend="dask+tcp://localhost", max_worker_memory="512MiB").start()

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from billiard.einfo import ExceptionInfo
 
-from lifepool.backends.celery.names import TASK, call_in
+from lifepool.backends.celery.names import TASK, calls_in
 from lifepool.backends.celery.outlet import RedisOutlet
 from lifepool.backends.remote.messages import Refused
 from lifepool.nodes.node_thread import NodeThread
@@ -117,13 +117,13 @@ class TaskPool(BasePool):
         try:
             if name != TASK:
                 raise ValueError(_NOT_OURS)
-            message = call_in(body)
+            messages = calls_in(body)
         except (Refused, ValueError) as error:
             logger.warning("refused a message of the queue: %s", error)
             _fail(error, error_callback)
             return handed
         self._handed[handed.number] = handed
-        self._node.take(message, lambda: self._call_is_done(handed.number))
+        self._node.take(messages, lambda: self._is_done(handed.number))
         return handed
 
     def cancel(self, id: str) -> None:
@@ -146,8 +146,8 @@ class TaskPool(BasePool):
         """Do the same: the node's own time limit bounds it."""
         self.on_stop()
 
-    def _call_is_done(self, number: int) -> None:
-        """Pass on, from the node's thread, that a call is done with."""
+    def _is_done(self, number: int) -> None:
+        """Pass on, from the node's thread, that all calls of a message are done with."""
         self._done.append(number)
         with contextlib.suppress(OSError):  # full: then it is read soon anyway
             os.write(self._wake_write, b".")

@@ -13,7 +13,7 @@ from lifepool.backends.remote.node import NodeAgent
 from lifepool.pool import Pool
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from lifepool.backends.remote.messages import Message, Signer
     from lifepool.backends.remote.transport import Outlet
@@ -72,6 +72,19 @@ class OpenOutlet(Protocol):
         """Disconnect when all is said."""
 
 
+def _take_all(agent: NodeAgent, messages: Sequence[Message], done: Callable[[], object]) -> None:
+    left = len(messages)
+
+    def one_is_done() -> None:
+        nonlocal left
+        left -= 1
+        if not left:
+            done()
+
+    for message in messages:
+        agent.take(message, one_is_done, shares=len(messages) > 1)
+
+
 class NodeThread:
     """Run a node beside the engine's own program.
 
@@ -105,9 +118,9 @@ class NodeThread:
         self._thread.start()
         return self._is_up.result()
 
-    def take(self, message: Message, done: Callable[[], object]) -> None:
-        """Give a call to the node, from any thread; ``done`` is called in the node's when it is done with."""
-        self._call(lambda agent: agent.take(message, done))
+    def take(self, messages: Sequence[Message], done: Callable[[], object]) -> None:
+        """Give calls to the node, from any thread; ``done`` is called in the node's when it is done with all."""
+        self._call(lambda agent: _take_all(agent, messages, done))
 
     def cancel(self, id: str) -> None:
         """Break off a call, from any thread."""

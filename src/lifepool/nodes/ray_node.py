@@ -24,7 +24,7 @@ from lifepool.backends.remote.messages import VERSION, Message, Refused, Signer
 from lifepool.backends.remote.node import NodeAgent
 from lifepool.backends.remote.security import SKEW_S
 from lifepool.backends.remote.urls import secret_here
-from lifepool.nodes.node_thread import NodeSettings
+from lifepool.pool import Pool
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -128,7 +128,8 @@ class RayNode:
 
     def __init__(self, workers: int) -> None:
         logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
-        self._pool = NodeSettings(max_workers=workers).pool()
+        # Its other settings are in the environment of the node: LIFEPOOL_MAX_WORKER_MEMORY and so on.
+        self._pool = Pool(backend="local", max_workers=workers, timeout=None, drain_timeout=DRAIN_S, name="node")
         allow = os.environ.get(ALLOW_VARIABLE)
         names = None if allow is None else [name.strip() for name in allow.split(",")]
         self._agent = NodeAgent(self._pool, self, Signer(secret_here()), names, _ADVICE, tells_taken=False)

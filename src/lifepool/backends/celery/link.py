@@ -41,6 +41,40 @@ MOST_TAKEN = 200
 MOST_AT_ONCE = 500
 
 
+class _Entry:
+    """Commands that are written together.
+
+    Args:
+        commands: They.
+        then: Called when they were written.
+        answers: Waits for what the server says to them; such an entry is written once at most.
+    """
+
+    __slots__ = ("answers", "commands", "then")
+
+    def __init__(
+        self,
+        commands: tuple[Command, ...],
+        then: Callable[[], object] | None = None,
+        answers: asyncio.Future[list[Any]] | None = None,
+    ) -> None:
+        self.commands: tuple[Command, ...] = commands
+        self.then: Callable[[], object] | None = then
+        self.answers: asyncio.Future[list[Any]] | None = answers
+
+    def done(self, answers: list[Any]) -> None:
+        """Pass on the answers."""
+        if self.answers is not None and not self.answers.done():
+            self.answers.set_result(answers)
+        if self.then is not None:
+            self.then()
+
+    def fail(self, error: Exception) -> None:
+        """Tell whoever waits for the answers that there are none."""
+        if self.answers is not None and not self.answers.done():
+            self.answers.set_exception(error)
+
+
 class Ends(Protocol):
     """Who is told of the connection.
 
@@ -75,7 +109,8 @@ class RedisLink:
         self._channel = channel
         self._ends = ends
         self._inbox = inbox
-        self._outbox: deque[tuple[Command, Callable[[], object] | None]] = deque()
+        self._outbox: deque[_Entry] = deque()
+        self._sources: dict[Callable[[], list[Command]], None] = {}
         self._has_more = asyncio.Event()
         self._is_empty = asyncio.Event()
         self._offset = 0.0
@@ -97,12 +132,18 @@ class RedisLink:
             commands: What is written.
             then: Called when it was.
         """
-        self._outbox.extend((command, None) for command in commands[:-1])
-        self._outbox.append((commands[-1], then))
+        self._outbox.append(_Entry(commands, then))
+        self._has_more.set()
+
+    def write_from(self, source: Callable[[], list[Command]]) -> None:
+        """Write what a source has by the time when it can be written: until then it may gather more."""
+        self._sources[source] = None
         self._has_more.set()
 
     def forget_unwritten(self) -> None:
         """Drop what was not written: it was, or will be, seen to in another way."""
+        for entry in self._outbox:
+            entry.fail(ConnectionError("the connection broke"))
         self._outbox.clear()
 
     def say(self, *commands: Command) -> None:
@@ -111,19 +152,21 @@ class RedisLink:
             self.write(*commands)
 
     async def ask(self, *commands: Command) -> list[Any]:
-        """Write commands and return their answers.
+        """Write commands, together with others, and return their answers.
 
         Raises:
-            ConnectionError: If there is no connection.
-            RedisError: If it breaks.
+            ConnectionError: If there is no connection, or it breaks; then they may have been executed or not.
         """
         if self._redis is None:
             raise ConnectionError("there is no connection")
-        return await _execute(self._redis, commands)
+        answers: asyncio.Future[list[Any]] = asyncio.get_running_loop().create_future()
+        self._outbox.append(_Entry(commands, answers=answers))
+        self._has_more.set()
+        return await answers
 
     async def close(self) -> None:
         """Write what is left, if that goes quickly, and disconnect."""
-        if self._redis is not None and self._outbox:
+        if self._redis is not None and (self._outbox or self._sources):
             self._is_empty.clear()
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(LAST_WORDS_S):
@@ -131,6 +174,7 @@ class RedisLink:
         if self._task is not None:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
+        self.forget_unwritten()
 
     # -- inside ---------------------------------------------------------------------------------------------------
 
@@ -182,19 +226,34 @@ class RedisLink:
     async def _write_all(self, redis: Redis) -> None:
         while True:
             self._has_more.clear()
-            batch = [self._outbox.popleft() for _ in range(min(len(self._outbox), MOST_AT_ONCE))]
+            batch = self._next_batch()
             if not batch:
                 self._is_empty.set()
                 await self._has_more.wait()
                 continue
             try:
-                await _execute(redis, [command for command, _ in batch])
-                for _, then in batch:
-                    if then is not None:
-                        then()
-            except BaseException:
-                self._outbox.extendleft(reversed(batch))
+                answers = await _execute(redis, [command for entry in batch for command in entry.commands])
+            except BaseException as error:
+                for entry in batch:
+                    entry.fail(ConnectionError(str(error)))  # not again: it may have been executed
+                self._outbox.extendleft(entry for entry in reversed(batch) if entry.answers is None)
                 raise
+            start = 0
+            for entry in batch:
+                end = start + len(entry.commands)
+                entry.done(answers[start:end])
+                start = end
+
+    def _next_batch(self) -> list[_Entry]:
+        sources, self._sources = self._sources, {}
+        for source in sources:
+            if commands := source():
+                self._outbox.append(_Entry(tuple(commands)))
+        batch, room = [], MOST_AT_ONCE
+        while self._outbox and room > 0:
+            batch.append(self._outbox.popleft())
+            room -= len(batch[-1].commands)
+        return batch
 
     async def _live(self, probe: Redis) -> None:
         while True:

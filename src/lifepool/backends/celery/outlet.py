@@ -14,6 +14,10 @@ if TYPE_CHECKING:
     from lifepool.backends.remote.urls import ClusterUrl
 
 
+#: Bytes below which messages for one client are joined.
+SMALL_BYTES = 16 * 1024
+
+
 class RedisOutlet:
     """Send what an agent has to say.
 
@@ -30,6 +34,7 @@ class RedisOutlet:
         self.agent: NodeAgent
         self._keys = Keys(url.queue)
         self._link = RedisLink(url.address, self._keys.control, self)
+        self._posts: dict[str, list[bytes]] = {}  # by client
         self._was_up = False
 
     def open(self) -> None:
@@ -48,8 +53,17 @@ class RedisOutlet:
 
     def post(self, client: str, message: Message) -> None:
         """Append to the client's list, which vanishes some time after the client."""
-        key = self._keys.replies(client)
-        self._link.write(("RPUSH", key, message.pack()), ("EXPIRE", key, 4 * CLIENT_S))
+        self._posts.setdefault(client, []).append(message.pack())
+        self._link.write_from(self._posted)
+
+    def _posted(self) -> list[Command]:
+        """Return the commands for all that has come together."""
+        posts, self._posts = self._posts, {}
+        commands: list[Command] = []
+        for client, packed in posts.items():
+            key = self._keys.replies(client)
+            commands += [("RPUSH", key, *_joined(packed)), ("EXPIRE", key, 4 * CLIENT_S)]
+        return commands
 
     def announce(self, message: Message) -> None:
         """Publish to all clients."""
@@ -92,3 +106,16 @@ class RedisOutlet:
     def signs_of_life(self) -> list[Command]:
         """Return nothing: the agent announces itself."""
         return []
+
+
+def _joined(packed: list[bytes]) -> list[bytes]:
+    """Return messages joined to fewer, for each element of a list costs as much as some small ones."""
+    joined: list[bytes] = []
+    small: list[bytes] = []
+    for each in packed:
+        if len(each) < SMALL_BYTES:
+            small.append(each)
+        else:
+            joined += [b"".join(small), each] if small else [each]
+            small = []
+    return [*joined, b"".join(small)] if small else joined

@@ -11,6 +11,7 @@ import contextlib
 import logging
 from typing import TYPE_CHECKING, Any
 
+from distributed.comm import CommClosedError
 from distributed.protocol import to_serialize
 
 from lifepool.backends.guard import logged
@@ -71,8 +72,11 @@ class Line:
             while True:
                 for item in await self._comm.read():
                     self._take(item)
-        except (OSError, TypeError) as error:  # it broke, or what came is no batch
-            return str(error) or type(error).__name__
+        except OSError as error:
+            return why(error)
+        except Exception as error:
+            logger.exception("lifepool failed to read from a connection of Dask's, and closes it")
+            return repr(error)
         finally:
             writing.cancel()
             await asyncio.gather(writing, return_exceptions=True)
@@ -102,6 +106,16 @@ class Line:
                     await self._is_empty.wait()
                     await self._comm.close()
         self._comm.abort()
+
+
+def why(error: Exception) -> str:
+    """Return what a connection broke with, or failed with, in words."""
+    if isinstance(error, CommClosedError):
+        return "the connection broke"
+    if isinstance(error, TimeoutError):
+        return "it does not answer"
+    because = f" ({error.__cause__})" if error.__cause__ else ""
+    return f"{str(error) or type(error).__name__}{because}"
 
 
 def message_in(head: bytes, signature: bytes, payload: bytes) -> Message:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from distributed.core import connect
 
-from lifepool.backends.dask.line import DONE, LOAD, MESSAGE, OPERATION, Item, Line, message_in
+from lifepool.backends.dask.line import DONE, LOAD, MESSAGE, OPERATION, Item, Line, message_in, why
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -31,7 +31,7 @@ SILENT_S = 1.5
 class NodeOwner(Protocol):
     """Who is told of the connection."""
 
-    def attached(self, link: NodeLink, *, again: bool) -> None:
+    def attached(self, *, again: bool) -> None:
         """Take note that the node is there: anew, or after a break in which messages may have got lost."""
 
     def received(self, message: Message) -> None:
@@ -118,29 +118,33 @@ class NodeLink:
         while True:
             try:
                 comm, node = await self._connect(CONNECT_S)
+                pause, said = RETRY_FIRST_S, ""
+                await self._stay(comm, node)
+                continue
             except (OSError, TimeoutError) as error:
-                reason = str(error) or "it does not answer"
+                reason = why(error)
                 if reason != said:
                     logger.warning("the Dask worker at %s can't be used: %s", self.address, reason)
-                said = reason
-                await asyncio.sleep(pause)
-                pause = min(2 * pause, RETRY_LAST_S)
-                continue
-            pause, said = RETRY_FIRST_S, ""
-            await self._stay(comm, node)
+            except Exception as error:
+                reason = repr(error)
+                if reason != said:
+                    logger.exception("lifepool failed in its dealings with a Dask worker; it connects anew")
+            said = reason
+            await asyncio.sleep(pause)
+            pause = min(2 * pause, RETRY_LAST_S)
 
     async def _stay(self, comm: Any, node: str) -> None:
         """Use a connection until it breaks, and its successors to the same node; then give the node up."""
         again = False
         while True:
-            self.node = node
-            self._heard = self._loop.time()
+            self.node, self._heard = node, self._loop.time()
             self._line = Line(comm, self._take)
-            self._owner.attached(self, again=again)
             try:
+                self._owner.attached(again=again)
                 reason = await self._line.run()
             finally:
                 self._line, self.is_open = None, False
+            logger.debug("the Dask worker at %s: %s", self.address, reason)
             try:
                 comm, node = await self._connect(RETURN_S)
             except (OSError, TimeoutError):
@@ -151,7 +155,7 @@ class NodeLink:
             again = True
         gone, self.node = self.node, None
         self.sent.clear()
-        self._owner.lost(gone, reason)
+        self._owner.lost(gone, f"there is no connection to the Dask worker at {self.address}")
 
     async def _connect(self, seconds: float) -> tuple[Any, str]:
         """Return a connection, and the id of the node at its other end.

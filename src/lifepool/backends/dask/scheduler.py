@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from distributed.core import connect
 
+from lifepool.backends.dask.line import why
 from lifepool.backends.dask.plugin import NAME, packed
 
 if TYPE_CHECKING:
@@ -74,7 +75,7 @@ class SchedulerLink:
                     self._ends.up()
                     await self._use(connection, workers)
             except (OSError, TimeoutError) as error:
-                reason = str(error) or "it does not answer"
+                reason = why(error)
             except Exception as error:
                 reason = repr(error)
                 if reason != before:
@@ -109,7 +110,7 @@ class SchedulerLink:
                 if answer.get("status") != "OK":
                     logger.warning("the Dask worker at %s has no node: %s", worker, answer.get("text", answer))
         except (OSError, TimeoutError) as error:
-            logger.warning("not all Dask workers have said that they have a node: %s", error or "it takes too long")
+            logger.warning("not all Dask workers have said that they have a node: %s", why(error))
 
 
 class _Connection:

@@ -108,9 +108,12 @@ class DaskTransport:
         self._listener.connected()
 
     def down(self, reason: str) -> None:
-        """Tell the backend; nodes stay attached as long as they are there."""
+        """Tell the backend, and give it back what waits here; nodes stay attached as long as they are there."""
         self._is_up = False
+        waiting, self._waiting = list(self._waiting), {}
         self._listener.disconnected(reason)
+        if waiting:
+            self._listener.unsent(waiting)
 
     def workers(self, addresses: set[str]) -> None:
         """Connect to workers that have come; let those be that are gone, once they are not attached any more."""
@@ -128,7 +131,7 @@ class DaskTransport:
 
     # -- NodeOwner ------------------------------------------------------------------------------------------------
 
-    def attached(self, link: NodeLink, *, again: bool) -> None:
+    def attached(self, *, again: bool) -> None:
         """Have the backend ask what became of its calls, if messages may have got lost."""
         if again and self._is_up:  # else it does so when the scheduler is back
             self._listener.connected()

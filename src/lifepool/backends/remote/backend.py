@@ -29,7 +29,8 @@ from lifepool.backends.remote.functions import RemoteCall
 from lifepool.backends.remote.members import Members
 from lifepool.backends.remote.messages import Message, Refused, Signer
 from lifepool.backends.remote.outcomes import error_of, lost_end
-from lifepool.backends.remote.security import LONGEST_WAIT_S
+from lifepool.backends.remote.pace import Pace
+from lifepool.backends.remote.sending import Sending
 from lifepool.backends.remote.upkeep import SEARCH_AFTER_S, Upkeep
 from lifepool.backends.serialized_calls import opened
 from lifepool.errors import BackendError, BackendUnavailable
@@ -43,8 +44,6 @@ if TYPE_CHECKING:
 
 logger: logging.Logger = logging.getLogger("lifepool")
 
-#: Seconds after which a call is looked for that no node has taken: it is sent anew before it would be stale.
-SEARCH_UNTAKEN_S = LONGEST_WAIT_S / 2
 #: Calls under way at most, unless the URL says otherwise.
 IN_FLIGHT = 1024
 #: Slots while every call is refused: then none waits for one.
@@ -93,11 +92,15 @@ class RemoteBackend:
         self._signer = signer
         self._ahead = ahead
         self._max_payload = max_payload
-        self._setup: dict[str, Any] = {}
+        fields: dict[str, Any] = {"client": self.client, "limit": max_payload}
         if initializer is not None:
             setup = RemoteCall(initializer, initargs, (), max_payload)
-            self._setup = {"setup": [setup.spec, base64.b64encode(setup.pickled).decode()]}
+            fields["setup"] = [setup.spec, base64.b64encode(setup.pickled).decode()]
         self._calls = Calls(self.client)
+        self._pace = Pace()
+        self._sending = Sending(self._calls, self.members, self._pace, transport, signer, fields, self.plan_flush)
+        self._slots = 0
+        self._size = SLOTS_AT_FIRST
         self._doubtful: list[str] = []  # ids of calls that were given up, and may have got out
         self._flush_planned = False
         self._worker: int | None = None
@@ -178,6 +181,7 @@ class RemoteBackend:
             self.kill_worker(self._worker)
         if self._upkeep is not None:
             await self._upkeep.close()
+        self._sending.close()
         await self._transport.close()
 
     # -- Backend: tasks -------------------------------------------------------------------------------------------
@@ -232,22 +236,8 @@ class RemoteBackend:
 
     def _flush(self) -> None:
         self._flush_planned = False
-        waiting = self._calls.waiting
-        if self._available.is_down or not waiting:
-            return  # the upkeep looks after them
-        now, search_at = self._transport.now(), self._loop.time() + SEARCH_UNTAKEN_S
-        calls = []
-        for sent in waiting:
-            left = self._listener.time_left(sent.task)
-            fields = {
-                "id": sent.id, "client": self.client, "fn": sent.payload.spec, "issued": now, "left": left,
-                "limit": self._max_payload, **self._setup,
-            }  # fmt: skip
-            message = self._signer.sign(msg.CALL, fields, sent.payload.pickled)
-            self._calls.left(sent, message)
-            sent.search_at = search_at
-            calls.append((sent.id, message))
-        self._transport.send(calls)
+        if self._calls.has_waiting and not self._available.is_down:  # else the upkeep looks after them
+            self._sending.flush(self._listener)
 
     def send_cancels(self, calls: Iterable[SentCall]) -> None:
         """Cancel calls on whatever node they are."""
@@ -332,7 +322,9 @@ class RemoteBackend:
         elif kind == msg.TAKEN:
             for id in head["ids"]:
                 if (sent := self._calls.get(id)) is not None:
-                    sent.node, sent.search_at = head["node"], None
+                    self._calls.taken(sent, head["node"])
+            if self._calls.has_waiting:
+                self.plan_flush()
         elif kind == msg.PROGRESS:
             self._progressed(head, message.payload)
         else:
@@ -353,12 +345,16 @@ class RemoteBackend:
             return
         status, payload = head["status"], message.payload
         if status in (msg.LOST, msg.UNSTARTED):
+            if head.get("waited"):
+                self._pace.was_handed_back(sent.payload.spec)
             self.lose(sent, head)
         elif status in (msg.RETURNED, msg.RAISED):
             answer = (payload, None, head["run_s"]) if status == msg.RETURNED else (None, payload, head["run_s"])
             value, error, run_s = opened(answer)
             self._calls.forget(sent)
+            self._pace.took(sent.payload.spec, run_s)
             self._listener.returned(self._worker, sent.task, value, error, run_s=run_s, size=len(payload))
+            self._adapt()
         else:
             self.give_back(sent, error_of(head))
 
@@ -366,6 +362,8 @@ class RemoteBackend:
         """Answer for a call that has no answer of its own."""
         if sent.is_doubtful:
             self._doubtful.append(sent.id)
+            if isinstance(error, BackendUnavailable):
+                error.may_have_started = True
         self._calls.forget(sent)
         if self._worker is not None:
             self._listener.returned(self._worker, sent.task, None, error, run_s=0.0)
@@ -379,7 +377,7 @@ class RemoteBackend:
     # -- nodes ----------------------------------------------------------------------------------------------------
 
     def _count_nodes(self) -> None:
-        slots = self.members.slots()
+        self._slots = slots = self.members.slots()
         self._available.count_slots(slots, self._loop.time())
         if slots:
             self._get_ready()
@@ -389,10 +387,19 @@ class RemoteBackend:
         """Tell the scheduler how many calls may be under way; without limit while none can be: each is refused then."""
         if self._worker is None or not self._is_ready:
             return
-        slots = self.members.slots() or SLOTS_AT_FIRST
-        with_ahead = slots + max(1, round(slots * self._ahead)) if self._ahead else slots
-        most = NO_LIMIT if self.why_unavailable() else min(with_ahead, self.capabilities.slots)
-        self._listener.feed(WorkerResized(self._worker, most))
+        self._size = NO_LIMIT if self.why_unavailable() else self._right_size()
+        self._listener.feed(WorkerResized(self._worker, self._size))
+
+    def _right_size(self) -> int:
+        """Return how many calls are worth having under way: more of them, the shorter they are."""
+        slots = self._slots or SLOTS_AT_FIRST
+        ahead = max(1, round(slots * max(self._ahead, self._pace.ahead()))) if self._ahead else 0
+        return min(slots + ahead, self.capabilities.slots)
+
+    def _adapt(self) -> None:
+        """Resize if it makes a difference."""
+        if self._size != NO_LIMIT and not 0.8 < self._right_size() / self._size < 1.25:
+            self.resize()
 
     def why_unavailable(self) -> str | None:
         """Say why a call can't be sent now; None if it can."""

@@ -166,7 +166,7 @@ class NodeCall:
         try:
             if self.setup is not None:
                 _set_up(self.setup)
-            fn, arguments = _rebuilt(self.spec, pickled)
+            fn, arguments = rebuilt(self.spec, pickled)
             started = time.perf_counter()
             value = call_in_copy(fn, arguments)
             run_s = time.perf_counter() - started
@@ -175,6 +175,27 @@ class NodeCall:
             if is_of_runner(error):
                 raise
             return None, encode_error(error, self.limit), run_s
+
+
+class MovedCall:
+    """Make a call that a cluster gave back, in a worker of the client's own pool: as if it had been sent there first.
+
+    Args:
+        spec: Names the function.
+    """
+
+    __slots__ = ("__qualname__", "spec")
+
+    def __init__(self, spec: Spec) -> None:
+        self.spec: Spec = spec
+        self.__qualname__ = path_in(spec).partition(":")[2]
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return (MovedCall, (self.spec,))
+
+    def __call__(self, pickled: bytes) -> Any:
+        """Make it."""
+        return call_in_copy(*rebuilt(self.spec, pickled))
 
 
 #: The setups that this worker has made, by what they are.
@@ -187,7 +208,7 @@ def _set_up(setup: Setup) -> None:
     key = (repr(spec), pickled)
     if key in _made:
         return
-    fn, arguments = _rebuilt(spec, pickled)
+    fn, arguments = rebuilt(spec, pickled)
     try:
         call_in_context(fn, arguments)
     except Exception as error:
@@ -196,7 +217,12 @@ def _set_up(setup: Setup) -> None:
     _made.add(key)
 
 
-def _rebuilt(spec: Spec, pickled: bytes) -> tuple[Callable[..., Any], Any]:
+def rebuilt(spec: Spec, pickled: bytes) -> tuple[Callable[..., Any], Any]:
+    """Return the function that a structure names, and the arguments.
+
+    Raises:
+        TaskNotPicklable: If they can't be had here.
+    """
     try:
         bound, arguments = pickle.loads(pickled)
         return _function(spec, iter(bound)), arguments

@@ -38,17 +38,20 @@ logger: logging.Logger = logging.getLogger("lifepool.node")
 PROGRESS_S = 0.1
 #: A call is ended here so many seconds after its deadline, if its client has not done it at that.
 GRACE_S = 0.05
+#: Seconds for which a call waits for those that it came with.
+HAND_BACK_S = 0.3
 
 
 class _Running:
     """A call that this node has taken."""
 
-    __slots__ = ("ahead_s", "client", "done", "handle", "progress")
+    __slots__ = ("ahead_s", "client", "done", "hand_back_at", "handle", "progress")
 
     def __init__(self, client: str, done: Callable[[], object], ahead_s: float) -> None:
         self.client = client
         self.done = done
         self.ahead_s = ahead_s
+        self.hand_back_at: float | None = None  # the instant, if it has not started by then
         self.handle: LocalCall | None = None
         self.progress: object = None
 
@@ -91,6 +94,7 @@ class NodeAgent:
         self._seen = Remembered()
         self._cancelled = Remembered()
         self._recent = RecentOutcomes()
+        self._taken: dict[str, list[str]] = {}  # by client, what it is to be told
         self._tasks: set[asyncio.Task[None]] = set()
         self._upkeep: asyncio.Task[None] | None = None
         self._idle = asyncio.Event()
@@ -147,17 +151,38 @@ class NodeAgent:
                 self.announce()
             beats += 1
             self._send_progress()
+            self._hand_back()
             await asyncio.sleep(PROGRESS_S)
+
+    def _hand_back(self) -> None:
+        """Hand back what waits for those that it came with: they run for longer than their client thought."""
+        now = asyncio.get_running_loop().time()
+        for id, call in list(self.running.items()):
+            if call.hand_back_at is None or call.handle is None or call.hand_back_at > now:
+                continue
+            call.hand_back_at = None
+            if call.handle.state is TaskState.QUEUED:
+                self._settle(id, msg.UNSTARTED, waited=True)
+                call.handle.future.cancel()
 
     # -- what comes in --------------------------------------------------------------------------------------------
 
-    def take(self, message: Message, done: Callable[[], object] = lambda: None, *, ahead_s: float = 0.0) -> None:
+    def take(
+        self,
+        message: Message,
+        done: Callable[[], object] = lambda: None,
+        *,
+        ahead_s: float = 0.0,
+        shares: bool = False,
+    ) -> None:
         """Take a call; whatever is wrong with it is told to its client, if it is known who that is.
 
         Args:
             message: The call.
             done: Called once, when this node is done with it, whatever became of it.
             ahead_s: Seconds by which the client's clock is ahead of the outlet's, if the engine has found out.
+            shares: It came together with others that are to run here: should it have to wait for them, it is handed
+                back, for another node may be free.
         """
         try:
             head = self._signer.verify_head(message, msg.CALL)
@@ -174,6 +199,8 @@ class NodeAgent:
             done()
             return
         self.running[id] = call = _Running(client, done, ahead_s)
+        if shares:
+            call.hand_back_at = asyncio.get_running_loop().time() + HAND_BACK_S
         self._idle.clear()
         task = asyncio.get_running_loop().create_task(self._run_guarded(id, call, head, message))
         self._tasks.add(task)
@@ -243,7 +270,7 @@ class NodeAgent:
             self._settle(id, msg.CANCELLED)
             return
         if self._tells_taken:
-            self._outlet.post(call.client, self._signer.sign(msg.TAKEN, {"ids": [id], "node": self.node}))
+            self._say_taken(id, call.client)
         try:
             timeout = None if left is None else left + GRACE_S
             handle = self._pool.submit(NodeCall(head["fn"], head["limit"], _setup_in(head)), payload, timeout=timeout)
@@ -256,6 +283,17 @@ class NodeAgent:
         self._send_progress_of(id, call)
         status, fields, answer = outcome_of(call.handle.future)
         self._settle(id, status, answer, **fields)
+
+    def _say_taken(self, id: str, client: str) -> None:
+        """Tell a client that a call is here, in one message for all that are taken in this turn of the loop."""
+        if not self._taken:
+            asyncio.get_running_loop().call_soon(self._send_taken)
+        self._taken.setdefault(client, []).append(id)
+
+    def _send_taken(self) -> None:
+        taken, self._taken = self._taken, {}
+        for client, ids in taken.items():
+            self._outlet.post(client, self._signer.sign(msg.TAKEN, {"ids": ids, "node": self.node}))
 
     def _admit(self, id: str, head: dict[str, Any], ahead_s: float) -> float | None:
         now = self._outlet.now() + ahead_s

@@ -64,13 +64,19 @@ class Transport(Protocol):
         """Return seconds since the epoch by the clock that nodes use as well."""
 
     def send(self, calls: Sequence[tuple[str, Message]]) -> None:
-        """Send calls, by their ids, to whichever nodes are free; those that can't be are given back by ``unsent``."""
+        """Send calls, by their ids, to whichever nodes are free; those that can't be are given back by ``unsent``.
+
+        Those that are given together are short: they may share a message of the engine's.
+        """
 
     def broadcast(self, message: Message) -> None:
         """Send to all nodes, once; it may get lost."""
 
     async def take_back(self, calls: Sequence[tuple[str, Message]]) -> set[str]:
         """Take calls back that no node has taken; return which are no longer on their way.
+
+        Args:
+            calls: All that were given to ``send`` together, in the same order.
 
         Raises:
             Exception: If that can't be found out now.

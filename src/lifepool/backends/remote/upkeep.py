@@ -13,7 +13,7 @@ from lifepool.backends.remote.members import BEAT_S, SILENCE_S
 from lifepool.errors import BackendError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
     from lifepool.backends.remote.availability import Availability
     from lifepool.backends.remote.calls import Calls, SentCall
@@ -45,6 +45,9 @@ class Owner(Protocol):
 
     def give_back(self, sent: SentCall, error: Exception) -> None:
         """Answer for a call that has no answer of its own."""
+
+    def unsent(self, ids: Sequence[str]) -> None:
+        """Let calls wait again."""
 
     def lose(self, sent: SentCall, head: dict[str, Any]) -> None:
         """Report that the call is lost, or was not started."""
@@ -167,8 +170,11 @@ class Upkeep:
         """Take back what is still on its way, to send it anew; what is neither there nor with a node is lost."""
         nodes = {member.node for member in self._members.all()}
         missing = [sent for sent in calls if sent.node not in nodes and sent.message is not None]
+        envelopes = {id(sent.envelope): sent.envelope for sent in missing if sent.envelope is not None}.values()
+        gone: set[str] = set()
         try:
-            gone = await self._transport.take_back([(s.id, s.message) for s in missing if s.message is not None])
+            for found in await asyncio.gather(*(self._transport.take_back(each.calls) for each in envelopes)):
+                gone |= found
         except Exception as error:
             logger.debug("could not look for calls on their way: %s", error)
             for sent in missing:
@@ -183,3 +189,5 @@ class Upkeep:
                 )
             else:
                 self._owner.lose(sent, {"status": msg.UNSTARTED})
+        asked = {sent.id for sent in missing}
+        self._owner.unsent([id for each in envelopes for id, _ in each.calls if id not in gone and id not in asked])

@@ -34,6 +34,8 @@ class Engine(NamedTuple):
         has_host: Whether its URL names a machine.
         demands_secret: Whether messages pass where others could write them. Not so where whoever can write them can run
             code anyway, by means of the engine itself.
+        program: The engine's own command that starts a node; None if it is ``lifepool worker``.
+        node_setting: How a node is given a setting.
         options: What its URL may say beside what all may.
         also: What else has to be installed, which the extra installs as well.
     """
@@ -43,23 +45,39 @@ class Engine(NamedTuple):
     extra: str
     has_host: bool = True
     demands_secret: bool = True
+    program: str | None = None
+    node_setting: str = "lifepool worker --{} ..."
     options: tuple[str, ...] = ()
     also: tuple[str, ...] = ()
 
+
+_DASK = Engine(
+    "lifepool.backends.dask.transport",
+    "distributed",
+    "dask",
+    demands_secret=False,
+    program="dask worker",
+    node_setting="lifepool.{} in the Dask configuration of its workers",
+)
+_RAY = Engine(
+    "lifepool.backends.ray.transport",
+    "ray",
+    "ray",
+    demands_secret=False,
+    program="ray start",
+    node_setting="LIFEPOOL_{} (in capitals, with _) in the environment of 'ray start'",
+    options=("cpus",),
+)
 
 #: By the scheme of the URL.
 ENGINES = {
     "celery+redis": Engine("lifepool.backends.celery.transport", "celery", "celery"),
     "celery+rediss": Engine("lifepool.backends.celery.transport", "celery", "celery"),
-    "dask+tcp": Engine("lifepool.backends.dask.transport", "distributed", "dask", demands_secret=False),
-    "dask+tls": Engine("lifepool.backends.dask.transport", "distributed", "dask", demands_secret=False),
-    "ray": Engine(
-        "lifepool.backends.ray.transport", "ray", "ray", demands_secret=False, options=("cpus",), also=("grpc",)
-    ),
-    "ray+gcs": Engine("lifepool.backends.ray.transport", "ray", "ray", demands_secret=False, options=("cpus",)),
-    "ray+local": Engine(
-        "lifepool.backends.ray.transport", "ray", "ray", has_host=False, demands_secret=False, options=("cpus",)
-    ),
+    "dask+tcp": _DASK,
+    "dask+tls": _DASK,
+    "ray": _RAY._replace(also=("grpc",)),
+    "ray+gcs": _RAY,
+    "ray+local": _RAY._replace(has_host=False),
 }
 #: For these there is a design and no code yet.
 _PLANNED = ("celery+amqp", "celery+amqps")
