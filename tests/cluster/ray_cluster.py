@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import importlib.util
 import os
 import shutil
 import signal
@@ -19,6 +20,8 @@ from tests.cluster.servers import ROOT, START_S, Program, free_port, wait_until
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+#: Whether Ray has its client, and so its client server.
+HAS_CLIENT = importlib.util.find_spec("grpc") is not None
 #: Bytes of an object store: it holds two payloads of 64 MiB, there and back.
 STORE = 300_000_000
 #: For Ray's own processes, and for our drivers: all on loopback, no token in the home folder, no questions to anybody.
@@ -71,8 +74,9 @@ class RayHead:
         # Its state is on disk: a head that is started again knows its nodes.
         state = self._folder / "state"
         state.mkdir(exist_ok=True)
+        by_client = [f"--ray-client-server-port={self.client_port}"] if HAS_CLIENT else []
         self._running = self.run(
-            "--head", f"--port={self.port}", f"--ray-client-server-port={self.client_port}", "--num-cpus=0",
+            "--head", f"--port={self.port}", *by_client, "--num-cpus=0",
             "--include-dashboard=false", f"--temp-dir={self._folder}", log=self._folder / f"head-{self._starts}.log",
             RAY_gcs_storage="rocksdb", RAY_gcs_storage_path=str(state), RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S="0",
         )  # fmt: skip
@@ -81,7 +85,7 @@ class RayHead:
     def _answers(self) -> bool:
         assert self._running is not None
         assert self._running.is_alive(), self._running.log.read_text()
-        for port in (self.port, self.client_port):
+        for port in (self.port, self.client_port) if HAS_CLIENT else (self.port,):
             try:
                 socket.create_connection(("127.0.0.1", port), 1).close()
             except OSError:
@@ -118,17 +122,18 @@ class RayHead:
 class RayCluster:
     """A head and its nodes."""
 
-    def __init__(self, server: RayHead, *, by_client: bool = False) -> None:
+    def __init__(self, server: RayHead) -> None:
         self.server = server
-        self._by_client = by_client
         self._nodes: list[Program] = []
         self._surroundings: contextlib.ExitStack = contextlib.ExitStack()
 
     @property
     def url(self) -> str:
-        if self._by_client:
-            return f"ray://127.0.0.1:{self.server.client_port}?ahead=0"
         return f"ray+gcs://127.0.0.1:{self.server.port}?ahead=0"
+
+    @property
+    def client_url(self) -> str:
+        return f"ray://127.0.0.1:{self.server.client_port}?ahead=0"
 
     def start_node(
         self, workers: int = 1, *, allow: tuple[str, ...] = ("tests", "builtins", "time"), **environment: str

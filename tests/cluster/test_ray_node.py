@@ -78,7 +78,8 @@ def call(client: str, number: int, path: str, *args: Any) -> Message:
 
 async def outcomes(node: RayNode, client: str, *calls: Message, count: int) -> list[dict[str, Any]]:
     """Exchange until there are so many outcomes."""
-    batch, found = frames.join((True, each) for each in calls), []
+    found: list[dict[str, Any]] = []
+    batch = frames.join((True, each) for each in calls)
     while len(found) < count:
         _, messages = frames.split_reply(await node.exchange(client, batch))
         batch = b""
@@ -138,7 +139,7 @@ async def test_a_large_reply_is_announced() -> None:
     async with running() as node:
         await node.hello("c", time.time())
         sent = frames.join([(True, call("c", 1, "tests.tasks:echo", bytes(frames.LARGE + 1)))])
-        sizes = []
+        sizes: list[tuple[int, int]] = []
         while not sizes or sizes[-1][1] < frames.LARGE:
             reply = await node.exchange("c", sent)
             sizes.append((frames.split_reply(reply)[0].coming, len(reply)))
