@@ -18,7 +18,12 @@ def on_loopback(*_: Any, **__: Any) -> str:
     return "127.0.0.1"
 
 
+def no_addresses() -> frozenset[str]:
+    return frozenset()
+
+
 services.resolve_ip_for_localhost = services.get_node_ip_address = on_loopback
+services.find_gcs_addresses = no_addresses  # a head that is started again takes its nodes for another, on this machine
 
 if __name__ == "__main__":
     sys.argv[0] = "ray"

@@ -101,7 +101,7 @@ class RayTransport:
 
     def __init__(self, url: ClusterUrl) -> None:
         self._is_local = url.host is None
-        self.where: str = "ray+local://" if self._is_local else url.where
+        self.where: str = f"{url.scheme}://{urlsplit(url.address).netloc}"
         self.wait_for_nodes_s: float = WAIT_LOCAL_S if self._is_local else WAIT_S
         self._url = url
         self._nodes: dict[int, Node] = {}
