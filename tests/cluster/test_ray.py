@@ -139,7 +139,7 @@ async def test_ray_on_this_machine_is_started_shared_and_ended(monkeypatch: pyte
                     assert await second.run(tasks.double, 3) == 6
                     assert processes_of_ray() - before == started
         await until(lambda: not processes_of_ray() & started)
-        (home,) = short.iterdir()
+        (home,) = short.glob("lifepool-ray-*")
         assert sorted(path.name for path in home.iterdir()) == ["address", "lock"]
     finally:
         shutil.rmtree(short)

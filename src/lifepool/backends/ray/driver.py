@@ -75,7 +75,13 @@ class Attached:
 
     async def _send_large(self, actor: Any, batch: bytes) -> None:
         self._driver.notes_large()
-        ref = await asyncio.to_thread(actor.exchange.remote, self._driver.client, batch)
+        try:
+            ref = await asyncio.to_thread(actor.exchange.remote, self._driver.client, batch)
+        except Exception as error:  # as when the object store is full: the app finds out what got lost
+            self._driver.log("warning", f"{len(batch)} bytes could not be sent to a node: {_in_one_line(error)}")
+            ref = actor.hello.remote(self._driver.client, time.time())
+            self._driver.put(Frame.about(ATTACHED, self.number, **await _answer(ref)))
+            return
         if actor is self._actor:
             self._pending.append(ref)
 
@@ -115,9 +121,8 @@ class Attached:
 
     async def _use(self, hello: dict[str, Any]) -> None:
         """Exchange batches until the actor is gone."""
-        again = False
         while True:
-            self._driver.put(Frame.about(ATTACHED, self.number, again=again, **hello))
+            self._driver.put(Frame.about(ATTACHED, self.number, **hello))
             self._pending = []
             self.is_settled.set()
             try:
@@ -128,7 +133,7 @@ class Attached:
                 self._actor = None
                 self._driver.put(Frame.about(LOST, self.number, reason=found))
                 return
-            hello, again = found, True
+            hello = found
 
     async def _exchange(self) -> None:
         """Have an exchange pending at all times; raise what one fails with."""
@@ -204,12 +209,12 @@ class Driver:
 
     async def run(self, reader: asyncio.StreamReader) -> int:
         """Run until the input ends, or the cluster does not answer; return the exit code."""
-        reading = asyncio.create_task(self._read(reader))
+        reading = asyncio.create_task(self.guarded(self._read(reader)))
         working = asyncio.create_task(self.guarded(self._work()))
         self.start(self._live())
         futures: list[asyncio.Future[Any]] = [reading, working, self._failed]
         await asyncio.wait(futures, return_when=asyncio.FIRST_COMPLETED)
-        if reading.done():
+        if reading.done() and not self._failed.done():
             await self._end()
             return 0
         self.put(Frame.about(DOWN, reason=self._failed.result()))

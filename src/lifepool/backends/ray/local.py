@@ -11,6 +11,7 @@ import fcntl
 import os
 import shutil
 import socket
+import sys
 import tempfile
 import time
 from pathlib import Path
@@ -42,17 +43,20 @@ class LocalRay:
         options: dict[str, Any] = {"namespace": namespace, "log_to_driver": False, "logging_level": "ERROR"}
         with _locked(self._home / "lock"):
             address = next(filter(_answers, self._known()), None)
+            # Ray reads its environment when it is imported.
             if address in (None, self._ours()):
-                os.environ.setdefault("RAY_AUTH_MODE", "token")  # Ray reads it when it is imported
+                os.environ.setdefault("RAY_AUTH_MODE", "token")
+            if address is None:
+                self._sweep()
+                self._folder = self._home / str(os.getpid())
+                self._folder.mkdir()
+                os.environ["RAY_TMPDIR"] = str(self._folder)
             import ray
 
             if address is not None:
                 ray.init(address, **options)
                 return
-            self._sweep()
-            # Short: the paths of sockets in it may have 107 bytes.
-            self._folder = Path(tempfile.mkdtemp(prefix=f"{os.getpid()}-", dir=self._home))
-            started = ray.init(_temp_dir=str(self._folder), include_dashboard=False, **options)
+            started = ray.init(include_dashboard=False, **options)
             (self._home / "address").write_text(started.address_info["gcs_address"])
             self._log("info", "started Ray on this machine; it ends with this app")
 
@@ -61,7 +65,7 @@ class LocalRay:
         if address := os.environ.get("RAY_ADDRESS"):
             yield address
         with contextlib.suppress(OSError):
-            yield (Path(tempfile.gettempdir()) / "ray" / "ray_current_cluster").read_text().strip()
+            yield (_temp() / "ray" / "ray_current_cluster").read_text().strip()
         if ours := self._ours():
             yield ours
 
@@ -72,8 +76,8 @@ class LocalRay:
 
     def _sweep(self) -> None:
         """Remove the folders of those that were killed."""
-        for folder in self._home.glob("*-*"):
-            if not _is_alive(int(folder.name.partition("-")[0])):
+        for folder in self._home.glob("[0-9]*"):
+            if not _is_alive(int(folder.name)):
                 shutil.rmtree(folder, ignore_errors=True)
 
     def end(self) -> None:
@@ -91,12 +95,17 @@ def _home() -> Path:
     Raises:
         PermissionError: If it is somebody else's.
     """
-    home = Path(tempfile.gettempdir()) / f"lifepool-ray-{os.getuid()}"
+    home = _temp() / f"lifepool-ray-{os.getuid()}"
     home.mkdir(mode=0o700, exist_ok=True)
     status = home.lstat()
     if status.st_uid != os.getuid() or status.st_mode & 0o077 or home.is_symlink():
         raise PermissionError(f"{home} is not this user's alone")
     return home
+
+
+def _temp() -> Path:
+    """Return where Ray looks as well. The paths of its sockets below it may have 107 bytes."""
+    return Path(tempfile.gettempdir() if sys.platform == "linux" else "/tmp")  # noqa: S108 - it has a private folder there
 
 
 @contextlib.contextmanager

@@ -23,6 +23,10 @@ logger: logging.Logger = logging.getLogger("lifepool")
 SILENCE_S = 4.0
 #: The same from its start to its first word: Python starts, and a loaded machine takes its time.
 FIRST_WORD_S = 20.0
+#: Seconds between two looks at that.
+WATCH_S = 0.5
+#: Seconds for which it is waited for what Ray has said at the end.
+LAST_WORDS_S = 0.2
 #: Seconds that it has to end, after it was told to.
 END_S = 4.0
 #: Seconds between two starts, doubling from the first to the last.
@@ -66,7 +70,8 @@ class DriverProcess:
 
     def open(self) -> None:
         """Begin to keep it."""
-        self._task = asyncio.get_running_loop().create_task(self._keep())
+        self._loop = asyncio.get_running_loop()
+        self._task = self._loop.create_task(self._keep())
 
     def put(self, frame: Frame) -> None:
         """Send a frame; it is dropped if the process is not there."""
@@ -90,53 +95,56 @@ class DriverProcess:
     async def _keep(self) -> None:
         pause = RETRY_FIRST_S
         while True:
-            self._last_words = ""
             try:
-                was_up, reason = await self._run()
+                was_up = await self._run()
             except Exception as error:
                 logger.exception("lifepool failed in its dealings with its Ray driver; it starts another")
-                was_up, reason = False, repr(error)
+                was_up = False
+                self._ends.ended(repr(error))
             if self._is_closed:
                 return
-            self._ends.ended(reason)
             pause = RETRY_FIRST_S if was_up else min(2 * pause, RETRY_LAST_S)
             await asyncio.sleep(pause)
 
-    async def _run(self) -> tuple[bool, str]:
-        """Run the process once; return whether it was connected, and why it has ended."""
+    async def _run(self) -> bool:
+        """Run the process once; return whether it was connected."""
         pipe = subprocess.PIPE
-        process = await asyncio.to_thread(
-            subprocess.Popen, self._command, stdin=pipe, stdout=pipe, stderr=pipe, env=self._environment,
+        process = subprocess.Popen(  # here, not in a thread: what is cancelled there would leave a process behind
+            self._command, stdin=pipe, stdout=pipe, stderr=pipe, env=self._environment,
             start_new_session=True,  # it ends when this process does, and not by Ctrl-C
         )  # fmt: skip
         transports: list[asyncio.BaseTransport] = []
-        noting = None
+        beside: list[asyncio.Task[None]] = []
+        self._last_words, self._heard, self._patience_s = "", self._loop.time(), FIRST_WORD_S
         try:
             self._input = await _writer(process.stdin, transports)
             output = await _reader(process.stdout, transports)
-            noting = asyncio.create_task(self._note(await _reader(process.stderr, transports)))
-            return await self._take(output)
+            noting = self._loop.create_task(self._note(await _reader(process.stderr, transports)))
+            beside = [noting, self._loop.create_task(self._watch(process))]
+            was_up, reason = await self._take(output)
+            if not self._is_closed:
+                await asyncio.wait([noting], timeout=LAST_WORDS_S)
+                self._ends.ended(reason or self._last_words or "its driver process has ended")
+            return was_up
         finally:
             self._input = None
             process.kill()
-            if noting is not None:
-                await asyncio.wait([noting], timeout=END_S)
-                noting.cancel()
+            for task in beside:
+                task.cancel()
+            await asyncio.gather(*beside, return_exceptions=True)
             for transport in transports:
                 transport.close()
             await asyncio.to_thread(process.wait)
 
     async def _take(self, reader: asyncio.StreamReader) -> tuple[bool, str]:
-        was_up, patience = False, FIRST_WORD_S
+        """Take frames until there are no more; return whether it was connected, and the reason that it gives."""
+        was_up = False
         while True:
             try:
-                async with asyncio.timeout(patience):
-                    frame = await frames.read(reader)
-            except TimeoutError:
-                return was_up, "its driver process does not answer"
+                frame = await frames.read(reader)
             except (asyncio.IncompleteReadError, OSError):
-                return was_up, self._last_words or "its driver process has ended"
-            patience = SILENCE_S
+                return was_up, ""
+            self._heard, self._patience_s = self._loop.time(), SILENCE_S
             if frame.kind == DOWN:
                 return was_up, str(frame.fields()["reason"])
             if frame.kind == LOG:
@@ -145,6 +153,16 @@ class DriverProcess:
                 continue
             was_up = was_up or frame.kind == frames.UP
             self._ends.took(frame)
+
+    async def _watch(self, process: subprocess.Popen[bytes]) -> None:
+        """Kill a process that hangs. When this loop was blocked itself, that is no silence of the other side."""
+        while self._loop.time() - self._heard < self._patience_s:
+            before = self._loop.time()
+            await asyncio.sleep(WATCH_S)
+            if self._loop.time() - before > 2 * WATCH_S:
+                self._heard = self._loop.time()
+        self._last_words = "its driver process does not answer"
+        process.kill()
 
     async def _note(self, reader: asyncio.StreamReader) -> None:
         """Have what Ray prints in the log, for those who look for it."""

@@ -38,7 +38,7 @@ SLOWEST = 4 * 1024 * 1024
 #: Seconds that a Ray which was started here may take to end.
 END_LOCAL_S = 14.0
 #: Seconds for which a start waits for nodes of a cluster, and of a Ray that has to be started first.
-WAIT_S, WAIT_LOCAL_S = 15.0, 40.0
+WAIT_S, WAIT_LOCAL_S = 30.0, 60.0
 
 
 def make_transport(url: ClusterUrl) -> RayTransport:
