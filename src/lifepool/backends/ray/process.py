@@ -109,7 +109,8 @@ class DriverProcess:
     async def _run(self) -> bool:
         """Run the process once; return whether it was connected."""
         pipe = subprocess.PIPE
-        process = subprocess.Popen(  # here, not in a thread: what is cancelled there would leave a process behind
+        # Not in a thread: what is cancelled there would leave a process behind.
+        process = subprocess.Popen(  # noqa: ASYNC220
             self._command, stdin=pipe, stdout=pipe, stderr=pipe, env=self._environment,
             start_new_session=True,  # it ends when this process does, and not by Ctrl-C
         )  # fmt: skip
