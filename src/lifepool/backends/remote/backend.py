@@ -327,6 +327,9 @@ class RemoteBackend:
         if sent is None or self._worker is None:
             self.redelivered += 1
             return
+        if head.get("doubtful"):
+            self._search_for(sent)
+            return
         status, payload = head["status"], message.payload
         if status in (msg.LOST, msg.UNSTARTED):
             if head.get("waited"):
@@ -341,6 +344,13 @@ class RemoteBackend:
             self._adapt()
         else:
             self.give_back(sent, error_of(head))
+
+    def _search_for(self, sent: SentCall) -> None:
+        """Find out whether any node has a call that was delivered twice; the second has not started it."""
+        if sent.node is None:
+            sent.search_at = self._loop.time() + SEARCH_AFTER_S
+            self._broadcast_ids(msg.ASK, [sent.id])
+            self._hurry()
 
     def give_back(self, sent: SentCall, error: Exception) -> None:
         """Answer for a call that has no answer of its own."""

@@ -160,7 +160,14 @@ class NodeAgent:
 
     # -- what comes in --------------------------------------------------------------------------------------------
 
-    def take(self, message: Message, done: Callable[[], object] = lambda: None, *, shares: bool = False) -> None:
+    def take(
+        self,
+        message: Message,
+        done: Callable[[], object] = lambda: None,
+        *,
+        shares: bool = False,
+        doubtful: bool = False,
+    ) -> None:
         """Take a call; whatever is wrong with it is told to its client, if it is known who that is.
 
         Args:
@@ -168,6 +175,8 @@ class NodeAgent:
             done: Called once, when this node is done with it, whatever became of it.
             shares: It came together with others that are to run here: should it have to wait for them, it is handed
                 back, for another node may be free.
+            doubtful: It may have been delivered before, to another node, and the engine has no memory of that: its
+                client decides.
         """
         try:
             head = self._signer.verify_head(message, msg.CALL)
@@ -181,6 +190,11 @@ class NodeAgent:
                 self._post(client, id, msg.UNSTARTED)
             else:
                 self.count(Refused("replayed", "it is running already"), id)
+            done()
+            return
+        if doubtful:
+            if id not in self._seen:  # else its client has heard of it
+                self._post(client, id, msg.UNSTARTED, doubtful=True)
             done()
             return
         self.running[id] = call = _Running(client, done)

@@ -44,9 +44,11 @@ class Engine(NamedTuple):
 ENGINES = {
     "celery+redis": Engine("lifepool.backends.celery.transport", "celery", "celery"),
     "celery+rediss": Engine("lifepool.backends.celery.transport", "celery", "celery"),
+    "celery+amqp": Engine("lifepool.backends.celery.amqp_transport", "celery", "celery"),
+    "celery+amqps": Engine("lifepool.backends.celery.amqp_transport", "celery", "celery"),
 }
 #: For these there is a design and no code yet.
-_PLANNED = ("celery+amqp", "celery+amqps", "dask+tcp", "ray", "ray+local")
+_PLANNED = ("dask+tcp", "ray", "ray+local")
 
 
 def _name(text: str) -> str:
@@ -102,6 +104,11 @@ class ClusterUrl:
         """Return the address without a user and a password, for messages."""
         parts = urlsplit(self.address)
         return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
+
+    @property
+    def is_amqp(self) -> bool:
+        """Whether its broker is RabbitMQ."""
+        return self.scheme in ("celery+amqp", "celery+amqps")
 
     @property
     def engine(self) -> Engine:
