@@ -6,15 +6,17 @@ import contextlib
 import glob
 import os
 import shutil
-import signal
 import socket
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import psutil
 
 from tests.cluster.celery_redis import CeleryOnRedis
 from tests.cluster.servers import Program, free_port, wait_until
+
+if TYPE_CHECKING:
+    import signal
 
 
 def rabbitmq_program() -> str | None:

@@ -121,6 +121,14 @@ class TaskLost:
 
 
 @dataclass(slots=True)
+class TasksTaken:
+    """Tasks of a worker that is a cluster have reached a node; until then they wait there."""
+
+    worker: int
+    tasks: tuple[int, ...]
+
+
+@dataclass(slots=True)
 class WorkerResized:
     """A worker with many slots has more or fewer of them now."""
 
@@ -162,6 +170,7 @@ Event = (
     | TasksRetracted
     | WorkerExited
     | TaskLost
+    | TasksTaken
     | WorkerResized
     | TimerFired
     | RecycleRequested

@@ -105,6 +105,7 @@ class Scheduler:
             on.WorkerLoaded: workers.on_loaded,
             on.WorkerExited: workers.on_exited,
             on.TaskLost: workers.on_task_lost,
+            on.TasksTaken: workers.on_taken,
             on.WorkerResized: workers.on_resized,
             on.StartRequested: pool.on_start_requested,
             on.RecycleRequested: pool.on_recycle_requested,

@@ -77,7 +77,8 @@ def make_app(url: ClusterUrl) -> Any:
         task_default_queue=url.queue,
         task_create_missing_queues=True,
         worker_prefetch_multiplier=1,
-        worker_disable_prefetch=not url.is_amqp,  # a message is taken when there is a slot for it: the others may be free
+        # A message is taken when there is a slot for it: other nodes may be free. RabbitMQ has no such setting.
+        worker_disable_prefetch=not url.is_amqp,
         worker_enable_remote_control=True,
         worker_hijack_root_logger=False,
         worker_redirect_stdouts=False,

@@ -27,8 +27,8 @@ Command = tuple[Any, ...]
 
 #: Seconds after which an answer that has not come means that the connection is broken, though nobody says so.
 ANSWER_S = 2.0
-#: Seconds of a blocking read: after it, it is asked again.
-BLOCK_S = 1.0
+#: Seconds of a blocking read: after it, it is asked again. Signs of life notice a server that hangs long before.
+BLOCK_S = 20.0
 #: Seconds between two attempts to connect, doubling from the first to the last.
 RETRY_FIRST_S, RETRY_LAST_S = 0.05, 0.5
 #: Seconds between two signs of life, which notice a connection that hangs.
