@@ -56,6 +56,17 @@ async def works_again(pool: Pool) -> None:
             await asyncio.sleep(0.05)
 
 
+async def is_refused(pool: Pool) -> None:
+    async with asyncio.timeout(20):
+        while True:
+            try:
+                await pool.run(tasks.double, 1, timeout=0.3)
+            except BackendUnavailable:
+                return
+            except TaskTimeout:
+                continue
+
+
 async def test_a_slow_network_makes_calls_slow_and_nothing_else(engine: Harness) -> None:
     with Proxy(port_of(engine)) as proxy:
         proxy.delay_s = 0.1
@@ -84,11 +95,7 @@ async def test_a_client_that_is_cut_off_refuses_calls_keeps_deadlines_and_heals(
             proxy.is_cut = True
             with pytest.raises((BackendUnavailable, TaskTimeout)):
                 await pool.run(tasks.double, 1, timeout=1.0)  # nobody has noticed yet
-            async with asyncio.timeout(20):
-                while True:
-                    with contextlib.suppress(TaskTimeout), pytest.raises(BackendUnavailable):
-                        await pool.run(tasks.double, 1, timeout=0.3)
-                        break
+            await is_refused(pool)
             visitor.let_through()
             proxy.is_cut = False
             assert await running == "came home"
@@ -134,9 +141,8 @@ async def test_calls_that_wait_in_a_redis_that_is_started_anew_run_once(
             await asyncio.to_thread(server.start)
             await asyncio.to_thread(harness.start_node)
             await waits
-    assert tasks.read_line(trace) == "it ran"
     with open(trace, encoding="utf-8") as lines:
-        assert lines.read().count("it ran") == 1
+        assert lines.read() == "it ran\n"
 
 
 async def test_an_envelope_that_is_delivered_twice_runs_once(

@@ -19,7 +19,15 @@ if TYPE_CHECKING:
     import asyncio
     from collections.abc import Callable
 
-    from lifepool._core.events import KeptViews, TaskLost, TasksTaken, WorkerExited, WorkerLoaded, WorkerLoading, WorkerResized
+    from lifepool._core.events import (
+        KeptViews,
+        TaskLost,
+        TasksTaken,
+        WorkerExited,
+        WorkerLoaded,
+        WorkerLoading,
+        WorkerResized,
+    )
     from lifepool._transfer.context import PropagatedContext
 
 
