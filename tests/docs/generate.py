@@ -83,7 +83,7 @@ SAMPLES: tuple[errors.PoolError, ...] = (
         hint="close the pool before you shut its executor down, or make a new executor and a new pool",
     ),
     errors.BackendUnsupported(
-        "backend='ray' is not part of this version", capability="ray", hint="use backend='local'"
+        "backend='unix' is not part of this version", capability="unix", hint="use backend='local'"
     ),
     errors.InternalError("task 7 was submitted twice"),
     job_errors.JobError("(base class)"),

@@ -340,3 +340,11 @@ async def test_readiness_is_red_while_calls_are_refused() -> None:
         assert w.pool.readiness().reasons == ("unreachable",)
         w.cluster.mend()
         assert w.pool.readiness().ready
+
+
+async def test_a_timeout_of_a_call_that_no_node_has_taken_says_that_it_waited() -> None:
+    async with world(workers=1, ahead=1) as w:
+        w.cluster.serve = lambda: None  # type: ignore[method-assign]  # its nodes take nothing
+        with pytest.raises(TaskTimeout, match="while it was waiting") as late:
+            await w.pool.run(tasks.double, 2, timeout=0.2)
+        assert not late.value.started

@@ -68,15 +68,6 @@ def test_rays_client_is_named_if_it_is_missing(monkeypatch: pytest.MonkeyPatch) 
     Pool(backend="ray+local://")
 
 
-@pytest.mark.parametrize("url", ["celery+amqp://localhost"])
-def test_an_engine_that_is_still_to_come_is_said_to_be(url: str) -> None:
-    scheme = url.partition(":")[0]
-    if scheme in urls.ENGINES:
-        pytest.skip("it has come")
-    with pytest.raises(BackendUnsupported, match="not part of this version"):
-        Pool(backend=url)
-
-
 @pytest.mark.usefixtures("installed")
 def test_another_host_needs_a_secret(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("LIFEPOOL_SECRET", raising=False)

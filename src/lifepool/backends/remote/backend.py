@@ -19,7 +19,7 @@ import uuid
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
-from lifepool._core.events import TaskLost, WorkerExited, WorkerResized
+from lifepool._core.events import TaskLost, TasksTaken, WorkerExited, WorkerResized
 from lifepool.backends.base import Capabilities
 from lifepool.backends.guard import logged
 from lifepool.backends.remote import messages as msg
@@ -320,15 +320,20 @@ class RemoteBackend:
             if self.members.heard(head, self._loop.time()):
                 self._count_nodes()
         elif kind == msg.TAKEN:
-            for id in head["ids"]:
-                if (sent := self._calls.get(id)) is not None:
-                    self._calls.taken(sent, head["node"])
-            if self._calls.has_waiting:
-                self.plan_flush()
+            self._taken(head["node"], head["ids"])
         elif kind == msg.PROGRESS:
             self._progressed(head, message.payload)
         else:
             self._finished(head, message)
+
+    def _taken(self, node: str, ids: list[str]) -> None:
+        taken = [sent for id in ids if (sent := self._calls.get(id)) is not None]
+        for sent in taken:
+            self._calls.taken(sent, node)
+        if taken and self._worker is not None:
+            self._listener.feed(TasksTaken(self._worker, tuple([sent.task for sent in taken])))
+        if self._calls.has_waiting:
+            self.plan_flush()
 
     # -- outcomes -------------------------------------------------------------------------------------------------
 
@@ -342,6 +347,9 @@ class RemoteBackend:
         sent = self._calls.get(head["id"])
         if sent is None or self._worker is None:
             self.redelivered += 1
+            return
+        if head.get("doubtful"):
+            self._search_for(sent)
             return
         status, payload = head["status"], message.payload
         if status in (msg.LOST, msg.UNSTARTED):
@@ -357,6 +365,13 @@ class RemoteBackend:
             self._adapt()
         else:
             self.give_back(sent, error_of(head))
+
+    def _search_for(self, sent: SentCall) -> None:
+        """Find out whether any node has a call that was delivered twice; the second has not started it."""
+        if sent.node is None:
+            sent.search_at = self._loop.time() + SEARCH_AFTER_S
+            self._broadcast_ids(msg.ASK, [sent.id])
+            self._hurry()
 
     def give_back(self, sent: SentCall, error: Exception) -> None:
         """Answer for a call that has no answer of its own."""

@@ -4,6 +4,7 @@ A function travels as its import path, ``"package.module:name"``. What lifepool 
 binds, is told by a small structure around the path; the bound values travel with the arguments::
 
     "shop.prices:total"    {"partial": "shop.prices:total"}    {"chunk": {"partial": "shop.prices:total"}}
+    {"job": "shop.prices:total"}
 """
 
 from __future__ import annotations
@@ -39,7 +40,9 @@ Bound = list[tuple[tuple[Any, ...], dict[str, Any]]]
 
 _BY_PATH_HINT = "a cluster calls functions by their import path: define it at the top level of a module that nodes have"
 _BY_NAME = (FunctionType, BuiltinFunctionType, type)
-_PARTIAL, _CHUNK, _BATCH = "partial", "chunk", "batch"
+_PARTIAL, _CHUNK, _BATCH, _JOB = "partial", "chunk", "batch", "job"
+#: What calls the function of a job; nodes import it by name, for jobs are built on pools and not the other way round.
+_JOB_CALL = ("lifepool.jobs.calls", "JobCall")
 
 
 # -- the web process -----------------------------------------------------------------------------------------------
@@ -94,6 +97,10 @@ def _spec_of(fn: Any, bound: Bound) -> Spec:
         return {_BATCH: _path_of(fn.__wrapped__)}
     if isinstance(fn, Reference):
         return _path_of(fn.__wrapped__)
+    if (type(fn).__module__, type(fn).__name__) == _JOB_CALL:
+        path, *rest = fn.parts()
+        bound.append((tuple(rest), {}))
+        return {_JOB: path}
     owner = getattr(fn, "__self__", None)
     if isinstance(fn, _BY_NAME) and isinstance(owner, (ModuleType, NoneType)):
         return _path_of(fn)
@@ -126,7 +133,7 @@ def path_in(spec: Spec) -> str:
     Raises:
         ValueError: If it is no such structure.
     """
-    while isinstance(spec, dict) and len(spec) == 1 and (key := next(iter(spec))) in (_PARTIAL, _CHUNK, _BATCH):
+    while isinstance(spec, dict) and len(spec) == 1 and (key := next(iter(spec))) in (_PARTIAL, _CHUNK, _BATCH, _JOB):
         spec = spec[key]
     if not isinstance(spec, str) or spec.count(":") != 1:
         raise ValueError(f"{spec!r} names no function")
@@ -244,6 +251,10 @@ def _function(spec: Spec, bound: Any) -> Callable[..., Any]:
     if key == _BATCH:
         return BatchFunction(_function(inner, bound))
     args, keywords = next(bound)
+    if key == _JOB:
+        job_call: Any = resolve(*_JOB_CALL)
+        rebuilt: Callable[..., Any] = job_call.of_parts(path_in(inner), *args)
+        return rebuilt
     return partial(_function(inner, bound), *args, **keywords)
 
 

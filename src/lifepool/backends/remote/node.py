@@ -174,6 +174,7 @@ class NodeAgent:
         *,
         ahead_s: float = 0.0,
         shares: bool = False,
+        doubtful: bool = False,
     ) -> None:
         """Take a call; whatever is wrong with it is told to its client, if it is known who that is.
 
@@ -183,6 +184,8 @@ class NodeAgent:
             ahead_s: Seconds by which the client's clock is ahead of the outlet's, if the engine has found out.
             shares: It came together with others that are to run here: should it have to wait for them, it is handed
                 back, for another node may be free.
+            doubtful: It may have been delivered before, to another node, and the engine has no memory of that: its
+                client decides.
         """
         try:
             head = self._signer.verify_head(message, msg.CALL)
@@ -196,6 +199,11 @@ class NodeAgent:
                 self._post(client, id, msg.UNSTARTED)
             else:
                 self.count(Refused("replayed", "it is running already"), id)
+            done()
+            return
+        if doubtful:
+            if id not in self._seen:  # else its client has heard of it
+                self._post(client, id, msg.UNSTARTED, doubtful=True)
             done()
             return
         self.running[id] = call = _Running(client, done, ahead_s)

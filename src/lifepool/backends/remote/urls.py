@@ -73,14 +73,14 @@ _RAY = Engine(
 ENGINES = {
     "celery+redis": Engine("lifepool.backends.celery.transport", "celery", "celery"),
     "celery+rediss": Engine("lifepool.backends.celery.transport", "celery", "celery"),
+    "celery+amqp": Engine("lifepool.backends.celery.amqp_transport", "celery", "celery"),
+    "celery+amqps": Engine("lifepool.backends.celery.amqp_transport", "celery", "celery"),
     "dask+tcp": _DASK,
     "dask+tls": _DASK,
     "ray": _RAY._replace(also=("grpc",)),
     "ray+gcs": _RAY,
     "ray+local": _RAY._replace(has_host=False),
 }
-#: For these there is a design and no code yet.
-_PLANNED = ("celery+amqp", "celery+amqps")
 
 
 def _name(text: str) -> str:
@@ -143,6 +143,11 @@ class ClusterUrl:
         return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
 
     @property
+    def is_amqp(self) -> bool:
+        """Whether its broker is RabbitMQ."""
+        return self.scheme in ("celery+amqp", "celery+amqps")
+
+    @property
     def engine(self) -> Engine:
         """Return the engine."""
         return ENGINES[self.scheme]
@@ -150,7 +155,7 @@ class ClusterUrl:
 
 def is_url(backend: str) -> bool:
     """Return whether this names a cluster, right or wrong."""
-    return backend.partition(":")[0] in (*ENGINES, *_PLANNED)
+    return backend.partition(":")[0] in ENGINES
 
 
 def is_installed(package: str) -> bool:
@@ -167,9 +172,6 @@ def parse(text: str) -> ClusterUrl:
     """
     parts = urlsplit(text)
     scheme = parts.scheme
-    if scheme in _PLANNED:
-        message = f"backend={scheme!r} is not part of this version"
-        raise BackendUnsupported(message, capability=scheme, hint="use backend='local' or 'celery+redis://...'")
     if scheme not in ENGINES:
         raise ValueError(f"backend={_shown(parts)!r}: expected the URL of a cluster, as in 'celery+redis://localhost'")
     try:
