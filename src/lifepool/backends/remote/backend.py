@@ -26,8 +26,10 @@ from lifepool.backends.remote import messages as msg
 from lifepool.backends.remote.availability import Availability
 from lifepool.backends.remote.calls import Calls, SentCall
 from lifepool.backends.remote.functions import RemoteCall
+from lifepool.backends.remote.logs import ClientLogs
 from lifepool.backends.remote.members import Members
 from lifepool.backends.remote.messages import Message, Refused, Signer
+from lifepool.backends.remote.observation import ClusterCounts, cluster_statistics
 from lifepool.backends.remote.outcomes import error_of, lost_end
 from lifepool.backends.remote.security import LONGEST_WAIT_S
 from lifepool.backends.remote.upkeep import SEARCH_AFTER_S, Upkeep
@@ -40,6 +42,7 @@ if TYPE_CHECKING:
     from lifepool._transfer.context import PropagatedContext
     from lifepool.backends.base import Listener
     from lifepool.backends.remote.transport import Transport
+    from lifepool.statistics import ClusterStatistics
 
 logger: logging.Logger = logging.getLogger("lifepool")
 
@@ -69,7 +72,7 @@ class RemoteBackend:
     Attributes:
         members: The nodes.
         refused: Messages of nodes that were refused, by reason.
-        redelivered: Outcomes that came a second time, or for calls that nobody waits for.
+        counts: What was counted.
     """
 
     def __init__(
@@ -85,7 +88,7 @@ class RemoteBackend:
     ) -> None:
         self.members: Members = Members()
         self.refused: Counter[str] = Counter()
-        self.redelivered: int = 0
+        self.counts: ClusterCounts = ClusterCounts()
         self.client: str = uuid.uuid4().hex[:12]
         self._transport = transport
         self._signer = signer
@@ -96,6 +99,7 @@ class RemoteBackend:
             setup = RemoteCall(initializer, initargs, (), max_payload)
             self._setup = {"setup": [setup.spec, base64.b64encode(setup.pickled).decode()]}
         self._calls = Calls(self.client)
+        self._logs: ClientLogs | None = None
         self._doubtful: list[str] = []  # ids of calls that were given up, and may have got out
         self._flush_planned = False
         self._worker: int | None = None
@@ -108,7 +112,7 @@ class RemoteBackend:
             progress=True,
             crash_isolation=True,
             views=False,
-            logs=False,
+            logs=True,
             remote=True,
             slots=max(2, in_flight),
             max_workers=1,
@@ -125,7 +129,17 @@ class RemoteBackend:
         await self._transport.open(self, self.client)
 
     def forward_logs(self, on_record: Callable[[dict[str, Any]], None], per_second: float, level: int | None) -> None:
-        """Do nothing: this is never called, see the capabilities."""
+        """Have nodes send home what the calls log that are sent from now on."""
+        self._logs = ClientLogs(on_record, per_second, level)
+        self._setup["logs"] = self._logs.wish
+        self._calls.remembers = True
+
+    def cluster_statistics(self) -> ClusterStatistics:
+        """Return one look at the cluster, from any thread."""
+        return cluster_statistics(
+            self._transport.where, not self._available.is_down, self.why_unavailable(), self._loop.time(),
+            members=self.members, calls=self._calls, counts=self.counts, refused=self.refused, logs=self._logs,
+        )  # fmt: skip
 
     def start_worker(self, worker: int) -> None:
         """Be ready when a node was heard of, or after a while without one: a cluster may come up after the app."""
@@ -231,7 +245,7 @@ class RemoteBackend:
         waiting = self._calls.waiting
         if self._available.is_down or not waiting:
             return  # the upkeep looks after them
-        now, search_at = self._transport.now(), self._loop.time() + SEARCH_UNTAKEN_S
+        now, sent_at = self._transport.now(), self._loop.time()
         calls = []
         for sent in waiting:
             left = self._listener.time_left(sent.task)
@@ -241,7 +255,7 @@ class RemoteBackend:
             }  # fmt: skip
             message = self._signer.sign(msg.CALL, fields, sent.payload.pickled)
             self._calls.left(sent, message)
-            sent.search_at = search_at
+            sent.sent_at, sent.search_at = sent_at, sent_at + SEARCH_UNTAKEN_S
             calls.append((sent.id, message))
         self._transport.send(calls)
 
@@ -303,7 +317,7 @@ class RemoteBackend:
     def received(self, message: Message) -> None:
         """Take a message of a node, if it is a good one."""
         try:
-            head = self._signer.verify(message, msg.OUTCOME, msg.TAKEN, msg.PROGRESS, msg.NODE)
+            head = self._signer.verify(message, msg.OUTCOME, msg.TAKEN, msg.PROGRESS, msg.NODE, msg.LOG)
         except Refused as refusal:
             self.refused[refusal.reason] += 1
             if self.refused[refusal.reason] == 1:
@@ -319,6 +333,8 @@ class RemoteBackend:
                     sent.node, sent.search_at = head["node"], None
         elif kind == msg.PROGRESS:
             self._progressed(head, message.payload)
+        elif kind == msg.LOG:
+            self._logged(head, message.payload)
         else:
             self._finished(head, message)
 
@@ -330,10 +346,14 @@ class RemoteBackend:
         if sent is not None and self._worker is not None and error is None:
             self._listener.progressed(self._worker, sent.task, value)
 
+    def _logged(self, head: dict[str, Any], records: bytes) -> None:
+        if self._logs is not None:
+            self._logs.take(head["name"], records, self._calls.task_of)
+
     def _finished(self, head: dict[str, Any], message: Message) -> None:
         sent = self._calls.get(head["id"])
         if sent is None or self._worker is None:
-            self.redelivered += 1
+            self.counts.redelivered += 1
             return
         status, payload = head["status"], message.payload
         if status in (msg.LOST, msg.UNSTARTED):
@@ -342,6 +362,7 @@ class RemoteBackend:
             answer = (payload, None, head["run_s"]) if status == msg.RETURNED else (None, payload, head["run_s"])
             value, error, run_s = opened(answer)
             self._calls.forget(sent)
+            self.counts.overhead.observe(max(0.0, self._loop.time() - sent.sent_at - run_s))
             self._listener.returned(self._worker, sent.task, value, error, run_s=run_s, size=len(payload))
         else:
             self.give_back(sent, error_of(head))
