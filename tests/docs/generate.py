@@ -209,9 +209,13 @@ _LABEL_VALUES = {
     "task": f"the function's qualified name, or `{metrics.OTHER}`",
     "outcome": ", ".join(f"`{value}`" for value in metrics.OUTCOMES),
     "state": f"of workers {', '.join(f'`{value}`' for value in metrics.WORKER_STATES)}; "
+    f"of nodes {', '.join(f'`{value}`' for value in metrics.NODE_STATES)}; "
     f"of jobs {', '.join(f'`{value}`' for value in JOB_STATES)}; "
     f"of the circuit breaker {', '.join(f'`{value}`' for value in BREAKER_STATES)}",
     "backend": "`local`: this machine; `remote`: the cluster",
+    "place": "`unsent`: not yet out of this process; `queued`: sent, and no node has taken it; `taken`: with a node",
+    "side": "`client`: this process refused a message of a node; `node`: nodes refused one of any client",
+    "cause": ", ".join(f"`{value}`" for value in metrics.CAUSES),
     "reason": ", ".join(f"`{value}`" for value in metrics.RESTART_REASONS),
     "direction": "`sent` to workers, `received` from them",
     "decision": ", ".join(f"`{each}`" for each in metrics.DECISIONS),
@@ -223,7 +227,7 @@ def metrics_table() -> str:
     """Every metric."""
     rows = [
         [f"`{each.name}`", each.kind, ", ".join(f"`{label}`" for label in each.labels), each.help, _across(each)]
-        for each in (*metrics.METRICS, *ROUTING_METRICS, *JOB_METRICS)
+        for each in (*metrics.METRICS, *ROUTING_METRICS, *metrics.CLUSTER_METRICS, *JOB_METRICS)
     ]
     return table(["metric", "kind", "labels", "meaning", "over processes"], rows)
 
@@ -236,7 +240,8 @@ def _across(metric: metrics.Metric) -> str:
 
 def metric_labels() -> str:
     """Every label and its values."""
-    found = dict.fromkeys(label for each in (*metrics.METRICS, *ROUTING_METRICS) for label in each.labels)
+    shown = (*metrics.METRICS, *ROUTING_METRICS, *metrics.CLUSTER_METRICS)
+    found = dict.fromkeys(label for each in shown for label in each.labels)
     return table(["label", "values"], ([f"`{label}`", _LABEL_VALUES[label]] for label in found))
 
 

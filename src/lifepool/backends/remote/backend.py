@@ -26,8 +26,10 @@ from lifepool.backends.remote import messages as msg
 from lifepool.backends.remote.availability import Availability
 from lifepool.backends.remote.calls import Calls, SentCall
 from lifepool.backends.remote.functions import RemoteCall
+from lifepool.backends.remote.logs import ClientLogs
 from lifepool.backends.remote.members import Members
 from lifepool.backends.remote.messages import Message, Refused, Signer
+from lifepool.backends.remote.observation import ClusterCounts, cluster_statistics
 from lifepool.backends.remote.outcomes import error_of, lost_end
 from lifepool.backends.remote.pace import Pace
 from lifepool.backends.remote.sending import Sending
@@ -41,6 +43,7 @@ if TYPE_CHECKING:
     from lifepool._transfer.context import PropagatedContext
     from lifepool.backends.base import Listener
     from lifepool.backends.remote.transport import Transport
+    from lifepool.statistics import ClusterStatistics
 
 logger: logging.Logger = logging.getLogger("lifepool")
 
@@ -70,7 +73,7 @@ class RemoteBackend:
     Attributes:
         members: The nodes.
         refused: Messages of nodes that were refused, by reason.
-        redelivered: Outcomes that came a second time, or for calls that nobody waits for.
+        counts: What was counted.
     """
 
     def __init__(
@@ -86,7 +89,7 @@ class RemoteBackend:
     ) -> None:
         self.members: Members = Members()
         self.refused: Counter[str] = Counter()
-        self.redelivered: int = 0
+        self.counts: ClusterCounts = ClusterCounts()
         self.client: str = uuid.uuid4().hex[:12]
         self._transport = transport
         self._signer = signer
@@ -97,6 +100,8 @@ class RemoteBackend:
             setup = RemoteCall(initializer, initargs, (), max_payload)
             fields["setup"] = [setup.spec, base64.b64encode(setup.pickled).decode()]
         self._calls = Calls(self.client)
+        self._logs: ClientLogs | None = None
+        self._fields = fields
         self._pace = Pace()
         self._sending = Sending(self._calls, self.members, self._pace, transport, signer, fields, self.plan_flush)
         self._slots = 0
@@ -113,7 +118,7 @@ class RemoteBackend:
             progress=True,
             crash_isolation=True,
             views=False,
-            logs=False,
+            logs=True,
             remote=True,
             slots=max(2, in_flight),
             max_workers=1,
@@ -130,7 +135,17 @@ class RemoteBackend:
         await self._transport.open(self, self.client)
 
     def forward_logs(self, on_record: Callable[[dict[str, Any]], None], per_second: float, level: int | None) -> None:
-        """Do nothing: this is never called, see the capabilities."""
+        """Have nodes send home what the calls log that are sent from now on."""
+        self._logs = ClientLogs(on_record, per_second, level)
+        self._fields["logs"] = self._logs.wish
+        self._calls.remembers = True
+
+    def cluster_statistics(self) -> ClusterStatistics:
+        """Return one look at the cluster, from any thread."""
+        return cluster_statistics(
+            self._transport.where, not self._available.is_down, self.why_unavailable(), self._loop.time(),
+            members=self.members, calls=self._calls, counts=self.counts, refused=self.refused, logs=self._logs,
+        )  # fmt: skip
 
     def start_worker(self, worker: int) -> None:
         """Be ready when a node was heard of, or after a while without one: a cluster may come up after the app."""
@@ -309,7 +324,7 @@ class RemoteBackend:
     def received(self, message: Message) -> None:
         """Take a message of a node, if it is a good one."""
         try:
-            head = self._signer.verify(message, msg.OUTCOME, msg.TAKEN, msg.PROGRESS, msg.NODE)
+            head = self._signer.verify(message, msg.OUTCOME, msg.TAKEN, msg.PROGRESS, msg.NODE, msg.LOG)
         except Refused as refusal:
             self.refused[refusal.reason] += 1
             if self.refused[refusal.reason] == 1:
@@ -323,6 +338,8 @@ class RemoteBackend:
             self._taken(head["node"], head["ids"])
         elif kind == msg.PROGRESS:
             self._progressed(head, message.payload)
+        elif kind == msg.LOG:
+            self._logged(head, message.payload)
         else:
             self._finished(head, message)
 
@@ -343,10 +360,14 @@ class RemoteBackend:
         if sent is not None and self._worker is not None and error is None:
             self._listener.progressed(self._worker, sent.task, value)
 
+    def _logged(self, head: dict[str, Any], records: bytes) -> None:
+        if self._logs is not None:
+            self._logs.take(head["name"], records, self._calls.task_of)
+
     def _finished(self, head: dict[str, Any], message: Message) -> None:
         sent = self._calls.get(head["id"])
         if sent is None or self._worker is None:
-            self.redelivered += 1
+            self.counts.redelivered += 1
             return
         if head.get("doubtful"):
             self._search_for(sent)
@@ -361,6 +382,7 @@ class RemoteBackend:
             value, error, run_s = opened(answer)
             self._calls.forget(sent)
             self._pace.took(sent.payload.spec, run_s)
+            self.counts.overhead.observe(max(0.0, self._loop.time() - sent.sent_at - run_s))
             self._listener.returned(self._worker, sent.task, value, error, run_s=run_s, size=len(payload))
             self._adapt()
         else:

@@ -9,6 +9,7 @@ binds, is told by a small structure around the path; the bound values travel wit
 
 from __future__ import annotations
 
+import logging
 import pickle
 import sys
 import time
@@ -154,22 +155,25 @@ class NodeCall:
         limit: Bytes that the answer may have.
         setup: The call of the client's initializer, which each worker makes once before it makes others of that client;
             None if there is none.
+        log_level: Below this level the client wants nothing of what the call logs; None: the node's own level.
     """
 
-    __slots__ = ("__qualname__", "limit", "setup", "spec")
+    __slots__ = ("__qualname__", "limit", "log_level", "setup", "spec")
 
-    def __init__(self, spec: Spec, limit: int, setup: Setup | None = None) -> None:
+    def __init__(self, spec: Spec, limit: int, setup: Setup | None = None, log_level: int | None = None) -> None:
         self.spec: Spec = spec
         self.limit: int = limit
         self.setup: Setup | None = setup
+        self.log_level: int | None = log_level
         self.__qualname__ = path_in(spec).partition(":")[2]
 
     def __reduce__(self) -> tuple[object, ...]:
-        return (NodeCall, (self.spec, self.limit, self.setup))
+        return (NodeCall, (self.spec, self.limit, self.setup, self.log_level))
 
     def __call__(self, pickled: bytes) -> Answer:
         """Make it. What the user's code raises is in the answer."""
         run_s = 0.0
+        _log_from(self.log_level)
         try:
             if self.setup is not None:
                 _set_up(self.setup)
@@ -203,6 +207,22 @@ class MovedCall:
     def __call__(self, pickled: bytes) -> Any:
         """Make it."""
         return call_in_copy(*rebuilt(self.spec, pickled))
+
+
+_root = logging.getLogger()
+#: The level of the root logger as the node has set it, once a client has changed it.
+_level_of_node: int | None = None
+
+
+def _log_from(level: int | None) -> None:
+    """Have this worker log from a level on; None: as its node has it. It costs something only if that changes."""
+    global _level_of_node
+    if level is None:
+        level = _level_of_node
+    elif _level_of_node is None:
+        _level_of_node = _root.level
+    if level is not None and level != _root.level:
+        _root.setLevel(level)
 
 
 #: The setups that this worker has made, by what they are.

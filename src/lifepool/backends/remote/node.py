@@ -21,8 +21,10 @@ from lifepool._transfer.exceptions import PROTOCOL
 from lifepool.backends.remote import messages as msg
 from lifepool.backends.remote.functions import NodeCall
 from lifepool.backends.remote.local_pool import LocalCall, LocalPool
+from lifepool.backends.remote.logs import NodeLogs, wish_in
 from lifepool.backends.remote.members import BEAT_S
 from lifepool.backends.remote.messages import Message, Refused, Signer
+from lifepool.backends.remote.observation import about_node, now_here
 from lifepool.backends.remote.outcomes import RecentOutcomes, outcome_of
 from lifepool.backends.remote.security import ALLOW_ADVICE, LONGEST_WAIT_S, AllowList, Remembered, check_freshness
 
@@ -101,6 +103,10 @@ class NodeAgent:
         self._idle.set()
         self._state = "ready"
         self._host = socket.gethostname()
+        self._about = about_node(allow)
+        self._logs = next((hook for hook in pool.hooks if isinstance(hook, NodeLogs)), None)
+        if self._logs is not None:
+            self._logs.send = self._send_logs
 
     # -- life -----------------------------------------------------------------------------------------------------
 
@@ -140,7 +146,7 @@ class NodeAgent:
         fields = {
             "node": self.node, "host": self._host, "pid": os.getpid(), "slots": self._pool.max_workers,
             "running": len(self.running), "state": self._state, "refused": dict(self.refused),
-            "workers": dict(statistics.workers),
+            "workers": dict(statistics.workers), **self._about, **now_here(),
         }  # fmt: skip
         self._outlet.announce(self._signer.sign(msg.NODE, fields))
 
@@ -152,6 +158,8 @@ class NodeAgent:
             beats += 1
             self._send_progress()
             self._hand_back()
+            if self._logs is not None:
+                self._logs.flush()
             await asyncio.sleep(PROGRESS_S)
 
     def _hand_back(self) -> None:
@@ -281,14 +289,20 @@ class NodeAgent:
             self._say_taken(id, call.client)
         try:
             timeout = None if left is None else left + GRACE_S
-            handle = self._pool.submit(NodeCall(head["fn"], head["limit"], _setup_in(head)), payload, timeout=timeout)
+            wish = None if self._logs is None else wish_in(head)
+            node_call = NodeCall(head["fn"], head["limit"], _setup_in(head), None if wish is None else wish[0])
+            handle = self._pool.submit(node_call, payload, timeout=timeout)
             call.handle = LocalCall(handle)
+            if self._logs is not None:
+                self._logs.begin(call.handle.task, call.client, id, wish)
             await asyncio.wait([handle])
         except Exception as error:  # it was not admitted: the pool ends
             logger.info("a call is handed back: %s", error)
             self._settle(id, msg.UNSTARTED)
             return
         self._send_progress_of(id, call)
+        if self._logs is not None:
+            self._logs.end(call.handle.task)
         status, fields, answer = outcome_of(call.handle.future)
         self._settle(id, status, answer, **fields)
 
@@ -363,6 +377,12 @@ class NodeAgent:
         for id, call in self.running.items():
             if call.handle is not None:
                 self._outlet.post(call.client, self._signer.sign(msg.TAKEN, {"ids": [id], "node": self.node}))
+
+    def _send_logs(self, client: str, records: bytes) -> None:
+        fields = {"node": self.node, "name": f"{self._host}:{os.getpid()}"}
+        # An engine that keeps what it can't send has a way for what may get lost.
+        send = getattr(self._outlet, "post_or_drop", self._outlet.post)
+        send(client, self._signer.sign(msg.LOG, fields, records))
 
     def _send_progress(self) -> None:
         for id, call in self.running.items():
