@@ -11,6 +11,7 @@ import pytest
 
 from tests.cluster.celery_redis import CeleryOnRedis
 from tests.cluster.dask_cluster import DaskCluster, DaskScheduler
+from tests.cluster.ray_cluster import RayCluster, RayHead
 from tests.cluster.servers import RedisServer
 from tests.engine.conftest import gate as gate
 from tests.leaks import LASTING
@@ -37,7 +38,13 @@ def celery_on_redis(request: pytest.FixtureRequest, folder: Path, *, shared: boo
 
 @contextmanager
 def dask_on_tcp(request: pytest.FixtureRequest, folder: Path, *, shared: bool) -> Iterator[DaskCluster]:
-    with DaskScheduler(folder) as server, DaskCluster(server, folder) as harness:
+    with DaskScheduler(folder) as server, DaskCluster(server, folder, nanny=False) as harness:
+        yield harness
+
+
+@contextmanager
+def ray_on_gcs(request: pytest.FixtureRequest, folder: Path, *, shared: bool) -> Iterator[RayCluster]:
+    with RayHead() as server, RayCluster(server) as harness:
         yield harness
 
 
@@ -45,6 +52,7 @@ def dask_on_tcp(request: pytest.FixtureRequest, folder: Path, *, shared: bool) -
 ENGINES: dict[str, Callable[..., AbstractContextManager[Harness]]] = {
     "celery+redis": celery_on_redis,
     "dask+tcp": dask_on_tcp,
+    "ray+gcs": ray_on_gcs,
 }
 
 

@@ -48,6 +48,8 @@ logger: logging.Logger = logging.getLogger("lifepool")
 IN_FLIGHT = 1024
 #: Slots while every call is refused: then none waits for one.
 NO_LIMIT = 1 << 30
+#: Seconds for which a start waits for nodes once it is known that the engine can't be reached.
+UNREACHABLE_AT_START_S = 2.0
 #: Slots before the first node is known.
 SLOTS_AT_FIRST = 8
 
@@ -136,8 +138,10 @@ class RemoteBackend:
         if self.members.slots():
             self._get_ready()
         else:
-            wait = logged(self._get_ready, "start without nodes")
-            self._loop.call_later(self._transport.wait_for_nodes_s, wait)
+            self._get_ready_in(self._transport.wait_for_nodes_s)
+
+    def _get_ready_in(self, seconds: float) -> None:
+        self._loop.call_later(seconds, logged(self._get_ready, "start without nodes"))
 
     def _get_ready(self) -> None:
         if self._worker is None or self._is_ready:
@@ -267,6 +271,8 @@ class RemoteBackend:
         """Note that nothing goes through."""
         if self._available.disconnected(reason, self._loop.time()):
             logger.warning("the cluster at %s can't be reached: %s", self._transport.where, reason)
+        if self._worker is not None and not self._is_ready:
+            self._get_ready_in(UNREACHABLE_AT_START_S)
         self._hurry()
 
     def unsent(self, ids: Sequence[str]) -> None:
@@ -281,12 +287,16 @@ class RemoteBackend:
         """Note on which node calls are."""
         for id in ids:
             if (sent := self._calls.get(id)) is not None:
-                sent.node, sent.search_at = node, None
+                self._calls.taken(sent, node)
+
+    def is_there(self, node: str) -> None:
+        """Count a node as heard."""
+        self.members.bear_with(self._loop.time(), node)
 
     def node_lost(self, node: str, reason: str) -> None:
         """Lose what the node had; look for what may have been on its way to it."""
-        if not self.members.forget(node):
-            return
+        if not self.members.forget(node) and all(sent.node != node for sent in self._calls):
+            return  # it had said so before
         logger.warning("a node of the cluster is gone: %s", reason)
         now = self._loop.time()
         for sent in self._calls:

@@ -65,6 +65,7 @@ class NodeAgent:
         signer: Makes and verifies them.
         allow: Names of modules and functions that may be called; None for all.
         advice: How a module is allowed that is not.
+        tells_taken: Whether clients are told which calls are here; not needed if they have sent them to this node.
 
     Attributes:
         node: The id of this agent.
@@ -79,6 +80,8 @@ class NodeAgent:
         signer: Signer,
         allow: Iterable[str] | None = (),
         advice: str = ALLOW_ADVICE,
+        *,
+        tells_taken: bool = True,
     ) -> None:
         self.node: str = uuid.uuid4().hex[:12]
         self.refused: Counter[str] = Counter()
@@ -87,6 +90,7 @@ class NodeAgent:
         self._outlet = outlet
         self._signer = signer
         self._allow = AllowList(allow, advice)
+        self._tells_taken = tells_taken
         self._seen = Remembered()
         self._cancelled = Remembered()
         self._recent = RecentOutcomes()
@@ -265,7 +269,8 @@ class NodeAgent:
         if id in self._cancelled or id not in self.running:
             self._settle(id, msg.CANCELLED)
             return
-        self._say_taken(id, call.client)
+        if self._tells_taken:
+            self._say_taken(id, call.client)
         try:
             timeout = None if left is None else left + GRACE_S
             handle = self._pool.submit(NodeCall(head["fn"], head["limit"], _setup_in(head)), payload, timeout=timeout)
