@@ -42,7 +42,8 @@ def test_a_workflow_has_few_rights_a_bound_and_known_parts(path: Path) -> None:
     assert workflow["permissions"] in ({}, {"contents": "read"}), "what more a job needs, the job says"
     for job in workflow["jobs"].values():
         assert job["timeout-minutes"] <= 60
-        assert set(job.get("needs", "").split()) <= workflow["jobs"].keys()
+        needs = job.get("needs", [])
+        assert set([needs] if isinstance(needs, str) else needs) <= workflow["jobs"].keys()
     for step in steps(workflow):
         assert ("run" in step) != ("uses" in step), step
     assert workflow[True], "yaml reads `on` as true: it says when the workflow runs"
