@@ -17,10 +17,12 @@ import psutil
 from benchmarks.distributed.servers import HOST, end, redis, worker_environment
 from benchmarks.environment import ROOT
 from lifepool.cli.bench.contenders import Contender, Lifepool, Standard
+from lifepool.errors import BackendUnavailable
 
 T = TypeVar("T")
 ANSWER_BOUND_S = 30.0
 END_BOUND_S = 10.0
+UP_BOUND_S = 30.0
 CALLERS = 64
 RAY_STORE_BYTES = 256 << 20
 
@@ -134,6 +136,45 @@ class Ray(Contender):
         await asyncio.to_thread(end_children)
 
 
+class LifepoolOnCelery(Contender):
+    """lifepool with ``backend="celery+redis://..."`` and one node."""
+
+    package = "celery"
+
+    async def start(self) -> None:
+        """Start Redis, a node and the pool."""
+        from lifepool import Pool
+
+        self._ends = ExitStack()
+        url = f"celery+{self._ends.enter_context(redis())}"
+        self._ends.callback(end, self._start_node(url))
+        self._pool = Pool(backend=url, start_timeout=UP_BOUND_S)
+        await self._pool.__aenter__()
+        async with asyncio.timeout(UP_BOUND_S):  # the pool waits for its first node for a moment only
+            while True:
+                try:
+                    await self._pool.run(abs, 1)
+                except BackendUnavailable:
+                    await asyncio.sleep(0.1)
+                else:
+                    return
+
+    def _start_node(self, url: str) -> subprocess.Popen[bytes]:
+        command = [sys.executable, "-m", "lifepool", "worker", "--backend", url, "--max-workers", str(self.workers)]
+        command += ["--allow", "benchmarks", "--allow", "builtins", "--allow", "lifepool"]
+        return subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+
+    async def run(self, fn: Callable[..., T], *args: Any) -> T:
+        """Run it as with any pool."""
+        return await self._pool.run(fn, *args)
+
+    async def close(self) -> None:
+        """End the pool, the node and Redis."""
+        await self._pool.__aexit__(None, None, None)
+        await asyncio.to_thread(self._ends.close)
+        await asyncio.to_thread(end_children)
+
+
 class Celery(Contender):
     """Celery with Redis as broker and for results, each result awaited by a thread in ``AsyncResult.get``."""
 
@@ -184,4 +225,5 @@ CONTENDERS: dict[str, type[Contender]] = {
     "lifepool-dask": LifepoolOnDask,
     "ray": Ray,
     "celery": Celery,
+    "lifepool-celery": LifepoolOnCelery,
 }
