@@ -87,7 +87,7 @@ async def test_a_pool_starts_without_a_server_and_says_so(own_engine: Harness) -
 
 async def test_a_server_that_hangs_is_noticed(own_engine: Harness) -> None:
     await asyncio.to_thread(own_engine.start_node)
-    server = own_engine.server._running  # type: ignore[attr-defined]
+    server = own_engine.server
     async with Pool(backend=own_engine.url) as pool:
         assert await pool.run(tasks.double, 1) == 2
         server.signal(signal.SIGSTOP)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import json
 import re
 import tomllib
 from dataclasses import fields
@@ -82,7 +83,7 @@ SAMPLES: tuple[errors.PoolError, ...] = (
         hint="close the pool before you shut its executor down, or make a new executor and a new pool",
     ),
     errors.BackendUnsupported(
-        "backend='ray' is not part of this version", capability="ray", hint="use backend='local'"
+        "backend='unix' is not part of this version", capability="unix", hint="use backend='local'"
     ),
     errors.InternalError("task 7 was submitted twice"),
     job_errors.JobError("(base class)"),
@@ -208,9 +209,13 @@ _LABEL_VALUES = {
     "task": f"the function's qualified name, or `{metrics.OTHER}`",
     "outcome": ", ".join(f"`{value}`" for value in metrics.OUTCOMES),
     "state": f"of workers {', '.join(f'`{value}`' for value in metrics.WORKER_STATES)}; "
+    f"of nodes {', '.join(f'`{value}`' for value in metrics.NODE_STATES)}; "
     f"of jobs {', '.join(f'`{value}`' for value in JOB_STATES)}; "
     f"of the circuit breaker {', '.join(f'`{value}`' for value in BREAKER_STATES)}",
     "backend": "`local`: this machine; `remote`: the cluster",
+    "place": "`unsent`: not yet out of this process; `queued`: sent, and no node has taken it; `taken`: with a node",
+    "side": "`client`: this process refused a message of a node; `node`: nodes refused one of any client",
+    "cause": ", ".join(f"`{value}`" for value in metrics.CAUSES),
     "reason": ", ".join(f"`{value}`" for value in metrics.RESTART_REASONS),
     "direction": "`sent` to workers, `received` from them",
     "decision": ", ".join(f"`{each}`" for each in metrics.DECISIONS),
@@ -222,7 +227,7 @@ def metrics_table() -> str:
     """Every metric."""
     rows = [
         [f"`{each.name}`", each.kind, ", ".join(f"`{label}`" for label in each.labels), each.help, _across(each)]
-        for each in (*metrics.METRICS, *ROUTING_METRICS, *JOB_METRICS)
+        for each in (*metrics.METRICS, *ROUTING_METRICS, *metrics.CLUSTER_METRICS, *JOB_METRICS)
     ]
     return table(["metric", "kind", "labels", "meaning", "over processes"], rows)
 
@@ -235,7 +240,8 @@ def _across(metric: metrics.Metric) -> str:
 
 def metric_labels() -> str:
     """Every label and its values."""
-    found = dict.fromkeys(label for each in (*metrics.METRICS, *ROUTING_METRICS) for label in each.labels)
+    shown = (*metrics.METRICS, *ROUTING_METRICS, *metrics.CLUSTER_METRICS)
+    found = dict.fromkeys(label for each in shown for label in each.labels)
     return table(["label", "values"], ([f"`{label}`", _LABEL_VALUES[label]] for label in found))
 
 
@@ -277,6 +283,28 @@ def rules() -> str:
     """What `lifepool check` looks for."""
     rows = [[f"`{rule.code}`", rule.level, rule.title, rule.why, rule.fix] for rule in RULES.values()]
     return table(["rule", "level", "finds", "why", "fix"], rows)
+
+
+# -- who survives what -------------------------------------------------------------------------------------------
+
+
+def survivors(name: str) -> Callable[[], str]:
+    """What was measured of who survives what, from a file of results."""
+
+    def read() -> str:
+        result = json.loads((ROOT / "benchmarks" / "results" / f"{name}.json").read_text())
+        cells: dict[str, dict[str, dict[str, Any]]] = result["cells"]
+        names = list(next(iter(cells.values())))
+        rows = [
+            [result["experiments"][row], *("yes" if cells[row][each]["survived"] else "no" for each in names)]
+            for row in cells
+        ]
+        survived = [str(sum(cells[row][each]["survived"] for row in cells)) for each in names]
+        about = result["environment"]
+        when = f"{about['date'][:10]}, {about['python']}, {about['system']} {about['kernel']}.\n\n"
+        return when + table(["", *names], [*rows, [f"of {len(cells)}", *survived]])
+
+    return read
 
 
 # -- platforms ----------------------------------------------------------------------------------------------------
@@ -328,6 +356,8 @@ REGIONS: dict[tuple[Path, str], Callable[[], str]] = {
     (REFERENCE / "metrics.md", "task-record"): lambda: record_fields(TaskRecord),
     (REFERENCE / "metrics.md", "worker-exit"): lambda: record_fields(WorkerExit),
     (REFERENCE / "platforms.md", "platforms"): platforms,
+    (ROOT / "docs" / "why-not.md", "survivors"): survivors("survival"),
+    (ROOT / "docs" / "why-not.md", "cluster-survivors"): survivors("survival-clusters"),
     (ROOT / "docs" / "architecture.md", "layers"): layers,
     (ROOT / "docs" / "how-to" / "check-your-code.md", "rules"): rules,
 }

@@ -224,7 +224,9 @@ async def test_what_a_broker_has_forgotten_is_lost_or_tried_again(gate: Gate, mo
 async def test_without_nodes_calls_are_refused_after_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("lifepool.backends.remote.availability.NO_NODES_S", 0.3)
     async with world(nodes=0) as w:
-        await until(lambda: w.backend.why_unavailable() is not None)
+        waits_for_one = w.pool.submit(tasks.double, 1)
+        with pytest.raises(BackendUnavailable, match="it has no nodes"):
+            await waits_for_one
         with pytest.raises(BackendUnavailable, match="it has no nodes"):
             await w.pool.run(tasks.double, 1)
         await w.node()
@@ -338,3 +340,11 @@ async def test_readiness_is_red_while_calls_are_refused() -> None:
         assert w.pool.readiness().reasons == ("unreachable",)
         w.cluster.mend()
         assert w.pool.readiness().ready
+
+
+async def test_a_timeout_of_a_call_that_no_node_has_taken_says_that_it_waited() -> None:
+    async with world(workers=1, ahead=1) as w:
+        w.cluster.serve = lambda: None  # type: ignore[method-assign]  # its nodes take nothing
+        with pytest.raises(TaskTimeout, match="while it was waiting") as late:
+            await w.pool.run(tasks.double, 2, timeout=0.2)
+        assert not late.value.started

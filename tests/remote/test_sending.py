@@ -17,7 +17,7 @@ from lifepool.backends.remote.pace import ENVELOPE_S, HANDED_BACK_S, LEAST_S, MO
 from lifepool.backends.remote.sending import ENVELOPE_BYTES, SMALL_BYTES, Sending
 from tests import tasks
 from tests.engine.conftest import gate as gate
-from tests.engine.gates import Gate
+from tests.engine.gates import Gate, until
 
 
 class Payload:
@@ -193,8 +193,7 @@ async def test_what_waits_behind_a_long_call_of_its_envelope_is_handed_back(
             long = pool.submit(tasks.hold, gate.address, "long")
             waits = pool.submit(tasks.double, 4)
             visitor = await gate.arrival()
-            while backend._pace.run_s("tests.tasks:double") is not None:
-                await asyncio.sleep(0.01)
+            await until(lambda: backend._pace.run_s("tests.tasks:double") is None)
             visitor.let_through()
             assert await long == "long"
             assert await waits == 8

@@ -157,6 +157,14 @@ class ReachChanged:
 
 
 @dataclass(slots=True)
+class TasksTaken:
+    """Tasks of a worker that is a cluster have reached a node; until then they wait there."""
+
+    worker: int
+    tasks: tuple[int, ...]
+
+
+@dataclass(slots=True)
 class WorkerResized:
     """A worker with many slots has more or fewer of them now."""
 
@@ -202,6 +210,7 @@ Event = (
     | TaskRefused
     | TaskHandedOver
     | ReachChanged
+    | TasksTaken
     | WorkerResized
     | TimerFired
     | RecycleRequested

@@ -109,6 +109,7 @@ class Scheduler:
             on.TaskLost: workers.on_task_lost,
             on.TaskRefused: workers.on_task_refused,
             on.TaskHandedOver: workers.on_handed_over,
+            on.TasksTaken: workers.on_taken,
             on.WorkerResized: workers.on_resized,
             on.StartRequested: pool.on_start_requested,
             on.RecycleRequested: pool.on_recycle_requested,

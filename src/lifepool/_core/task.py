@@ -23,11 +23,12 @@ class Task:
         attempts: How often it was tried in vain.
         was_predicted: Whether other tasks waited before it, and enough was known to predict that it would be in time.
         worker: The worker that has it, while RUNNING.
+        taken: The instant at which it was taken by a node, where the worker is a cluster.
     """
 
     __slots__ = (
-        "attempts", "fair_key", "firm", "id", "name", "priority", "retries", "state", "submitted", "timeout",
-        "was_predicted", "worker",
+        "attempts", "fair_key", "firm", "id", "name", "priority", "retries", "state", "submitted", "taken",
+        "timeout", "was_predicted", "worker",
     )  # fmt: skip
 
     def __init__(self, event: TaskSubmitted, now: float) -> None:
@@ -43,6 +44,7 @@ class Task:
         self.state: TaskState = states.TASK_QUEUED
         self.was_predicted: bool = False
         self.worker: Worker | None = None
+        self.taken: float | None = None
 
     def __str__(self) -> str:
         return f"task {self.id}"

@@ -250,6 +250,8 @@ class TaskHandlers:
         worker = task.worker
         if worker is None or not self._is_running(task, worker) or worker.loading == task.id:
             return None
+        if self._limits.is_cluster:
+            return None if task.taken is None else self._decision.now - task.taken
         return self._decision.now - worker.head_since
 
     # -- matching -------------------------------------------------------------------------------------------------

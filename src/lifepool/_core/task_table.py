@@ -56,7 +56,7 @@ class TaskTable:
             task = self.tasks.get(number)
             if task is not None:
                 task.move(TaskState.QUEUED)
-                task.worker = None
+                task.worker = task.taken = None
                 self.enqueue(task, front=True)
 
     def retry(self, task: Task) -> None:
@@ -65,7 +65,7 @@ class TaskTable:
         task.retries -= 1
         task.attempts += 1
         task.move(TaskState.QUEUED)
-        task.worker = None
+        task.worker = task.taken = None
         decision.tally.retried += 1
         delay = policy.retry_delay(task.attempts, self._random())
         decision.timers.set((Timer.RETRY, task.id), decision.now + delay)

@@ -141,6 +141,12 @@ class WorkerHandlers:
             self._tasks.settle_down(worker)
         return self._table.tasks.get(task)
 
+    def on_taken(self, event: on.TasksTaken) -> None:
+        """Note when tasks left off waiting at the cluster."""
+        for number in event.tasks:
+            if (task := self._table.tasks.get(number)) is not None:
+                task.taken = self._decision.now
+
     def on_resized(self, event: on.WorkerResized) -> None:
         """Fill the slots that came; of those that went, what runs there is finished."""
         worker = self._fleet.workers.get(event.worker)

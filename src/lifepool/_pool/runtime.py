@@ -224,6 +224,7 @@ class PoolRuntime:
             cpus=cpu_budget().cpus if can.own_processes else None,
             can_kill=can.kill and not can.remote,  # there it is a node that kills
             can_interrupt=can.interrupt,
+            is_cluster=can.remote,
             can_retract=can.retract,
         )
 

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
         ReachChanged,
         TaskLost,
         TaskRefused,
+        TasksTaken,
         WorkerExited,
         WorkerLoaded,
         WorkerLoading,
@@ -183,8 +184,10 @@ class Listener(Protocol):
     def exited(self, event: WorkerExited) -> None:
         """Take note that the worker is gone."""
 
-    def feed(self, event: WorkerLoading | WorkerLoaded | TaskLost | TaskRefused | ReachChanged | WorkerResized) -> None:
-        """Take note of what else happened to a worker: it imports, or has other slots; it lost one of its many tasks.
+    def feed(
+        self, event: WorkerLoading | WorkerLoaded | TaskLost | TasksTaken | TaskRefused | ReachChanged | WorkerResized
+    ) -> None:
+        """Take note of what else happened to a worker: it imports, or it is a cluster and something changed there.
 
         Of a cluster beside this machine also that it can be reached or not, and what it gave back unstarted.
         """

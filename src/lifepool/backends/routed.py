@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Protocol
 
-from lifepool._core.events import ReachChanged, TaskLost, TaskRefused, WorkerExited, WorkerResized
+from lifepool._core.events import ReachChanged, TaskLost, TaskRefused, TasksTaken, WorkerExited, WorkerResized
 from lifepool.backends.base import Backend
 from lifepool.errors import BackendUnavailable
 
@@ -188,7 +188,9 @@ class ClusterListener:
         """Pass it on."""
         self._listener.exited(event)
 
-    def feed(self, event: WorkerLoading | WorkerLoaded | TaskLost | TaskRefused | ReachChanged | WorkerResized) -> None:
+    def feed(
+        self, event: WorkerLoading | WorkerLoaded | TaskLost | TasksTaken | TaskRefused | ReachChanged | WorkerResized
+    ) -> None:
         """Pass it on. The slots of a cluster change with whether it can be reached: look at that first."""
         if isinstance(event, WorkerResized):
             unreachable = self._cluster.why_unavailable()

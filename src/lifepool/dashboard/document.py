@@ -7,6 +7,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 import lifepool
+from lifepool.dashboard.cluster import cluster_of
 from lifepool.dashboard.formatting import shown_name, visible
 from lifepool.dashboard.task_details import details_of
 from lifepool.dashboard.time_series import COLUMNS, MAX_POINTS, RECENT_POINTS, WINDOW_POINTS
@@ -66,6 +67,7 @@ def document(pool: PoolLife, recorder: Recorder, *, since: str = "", actions: tu
         ),
         "pool": about,
         "counts": counts,
+        "cluster": cluster_of(statistics.cluster),
         "window": window,
         "history": {"columns": COLUMNS, "points": recorder.history.since(after), "kept": MAX_POINTS},
         "workers": [_worker(each) for each in recorder.workers],

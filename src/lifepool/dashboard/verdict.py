@@ -70,6 +70,7 @@ def _of_life(reasons: Sequence[str], counts: Mapping[str, Any], start_error: str
         "created": "Not started yet: the pool starts with the app's lifespan.",
         "starting": f"Starting: {_up(counts)} of {_all(counts)} workers are up.",
         "draining": f"Draining: nothing new is taken; {under_way}.",
+        "unreachable": "The cluster takes no calls: it can't be reached, or has no nodes. See Nodes for why.",
     }
     for reason, text in said.items():
         if reason in reasons and not (reason == "closed" and "terminating" in reasons):

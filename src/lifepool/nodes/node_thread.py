@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
 from lifepool.backends.remote.node import NodeAgent
+from lifepool.nodes.task_logs import TaskLogs
 from lifepool.pool import Pool
 
 if TYPE_CHECKING:
@@ -42,8 +43,8 @@ class NodeSettings:
     drain_timeout: float = 30.0
 
     def pool(self) -> Pool:
-        """Make the node's pool."""
-        return Pool(
+        """Make the node's pool, whose logs go to the clients that want them."""
+        pool = Pool(
             backend="local",
             max_workers=self.max_workers,
             preload=self.preload,
@@ -54,6 +55,8 @@ class NodeSettings:
             timeout=None,
             name="node",
         )
+        pool.add_hook(TaskLogs())
+        return pool
 
 
 class OpenOutlet(Protocol):
@@ -72,7 +75,7 @@ class OpenOutlet(Protocol):
         """Disconnect when all is said."""
 
 
-def _take_all(agent: NodeAgent, messages: Sequence[Message], done: Callable[[], object]) -> None:
+def _take_all(agent: NodeAgent, messages: Sequence[Message], done: Callable[[], object], **options: bool) -> None:
     left = len(messages)
 
     def one_is_done() -> None:
@@ -82,7 +85,7 @@ def _take_all(agent: NodeAgent, messages: Sequence[Message], done: Callable[[], 
             done()
 
     for message in messages:
-        agent.take(message, one_is_done, shares=len(messages) > 1)
+        agent.take(message, one_is_done, **options)
 
 
 class NodeThread:
@@ -118,9 +121,19 @@ class NodeThread:
         self._thread.start()
         return self._is_up.result()
 
-    def take(self, messages: Sequence[Message], done: Callable[[], object]) -> None:
-        """Give calls to the node, from any thread; ``done`` is called in the node's when it is done with all."""
-        self._call(lambda agent: _take_all(agent, messages, done))
+    def take(
+        self, messages: Sequence[Message], done: Callable[[], object], *, waits: bool = False, doubtful: bool = False
+    ) -> None:
+        """Give calls to the node, from any thread.
+
+        Args:
+            messages: Calls that came together.
+            done: Called in the node's thread when it is done with all of them.
+            waits: It has no slot for them now.
+            doubtful: They may have been delivered before, to any node.
+        """
+        shares = waits or len(messages) > 1
+        self._call(lambda agent: _take_all(agent, messages, done, shares=shares, doubtful=doubtful))
 
     def cancel(self, id: str) -> None:
         """Break off a call, from any thread."""

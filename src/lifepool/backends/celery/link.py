@@ -27,14 +27,17 @@ Command = tuple[Any, ...]
 
 #: Seconds after which an answer that has not come means that the connection is broken, though nobody says so.
 ANSWER_S = 2.0
-#: Seconds of a blocking read: after it, it is asked again.
-BLOCK_S = 1.0
+#: Seconds of a blocking read: after it, it is asked again. Signs of life notice a server that hangs long before.
+BLOCK_S = 20.0
 #: Seconds between two attempts to connect, doubling from the first to the last.
 RETRY_FIRST_S, RETRY_LAST_S = 0.05, 0.5
 #: Seconds between two signs of life, which notice a connection that hangs.
 BEAT_S = 1.0
 #: Seconds that writing what is left may take at the end.
 LAST_WORDS_S = 1.0
+#: Times that the clock of the server is read at first, at most, and the round trip that is short enough: it may have
+#: been a long way there and a short one back.
+CLOCK_READS, CLOCK_DOUBT_S = 3, 0.3
 #: Messages taken at once.
 MOST_TAKEN = 200
 #: Commands written at once.
@@ -114,6 +117,7 @@ class RedisLink:
         self._has_more = asyncio.Event()
         self._is_empty = asyncio.Event()
         self._offset = 0.0
+        self._doubt_s = float("inf")  # the round trip in which it was found out
         self._redis: Redis | None = None
         self._task: asyncio.Task[None] | None = None
 
@@ -210,9 +214,11 @@ class RedisLink:
             probe: Notices that the server has gone silent.
             bulk: For all else: what is large may take its time.
         """
-        before = time.time()
-        seconds, micros = await probe.time()
-        self._offset = seconds + micros / 1e6 - (before + time.time()) / 2
+        self._doubt_s = float("inf")
+        for _ in range(CLOCK_READS):
+            await self._read_clock(probe)
+            if self._doubt_s < CLOCK_DOUBT_S:
+                break
         async with bulk.pubsub(ignore_subscribe_messages=True) as channel:
             await channel.subscribe(self._channel)
             await channel.get_message(timeout=ANSWER_S / 2)  # until it has: nothing is missed that is said from now on
@@ -222,6 +228,16 @@ class RedisLink:
             if self._inbox is not None:
                 jobs.append(self._take_all(bulk, self._inbox))
             await _until_one_fails(jobs)
+
+    async def _read_clock(self, probe: Redis) -> None:
+        """Ask the server for its time; believe it if the answer came quickly, compared with those before."""
+        before = time.time()
+        seconds, micros = await probe.time()
+        after = time.time()
+        self._doubt_s *= 1.01  # both clocks drift apart, so that some later answer counts again
+        if after - before <= self._doubt_s:
+            self._doubt_s = max(after - before, 1e-4)
+            self._offset = seconds + micros / 1e6 - (before + after) / 2
 
     async def _write_all(self, redis: Redis) -> None:
         while True:
@@ -257,7 +273,9 @@ class RedisLink:
 
     async def _live(self, probe: Redis) -> None:
         while True:
-            await _execute(probe, self._ends.signs_of_life() or [("PING",)])
+            if signs := self._ends.signs_of_life():
+                await _execute(probe, signs)
+            await self._read_clock(probe)
             await asyncio.sleep(BEAT_S)
 
     async def _listen(self, channel: Any) -> None:

@@ -115,3 +115,31 @@ def calls_in(body: bytes | str | memoryview) -> list[Message]:
     if not packed:
         raise Refused("version", "there is no call in it")
     return Message.unpack_all(packed)
+
+
+class Queues(NamedTuple):
+    """The queues and exchanges of one queue in RabbitMQ.
+
+    Attributes:
+        queue: Celery's own.
+    """
+
+    queue: str
+
+    @property
+    def control(self) -> str:
+        """Return the name of the exchange from clients to all nodes."""
+        return f"lifepool.{self.queue}.control"
+
+    @property
+    def nodes(self) -> str:
+        """Return the name of the exchange from nodes to all clients."""
+        return f"lifepool.{self.queue}.nodes"
+
+    def replies(self, client: str) -> str:
+        """Return the queue of what nodes have for one client."""
+        return f"lifepool.{self.queue}.replies.{client}"
+
+    def payload(self, id: str) -> str:
+        """Return the queue of a large payload."""
+        return f"lifepool.{self.queue}.payload.{id}"

@@ -6,16 +6,13 @@ from typing import TYPE_CHECKING
 
 from lifepool.backends.celery.link import Command, RedisLink
 from lifepool.backends.celery.names import Keys
+from lifepool.backends.celery.posts import Posts
 from lifepool.backends.celery.transport import CLIENT_S
 from lifepool.backends.remote.messages import Message, Refused
 
 if TYPE_CHECKING:
     from lifepool.backends.remote.node import NodeAgent
     from lifepool.backends.remote.urls import ClusterUrl
-
-
-#: Bytes below which messages for one client are joined.
-SMALL_BYTES = 16 * 1024
 
 
 class RedisOutlet:
@@ -34,7 +31,8 @@ class RedisOutlet:
         self.agent: NodeAgent
         self._keys = Keys(url.queue)
         self._link = RedisLink(url.address, self._keys.control, self)
-        self._posts: dict[str, list[bytes]] = {}  # by client
+        self._commands: list[Command] = []
+        self._posts = Posts(self._add_commands)
         self._was_up = False
 
     def open(self) -> None:
@@ -53,17 +51,23 @@ class RedisOutlet:
 
     def post(self, client: str, message: Message) -> None:
         """Append to the client's list, which vanishes some time after the client."""
-        self._posts.setdefault(client, []).append(message.pack())
+        self._posts.add(client, message)
         self._link.write_from(self._posted)
 
     def _posted(self) -> list[Command]:
         """Return the commands for all that has come together."""
-        posts, self._posts = self._posts, {}
-        commands: list[Command] = []
-        for client, packed in posts.items():
-            key = self._keys.replies(client)
-            commands += [("RPUSH", key, *_joined(packed)), ("EXPIRE", key, 4 * CLIENT_S)]
+        self._posts.flush()
+        commands, self._commands = self._commands, []
         return commands
+
+    def _add_commands(self, client: str, joined: list[bytes]) -> None:
+        key = self._keys.replies(client)
+        self._commands += [("RPUSH", key, *joined), ("EXPIRE", key, 4 * CLIENT_S)]
+
+    def post_or_drop(self, client: str, message: Message) -> None:
+        """Append to the client's list, if there is a connection."""
+        key = self._keys.replies(client)
+        self._link.say(("RPUSH", key, message.pack()), ("EXPIRE", key, 4 * CLIENT_S))
 
     def announce(self, message: Message) -> None:
         """Publish to all clients."""
@@ -106,16 +110,3 @@ class RedisOutlet:
     def signs_of_life(self) -> list[Command]:
         """Return nothing: the agent announces itself."""
         return []
-
-
-def _joined(packed: list[bytes]) -> list[bytes]:
-    """Return messages joined to fewer, for each element of a list costs as much as some small ones."""
-    joined: list[bytes] = []
-    small: list[bytes] = []
-    for each in packed:
-        if len(each) < SMALL_BYTES:
-            small.append(each)
-        else:
-            joined += [b"".join(small), each] if small else [each]
-            small = []
-    return [*joined, b"".join(small)] if small else joined

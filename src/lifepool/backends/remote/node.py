@@ -21,8 +21,10 @@ from lifepool._transfer.exceptions import PROTOCOL
 from lifepool.backends.remote import messages as msg
 from lifepool.backends.remote.functions import NodeCall
 from lifepool.backends.remote.local_pool import LocalCall, LocalPool
+from lifepool.backends.remote.logs import NodeLogs, wish_in
 from lifepool.backends.remote.members import BEAT_S
 from lifepool.backends.remote.messages import Message, Refused, Signer
+from lifepool.backends.remote.observation import about_node, now_here
 from lifepool.backends.remote.outcomes import RecentOutcomes, outcome_of
 from lifepool.backends.remote.security import ALLOW_ADVICE, LONGEST_WAIT_S, AllowList, Remembered, check_freshness
 
@@ -65,6 +67,7 @@ class NodeAgent:
         signer: Makes and verifies them.
         allow: Names of modules and functions that may be called; None for all.
         advice: How a module is allowed that is not.
+        tells_taken: Whether clients are told which calls are here; not needed if they have sent them to this node.
 
     Attributes:
         node: The id of this agent.
@@ -79,6 +82,8 @@ class NodeAgent:
         signer: Signer,
         allow: Iterable[str] | None = (),
         advice: str = ALLOW_ADVICE,
+        *,
+        tells_taken: bool = True,
     ) -> None:
         self.node: str = uuid.uuid4().hex[:12]
         self.refused: Counter[str] = Counter()
@@ -87,6 +92,7 @@ class NodeAgent:
         self._outlet = outlet
         self._signer = signer
         self._allow = AllowList(allow, advice)
+        self._tells_taken = tells_taken
         self._seen = Remembered()
         self._cancelled = Remembered()
         self._recent = RecentOutcomes()
@@ -97,6 +103,10 @@ class NodeAgent:
         self._idle.set()
         self._state = "ready"
         self._host = socket.gethostname()
+        self._about = about_node(allow)
+        self._logs = next((hook for hook in pool.hooks if isinstance(hook, NodeLogs)), None)
+        if self._logs is not None:
+            self._logs.send = self._send_logs
 
     # -- life -----------------------------------------------------------------------------------------------------
 
@@ -136,7 +146,7 @@ class NodeAgent:
         fields = {
             "node": self.node, "host": self._host, "pid": os.getpid(), "slots": self._pool.max_workers,
             "running": len(self.running), "state": self._state, "refused": dict(self.refused),
-            "workers": dict(statistics.workers),
+            "workers": dict(statistics.workers), **self._about, **now_here(),
         }  # fmt: skip
         self._outlet.announce(self._signer.sign(msg.NODE, fields))
 
@@ -148,6 +158,8 @@ class NodeAgent:
             beats += 1
             self._send_progress()
             self._hand_back()
+            if self._logs is not None:
+                self._logs.flush()
             await asyncio.sleep(PROGRESS_S)
 
     def _hand_back(self) -> None:
@@ -170,6 +182,7 @@ class NodeAgent:
         *,
         ahead_s: float = 0.0,
         shares: bool = False,
+        doubtful: bool = False,
     ) -> None:
         """Take a call; whatever is wrong with it is told to its client, if it is known who that is.
 
@@ -179,6 +192,8 @@ class NodeAgent:
             ahead_s: Seconds by which the client's clock is ahead of the outlet's, if the engine has found out.
             shares: It came together with others that are to run here: should it have to wait for them, it is handed
                 back, for another node may be free.
+            doubtful: It may have been delivered before, to another node, and the engine has no memory of that: its
+                client decides.
         """
         try:
             head = self._signer.verify_head(message, msg.CALL)
@@ -192,6 +207,11 @@ class NodeAgent:
                 self._post(client, id, msg.UNSTARTED)
             else:
                 self.count(Refused("replayed", "it is running already"), id)
+            done()
+            return
+        if doubtful:
+            if id not in self._seen:  # else its client has heard of it
+                self._post(client, id, msg.UNSTARTED, doubtful=True)
             done()
             return
         self.running[id] = call = _Running(client, done, ahead_s)
@@ -265,17 +285,24 @@ class NodeAgent:
         if id in self._cancelled or id not in self.running:
             self._settle(id, msg.CANCELLED)
             return
-        self._say_taken(id, call.client)
+        if self._tells_taken:
+            self._say_taken(id, call.client)
         try:
             timeout = None if left is None else left + GRACE_S
-            handle = self._pool.submit(NodeCall(head["fn"], head["limit"], _setup_in(head)), payload, timeout=timeout)
+            wish = None if self._logs is None else wish_in(head)
+            node_call = NodeCall(head["fn"], head["limit"], _setup_in(head), None if wish is None else wish[0])
+            handle = self._pool.submit(node_call, payload, timeout=timeout)
             call.handle = LocalCall(handle)
+            if self._logs is not None:
+                self._logs.begin(call.handle.task, call.client, id, wish)
             await asyncio.wait([handle])
         except Exception as error:  # it was not admitted: the pool ends
             logger.info("a call is handed back: %s", error)
             self._settle(id, msg.UNSTARTED)
             return
         self._send_progress_of(id, call)
+        if self._logs is not None:
+            self._logs.end(call.handle.task)
         status, fields, answer = outcome_of(call.handle.future)
         self._settle(id, status, answer, **fields)
 
@@ -350,6 +377,12 @@ class NodeAgent:
         for id, call in self.running.items():
             if call.handle is not None:
                 self._outlet.post(call.client, self._signer.sign(msg.TAKEN, {"ids": [id], "node": self.node}))
+
+    def _send_logs(self, client: str, records: bytes) -> None:
+        fields = {"node": self.node, "name": f"{self._host}:{os.getpid()}"}
+        # An engine that keeps what it can't send has a way for what may get lost.
+        send = getattr(self._outlet, "post_or_drop", self._outlet.post)
+        send(client, self._signer.sign(msg.LOG, fields, records))
 
     def _send_progress(self) -> None:
         for id, call in self.running.items():

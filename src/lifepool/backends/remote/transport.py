@@ -34,6 +34,9 @@ class TransportListener(Protocol):
         It is called within ``Transport.send``, or later.
         """
 
+    def is_there(self, node: str) -> None:
+        """Take note that a node can't be heard for a moment, but is there as far as the engine knows."""
+
     def node_lost(self, node: str, reason: str) -> None:
         """Take note that a node is gone, if the engine finds out before its heartbeat is missed."""
 
