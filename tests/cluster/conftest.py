@@ -38,7 +38,7 @@ def celery_on_redis(request: pytest.FixtureRequest, folder: Path, *, shared: boo
 
 @contextmanager
 def dask_on_tcp(request: pytest.FixtureRequest, folder: Path, *, shared: bool) -> Iterator[DaskCluster]:
-    with DaskScheduler(folder) as server, DaskCluster(server, folder) as harness:
+    with DaskScheduler(folder) as server, DaskCluster(server, folder, nanny=False) as harness:
         yield harness
 
 

@@ -19,19 +19,20 @@ class DaskScheduler:
         port: It.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, protocol: str = "tcp") -> None:
         self.port = free_port()
+        self.protocol = protocol
         self._folder = folder
         self._running: Program | None = None
 
     @property
     def address(self) -> str:
-        return f"tcp://127.0.0.1:{self.port}"
+        return f"{self.protocol}://127.0.0.1:{self.port}"
 
     def start(self) -> None:
         self._running = python(
             "-m", "dask", "scheduler", "--host", "127.0.0.1", "--port", str(self.port), "--no-dashboard",
-            log=self._folder / "scheduler.log",
+            "--protocol", self.protocol, log=self._folder / "scheduler.log",
         )  # fmt: skip
         wait_until(self._listens, "the scheduler")
 
@@ -61,7 +62,8 @@ class DaskCluster:
     Args:
         server: The scheduler.
         folder: For logs.
-        nanny: Whether each worker has Dask's watchman, as by default; without it starts sooner.
+        nanny: Whether each worker has Dask's watchman, as by default. Without one it starts sooner, and holds no named
+            semaphores, which tests beside it would take for leaks.
     """
 
     def __init__(self, server: DaskScheduler, folder: Path, *, nanny: bool = True) -> None:
@@ -80,7 +82,7 @@ class DaskCluster:
     ) -> Program:
         node = python(
             "-m", "dask", "worker", self.server.address, "--host", "127.0.0.1", "--nthreads", str(workers),
-            self._nanny, "--no-dashboard", "--local-directory", str(self._folder),
+            "--protocol", self.server.protocol, self._nanny, "--no-dashboard", "--local-directory", str(self._folder),
             log=self._folder / f"node-{len(self._nodes)}.log", PYTHONPATH=str(ROOT),
             DASK_LIFEPOOL__ALLOW=",".join(allow), **environment,
         )  # fmt: skip

@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 import logging
 import signal
+import subprocess
 from typing import TYPE_CHECKING
 
 import psutil
 import pytest
 from dask import config as dask_config
+from distributed.core import rpc
 
 from lifepool import BackendUnavailable, Pool, WorkerLost
 from lifepool.backends.dask.transport import DaskTransport
@@ -27,6 +29,10 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from lifepool.backends.remote.backend import RemoteBackend
+
+
+#: Of Dask, that have certificates.
+ROLES = ("scheduler", "worker", "client")
 
 
 @pytest.fixture(scope="module")
@@ -68,8 +74,10 @@ async def test_slots_follow_workers_as_they_join_and_leave(dask: DaskCluster, ga
         assert [await handle for handle in handles] == list(range(5))
         assert await asyncio.to_thread(first.end) == 0
         await until(lambda: backend.members.slots() == 3)
-        second.kill()
+        async with rpc(dask.server.address) as scheduler:
+            await scheduler.unregister_worker_plugin(name="lifepool")
         await until(lambda: backend.members.slots() == 0)
+        assert second.is_alive()
 
 
 async def test_a_worker_that_dask_starts_anew_gets_a_node_again(
@@ -185,6 +193,25 @@ async def test_a_queue_has_its_own_workers(dask: DaskCluster, request: pytest.Fi
     async with Pool(backend=dask.url) as pool:
         with pytest.raises(BackendUnavailable, match="it has no nodes"):
             await pool.run(tasks.double, 2)
+
+
+async def test_connections_are_encrypted_as_dask_is_told_to(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    key, certificate = str(tmp_path / "key.pem"), str(tmp_path / "cert.pem")
+    openssl = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-subj", "/CN=localhost", "-days", "2"]
+    subprocess.run([*openssl, "-keyout", key, "-out", certificate], check=True, capture_output=True)
+    settings = {f"{role}.{name}": file for role in ROLES for name, file in (("key", key), ("cert", certificate))}
+    settings["ca-file"] = certificate
+    for name, file in settings.items():
+        variable = name.upper().replace(".", "__").replace("-", "_")
+        monkeypatch.setenv(f"DASK_DISTRIBUTED__COMM__TLS__{variable}", file)
+    with (
+        dask_config.set({f"distributed.comm.tls.{name}": file for name, file in settings.items()}),
+        DaskScheduler(tmp_path, "tls") as server,
+        DaskCluster(server, tmp_path, nanny=False) as cluster,
+    ):
+        await asyncio.to_thread(cluster.start_node)
+        async with Pool(backend=cluster.url) as pool:
+            assert await pool.run(tasks.double, 2) == 4
 
 
 def test_nodes_are_not_started_by_our_own_command(capsys: pytest.CaptureFixture[str]) -> None:

@@ -2,17 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import pytest
 
 from lifepool._core.breaker import PAUSE_FIRST_S, BreakerState
 from lifepool._core.states import PoolState
 from lifepool.errors import BackendUnavailable
-from tests.core.routed import up
-
-if TYPE_CHECKING:
-    from tests.core.routed import RoutedScript
+from tests.core.routed import RoutedScript, up
 
 
 def counted(pool: RoutedScript) -> tuple[int, int]:
@@ -208,9 +203,32 @@ def test_a_moved_task_whose_payload_cannot_be_made_fails() -> None:
 # -- the life of the pool --------------------------------------------------------------------------
 
 
-def test_the_pool_is_up_when_both_are() -> None:
-    pool = up(prefers_remote=False)
+def test_a_fallback_pool_is_up_when_both_are() -> None:
+    pool = RoutedScript(prefers_remote=True)
+    assert "started" not in pool.start()
+    assert pool.ready(1) == []
+    assert pool.scheduler.state is PoolState.STARTING
+    assert pool.ready(-1) == ["started"]
+
+
+def test_an_overflow_pool_does_not_wait_for_its_cluster() -> None:
+    pool = RoutedScript(prefers_remote=False, max_queue=1)
+    assert "started" not in pool.start()
+    assert pool.ready(1) == ["started"]
     assert pool.scheduler.state is PoolState.RUNNING
+    assert [pool.offer(n) for n in (1, 2, 3)] == [["send 1 to w1"], [], []]
+    assert pool.ready(-1) == ["send 3 to w-1"]
+
+
+def test_an_overflow_pool_ends_before_its_cluster_has_started() -> None:
+    pool = RoutedScript(prefers_remote=False)
+    pool.start()
+    pool.ready(1)
+    pool.submit(1)
+    assert [line for line in pool.drain() if "w" in line] == ["kill w-1"]
+    assert pool.exited(-1, start_error="it was let go") == []
+    assert pool.returned(1, 1, 0.1) == ["1 is completed", "stop w1"]
+    assert pool.exited(1) == ["closed"]
 
 
 def test_workers_are_told_apart_by_their_numbers() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import json
 import re
 import tomllib
 from dataclasses import fields
@@ -279,6 +280,28 @@ def rules() -> str:
     return table(["rule", "level", "finds", "why", "fix"], rows)
 
 
+# -- who survives what -------------------------------------------------------------------------------------------
+
+
+def survivors(name: str) -> Callable[[], str]:
+    """What was measured of who survives what, from a file of results."""
+
+    def read() -> str:
+        result = json.loads((ROOT / "benchmarks" / "results" / f"{name}.json").read_text())
+        cells: dict[str, dict[str, dict[str, Any]]] = result["cells"]
+        names = list(next(iter(cells.values())))
+        rows = [
+            [result["experiments"][row], *("yes" if cells[row][each]["survived"] else "no" for each in names)]
+            for row in cells
+        ]
+        survived = [str(sum(cells[row][each]["survived"] for row in cells)) for each in names]
+        about = result["environment"]
+        when = f"{about['date'][:10]}, {about['python']}, {about['system']} {about['kernel']}.\n\n"
+        return when + table(["", *names], [*rows, [f"of {len(cells)}", *survived]])
+
+    return read
+
+
 # -- platforms ----------------------------------------------------------------------------------------------------
 
 WORKFLOWS = ROOT / ".github" / "workflows"
@@ -328,6 +351,8 @@ REGIONS: dict[tuple[Path, str], Callable[[], str]] = {
     (REFERENCE / "metrics.md", "task-record"): lambda: record_fields(TaskRecord),
     (REFERENCE / "metrics.md", "worker-exit"): lambda: record_fields(WorkerExit),
     (REFERENCE / "platforms.md", "platforms"): platforms,
+    (ROOT / "docs" / "why-not.md", "survivors"): survivors("survival"),
+    (ROOT / "docs" / "why-not.md", "cluster-survivors"): survivors("survival-clusters"),
     (ROOT / "docs" / "architecture.md", "layers"): layers,
     (ROOT / "docs" / "how-to" / "check-your-code.md", "rules"): rules,
 }

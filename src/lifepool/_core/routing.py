@@ -115,22 +115,20 @@ class RoutedScheduler:
         """Have one of the two decide about an event; what it reports of itself is for both together."""
         before = self.state
         for command in (self.remote if remote else self.local).handle(event, self._now):
-            match command:
-                case do.SetTimer(when):
-                    self._alarms[remote] = when
-                case do.ReportStarted(error):
-                    self._report_started(error, before, remote=remote)
-                case do.ReportClosed():
-                    if self.state is PoolState.CLOSED and not len(self.local.fleet) and not len(self.remote.fleet):
-                        self._out.append(command)
-                case _:
-                    if remote and isinstance(command, do.Settle):
-                        self.breaker.ended(command.task)
-                    self._out.append(command)
+            if isinstance(command, do.SetTimer):
+                self._alarms[remote] = command.when
+            elif isinstance(command, do.ReportStarted):
+                self._report_started(command.error, before, remote=remote)
+            elif not isinstance(command, do.ReportClosed):
+                if remote and isinstance(command, do.Settle):
+                    self.breaker.ended(command.task)
+                self._out.append(command)
+            elif self.state is PoolState.CLOSED and not len(self.local.fleet) and not len(self.remote.fleet):
+                self._out.append(command)
 
     def _report_started(self, error: PoolError | None, before: PoolState, *, remote: bool) -> None:
-        if error is None and self.state is PoolState.STARTING:
-            return  # the other one is not up yet
+        if error is None and (self.state is PoolState.STARTING or before is PoolState.RUNNING):
+            return  # the other one is not up yet, or was all that was waited for
         self._out.append(do.ReportStarted(error))
         if error is not None and before is PoolState.STARTING:
             self._give(on.CloseRequested(), remote=not remote)
@@ -259,6 +257,8 @@ class RoutedScheduler:
     def state(self) -> PoolState:
         """Return the state of the pool."""
         here, there = self.local.state, self.remote.state
+        if there in _NOT_UP and not self.prefers_remote:
+            return here  # the cluster may come later: what comes here first need not wait for it
         if here is not there and not _NOT_UP.isdisjoint((here, there)):
             return PoolState.STARTING
         if here is PoolState.RUNNING and there.is_ending:

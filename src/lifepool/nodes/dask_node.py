@@ -12,7 +12,7 @@ from typing import Any
 import dask
 from distributed.core import Status
 
-from lifepool.backends.dask.line import CALL, DONE, LOAD, MESSAGE, OPERATION, Item, Line, message_in
+from lifepool.backends.dask.line import BYE, CALL, DONE, LOAD, MESSAGE, OPERATION, Item, Line, message_in
 from lifepool.backends.remote.messages import HELLO, VERSION, Message, Refused, Signer
 from lifepool.backends.remote.node import NodeAgent
 from lifepool.backends.remote.security import SKEW_S
@@ -79,6 +79,7 @@ class DaskNode:
         self._agent = NodeAgent(self._pool, self, self._signer, config.allow, _ADVICE)
         self._lines: dict[str, Line] = {}  # by client
         self._is_open = True
+        self._has_ended = False
 
     async def start(self) -> None:
         """Start; have the worker know our connections."""
@@ -92,6 +93,9 @@ class DaskNode:
         await self._agent.drain(self._config.settings.drain_timeout)
         await self._agent.close()
         self._worker.handlers.pop(OPERATION, None)
+        self._has_ended = True
+        for line in self._lines.values():
+            line.put(BYE)
         await asyncio.gather(*(line.close() for line in list(self._lines.values())))
         await self._pool.aclose()
 
@@ -124,6 +128,8 @@ class DaskNode:
 
     def _take(self, client: str, ahead_s: float, item: Item) -> None:
         kind, *rest = item
+        if self._has_ended:
+            return  # the client knows: it has heard so, or will
         if kind == CALL:
             id, *message = rest
             self._agent.take(message_in(*message), partial(self._done, client, id), ahead_s=ahead_s)

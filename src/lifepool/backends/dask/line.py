@@ -25,8 +25,9 @@ logger: logging.Logger = logging.getLogger("lifepool")
 #: What a Dask worker knows our connections by.
 OPERATION = "lifepool"
 #: Kinds of items. From a client: a call with its id, or a message for the node. From a node: a message, the id of a
-#: call that it is done with, or how busy it is (slots, calls of all clients, whether it takes more).
-CALL, MESSAGE, DONE, LOAD = "call", "message", "done", "load"
+#: call that it is done with, how busy it is (slots, calls of all clients, whether it takes more), or that it ends and
+#: has answered all that it will: what it is not done with by then has not reached it.
+CALL, MESSAGE, DONE, LOAD, BYE = "call", "message", "done", "load", "bye"
 #: Bytes above which a payload is a frame of its own.
 BESIDE = 64 * 1024
 #: Seconds that writing what is left may take at the end.
@@ -114,7 +115,10 @@ def why(error: Exception) -> str:
         return "the connection broke"
     if isinstance(error, TimeoutError):
         return "it does not answer"
-    because = f" ({error.__cause__})" if error.__cause__ else ""
+    root: BaseException = error
+    while (cause := root.__cause__ or root.__context__) is not None:
+        root = cause
+    because = f" ({root})" if root is not error and str(root) else ""
     return f"{str(error) or type(error).__name__}{because}"
 
 

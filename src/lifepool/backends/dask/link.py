@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from distributed.core import connect
 
-from lifepool.backends.dask.line import DONE, LOAD, MESSAGE, OPERATION, Item, Line, message_in, why
+from lifepool.backends.dask.line import BYE, DONE, LOAD, MESSAGE, OPERATION, Item, Line, message_in, why
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -36,6 +36,9 @@ class NodeOwner(Protocol):
 
     def received(self, message: Message) -> None:
         """Take a message of the node."""
+
+    def unsent(self, ids: list[str]) -> None:
+        """Take calls back that have not reached the node."""
 
     def freed(self) -> None:
         """Take note that the node may take more."""
@@ -75,6 +78,8 @@ class NodeLink:
         self._of_others = 0  # calls of other clients, when it last said how busy it is
         self._heard = 0.0
         self._is_trusted = False
+        self._is_closing = False
+        self._has_said_bye = False
         self._greeting = greeting
         self._queue = queue
         self._arguments = arguments
@@ -106,6 +111,7 @@ class NodeLink:
 
     async def close(self) -> None:
         """Write what is left and disconnect."""
+        self._is_closing = True
         if self._line is not None:
             await self._line.close()
         self._task.cancel()
@@ -134,28 +140,42 @@ class NodeLink:
             pause = min(2 * pause, RETRY_LAST_S)
 
     async def _stay(self, comm: Any, node: str) -> None:
-        """Use a connection until it breaks, and its successors to the same node; then give the node up."""
+        """Use a node until there is no connection to it any more; then give it up."""
+        self.node = node
+        try:
+            await self._use(comm, node)
+        except Exception:
+            logger.exception(
+                "lifepool failed in its dealings with the Dask worker at %s, and gives it up", self.address
+            )
+        self.node = None
+        self.sent.clear()
+        if not self._is_closing:
+            self._owner.lost(node, f"there is no connection to the Dask worker at {self.address}")
+
+    async def _use(self, comm: Any, node: str) -> None:
+        """Use a connection until it breaks, and its successors to the same node."""
         again = False
         while True:
-            self.node, self._heard = node, self._loop.time()
+            self._heard, self._has_said_bye = self._loop.time(), False
             self._line = Line(comm, self._take)
             try:
                 self._owner.attached(again=again)
                 reason = await self._line.run()
             finally:
                 self._line, self.is_open = None, False
+            if self._is_closing or self._has_said_bye:
+                return
             logger.debug("the Dask worker at %s: %s", self.address, reason)
             try:
-                comm, node = await self._connect(RETURN_S)
+                comm, who = await self._connect(RETURN_S)
             except (OSError, TimeoutError):
-                break
-            if node != self.node:  # the worker was started anew, at the same address
+                return
+            if who != node:  # the worker was started anew, at the same address
                 comm.abort()
-                break
+                return
             again = True
-        gone, self.node = self.node, None
-        self.sent.clear()
-        self._owner.lost(gone, f"there is no connection to the Dask worker at {self.address}")
+            self.sent.clear()  # what of it still runs, the node counts as it says how busy it is
 
     async def _connect(self, seconds: float) -> tuple[Any, str]:
         """Return a connection, and the id of the node at its other end.
@@ -196,5 +216,9 @@ class NodeLink:
             self.is_open = is_open and self._is_trusted  # with another secret it would refuse each call unseen
             self._of_others = max(0, running - len(self.sent))
             self._owner.freed()
+        elif kind == BYE:
+            self.is_open, self._has_said_bye = False, True
+            not_taken, self.sent = list(self.sent), set()
+            self._owner.unsent(not_taken)
         else:
             logger.warning("a node at %s sent what is not known here: %r", self.address, kind)

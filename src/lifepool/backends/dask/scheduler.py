@@ -21,7 +21,7 @@ LOOK_S = 0.5
 #: Seconds for which it may take to be reached, and to answer.
 ANSWER_S = 1.0
 #: Seconds for which all workers may take to start their nodes, before those are used that have.
-START_S = 20.0
+START_S = 5.0
 #: Seconds between two attempts to connect, doubling from the first to the last.
 RETRY_FIRST_S, RETRY_LAST_S = 0.05, 0.5
 

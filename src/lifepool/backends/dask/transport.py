@@ -98,6 +98,7 @@ class DaskTransport:
         if self._scheduler is not None:
             await self._scheduler.close()
         links, self._links = list(self._links.values()), {}
+        self._waiting, self._is_up = {}, False
         await asyncio.gather(*self._ends, *(link.close() for link in links))
 
     # -- SchedulerEnds --------------------------------------------------------------------------------------------
@@ -139,6 +140,10 @@ class DaskTransport:
     def received(self, message: Message) -> None:
         """Pass a message on."""
         self._listener.received(message)
+
+    def unsent(self, ids: list[str]) -> None:
+        """Have the backend send calls anew."""
+        self._listener.unsent(ids)
 
     def freed(self) -> None:
         """Send what waits."""

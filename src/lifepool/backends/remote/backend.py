@@ -287,7 +287,7 @@ class RemoteBackend:
         """Note on which node calls are."""
         for id in ids:
             if (sent := self._calls.get(id)) is not None:
-                sent.node, sent.search_at = node, None
+                self._calls.taken(sent, node)
 
     def is_there(self, node: str) -> None:
         """Count a node as heard."""
@@ -295,8 +295,8 @@ class RemoteBackend:
 
     def node_lost(self, node: str, reason: str) -> None:
         """Lose what the node had; look for what may have been on its way to it."""
-        if not self.members.forget(node):
-            return
+        if not self.members.forget(node) and all(sent.node != node for sent in self._calls):
+            return  # it had said so before
         logger.warning("a node of the cluster is gone: %s", reason)
         now = self._loop.time()
         for sent in self._calls:
