@@ -50,7 +50,7 @@ def _full(demands: Demands, task_s: float, nodes: int) -> tuple[Setup, Limits, O
 
 def demands_table(demands: Demands) -> str:
     """Say what a call costs."""
-    rows = [
+    rows: list[tuple[str, ...]] = [
         (name, f"{demand.turn_s * 1e3:.2f}", f"{demand.call_s * 1e3:.2f}", f"{demand.mib_s * 1e3:.1f}")
         for name, demand in (("web process", demands.web), ("Redis", demands.redis), ("agent", demands.agent))
     ]
@@ -66,7 +66,7 @@ def demands_table(demands: Demands) -> str:
 
 def fit_table(compared: list[dict[str, Any]]) -> str:
     """Set the model beside what was measured."""
-    rows = [
+    rows: list[tuple[str, ...]] = [
         (
             each["case"], str(each["nodes"]), f"{each['rate']:.0f}", f"{each['model_rate']:.0f}",
             f"{each['model_rate'] / each['rate'] - 1:+.0%}", f"{each['p50'] * 1e3:.1f}",

@@ -79,6 +79,64 @@ class HistogramSnapshot:
         return (low if high == inf else max(low, 2 * least - high)), min(high, 2 * most - low)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BackendStatistics:
+    """The tasks of one of the two backends of a pool, which is this machine or a cluster. See ``PoolStatistics``.
+
+    Attributes:
+        queued: Tasks waiting for it.
+        running: Tasks given to its workers and not settled.
+        submitted: Tasks accepted for it. Those that came from the cluster later are counted there.
+        completed: Tasks whose function returned.
+        failed: Tasks whose function raised, or that it took no more.
+        cancelled: Tasks taken back.
+        timed_out: Tasks whose timeout passed.
+        lost: Tasks whose worker or node died.
+        predicted_wait_s: Seconds that a task would probably wait for it.
+    """
+
+    queued: int
+    running: int
+    submitted: int
+    completed: int
+    failed: int
+    cancelled: int
+    timed_out: int
+    lost: int
+    predicted_wait_s: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RoutingStatistics:
+    """How the tasks of a pool with ``overflow`` or ``fallback`` are shared out.
+
+    Attributes:
+        mode: ``overflow`` (this machine first) or ``fallback`` (the cluster first).
+        breaker: The circuit breaker: ``closed`` (the cluster gets tasks), ``open`` (it gets none) or ``half-open`` (one
+            is on trial).
+        breaker_reason: Why it is not closed; None if it is.
+        breaker_opened: How often it has opened.
+        moved: Tasks that the cluster had not started, or lost while they had retries, and that went on on this machine.
+        local: This machine.
+        remote: The cluster.
+    """
+
+    mode: str
+    breaker: str
+    breaker_reason: str | None
+    breaker_opened: int
+    moved: int
+    local: BackendStatistics
+    remote: BackendStatistics
+
+    def is_saturated(self, max_queue: int) -> bool:
+        """Return whether no queue that tasks may go to has room."""
+        is_full_here, is_full_there = self.local.queued >= max_queue, self.remote.queued >= max_queue
+        if self.breaker != "closed":
+            return is_full_here
+        return is_full_there and (is_full_here or self.mode == "fallback")
+
+
 @dataclass(frozen=True, slots=True)
 class Readiness:
     """Whether a server should be sent requests.
@@ -89,10 +147,13 @@ class Readiness:
             ``created``, ``starting``, ``draining``, ``closed``, ``crash-looping``, ``no-worker`` (none is up: all are
             still starting, or are about to be started again), ``saturated``, ``unreachable`` (the cluster of the pool
             is, or has no nodes).
+        degraded: What is wrong though it is ready: ``breaker-open`` (the cluster gets no tasks, this machine runs
+            them), or ``crash-looping`` or ``no-worker`` (on this machine, and the cluster runs them).
     """
 
     ready: bool
     reasons: tuple[str, ...]
+    degraded: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -100,7 +161,8 @@ class WorkerSnapshot:
     """One look at a worker.
 
     Attributes:
-        number: Its number in the pool; a replaced worker's is not used again.
+        number: Its number in the pool; a replaced worker's is not used again. A negative number is the cluster of a
+            pool with two backends, as a whole.
         pid: Its process, if it has one of its own.
         state: ``starting``, ``ready``, ``busy``, ``draining`` or ``stopping``.
         task: The task it runs, or None. Where a worker runs several at a time: the oldest.
@@ -248,6 +310,7 @@ class PoolStatistics:
             too long; ``refused_loop``, the event loop had too much to do; ``dropped``, admitted, and given up before
             its first task ran. Empty without it.
         cluster: The nodes, and what happens between them and this process; None if the pool has no cluster.
+        routing: How tasks are shared out between this machine and a cluster; None for a pool with one backend.
     """
 
     state: str
@@ -276,6 +339,7 @@ class PoolStatistics:
     shared_received: int = 0
     requests: Mapping[str, int] = field(default_factory=dict)
     cluster: ClusterStatistics | None = None
+    routing: RoutingStatistics | None = None
 
     @property
     def workers_up(self) -> int:

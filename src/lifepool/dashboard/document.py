@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 import lifepool
@@ -109,6 +110,7 @@ def _pool(pool: PoolLife, statistics: PoolStatistics) -> dict[str, Any]:
         "state": statistics.state if pool.state.value != "closed" else "closed",
         "ready": readiness.ready,
         "reasons": list(readiness.reasons),
+        "degraded": list(readiness.degraded),
         "max_workers": config.max_workers,
         "min_workers": config.min_workers,
         "max_queue": config.max_queue,
@@ -124,7 +126,10 @@ def _counts(statistics: PoolStatistics) -> dict[str, Any]:
         "utilisation", "bytes_sent", "bytes_received", "predicted_wait_s",
     )  # fmt: skip
     counts = {name: getattr(statistics, name) for name in names}
-    return {**counts, "workers": dict(statistics.workers), "restarts": dict(statistics.restarts)}
+    routing = statistics.routing and {**asdict(statistics.routing), "breaker_reason": None}  # it may name machines
+    return {
+        **counts, "workers": dict(statistics.workers), "restarts": dict(statistics.restarts), "routing": routing,
+    }  # fmt: skip
 
 
 def _worker(worker: WorkerSnapshot) -> dict[str, Any]:

@@ -129,6 +129,7 @@ CAUSES = ("unsigned", "altered", "version", "expired", "replayed", "not allowed"
 
 Labels = tuple[str, ...]
 Gauges = dict[tuple[Metric, Labels], float]
+Counters = dict[tuple[Metric, Labels], float]
 
 
 class MetricStore(Protocol):
@@ -158,14 +159,14 @@ class PoolCounters:
         self._counted: dict[tuple[Metric, Labels], float] = {}
         self._observed: dict[Metric, HistogramSnapshot] = {}
 
-    def begin(self, statistics: PoolStatistics, lag: HistogramSnapshot) -> None:
-        """Start from these numbers: what came before is not counted."""
-        self._counted = _counters(self._pool, statistics)
+    def begin(self, statistics: PoolStatistics, lag: HistogramSnapshot, more: Counters) -> None:
+        """Start from these numbers, and ``more`` of other counters: what came before is not counted."""
+        self._counted = _counters(self._pool, statistics) | more
         self._observed = _histograms(statistics, lag)
 
-    def record(self, statistics: PoolStatistics, lag: HistogramSnapshot) -> None:
+    def record(self, statistics: PoolStatistics, lag: HistogramSnapshot, more: Counters) -> None:
         """Add what came since the last update to the store."""
-        for key, value in _counters(self._pool, statistics).items():
+        for key, value in (_counters(self._pool, statistics) | more).items():
             self._store.add(*key, value - self._counted.get(key, 0))
             self._counted[key] = value
         for metric, now in _histograms(statistics, lag).items():
@@ -198,8 +199,8 @@ def plus(one: HistogramSnapshot, other: HistogramSnapshot) -> HistogramSnapshot:
     return HistogramSnapshot(one.bounds, counts, one.sum + other.sum)
 
 
-def _counters(pool: str, statistics: PoolStatistics) -> dict[tuple[Metric, Labels], float]:
-    found: dict[tuple[Metric, Labels], float] = {(REJECTED, (pool,)): statistics.refused}
+def _counters(pool: str, statistics: PoolStatistics) -> Counters:
+    found: Counters = {(REJECTED, (pool,)): statistics.refused}
     found |= {(RESTARTS, (pool, reason)): 0.0 for reason in RESTART_REASONS}
     for reason, count in statistics.restarts.items():
         if reason != ExitReason.CLOSED:

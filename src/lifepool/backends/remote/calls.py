@@ -12,6 +12,23 @@ if TYPE_CHECKING:
     from lifepool.backends.remote.messages import Message
 
 
+class Envelope:
+    """Calls that travel together.
+
+    Attributes:
+        calls: What was sent, in order, by their ids; it stays complete when some have their outcomes.
+        sent_at: The instant at which it left.
+        is_taken: Whether a node has it, or it came back.
+    """
+
+    __slots__ = ("calls", "is_taken", "sent_at")
+
+    def __init__(self, sent_at: float) -> None:
+        self.calls: list[tuple[str, Message]] = []
+        self.sent_at: float = sent_at
+        self.is_taken: bool = False
+
+
 class SentCall:
     """A call that has no outcome yet.
 
@@ -20,16 +37,16 @@ class SentCall:
         task: The task's number.
         payload: What is sent.
         message: What was sent; None as long as it has not left.
+        envelope: What it has left in.
         node: The node that has taken it, once that is known.
         cancelled: The instant at which it was cancelled.
         times_cancelled: How often its nodes were told again.
         search_at: The instant at which it is to be looked for.
-        sent_at: The instant at which it left.
         is_doubtful: Whether it came back, and may all the same have got out.
     """
 
     __slots__ = (
-        "cancelled", "id", "is_doubtful", "message", "node", "payload", "search_at", "sent_at", "task",
+        "cancelled", "envelope", "id", "is_doubtful", "message", "node", "payload", "search_at", "task",
         "times_cancelled",
     )  # fmt: skip
 
@@ -38,11 +55,11 @@ class SentCall:
         self.task: int = task
         self.payload: RemoteCall = payload
         self.message: Message | None = None
+        self.envelope: Envelope | None = None
         self.node: str | None = None
         self.cancelled: float | None = None
         self.times_cancelled: int = 0
         self.search_at: float | None = None
-        self.sent_at: float = 0.0
         self.is_doubtful: bool = False
 
 
@@ -77,6 +94,11 @@ class Calls:
         return len(self._calls)
 
     @property
+    def has_waiting(self) -> bool:
+        """Whether any has not left."""
+        return bool(self._waiting)
+
+    @property
     def waiting(self) -> list[SentCall]:
         """Return those that have not left, oldest first."""
         return list(self._waiting.values())
@@ -108,18 +130,30 @@ class Calls:
         """Return the call of this task, if it has no outcome."""
         return self._calls.get(self._ids.get(task, ""))
 
-    def left(self, call: SentCall, message: Message) -> None:
+    def left(self, call: SentCall, message: Message, envelope: Envelope) -> None:
         """Note that the call has left."""
-        call.message = message
+        envelope.calls.append((call.id, message))
+        call.message, call.envelope = message, envelope
         self._waiting.pop(call.id, None)
+
+    def taken(self, call: SentCall, node: str) -> None:
+        """Note that a node has the call."""
+        call.node, call.search_at = node, None
+        if call.envelope is not None:
+            call.envelope.is_taken = True
 
     def came_back(self, call: SentCall) -> None:
         """Let a call wait again; it keeps its id, so that a copy of it which did get out is known for one."""
-        call.message, call.search_at, call.is_doubtful = None, None, True
+        call.message, call.node, call.search_at, call.is_doubtful = None, None, None, True
+        if call.envelope is not None:
+            call.envelope.is_taken = True
+            call.envelope = None
         self._waiting[call.id] = call
 
     def forget(self, call: SentCall) -> None:
         """Forget a call: it has its outcome."""
+        if call.envelope is not None:
+            call.envelope.is_taken = True
         self._calls.pop(call.id, None)
         self._waiting.pop(call.id, None)
         if self._ids.get(call.task) == call.id:

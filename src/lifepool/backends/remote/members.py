@@ -138,10 +138,11 @@ class Members:
         """Return the nodes that were not heard of for too long."""
         return [each.node for each in self._members.values() if now - each.heard > SILENCE_S]
 
-    def bear_with(self, now: float) -> None:
-        """Give every node its time again: nothing could be heard until now."""
+    def bear_with(self, now: float, node: str | None = None) -> None:
+        """Give every node its time again, or one: nothing could be heard until now."""
         for member in self._members.values():
-            member.heard = now
+            if node in (None, member.node):
+                member.heard = now
 
     def slots(self) -> int:
         """Return how many tasks those nodes run at the same time that take more."""

@@ -26,7 +26,7 @@ from lifepool.backends.remote.members import BEAT_S
 from lifepool.backends.remote.messages import Message, Refused, Signer
 from lifepool.backends.remote.observation import about_node, now_here
 from lifepool.backends.remote.outcomes import RecentOutcomes, outcome_of
-from lifepool.backends.remote.security import LONGEST_WAIT_S, AllowList, Remembered, check_freshness
+from lifepool.backends.remote.security import ALLOW_ADVICE, LONGEST_WAIT_S, AllowList, Remembered, check_freshness
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -40,16 +40,20 @@ logger: logging.Logger = logging.getLogger("lifepool.node")
 PROGRESS_S = 0.1
 #: A call is ended here so many seconds after its deadline, if its client has not done it at that.
 GRACE_S = 0.05
+#: Seconds for which a call waits for those that it came with.
+HAND_BACK_S = 0.3
 
 
 class _Running:
     """A call that this node has taken."""
 
-    __slots__ = ("client", "done", "handle", "progress")
+    __slots__ = ("ahead_s", "client", "done", "hand_back_at", "handle", "progress")
 
-    def __init__(self, client: str, done: Callable[[], object]) -> None:
+    def __init__(self, client: str, done: Callable[[], object], ahead_s: float) -> None:
         self.client = client
         self.done = done
+        self.ahead_s = ahead_s
+        self.hand_back_at: float | None = None  # the instant, if it has not started by then
         self.handle: LocalCall | None = None
         self.progress: object = None
 
@@ -61,7 +65,9 @@ class NodeAgent:
         pool: Runs them; a local one, which is started already and is not ended here.
         outlet: Where messages go out.
         signer: Makes and verifies them.
-        allow: Names of modules and functions that may be called.
+        allow: Names of modules and functions that may be called; None for all.
+        advice: How a module is allowed that is not.
+        tells_taken: Whether clients are told which calls are here; not needed if they have sent them to this node.
 
     Attributes:
         node: The id of this agent.
@@ -74,7 +80,10 @@ class NodeAgent:
         pool: LocalPool,
         outlet: Outlet,
         signer: Signer,
-        allow: Iterable[str] = (),
+        allow: Iterable[str] | None = (),
+        advice: str = ALLOW_ADVICE,
+        *,
+        tells_taken: bool = True,
     ) -> None:
         self.node: str = uuid.uuid4().hex[:12]
         self.refused: Counter[str] = Counter()
@@ -82,10 +91,12 @@ class NodeAgent:
         self._pool = pool
         self._outlet = outlet
         self._signer = signer
-        self._allow = AllowList(allow)
+        self._allow = AllowList(allow, advice)
+        self._tells_taken = tells_taken
         self._seen = Remembered()
         self._cancelled = Remembered()
         self._recent = RecentOutcomes()
+        self._taken: dict[str, list[str]] = {}  # by client, what it is to be told
         self._tasks: set[asyncio.Task[None]] = set()
         self._upkeep: asyncio.Task[None] | None = None
         self._idle = asyncio.Event()
@@ -148,16 +159,41 @@ class NodeAgent:
             self._send_progress()
             if self._logs is not None:
                 self._logs.flush()
+            self._hand_back()
             await asyncio.sleep(PROGRESS_S)
+
+    def _hand_back(self) -> None:
+        """Hand back what waits for those that it came with: they run for longer than their client thought."""
+        now = asyncio.get_running_loop().time()
+        for id, call in list(self.running.items()):
+            if call.hand_back_at is None or call.handle is None or call.hand_back_at > now:
+                continue
+            call.hand_back_at = None
+            if call.handle.state is TaskState.QUEUED:
+                self._settle(id, msg.UNSTARTED, waited=True)
+                call.handle.future.cancel()
 
     # -- what comes in --------------------------------------------------------------------------------------------
 
-    def take(self, message: Message, done: Callable[[], object] = lambda: None) -> None:
+    def take(
+        self,
+        message: Message,
+        done: Callable[[], object] = lambda: None,
+        *,
+        ahead_s: float = 0.0,
+        shares: bool = False,
+        doubtful: bool = False,
+    ) -> None:
         """Take a call; whatever is wrong with it is told to its client, if it is known who that is.
 
         Args:
             message: The call.
             done: Called once, when this node is done with it, whatever became of it.
+            ahead_s: Seconds by which the client's clock is ahead of the outlet's, if the engine has found out.
+            shares: It came together with others that are to run here: should it have to wait for them, it is handed
+                back, for another node may be free.
+            doubtful: It may have been delivered before, to another node, and the engine has no memory of that: its
+                client decides.
         """
         try:
             head = self._signer.verify_head(message, msg.CALL)
@@ -173,7 +209,14 @@ class NodeAgent:
                 self.count(Refused("replayed", "it is running already"), id)
             done()
             return
-        self.running[id] = call = _Running(client, done)
+        if doubtful:
+            if id not in self._seen:  # else its client has heard of it
+                self._post(client, id, msg.UNSTARTED, doubtful=True)
+            done()
+            return
+        self.running[id] = call = _Running(client, done, ahead_s)
+        if shares:
+            call.hand_back_at = asyncio.get_running_loop().time() + HAND_BACK_S
         self._idle.clear()
         task = asyncio.get_running_loop().create_task(self._run_guarded(id, call, head, message))
         self._tasks.add(task)
@@ -206,6 +249,14 @@ class NodeAgent:
             else:
                 call.handle.future.cancel()
 
+    def abandon(self, client: str) -> None:
+        """Drop what a client has here that has not started: it is gone. If it returns, it hears so and sends anew."""
+        for id, call in list(self.running.items()):
+            if call.client == client and (call.handle is None or call.handle.state is TaskState.QUEUED):
+                self._settle(id, msg.UNSTARTED)
+                if call.handle is not None:
+                    call.handle.future.cancel()
+
     # -- one call -------------------------------------------------------------------------------------------------
 
     async def _run_guarded(self, id: str, call: _Running, head: dict[str, Any], message: Message) -> None:
@@ -218,7 +269,7 @@ class NodeAgent:
 
     async def _run(self, id: str, call: _Running, head: dict[str, Any], message: Message) -> None:
         try:
-            left = self._admit(id, head)
+            left = self._admit(id, head, call.ahead_s)
             payload = await self._claimed(id, head, message)
         except Refused as refusal:
             self.count(refusal, id)
@@ -234,7 +285,8 @@ class NodeAgent:
         if id in self._cancelled or id not in self.running:
             self._settle(id, msg.CANCELLED)
             return
-        self._outlet.post(call.client, self._signer.sign(msg.TAKEN, {"ids": [id], "node": self.node}))
+        if self._tells_taken:
+            self._say_taken(id, call.client)
         try:
             timeout = None if left is None else left + GRACE_S
             wish = None if self._logs is None else wish_in(head)
@@ -254,8 +306,19 @@ class NodeAgent:
         status, fields, answer = outcome_of(call.handle.future)
         self._settle(id, status, answer, **fields)
 
-    def _admit(self, id: str, head: dict[str, Any]) -> float | None:
-        now = self._outlet.now()
+    def _say_taken(self, id: str, client: str) -> None:
+        """Tell a client that a call is here, in one message for all that are taken in this turn of the loop."""
+        if not self._taken:
+            asyncio.get_running_loop().call_soon(self._send_taken)
+        self._taken.setdefault(client, []).append(id)
+
+    def _send_taken(self) -> None:
+        taken, self._taken = self._taken, {}
+        for client, ids in taken.items():
+            self._outlet.post(client, self._signer.sign(msg.TAKEN, {"ids": ids, "node": self.node}))
+
+    def _admit(self, id: str, head: dict[str, Any], ahead_s: float) -> float | None:
+        now = self._outlet.now() + ahead_s
         left = check_freshness(head, now, self._outlet.skew_s)
         self._allow.check(head["fn"])
         if "setup" in head:

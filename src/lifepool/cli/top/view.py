@@ -47,7 +47,7 @@ class View:
             trouble: Why the state is old, if it is.
         """
         lines: list[RenderableType] = [_head(state, width, trouble), self._numbers(state, width)]
-        left = height - 10
+        left = height - (11 if state["counts"].get("routing") else 10)
         cluster = state.get("cluster")  # a server of an earlier version has none
         if cluster is not None:
             for_nodes = min(len(cluster["nodes"]), max(1, left // 3))
@@ -82,6 +82,8 @@ class View:
             "utilisation", percent(window.get("utilisation")), busy, self._chart("utilisation", chart, top=1.0)
         )
         table.add_row("queue", count(counts["queued"]), queue, self._chart("queued", chart))
+        if routing := counts.get("routing"):  # a server of an earlier version has none
+            table.add_row("cluster", routing["breaker"], _routing(routing), "")
         for name in ("wait", "run"):
             p50, p95, p99 = window.get(name) or (None, None, None)
             shortest = window.get("shortest")
@@ -110,6 +112,15 @@ def sparkline(values: Sequence[float | None], top: float | None = None) -> str:
         " " if value is None else BARS[0 if not most or value <= 0 else max(1, min(steps, round(value / most * steps)))]
         for value in values
     )
+
+
+def _routing(routing: dict[str, Any]) -> str:
+    """Say which of two backends does what."""
+    here, there = (
+        f"{count(of['running'])} run, {count(of['queued'])} wait, {count(of['completed'])} done"
+        for of in (routing["local"], routing["remote"])
+    )
+    return f"{there}; this machine {here}"
 
 
 def _head(state: dict[str, Any], width: int, trouble: str) -> Text:
@@ -141,7 +152,7 @@ def _workers(workers: Sequence[dict[str, Any]], room: int) -> Table:
     for worker in shown:
         task = "" if worker["task"] is None else f"{plain(worker['task_name'] or '(given up)')} #{worker['task']}"
         table.add_row(
-            f"#{worker['number']}",
+            "cluster" if worker["number"] < 0 else f"#{worker['number']}",
             worker["state"],
             Text(task, "cyan"),
             seconds(worker["running_s"], ""),
