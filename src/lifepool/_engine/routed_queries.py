@@ -81,7 +81,7 @@ class RoutedQueries(Queries):
         scheduler, now = self._both, self._clock()
 
         def read() -> PoolStatistics:
-            local = pool_statistics(scheduler.local, state, now, self._traffic)
+            local = pool_statistics(scheduler.local, state, now, self._traffic, self._cluster())
             return _together(local, pool_statistics(scheduler.remote, state, now, Traffic()), scheduler)
 
         return read_consistently(read)

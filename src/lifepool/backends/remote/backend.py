@@ -29,7 +29,7 @@ from lifepool.backends.remote.functions import RemoteCall
 from lifepool.backends.remote.logs import ClientLogs
 from lifepool.backends.remote.members import Members
 from lifepool.backends.remote.messages import Message, Refused, Signer
-from lifepool.backends.remote.observation import ClusterCounts, cluster_statistics
+from lifepool.backends.remote.observation import ClusterCounts
 from lifepool.backends.remote.outcomes import error_of, lost_end
 from lifepool.backends.remote.pace import Pace
 from lifepool.backends.remote.sending import Sending
@@ -89,21 +89,20 @@ class RemoteBackend:
     ) -> None:
         self.members: Members = Members()
         self.refused: Counter[str] = Counter()
-        self.counts: ClusterCounts = ClusterCounts()
         self.client: str = uuid.uuid4().hex[:12]
         self._transport = transport
         self._signer = signer
         self._ahead = ahead
         self._max_payload = max_payload
-        fields: dict[str, Any] = {"client": self.client, "limit": max_payload}
+        self._fields: dict[str, Any] = {"client": self.client, "limit": max_payload}
         if initializer is not None:
             setup = RemoteCall(initializer, initargs, (), max_payload)
-            fields["setup"] = [setup.spec, base64.b64encode(setup.pickled).decode()]
+            self._fields["setup"] = [setup.spec, base64.b64encode(setup.pickled).decode()]
         self._calls = Calls(self.client)
-        self._logs: ClientLogs | None = None
-        self._fields = fields
+        self._logs = ClientLogs()
+        self.counts: ClusterCounts = ClusterCounts(transport.where, self.members, self._calls, self._logs, self.refused)
         self._pace = Pace()
-        self._sending = Sending(self._calls, self.members, self._pace, transport, signer, fields, self.plan_flush)
+        self._sending = Sending(self._calls, self.members, self._pace, transport, signer, self._fields, self.plan_flush)
         self._slots = 0
         self._size = SLOTS_AT_FIRST
         self._doubtful: list[str] = []  # ids of calls that were given up, and may have got out
@@ -117,7 +116,6 @@ class RemoteBackend:
             retract=False,
             progress=True,
             crash_isolation=True,
-            views=False,
             logs=True,
             remote=True,
             slots=max(2, in_flight),
@@ -136,16 +134,14 @@ class RemoteBackend:
 
     def forward_logs(self, on_record: Callable[[dict[str, Any]], None], per_second: float, level: int | None) -> None:
         """Have nodes send home what the calls log that are sent from now on."""
-        self._logs = ClientLogs(on_record, per_second, level)
-        self._fields["logs"] = self._logs.wish
+        self._fields["logs"] = self._logs.want(on_record, per_second, level)
         self._calls.remembers = True
 
-    def cluster_statistics(self) -> ClusterStatistics:
-        """Return one look at the cluster, from any thread."""
-        return cluster_statistics(
-            self._transport.where, not self._available.is_down, self.why_unavailable(), self._loop.time(),
-            members=self.members, calls=self._calls, counts=self.counts, refused=self.refused, logs=self._logs,
-        )  # fmt: skip
+    def cluster_statistics(self) -> ClusterStatistics | None:
+        """Return one look at the cluster, from any thread; None before it was opened."""
+        if self._upkeep is None:
+            return None
+        return self.counts.look(not self._available.is_down, self.why_unavailable(), self._loop.time())
 
     def start_worker(self, worker: int) -> None:
         """Be ready when a node was heard of, or after a while without one: a cluster may come up after the app."""
@@ -339,7 +335,7 @@ class RemoteBackend:
         elif kind == msg.PROGRESS:
             self._progressed(head, message.payload)
         elif kind == msg.LOG:
-            self._logged(head, message.payload)
+            self._logs.take(head["name"], message.payload, self._calls.task_of)
         else:
             self._finished(head, message)
 
@@ -360,10 +356,6 @@ class RemoteBackend:
         if sent is not None and self._worker is not None and error is None:
             self._listener.progressed(self._worker, sent.task, value)
 
-    def _logged(self, head: dict[str, Any], records: bytes) -> None:
-        if self._logs is not None:
-            self._logs.take(head["name"], records, self._calls.task_of)
-
     def _finished(self, head: dict[str, Any], message: Message) -> None:
         sent = self._calls.get(head["id"])
         if sent is None or self._worker is None:
@@ -381,8 +373,9 @@ class RemoteBackend:
             answer = (payload, None, head["run_s"]) if status == msg.RETURNED else (None, payload, head["run_s"])
             value, error, run_s = opened(answer)
             self._calls.forget(sent)
+            if sent.envelope is not None:
+                self.counts.overhead.observe(max(0.0, self._loop.time() - sent.envelope.sent_at - run_s))
             self._pace.took(sent.payload.spec, run_s)
-            self.counts.overhead.observe(max(0.0, self._loop.time() - sent.sent_at - run_s))
             self._listener.returned(self._worker, sent.task, value, error, run_s=run_s, size=len(payload))
             self._adapt()
         else:

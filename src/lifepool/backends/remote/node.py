@@ -162,9 +162,9 @@ class NodeAgent:
                 self.announce()
             beats += 1
             self._send_progress()
-            self._hand_back()
             if self._logs is not None:
                 self._logs.flush()
+            self._hand_back()
             await asyncio.sleep(PROGRESS_S)
 
     def _hand_back(self) -> None:
