@@ -62,6 +62,8 @@ class RemoteBackend:
         ahead: Calls beyond the slots of the cluster, as a share of them, that wait there: then a node that is done with
             one has the next at hand.
         max_payload: Bytes that a call or a result may have.
+        progress: Whether its nodes pass progress on.
+        shares: Whether short calls may share an envelope.
         initializer: Called once in each worker of a node, before the first call of this client that it makes.
         initargs: Its arguments.
 
@@ -79,6 +81,8 @@ class RemoteBackend:
         in_flight: int = IN_FLIGHT,
         ahead: float = 0.5,
         max_payload: int = 256 * 1024 * 1024,
+        progress: bool = True,
+        shares: bool = True,
         initializer: Callable[..., object] | None = None,
         initargs: tuple[Any, ...] = (),
     ) -> None:
@@ -96,7 +100,9 @@ class RemoteBackend:
             fields["setup"] = [setup.spec, base64.b64encode(setup.pickled).decode()]
         self._calls = Calls(self.client)
         self._pace = Pace()
-        self._sending = Sending(self._calls, self.members, self._pace, transport, signer, fields, self.plan_flush)
+        self._sending = Sending(
+            self._calls, self.members, self._pace, transport, signer, fields, self.plan_flush, shares=shares
+        )
         self._slots = 0
         self._size = SLOTS_AT_FIRST
         self._doubtful: list[str] = []  # ids of calls that were given up, and may have got out
@@ -108,7 +114,7 @@ class RemoteBackend:
             kill=True,
             interrupt=True,
             retract=False,
-            progress=True,
+            progress=progress,
             crash_isolation=True,
             views=False,
             logs=False,

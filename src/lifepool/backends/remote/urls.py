@@ -71,11 +71,18 @@ def _share(text: str) -> float:
     return number
 
 
+def _workers(text: str) -> str:
+    if text not in ("lifepool", "celery"):
+        raise ValueError
+    return text
+
+
 #: The options of all URLs: how each is read, and what it must be.
 _OPTIONS: dict[str, tuple[Callable[[str], Any], str]] = {
     "queue": (_name, "a name of letters, digits, '.', '_' and '-'"),
     "in_flight": (_whole, "a whole number >= 1"),
     "ahead": (_share, "a share from 0 to 100"),
+    "workers": (_workers, "'lifepool', or 'celery' for workers of an app that was given to register()"),
 }
 
 
@@ -90,6 +97,7 @@ class ClusterUrl:
         queue: Calls of this queue are run by nodes of this queue.
         in_flight: Calls that one client has under way at most.
         ahead: Calls beyond the slots of the cluster, as a share of them, that may wait there.
+        workers: What runs calls: ``"lifepool"``, nodes of our own, or ``"celery"``, the processes of Celery's workers.
     """
 
     scheme: str
@@ -98,6 +106,7 @@ class ClusterUrl:
     queue: str = "lifepool"
     in_flight: int = IN_FLIGHT
     ahead: float = 0.5
+    workers: str = "lifepool"
 
     @property
     def where(self) -> str:
@@ -149,6 +158,10 @@ def parse(text: str) -> ClusterUrl:
     options = _options(parts.query, _shown(parts))
     address = urlunsplit(parts._replace(scheme=scheme.partition("+")[2] or scheme, query="", fragment=""))
     url = ClusterUrl(scheme, address, host, **options)
+    if url.workers == "celery" and not scheme.startswith("celery+redis"):
+        raise BackendUnsupported(
+            "workers=celery: only Celery on Redis has that", capability="workers", hint="leave it out, and start nodes"
+        )
     if not is_installed(url.engine.package):
         raise BackendUnsupported(
             f"backend={scheme!r} needs {url.engine.package}, which is not installed",
@@ -207,4 +220,6 @@ def make_remote_backend(text: str, **options: Any) -> RemoteBackend:
     url = parse(text)
     signer = signer_for(url)
     transport: Transport = importlib.import_module(url.engine.module).make_transport(url)
+    if url.workers == "celery":
+        options |= {"progress": False, "shares": False}
     return RemoteBackend(transport, signer, in_flight=url.in_flight, ahead=url.ahead, **options)
