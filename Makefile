@@ -28,15 +28,16 @@ LOCK = requirements/dev.txt
 SERVE_LOCK = requirements/serve.txt
 DISTRIBUTED_LOCK = requirements/distributed.txt
 SERVERS_LOCK = requirements/servers.txt
+DOCS_LOCK = requirements/docs.txt
 STAMP = .venv/.stamp
 RUN = $(BIN)/python -m
 
 # Whatever the environment says: the suite starts some thousand interpreters, and each would compile the package anew.
 export PYTHONDONTWRITEBYTECODE =
 
-.PHONY: help setup serve test test-quick test-examples test-servers test-cluster serve-cluster stress stress-jobs mutants chromium \
+.PHONY: help setup serve test test-quick test-examples test-servers test-cluster test-compiled serve-cluster stress stress-jobs mutants chromium \
 	postgresql promtool fmt lint types bench bench-check bench-distributed docs check matrix coverage build wheel-test \
-	lock clean
+	lock clean docs-site
 
 help:  ## print this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-17s %s\n", $$1, $$2 }' Makefile
@@ -102,23 +103,31 @@ serve-cluster: .venv-distributed/.stamp  ## run the reference service on Celery:
 docs: $(STAMP)  ## check the documentation, and run its examples
 	$(RUN) pytest -n $(JOBS) --dist worksteal tests/docs tests/examples/test_documentation.py $(ARGS)
 
-check: lint types test test-examples test-servers test-cluster matrix bench-check  ## everything a change must pass
+docs-site: $(STAMP) .venv-docs/.stamp chromium  ## build the documentation's site into site/, and look at every link of it
+	@NO_MKDOCS_2_WARNING=1 .venv-docs/bin/mkdocs build --quiet
+	$(RUN) pytest -q tests/docs/built_site.py $(ARGS)
+
+check: lint types test test-examples test-servers test-cluster test-compiled matrix bench-check docs-site  ## everything a change must pass
 
 matrix: $(STAMP)  ## core and engine tests on the other Pythons of this machine
 	@sh scripts/matrix.sh $(MATRIX_TESTS)
+
+test-compiled: $(STAMP)  ## the same tests on the wheel with compiled modules, built for it
+	@sh scripts/compiled.sh -n $(JOBS) --dist worksteal $(NOT_QUICK) $(MATRIX_TESTS) $(ARGS)
 
 coverage: $(STAMP) chromium promtool postgresql  ## all tests with branch coverage, workers included
 	$(RUN) coverage erase
 	$(RUN) pytest --cov --cov-report= $(ARGS)
 	$(RUN) coverage report
 
-build: $(STAMP)  ## build the sdist and the wheel into dist/
+build: $(STAMP)  ## build the sdist, and the wheel from it, into dist/
 	rm -rf dist
 	$(RUN) build --no-isolation
 
-wheel-test: build  ## install the built wheel into a fresh environment and test that
+wheel-test: build  ## install the built files into fresh environments, and do there what the README says
 	@sh scripts/make-venv.sh .venv-wheel "$(PYTHON)" dist/*.whl
 	.venv-wheel/bin/python -m pytest tests/test_packaging.py $(MATRIX_TESTS)
+	$(RUN) tests.release dist/*.whl dist/*.tar.gz
 
 lock:  ## choose new versions and write the lock files
 	sh scripts/lock.sh $(LOCK) $(addprefix --extra ,$(DEV_EXTRAS)) --group dev
@@ -126,9 +135,10 @@ lock:  ## choose new versions and write the lock files
 	sh scripts/lock.sh $(DISTRIBUTED_LOCK) $(addprefix --extra ,fastapi prometheus otel cli) --group distributed \
 		--constraint $(LOCK)
 	sh scripts/lock.sh $(SERVERS_LOCK) --extra fastapi --group servers --constraint $(LOCK)
+	INPUT=requirements/docs.in sh scripts/lock.sh $(DOCS_LOCK) --constraint $(LOCK)
 
 clean:  ## remove everything that make made
-	rm -rf .promtool .venv .venv-* .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis .coverage .coverage.* dist
+	rm -rf .promtool .venv .venv-* .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis .coverage .coverage.* dist site
 	find $(CODE) -name __pycache__ -type d -prune -exec rm -rf {} +
 
 chromium:
@@ -151,6 +161,9 @@ $(STAMP): pyproject.toml $(LOCK)
 
 .venv-servers/.stamp: pyproject.toml $(SERVERS_LOCK)
 	@LOCK=$(SERVERS_LOCK) sh scripts/make-venv.sh $(@D) "$(PYTHON)"
+
+.venv-docs/.stamp: pyproject.toml $(DOCS_LOCK)
+	@LOCK=$(DOCS_LOCK) sh scripts/make-venv.sh $(@D) "$(PYTHON)"
 
 .venv-3.11/.stamp .venv-3.12/.stamp .venv-3.13/.stamp: pyproject.toml $(LOCK)
 	@sh scripts/make-venv.sh $(@D) "$(PYTHON)"

@@ -78,6 +78,27 @@ class Dask(Contender):
         await asyncio.to_thread(end_children)
 
 
+class LifepoolOnDask(Dask):
+    """lifepool with ``backend="dask+tcp://..."`` on such a cluster."""
+
+    async def start(self) -> None:
+        """Start the cluster, and the pool, which has a node started beside each of its workers."""
+        from lifepool import Pool
+
+        await super().start()
+        self._pool = Pool(backend=f"dask+{self._cluster.scheduler_address}")
+        await self._pool.__aenter__()
+
+    async def run(self, fn: Callable[..., T], *args: Any) -> T:
+        """Run it as with any pool."""
+        return await self._pool.run(fn, *args)
+
+    async def close(self) -> None:
+        """End the pool and the cluster."""
+        await self._pool.__aexit__(None, None, None)
+        await super().close()
+
+
 class Ray(Contender):
     """``ray.remote`` functions, their references awaited."""
 
@@ -201,6 +222,7 @@ CONTENDERS: dict[str, type[Contender]] = {
     "lifepool": Lifepool,
     "standard": Standard,
     "dask": Dask,
+    "lifepool-dask": LifepoolOnDask,
     "ray": Ray,
     "celery": Celery,
     "lifepool-celery": LifepoolOnCelery,

@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.cluster.celery_redis import CeleryOnRedis
+from tests.cluster.dask_cluster import DaskCluster, DaskScheduler
 from tests.cluster.rabbitmq import CeleryOnRabbitmq, RabbitServer, rabbitmq_program
+from tests.cluster.ray_cluster import RayCluster, RayHead
 from tests.cluster.servers import RedisServer
 from tests.engine.conftest import gate as gate
 from tests.leaks import LASTING
@@ -36,6 +38,18 @@ def celery_on_redis(request: pytest.FixtureRequest, folder: Path, *, shared: boo
 
 
 @contextmanager
+def dask_on_tcp(request: pytest.FixtureRequest, folder: Path, *, shared: bool) -> Iterator[DaskCluster]:
+    with DaskScheduler(folder) as server, DaskCluster(server, folder, nanny=False) as harness:
+        yield harness
+
+
+@contextmanager
+def ray_on_gcs(request: pytest.FixtureRequest, folder: Path, *, shared: bool) -> Iterator[RayCluster]:
+    with RayHead() as server, RayCluster(server) as harness:
+        yield harness
+
+
+@contextmanager
 def celery_on_rabbitmq(request: pytest.FixtureRequest, folder: Path, *, shared: bool) -> Iterator[CeleryOnRabbitmq]:
     if (program := rabbitmq_program()) is None:
         pytest.fail("there is no rabbitmq-server: run `sh scripts/ensure-rabbitmq.sh`", pytrace=False)
@@ -45,10 +59,12 @@ def celery_on_rabbitmq(request: pytest.FixtureRequest, folder: Path, *, shared: 
         yield harness
 
 
-#: By name: what starts the servers of an engine and its nodes.
+#: By name: what starts the servers of an engine and its nodes. Shared ones may serve other tests meanwhile.
 ENGINES: dict[str, Callable[..., AbstractContextManager[Harness]]] = {
     "celery+redis": celery_on_redis,
     "celery+amqp": celery_on_rabbitmq,
+    "dask+tcp": dask_on_tcp,
+    "ray+gcs": ray_on_gcs,
 }
 
 

@@ -103,6 +103,10 @@ class Program:
         self.signal(signal.SIGKILL)
         self._process.wait(START_S)
 
+    def wait(self, seconds: float = START_S) -> int:
+        """Wait until it has ended."""
+        return self._process.wait(seconds)
+
     def end(self, seconds: float = START_S) -> int:
         """Ask it to end and wait for that; kill it if it does not."""
         self.signal(signal.SIGTERM)

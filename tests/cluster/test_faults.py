@@ -43,7 +43,7 @@ async def test_a_node_that_is_told_to_end_finishes_what_it_runs(own_engine: Harn
         running = pool.submit(tasks.hold, gate.address, "finished")
         visitor = await gate.arrival()
         node.signal(signal.SIGTERM)
-        ending = asyncio.create_task(asyncio.to_thread(node.end))
+        ending = asyncio.create_task(asyncio.to_thread(node.wait))
         visitor.let_through()
         assert await running == "finished"
         assert await ending == 0

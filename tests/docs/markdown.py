@@ -77,14 +77,15 @@ def links(page: Path) -> list[str]:
 
 def anchors(page: Path) -> set[str]:
     """What a link to a heading of this page may name, the way GitHub makes it."""
-    return {_slug(heading) for heading in _HEADING.findall(_without_blocks(page))}
+    return {slug(heading) for heading in _HEADING.findall(_without_blocks(page))}
 
 
 def _without_blocks(page: Path) -> str:
     return _COMMENT_THEN_FENCE.sub("", page.read_text())
 
 
-def _slug(heading: str) -> str:
+def slug(heading: str) -> str:
+    """Return the anchor that GitHub makes of a heading; the site makes the same."""
     kept = re.sub(r"[^\w\- ]", "", heading.replace("`", "").lower())
     return kept.strip().replace(" ", "-")
 

@@ -3,6 +3,7 @@
 A ``python`` block is a whole script, unless the HTML comment before it says otherwise::
 
     <!-- file: main.py -->          it is saved under this name, so that later blocks can use it, and run
+    <!-- saved: ask.py -->          it is saved only: a later ``python ask.py`` has to run it
     <!-- context                    it is a fragment: it stands where the context says {block}
     import asyncio
     async def main():
@@ -10,17 +11,19 @@ A ``python`` block is a whole script, unless the HTML comment before it says oth
     -->
 
 A file named ``test_*.py`` is run by pytest; one that is not Python is only saved. A ``sh`` block is commands:
-``uvicorn`` and ``make serve`` start a server on a free port, ``curl`` asks it, ``lifepool`` is the real script, whose
-``check`` may find things. Of an experiment only the import is tried: it measures for half a minute. Of a ``dockerfile``
-and of a systemd unit (``ini``) the command is run. A block whose comment is ``output`` must equal what the block before
-it printed; in JSON white space is free. With ``output like`` figures, units and line breaks are free, and ``...``
-stands for anything. ``is: tests/app.py`` means that the block is that file of the repository, which another test runs.
-What is not known here fails: no example is passed over.
+``uvicorn`` and ``make serve`` start a server on a free port, ``curl`` asks it, ``python`` finds its address in ``URL``,
+``lifepool`` is the real script, whose ``check`` may find things. Of an experiment only the import is tried: it measures
+for half a minute. Of a ``dockerfile`` and of a systemd unit (``ini``) the command is run. A block whose comment is
+``output`` must equal what the block before it printed; in JSON white space is free. With ``output like`` figures, units
+and line breaks are free, and ``...`` stands for anything. ``is: tests/app.py`` means that the block is that file of the
+repository, which another test runs. ``needs: celery`` marks code for another library: it is run where that is
+installed, and else compiled; it may not use lifepool. What is not known here fails: no example is passed over.
 """
 
 from __future__ import annotations
 
 import contextlib
+import importlib.util
 import json
 import os
 import re
@@ -30,9 +33,13 @@ import sys
 import textwrap
 import tomllib
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from tests.docs.markdown import ROOT, Block
+from tests.docs.markdown import ROOT, Block, blocks
 from tests.docs.server import reference_service, uvicorn
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 TIMEOUT = 40  # seconds for one example, on a busy machine; usually one
 NOT_RUN = frozenset({"text", "mermaid", "json", "toml", "yaml"})  # not programs
@@ -53,13 +60,22 @@ class Runner:
         self.folder = folder
         self.output = ""  # of the last command or script
         self.url = ""  # of the server that runs
+        self._not_yet_run: dict[str, str] = {}  # what was only saved -> where
         self._servers = contextlib.ExitStack()
 
     def __enter__(self) -> Runner:
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         self._servers.close()
+        if kind is None and self._not_yet_run:
+            raise ExampleFailed(f"nobody runs {self._not_yet_run}")
+
+    def prepare(self, pages: Iterable[Path]) -> None:
+        """Save the files of the pages that a reader comes from; none of them is run."""
+        for block in (block for page in pages for block in blocks(page)):
+            if name := _file(block):
+                (self.folder / name).write_text(block.text)
 
     def run(self, block: Block) -> None:
         """Run one block, or compare it with what the one before printed.
@@ -91,6 +107,15 @@ class Runner:
     def _python(self, block: Block) -> str:
         path = self.folder / (_file(block) or f"line_{block.line}.py")
         path.write_text(in_context(block))
+        if package := _needed_package(block):
+            compile(block.text, path.name, "exec")
+            if "lifepool" in block.text:
+                raise ExampleFailed("it uses lifepool, and so must run everywhere")
+            if importlib.util.find_spec(package) is None:
+                return ""
+        if block.comment.startswith("saved: "):
+            self._not_yet_run[path.name] = block.place
+            return ""
         command = [sys.executable, path.name]
         if path.name.startswith("test_"):
             command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", path.name]
@@ -149,7 +174,8 @@ class Runner:
                     [script, *self._asking(arguments)], {"COLUMNS": "80", "NO_COLOR": "1", **env}, fine
                 )
             case ["python", *arguments]:
-                self.output = self._execute([sys.executable, *arguments], env)
+                self._not_yet_run.pop(arguments[0], None)
+                self.output = self._execute([sys.executable, *arguments], {"URL": self.url, **env})
             case _:
                 raise ExampleFailed(f"nobody knows how to check {shlex.join(words)!r}")
 
@@ -191,7 +217,12 @@ def _without_figures(text: str) -> str:
 
 
 def _file(block: Block) -> str | None:
-    match = re.match(r"file: ([\w.]+)\s*$", block.comment)
+    match = re.match(r"(?:file|saved): ([\w.]+)\s*$", block.comment)
+    return match[1] if match else None
+
+
+def _needed_package(block: Block) -> str | None:
+    match = re.match(r"needs: (\w+)\s*$", block.comment)
     return match[1] if match else None
 
 

@@ -224,12 +224,24 @@ async def test_what_a_broker_has_forgotten_is_lost_or_tried_again(gate: Gate, mo
 async def test_without_nodes_calls_are_refused_after_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("lifepool.backends.remote.availability.NO_NODES_S", 0.3)
     async with world(nodes=0) as w:
-        await until(lambda: w.backend.why_unavailable() is not None)
+        waits_for_one = w.pool.submit(tasks.double, 1)
+        with pytest.raises(BackendUnavailable, match="it has no nodes"):
+            await waits_for_one
         with pytest.raises(BackendUnavailable, match="it has no nodes"):
             await w.pool.run(tasks.double, 1)
         await w.node()
         await until(lambda: w.backend.why_unavailable() is None)
         assert await w.pool.run(tasks.double, 1) == 2
+
+
+async def test_what_waits_at_the_broker_is_refused_too_when_there_are_no_nodes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("lifepool.backends.remote.availability.NO_NODES_S", 0.5)
+    async with world(nodes=0) as w:
+        handle = w.pool.submit(tasks.double, 1)
+        await until(lambda: len(w.cluster.queue) == 1)
+        with pytest.raises(BackendUnavailable, match="it has no nodes"):
+            await handle
+        assert not w.cluster.queue
 
 
 async def test_a_node_that_drains_hands_back_what_it_has_not_started(gate: Gate) -> None:

@@ -8,6 +8,8 @@ from lifepool._core import states
 from lifepool._core.states import TASK_TRANSITIONS, TaskState, moved
 
 if TYPE_CHECKING:
+    from collections.abc import Hashable
+
     from lifepool._core.events import TaskSubmitted
     from lifepool._core.fleet import Worker
 
@@ -32,10 +34,10 @@ class Task:
     def __init__(self, event: TaskSubmitted, now: float) -> None:
         self.id: int = event.task
         self.name: str = event.name
-        self.priority: int = event.priority
+        self.priority: float = event.priority
         self.timeout: float | None = event.timeout
         self.retries: int = event.retries
-        self.fair_key: str | None = event.fair_key
+        self.fair_key: Hashable = event.fair_key
         self.firm: bool = event.firm
         self.submitted: float = now
         self.attempts: int = 0

@@ -107,7 +107,13 @@ class Queries:
 
     def statistics(self, state: PoolState) -> PoolStatistics:
         """Return the numbers of a pool that is in this state."""
-        return read_consistently(lambda: pool_statistics(self._scheduler, state, self._clock(), self._traffic))
+        of_cluster = getattr(self._backend, "cluster_statistics", None)
+
+        def read() -> PoolStatistics:
+            cluster = None if of_cluster is None else of_cluster()
+            return pool_statistics(self._scheduler, state, self._clock(), self._traffic, cluster)
+
+        return read_consistently(read)
 
     def workers(self, *, memory: bool = True) -> tuple[WorkerSnapshot, ...]:
         """Return what each worker does; without their memory it costs no system call."""

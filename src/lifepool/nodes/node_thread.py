@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
 from lifepool.backends.remote.node import NodeAgent
+from lifepool.nodes.task_logs import TaskLogs
 from lifepool.pool import Pool
 
 if TYPE_CHECKING:
@@ -42,8 +43,8 @@ class NodeSettings:
     drain_timeout: float = 30.0
 
     def pool(self) -> Pool:
-        """Make the node's pool."""
-        return Pool(
+        """Make the node's pool, whose logs go to the clients that want them."""
+        pool = Pool(
             backend="local",
             max_workers=self.max_workers,
             preload=self.preload,
@@ -54,6 +55,8 @@ class NodeSettings:
             timeout=None,
             name="node",
         )
+        pool.add_hook(TaskLogs())
+        return pool
 
 
 class OpenOutlet(Protocol):

@@ -64,6 +64,11 @@ class RedisOutlet:
         key = self._keys.replies(client)
         self._commands += [("RPUSH", key, *joined), ("EXPIRE", key, 4 * CLIENT_S)]
 
+    def post_or_drop(self, client: str, message: Message) -> None:
+        """Append to the client's list, if there is a connection."""
+        key = self._keys.replies(client)
+        self._link.say(("RPUSH", key, message.pack()), ("EXPIRE", key, 4 * CLIENT_S))
+
     def announce(self, message: Message) -> None:
         """Publish to all clients."""
         self._link.say(("PUBLISH", self._keys.nodes, message.pack()))

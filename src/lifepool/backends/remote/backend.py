@@ -26,8 +26,10 @@ from lifepool.backends.remote import messages as msg
 from lifepool.backends.remote.availability import Availability
 from lifepool.backends.remote.calls import Calls, SentCall
 from lifepool.backends.remote.functions import RemoteCall
+from lifepool.backends.remote.logs import ClientLogs
 from lifepool.backends.remote.members import Members
 from lifepool.backends.remote.messages import Message, Refused, Signer
+from lifepool.backends.remote.observation import ClusterCounts, cluster_statistics
 from lifepool.backends.remote.outcomes import error_of, lost_end
 from lifepool.backends.remote.pace import Pace
 from lifepool.backends.remote.sending import Sending
@@ -41,6 +43,7 @@ if TYPE_CHECKING:
     from lifepool._transfer.context import PropagatedContext
     from lifepool.backends.base import Listener
     from lifepool.backends.remote.transport import Transport
+    from lifepool.statistics import ClusterStatistics
 
 logger: logging.Logger = logging.getLogger("lifepool")
 
@@ -48,6 +51,8 @@ logger: logging.Logger = logging.getLogger("lifepool")
 IN_FLIGHT = 1024
 #: Slots while every call is refused: then none waits for one.
 NO_LIMIT = 1 << 30
+#: Seconds for which a start waits for nodes once it is known that the engine can't be reached.
+UNREACHABLE_AT_START_S = 2.0
 #: Slots before the first node is known.
 SLOTS_AT_FIRST = 8
 
@@ -70,7 +75,7 @@ class RemoteBackend:
     Attributes:
         members: The nodes.
         refused: Messages of nodes that were refused, by reason.
-        redelivered: Outcomes that came a second time, or for calls that nobody waits for.
+        counts: What was counted.
     """
 
     def __init__(
@@ -88,7 +93,7 @@ class RemoteBackend:
     ) -> None:
         self.members: Members = Members()
         self.refused: Counter[str] = Counter()
-        self.redelivered: int = 0
+        self.counts: ClusterCounts = ClusterCounts()
         self.client: str = uuid.uuid4().hex[:12]
         self._transport = transport
         self._signer = signer
@@ -99,6 +104,8 @@ class RemoteBackend:
             setup = RemoteCall(initializer, initargs, (), max_payload)
             fields["setup"] = [setup.spec, base64.b64encode(setup.pickled).decode()]
         self._calls = Calls(self.client)
+        self._logs: ClientLogs | None = None
+        self._fields = fields
         self._pace = Pace()
         self._sending = Sending(
             self._calls, self.members, self._pace, transport, signer, fields, self.plan_flush, shares=shares
@@ -117,7 +124,7 @@ class RemoteBackend:
             progress=progress,
             crash_isolation=True,
             views=False,
-            logs=False,
+            logs=True,
             remote=True,
             slots=max(2, in_flight),
             max_workers=1,
@@ -134,7 +141,17 @@ class RemoteBackend:
         await self._transport.open(self, self.client)
 
     def forward_logs(self, on_record: Callable[[dict[str, Any]], None], per_second: float, level: int | None) -> None:
-        """Do nothing: this is never called, see the capabilities."""
+        """Have nodes send home what the calls log that are sent from now on."""
+        self._logs = ClientLogs(on_record, per_second, level)
+        self._fields["logs"] = self._logs.wish
+        self._calls.remembers = True
+
+    def cluster_statistics(self) -> ClusterStatistics:
+        """Return one look at the cluster, from any thread."""
+        return cluster_statistics(
+            self._transport.where, not self._available.is_down, self.why_unavailable(), self._loop.time(),
+            members=self.members, calls=self._calls, counts=self.counts, refused=self.refused, logs=self._logs,
+        )  # fmt: skip
 
     def start_worker(self, worker: int) -> None:
         """Be ready when a node was heard of, or after a while without one: a cluster may come up after the app."""
@@ -142,8 +159,10 @@ class RemoteBackend:
         if self.members.slots():
             self._get_ready()
         else:
-            wait = logged(self._get_ready, "start without nodes")
-            self._loop.call_later(self._transport.wait_for_nodes_s, wait)
+            self._get_ready_in(self._transport.wait_for_nodes_s)
+
+    def _get_ready_in(self, seconds: float) -> None:
+        self._loop.call_later(seconds, logged(self._get_ready, "start without nodes"))
 
     def _get_ready(self) -> None:
         if self._worker is None or self._is_ready:
@@ -273,6 +292,8 @@ class RemoteBackend:
         """Note that nothing goes through."""
         if self._available.disconnected(reason, self._loop.time()):
             logger.warning("the cluster at %s can't be reached: %s", self._transport.where, reason)
+        if self._worker is not None and not self._is_ready:
+            self._get_ready_in(UNREACHABLE_AT_START_S)
         self._hurry()
 
     def unsent(self, ids: Sequence[str]) -> None:
@@ -283,10 +304,20 @@ class RemoteBackend:
         self.plan_flush()
         self._hurry()
 
+    def sent_to(self, node: str, ids: Sequence[str]) -> None:
+        """Note on which node calls are."""
+        for id in ids:
+            if (sent := self._calls.get(id)) is not None:
+                self._calls.taken(sent, node)
+
+    def is_there(self, node: str) -> None:
+        """Count a node as heard."""
+        self.members.bear_with(self._loop.time(), node)
+
     def node_lost(self, node: str, reason: str) -> None:
         """Lose what the node had; look for what may have been on its way to it."""
-        if not self.members.forget(node):
-            return
+        if not self.members.forget(node) and all(sent.node != node for sent in self._calls):
+            return  # it had said so before
         logger.warning("a node of the cluster is gone: %s", reason)
         now = self._loop.time()
         for sent in self._calls:
@@ -299,7 +330,7 @@ class RemoteBackend:
     def received(self, message: Message) -> None:
         """Take a message of a node, if it is a good one."""
         try:
-            head = self._signer.verify(message, msg.OUTCOME, msg.TAKEN, msg.PROGRESS, msg.NODE)
+            head = self._signer.verify(message, msg.OUTCOME, msg.TAKEN, msg.PROGRESS, msg.NODE, msg.LOG)
         except Refused as refusal:
             self.refused[refusal.reason] += 1
             if self.refused[refusal.reason] == 1:
@@ -313,6 +344,8 @@ class RemoteBackend:
             self._taken(head["node"], head["ids"])
         elif kind == msg.PROGRESS:
             self._progressed(head, message.payload)
+        elif kind == msg.LOG:
+            self._logged(head, message.payload)
         else:
             self._finished(head, message)
 
@@ -333,10 +366,14 @@ class RemoteBackend:
         if sent is not None and self._worker is not None and error is None:
             self._listener.progressed(self._worker, sent.task, value)
 
+    def _logged(self, head: dict[str, Any], records: bytes) -> None:
+        if self._logs is not None:
+            self._logs.take(head["name"], records, self._calls.task_of)
+
     def _finished(self, head: dict[str, Any], message: Message) -> None:
         sent = self._calls.get(head["id"])
         if sent is None or self._worker is None:
-            self.redelivered += 1
+            self.counts.redelivered += 1
             return
         if head.get("doubtful"):
             self._search_for(sent)
@@ -351,6 +388,7 @@ class RemoteBackend:
             value, error, run_s = opened(answer)
             self._calls.forget(sent)
             self._pace.took(sent.payload.spec, run_s)
+            self.counts.overhead.observe(max(0.0, self._loop.time() - sent.sent_at - run_s))
             self._listener.returned(self._worker, sent.task, value, error, run_s=run_s, size=len(payload))
             self._adapt()
         else:
@@ -367,6 +405,8 @@ class RemoteBackend:
         """Answer for a call that has no answer of its own."""
         if sent.is_doubtful:
             self._doubtful.append(sent.id)
+            if isinstance(error, BackendUnavailable):
+                error.may_have_started = True
         self._calls.forget(sent)
         if self._worker is not None:
             self._listener.returned(self._worker, sent.task, None, error, run_s=0.0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -41,11 +42,12 @@ class SentCall:
         cancelled: The instant at which it was cancelled.
         times_cancelled: How often its nodes were told again.
         search_at: The instant at which it is to be looked for.
+        sent_at: The instant at which it left.
         is_doubtful: Whether it came back, and may all the same have got out.
     """
 
     __slots__ = (
-        "cancelled", "envelope", "id", "is_doubtful", "message", "node", "payload", "search_at", "task",
+        "cancelled", "envelope", "id", "is_doubtful", "message", "node", "payload", "search_at", "sent_at", "task",
         "times_cancelled",
     )  # fmt: skip
 
@@ -59,7 +61,12 @@ class SentCall:
         self.cancelled: float | None = None
         self.times_cancelled: int = 0
         self.search_at: float | None = None
+        self.sent_at: float = 0.0
         self.is_doubtful: bool = False
+
+
+#: Calls whose tasks are known for some time after their outcome: what they have logged may come behind it.
+_REMEMBERED = 256
 
 
 class Calls:
@@ -67,6 +74,9 @@ class Calls:
 
     Args:
         client: What all ids begin with.
+
+    Attributes:
+        remembers: Whether the tasks of calls that have their outcome are kept for a while.
     """
 
     def __init__(self, client: str) -> None:
@@ -74,7 +84,9 @@ class Calls:
         self._calls: dict[str, SentCall] = {}
         self._ids: dict[int, str] = {}
         self._waiting: dict[str, SentCall] = {}
+        self._ended: OrderedDict[str, int] = OrderedDict()
         self._last_number = 0
+        self.remembers: bool = False
 
     def __iter__(self) -> Iterator[SentCall]:
         """Go through those that there are now; others may come and go meanwhile."""
@@ -92,6 +104,17 @@ class Calls:
     def waiting(self) -> list[SentCall]:
         """Return those that have not left, oldest first."""
         return list(self._waiting.values())
+
+    def task_of(self, id: str) -> int | None:
+        """Return the task of a call that has no outcome, or, if that is remembered, had one lately."""
+        call = self._calls.get(id)
+        return self._ended.get(id) if call is None else call.task
+
+    def counts(self) -> tuple[int, int, int]:
+        """Return how many have not left, how many are on their way, and how many a node has."""
+        taken = sum(call.node is not None for call in list(self._calls.values()))
+        unsent = len(self._waiting)
+        return unsent, max(0, len(self._calls) - unsent - taken), taken
 
     def add(self, task: int, payload: RemoteCall) -> SentCall:
         """Add a call of this task, that waits to leave."""
@@ -123,7 +146,7 @@ class Calls:
 
     def came_back(self, call: SentCall) -> None:
         """Let a call wait again; it keeps its id, so that a copy of it which did get out is known for one."""
-        call.message, call.search_at, call.is_doubtful = None, None, True
+        call.message, call.node, call.search_at, call.is_doubtful = None, None, None, True
         if call.envelope is not None:
             call.envelope.is_taken = True
             call.envelope = None
@@ -137,6 +160,10 @@ class Calls:
         self._waiting.pop(call.id, None)
         if self._ids.get(call.task) == call.id:
             del self._ids[call.task]
+        if self.remembers:
+            self._ended[call.id] = call.task
+            if len(self._ended) > _REMEMBERED:
+                self._ended.popitem(last=False)
 
     def clear(self) -> None:
         """Forget them all."""

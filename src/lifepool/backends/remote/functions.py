@@ -9,6 +9,7 @@ binds, is told by a small structure around the path; the bound values travel wit
 
 from __future__ import annotations
 
+import logging
 import pickle
 import sys
 import time
@@ -154,26 +155,29 @@ class NodeCall:
         limit: Bytes that the answer may have.
         setup: The call of the client's initializer, which each worker makes once before it makes others of that client;
             None if there is none.
+        log_level: Below this level the client wants nothing of what the call logs; None: the node's own level.
     """
 
-    __slots__ = ("__qualname__", "limit", "setup", "spec")
+    __slots__ = ("__qualname__", "limit", "log_level", "setup", "spec")
 
-    def __init__(self, spec: Spec, limit: int, setup: Setup | None = None) -> None:
+    def __init__(self, spec: Spec, limit: int, setup: Setup | None = None, log_level: int | None = None) -> None:
         self.spec: Spec = spec
         self.limit: int = limit
         self.setup: Setup | None = setup
+        self.log_level: int | None = log_level
         self.__qualname__ = path_in(spec).partition(":")[2]
 
     def __reduce__(self) -> tuple[object, ...]:
-        return (NodeCall, (self.spec, self.limit, self.setup))
+        return (NodeCall, (self.spec, self.limit, self.setup, self.log_level))
 
     def __call__(self, pickled: bytes) -> Answer:
         """Make it. What the user's code raises is in the answer."""
         run_s = 0.0
+        _log_from(self.log_level)
         try:
             if self.setup is not None:
                 _set_up(self.setup)
-            fn, arguments = _rebuilt(self.spec, pickled)
+            fn, arguments = rebuilt(self.spec, pickled)
             started = time.perf_counter()
             value = call_in_copy(fn, arguments)
             run_s = time.perf_counter() - started
@@ -182,6 +186,43 @@ class NodeCall:
             if is_of_runner(error):
                 raise
             return None, encode_error(error, self.limit), run_s
+
+
+class MovedCall:
+    """Make a call that a cluster gave back, in a worker of the client's own pool: as if it had been sent there first.
+
+    Args:
+        spec: Names the function.
+    """
+
+    __slots__ = ("__qualname__", "spec")
+
+    def __init__(self, spec: Spec) -> None:
+        self.spec: Spec = spec
+        self.__qualname__ = path_in(spec).partition(":")[2]
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return (MovedCall, (self.spec,))
+
+    def __call__(self, pickled: bytes) -> Any:
+        """Make it."""
+        return call_in_copy(*rebuilt(self.spec, pickled))
+
+
+_root = logging.getLogger()
+#: The level of the root logger as the node has set it, once a client has changed it.
+_level_of_node: int | None = None
+
+
+def _log_from(level: int | None) -> None:
+    """Have this worker log from a level on; None: as its node has it. It costs something only if that changes."""
+    global _level_of_node
+    if level is None:
+        level = _level_of_node
+    elif _level_of_node is None:
+        _level_of_node = _root.level
+    if level is not None and level != _root.level:
+        _root.setLevel(level)
 
 
 #: The setups that this worker has made, by what they are.
@@ -194,7 +235,7 @@ def _set_up(setup: Setup) -> None:
     key = (repr(spec), pickled)
     if key in _made:
         return
-    fn, arguments = _rebuilt(spec, pickled)
+    fn, arguments = rebuilt(spec, pickled)
     try:
         call_in_context(fn, arguments)
     except Exception as error:
@@ -203,7 +244,12 @@ def _set_up(setup: Setup) -> None:
     _made.add(key)
 
 
-def _rebuilt(spec: Spec, pickled: bytes) -> tuple[Callable[..., Any], Any]:
+def rebuilt(spec: Spec, pickled: bytes) -> tuple[Callable[..., Any], Any]:
+    """Return the function that a structure names, and the arguments.
+
+    Raises:
+        TaskNotPicklable: If they can't be had here.
+    """
     try:
         bound, arguments = pickle.loads(pickled)
         return _function(spec, iter(bound)), arguments
@@ -226,7 +272,9 @@ def _function(spec: Spec, bound: Any) -> Callable[..., Any]:
         return BatchFunction(_function(inner, bound))
     args, keywords = next(bound)
     if key == _JOB:
-        return resolve(*_JOB_CALL).of_parts(path_in(inner), *args)
+        job_call: Any = resolve(*_JOB_CALL)
+        rebuilt: Callable[..., Any] = job_call.of_parts(path_in(inner), *args)
+        return rebuilt
     return partial(_function(inner, bound), *args, **keywords)
 
 

@@ -21,10 +21,12 @@ from lifepool._transfer.exceptions import PROTOCOL
 from lifepool.backends.remote import messages as msg
 from lifepool.backends.remote.functions import NodeCall
 from lifepool.backends.remote.local_pool import LocalCall, LocalPool
+from lifepool.backends.remote.logs import NodeLogs, wish_in
 from lifepool.backends.remote.members import BEAT_S
 from lifepool.backends.remote.messages import Message, Refused, Signer
+from lifepool.backends.remote.observation import about_node, now_here
 from lifepool.backends.remote.outcomes import RecentOutcomes, outcome_of
-from lifepool.backends.remote.security import LONGEST_WAIT_S, AllowList, Remembered, check_freshness
+from lifepool.backends.remote.security import ALLOW_ADVICE, LONGEST_WAIT_S, AllowList, Remembered, check_freshness
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -47,11 +49,12 @@ HAND_BACK_S = 0.3
 class _Running:
     """A call that this node has taken."""
 
-    __slots__ = ("client", "done", "hand_back_at", "handle", "progress")
+    __slots__ = ("ahead_s", "client", "done", "hand_back_at", "handle", "progress")
 
-    def __init__(self, client: str, done: Callable[[], object]) -> None:
+    def __init__(self, client: str, done: Callable[[], object], ahead_s: float) -> None:
         self.client = client
         self.done = done
+        self.ahead_s = ahead_s
         self.hand_back_at: float | None = None  # the instant, if it has not started by then
         self.handle: LocalCall | None = None
         self.progress: object = None
@@ -64,7 +67,9 @@ class NodeAgent:
         pool: Runs them; a local one, which is started already and is not ended here.
         outlet: Where messages go out.
         signer: Makes and verifies them.
-        allow: Names of modules and functions that may be called.
+        allow: Names of modules and functions that may be called; None for all.
+        advice: How a module is allowed that is not.
+        tells_taken: Whether clients are told which calls are here; not needed if they have sent them to this node.
 
     Attributes:
         node: The id of this agent.
@@ -77,7 +82,10 @@ class NodeAgent:
         pool: LocalPool,
         outlet: Outlet,
         signer: Signer,
-        allow: Iterable[str] = (),
+        allow: Iterable[str] | None = (),
+        advice: str = ALLOW_ADVICE,
+        *,
+        tells_taken: bool = True,
     ) -> None:
         self.node: str = uuid.uuid4().hex[:12]
         self.refused: Counter[str] = Counter()
@@ -85,7 +93,8 @@ class NodeAgent:
         self._pool = pool
         self._outlet = outlet
         self._signer = signer
-        self._allow = AllowList(allow)
+        self._allow = AllowList(allow, advice)
+        self._tells_taken = tells_taken
         self._seen = Remembered()
         self._cancelled = Remembered()
         self._recent = RecentOutcomes()
@@ -96,6 +105,10 @@ class NodeAgent:
         self._idle.set()
         self._state = "ready"
         self._host = socket.gethostname()
+        self._about = about_node(allow)
+        self._logs = next((hook for hook in pool.hooks if isinstance(hook, NodeLogs)), None)
+        if self._logs is not None:
+            self._logs.send = self._send_logs
 
     # -- life -----------------------------------------------------------------------------------------------------
 
@@ -135,7 +148,7 @@ class NodeAgent:
         fields = {
             "node": self.node, "host": self._host, "pid": os.getpid(), "slots": self._pool.max_workers,
             "running": len(self.running), "state": self._state, "refused": dict(self.refused),
-            "workers": dict(statistics.workers),
+            "workers": dict(statistics.workers), **self._about, **now_here(),
         }  # fmt: skip
         self._outlet.announce(self._signer.sign(msg.NODE, fields))
 
@@ -147,6 +160,8 @@ class NodeAgent:
             beats += 1
             self._send_progress()
             self._hand_back()
+            if self._logs is not None:
+                self._logs.flush()
             await asyncio.sleep(PROGRESS_S)
 
     def _hand_back(self) -> None:
@@ -167,6 +182,7 @@ class NodeAgent:
         message: Message,
         done: Callable[[], object] = lambda: None,
         *,
+        ahead_s: float = 0.0,
         shares: bool = False,
         doubtful: bool = False,
     ) -> None:
@@ -175,6 +191,7 @@ class NodeAgent:
         Args:
             message: The call.
             done: Called once, when this node is done with it, whatever became of it.
+            ahead_s: Seconds by which the client's clock is ahead of the outlet's, if the engine has found out.
             shares: It came together with others that are to run here: should it have to wait for them, it is handed
                 back, for another node may be free.
             doubtful: It may have been delivered before, to another node, and the engine has no memory of that: its
@@ -199,7 +216,7 @@ class NodeAgent:
                 self._post(client, id, msg.UNSTARTED, doubtful=True)
             done()
             return
-        self.running[id] = call = _Running(client, done)
+        self.running[id] = call = _Running(client, done, ahead_s)
         if shares:
             call.hand_back_at = asyncio.get_running_loop().time() + HAND_BACK_S
         self._idle.clear()
@@ -234,6 +251,14 @@ class NodeAgent:
             else:
                 call.handle.future.cancel()
 
+    def abandon(self, client: str) -> None:
+        """Drop what a client has here that has not started: it is gone. If it returns, it hears so and sends anew."""
+        for id, call in list(self.running.items()):
+            if call.client == client and (call.handle is None or call.handle.state is TaskState.QUEUED):
+                self._settle(id, msg.UNSTARTED)
+                if call.handle is not None:
+                    call.handle.future.cancel()
+
     # -- one call -------------------------------------------------------------------------------------------------
 
     async def _run_guarded(self, id: str, call: _Running, head: dict[str, Any], message: Message) -> None:
@@ -246,7 +271,7 @@ class NodeAgent:
 
     async def _run(self, id: str, call: _Running, head: dict[str, Any], message: Message) -> None:
         try:
-            left = self._admit(id, head)
+            left = self._admit(id, head, call.ahead_s)
             payload = await self._claimed(id, head, message)
         except Refused as refusal:
             self.count(refusal, id)
@@ -262,17 +287,24 @@ class NodeAgent:
         if id in self._cancelled or id not in self.running:
             self._settle(id, msg.CANCELLED)
             return
-        self._say_taken(id, call)
+        if self._tells_taken:
+            self._say_taken(id, call)
         try:
             timeout = None if left is None else left + GRACE_S
-            handle = self._pool.submit(NodeCall(head["fn"], head["limit"], _setup_in(head)), payload, timeout=timeout)
+            wish = None if self._logs is None else wish_in(head)
+            node_call = NodeCall(head["fn"], head["limit"], _setup_in(head), None if wish is None else wish[0])
+            handle = self._pool.submit(node_call, payload, timeout=timeout)
             call.handle = LocalCall(handle)
+            if self._logs is not None:
+                self._logs.begin(call.handle.task, call.client, id, wish)
             await asyncio.wait([handle])
         except Exception as error:  # it was not admitted: the pool ends
             logger.info("a call is handed back: %s", error)
             self._settle(id, msg.UNSTARTED)
             return
         self._send_progress_of(id, call)
+        if self._logs is not None:
+            self._logs.end(call.handle.task)
         status, fields, answer = outcome_of(call.handle.future)
         self._settle(id, status, answer, **fields)
 
@@ -297,8 +329,8 @@ class NodeAgent:
         if ids := [id for id in ids if id in self.running]:
             self._outlet.post(client, self._signer.sign(msg.TAKEN, {"ids": ids, "node": self.node}))
 
-    def _admit(self, id: str, head: dict[str, Any]) -> float | None:
-        now = self._outlet.now()
+    def _admit(self, id: str, head: dict[str, Any], ahead_s: float) -> float | None:
+        now = self._outlet.now() + ahead_s
         left = check_freshness(head, now, self._outlet.skew_s)
         self._allow.check(head["fn"])
         if "setup" in head:
@@ -357,6 +389,12 @@ class NodeAgent:
         for id, call in self.running.items():
             if call.handle is not None:
                 self._outlet.post(call.client, self._signer.sign(msg.TAKEN, {"ids": [id], "node": self.node}))
+
+    def _send_logs(self, client: str, records: bytes) -> None:
+        fields = {"node": self.node, "name": f"{self._host}:{os.getpid()}"}
+        # An engine that keeps what it can't send has a way for what may get lost.
+        send = getattr(self._outlet, "post_or_drop", self._outlet.post)
+        send(client, self._signer.sign(msg.LOG, fields, records))
 
     def _send_progress(self) -> None:
         for id, call in self.running.items():

@@ -110,7 +110,7 @@ class Sending:
         for sent in group:
             message = self._signed(sent, issued, deadlines.time_left(sent.task))
             self._calls.left(sent, message, envelope)
-            sent.search_at = now + SEARCH_UNTAKEN_S
+            sent.sent_at, sent.search_at = now, now + SEARCH_UNTAKEN_S
         self._transport.send(envelope.calls)
         return envelope
 

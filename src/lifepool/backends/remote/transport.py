@@ -28,6 +28,15 @@ class TransportListener(Protocol):
     def unsent(self, ids: Sequence[str]) -> None:
         """Take back calls that have not got out, as far as is known: they are sent again, under the same ids."""
 
+    def sent_to(self, node: str, ids: Sequence[str]) -> None:
+        """Take note of the node to which calls go, if the engine knows before that takes them: with it they are lost.
+
+        It is called within ``Transport.send``, or later.
+        """
+
+    def is_there(self, node: str) -> None:
+        """Take note that a node can't be heard for a moment, but is there as far as the engine knows."""
+
     def node_lost(self, node: str, reason: str) -> None:
         """Take note that a node is gone, if the engine finds out before its heartbeat is missed."""
 

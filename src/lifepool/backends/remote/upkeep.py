@@ -128,7 +128,13 @@ class Upkeep:
         refuses = self._owner.why_unavailable() is not None
         if refuses is not self._refuses:
             self._refuses = refuses
+            if refuses and not self._available.is_down:  # there are no nodes: nobody takes what waits at the broker
+                for sent in self._calls:
+                    if sent.message is not None and sent.node is None:
+                        sent.search_at = now
             self._owner.resize()  # calls that wait for a slot are refused as well
+            if refuses and not self._available.is_down:
+                self._search_untaken(now)  # and those that wait for a node
 
     def _go_without_connection(self, now: float) -> None:
         """Fail what has not left; lose what was under way, if that has lasted too long."""
@@ -155,6 +161,11 @@ class Upkeep:
                 again.append(sent)
         if again and not self._available.is_down:
             self._owner.send_cancels(again)
+
+    def _search_untaken(self, now: float) -> None:
+        for sent in self._calls:
+            if sent.node is None and sent.message is not None:
+                sent.search_at = now
 
     def _search(self, now: float) -> None:
         """Look for calls that no node has said to have; find out which are lost."""

@@ -11,10 +11,11 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from lifepool.cli.check.model.module import Module
+    from lifepool.cli.check.model.project import Project
     from lifepool.cli.check.model.scopes import Call
 
 
-def find(module: Module) -> Iterator[Hit]:
+def find(module: Module, project: Project) -> Iterator[Hit]:
     """Look for ``get_event_loop`` and ``is_disconnected``."""
     for call in module.calls:
         if call.name == "asyncio.get_event_loop":
