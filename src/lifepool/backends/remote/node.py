@@ -213,7 +213,8 @@ class NodeAgent:
             return
         if doubtful:
             if id not in self._seen:  # else its client has heard of it
-                self._post(client, id, msg.UNSTARTED, doubtful=True)
+                fields = {"id": id, "node": self.node, "status": msg.UNSTARTED, "doubtful": True}
+                self._outlet.post(client, self._signer.sign(msg.OUTCOME, fields))  # not kept: it is no outcome
             done()
             return
         self.running[id] = call = _Running(client, done, ahead_s)
