@@ -95,7 +95,7 @@ def as_on_site(text: str, path: Path) -> str:
         path: Where it is in the repository.
     """
     here = on_site(path)
-    language = "zh" if here.startswith("zh/") else "en"
+    language, _ = languages(here)
 
     def lead(link: re.Match[str]) -> str:
         target, anchor = _target(path, link[2])
@@ -114,6 +114,14 @@ def as_on_site(text: str, path: Path) -> str:
 
     parts = [part if index % 2 else _LINK.sub(lead, part) for index, part in enumerate(_split(text))]
     return _COMMENT.sub(title, "".join(parts))
+
+
+def languages(page: str) -> tuple[str, str]:
+    """Return the language of a page of the site, and the page in the other one: its translation, or else the start."""
+    if page.startswith("zh/"):
+        other = page.removeprefix("zh/")
+        return "zh", other if (DOCS / other).exists() else "README.md"
+    return "en", f"zh/{page}" if (DOCS / "zh" / page).exists() else "zh/README.md"
 
 
 def listed(entries: Iterable[Any], pages: Iterable[str]) -> list[Any]:
