@@ -25,6 +25,7 @@ OUTSIDE = "repository"  # the folder of the site for what is not in docs
 
 _FENCE = re.compile(r"(^( *)```.*?^\2```$)", re.DOTALL | re.MULTILINE)
 _LINK = re.compile(r"(\[[^\]]*\]\()([^)\s]+)(\))")
+_BREAK = re.compile(r"(?<=[\u3000-\u9fff\uff00-\uffef]) *\n *(?=[\u4e00-\u9fff])")  # browsers would show a space
 _COMMENT = re.compile(r"<!--(.*?)-->\n?(?:\n*```(\w+)\n)?", re.DOTALL)
 _FILE = re.compile(r"(?:file|saved): ([\w.]+)$")
 _LANGUAGES = {".py": "python", ".toml": "toml", ".yml": "yaml", ".yaml": "yaml", ".json": "json", ".sh": "sh"}
@@ -112,7 +113,10 @@ def as_on_site(text: str, path: Path) -> str:
         name = file[1] if file else _OUTPUT[language] if said.startswith("output") else ""
         return f'```{fence} title="{name}"\n' if name else f"```{fence}\n"
 
-    parts = [part if index % 2 else _LINK.sub(lead, part) for index, part in enumerate(_split(text))]
+    def shown(prose: str) -> str:
+        return _LINK.sub(lead, _BREAK.sub("", prose) if language == "zh" else prose)
+
+    parts = [part if index % 2 else shown(part) for index, part in enumerate(_split(text))]
     return _COMMENT.sub(title, "".join(parts))
 
 

@@ -81,6 +81,12 @@ def test_a_page_leads_to_the_one_in_the_other_language(page: str, language: str,
     assert languages(page) == (language, other)
 
 
+def test_chinese_lines_are_joined_without_a_space() -> None:
+    text = "一行。\n二行\n\n- 三行\n  四行 code\n五行\n- 六行\n"
+    assert as_on_site(text, DOCS / "zh" / "README.md") == "一行。二行\n\n- 三行四行 code\n五行\n- 六行\n"
+    assert as_on_site("一\n二", DOCS / "README.md") == "一\n二"
+
+
 def test_what_pages_link_to_outside_of_docs_is_shown() -> None:
     outside = pages_outside(DOCS.rglob("*.md"))
     assert outside["repository/README.md"] == ROOT / "README.md"
