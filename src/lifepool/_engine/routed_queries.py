@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from lifepool._core.routing import RoutedScheduler
     from lifepool._core.states import PoolState
     from lifepool._engine.handle import TaskHandle
-    from lifepool.backends.base import Backend
+    from lifepool.backends.routed import RoutedBackend
     from lifepool.statistics import PoolStatistics, WorkerSnapshot
 
 
@@ -35,13 +35,14 @@ class RoutedQueries(Queries):
     def __init__(
         self,
         scheduler: RoutedScheduler,
-        backend: Backend,
+        backend: RoutedBackend,
         handles: dict[int, TaskHandle[Any]],
         traffic: Traffic,
         clock: Callable[[], float],
     ) -> None:
         super().__init__(scheduler.local, backend, handles, traffic, clock)
         self._both = scheduler
+        self._cluster = backend.remote
 
     @property
     def unreachable(self) -> str | None:
@@ -81,7 +82,8 @@ class RoutedQueries(Queries):
         scheduler, now = self._both, self._clock()
 
         def read() -> PoolStatistics:
-            local = pool_statistics(scheduler.local, state, now, self._traffic)
+            cluster = self._cluster.cluster_statistics()
+            local = pool_statistics(scheduler.local, state, now, self._traffic, cluster)
             return _together(local, pool_statistics(scheduler.remote, state, now, Traffic()), scheduler)
 
         return read_consistently(read)

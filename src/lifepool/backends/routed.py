@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from lifepool._transfer.context import PropagatedContext
     from lifepool.backends.base import Capabilities, Listener, Payload
     from lifepool.backends.remote.functions import RemoteCall
+    from lifepool.statistics import ClusterStatistics
 
 
 class Cluster(Backend, Protocol):
@@ -28,6 +29,9 @@ class Cluster(Backend, Protocol):
 
     def why_unavailable(self) -> str | None:
         """Say why a call can't be sent now; None if it can."""
+
+    def cluster_statistics(self) -> ClusterStatistics:
+        """Return one look at the cluster, from any thread."""
 
 
 class RoutedBackend:
