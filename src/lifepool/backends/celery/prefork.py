@@ -143,7 +143,7 @@ class Registered:
         return message.payload
 
     def _refuse(self, head: dict[str, Any], refusal: Refused) -> None:
-        fields = {"reason": refusal.reason, "message": str(refusal), "hint": refusal.hint}
+        fields: dict[str, Any] = {"reason": refusal.reason, "message": str(refusal), "hint": refusal.hint}
         self.settle(head["id"], msg.REFUSED, **fields)
 
     # -- both -----------------------------------------------------------------------------------------------------
