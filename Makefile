@@ -9,6 +9,9 @@ MINUTES = 20
 JOBS = 3                 # tests that run side by side; many of them wait, so a few more than there are CPUs
 ARGS =                   # more arguments for pytest or the benchmarks: make test ARGS="-k drain"
 CODE = src examples tests benchmarks experiments
+# The tests of two engines that are slow to start have targets of their own.
+RABBITMQ = amqp or rabbitmq
+RAY = ray
 DISTRIBUTED = distributed-latency distributed-throughput-64 distributed-echo-1MiB distributed-start
 MATRIX_TESTS = tests/core tests/engine tests/codec tests/shared tests/transfer
 # Not celery, dask and ray: they are large, and have an environment of their own (.venv-distributed).
@@ -35,7 +38,8 @@ RUN = $(BIN)/python -m
 # Whatever the environment says: the suite starts some thousand interpreters, and each would compile the package anew.
 export PYTHONDONTWRITEBYTECODE =
 
-.PHONY: help setup serve test test-quick test-examples test-servers test-cluster test-compiled serve-cluster stress stress-jobs mutants chromium \
+.PHONY: help setup serve test test-quick test-examples test-servers test-cluster test-rabbitmq test-ray \
+	test-compiled serve-cluster stress stress-jobs mutants chromium \
 	postgresql promtool fmt lint types bench bench-check bench-distributed docs check matrix coverage build wheel-test \
 	lock clean docs-site
 
@@ -91,10 +95,16 @@ bench-distributed: .venv-distributed/.stamp  ## measure it against Dask, Ray and
 	@sh scripts/ensure-redis.sh
 	.venv-distributed/bin/python -m benchmarks $(DISTRIBUTED) --loop asyncio --name distributed $(ARGS)
 
-test-cluster: .venv-distributed/.stamp  ## tests of clusters, on real servers, in the environment that has the engines
+test-cluster: .venv-distributed/.stamp  ## tests of clusters, on real servers: Celery on Redis, and Dask
 	@sh scripts/ensure-redis.sh
+	.venv-distributed/bin/python -m pytest -n 2 --dist worksteal tests/cluster -k "not ($(RABBITMQ) or $(RAY))" $(ARGS)
+
+test-rabbitmq: .venv-distributed/.stamp  ## the same on Celery and RabbitMQ
 	@sh scripts/ensure-rabbitmq.sh
-	.venv-distributed/bin/python -m pytest -n 2 --dist worksteal tests/cluster $(ARGS)
+	.venv-distributed/bin/python -m pytest -n 2 --dist worksteal tests/cluster -k "$(RABBITMQ)" $(ARGS)
+
+test-ray: .venv-distributed/.stamp  ## the same on Ray, which takes minutes to start and stop
+	.venv-distributed/bin/python -m pytest tests/cluster -k "not ($(RABBITMQ)) and ($(RAY))" $(ARGS)
 
 serve-cluster: .venv-distributed/.stamp  ## run the reference service on Celery: Redis, two nodes and the service
 	@sh scripts/ensure-redis.sh
@@ -108,7 +118,7 @@ docs-site: $(STAMP) .venv-docs/.stamp chromium  ## build the documentation's sit
 	@NO_MKDOCS_2_WARNING=1 .venv-docs/bin/mkdocs build --quiet
 	$(RUN) pytest -q tests/docs/built_site.py $(ARGS)
 
-check: lint types test test-examples test-servers test-cluster test-compiled matrix bench-check docs-site  ## everything a change must pass
+check: lint types test test-examples test-servers test-cluster test-rabbitmq test-ray test-compiled matrix bench-check docs-site  ## everything a change must pass
 
 matrix: $(STAMP)  ## core and engine tests on the other Pythons of this machine
 	@sh scripts/matrix.sh $(MATRIX_TESTS)

@@ -49,7 +49,7 @@ _START_NAMES = frozenset({"lifespan", "_lifespan", "startup", "on_startup", "shu
 _START_KEYWORDS = frozenset({"lifespan", "on_startup", "on_shutdown"})
 _START_CALLS = frozenset({"add_event_handler", "on_event", "lifespan"})
 #: From an async function to a plain one. Each call on the way may depend on a condition that nobody here can see, so
-#: the longer the way, the less it says (docs/decisions/0051-check-sees-a-project.md).
+#: the longer the way, the less it says (docs/decisions/0049-check-sees-a-project.md).
 _MOST_CALLS = 3
 _ONCE_DECORATORS = frozenset({"command", "fixture", "task", "main"})
 
