@@ -10,7 +10,7 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import psutil
 import pytest
@@ -57,9 +57,11 @@ async def test_rays_client_does_as_well(engine: RayCluster, gate: Gate) -> None:
 
 @on_ray
 async def test_a_driver_process_that_is_killed_is_replaced_and_nothing_is_lost(engine: RayCluster, gate: Gate) -> None:
-    async with Pool(backend=engine.url) as pool:
+    backend: Any = make_remote_backend(engine.url)
+    async with Pool(backend=backend) as pool:
         under_way = pool.submit(tasks.hold, gate.address, "came home")
         visitor = await gate.arrival()
+        await until(lambda: not any(node.unconfirmed for node in backend._transport._nodes.values()))
         driver_of(os.getpid()).kill()
         visitor.let_through()
         assert await under_way == "came home"

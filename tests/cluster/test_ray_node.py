@@ -99,6 +99,18 @@ async def test_outcomes_come_with_the_reply_of_an_exchange() -> None:
 
 
 @pytest.mark.usefixtures("around")
+async def test_a_call_that_runs_long_is_confirmed_by_a_reply_of_its_own(gate: Gate) -> None:
+    async with running() as node:
+        await node.hello("c", time.time())
+        batch = frames.join([(True, call("c", 1, "tests.tasks:hold", gate.address))])
+        load, _ = frames.split_reply(await node.exchange("c", batch))
+        while load.received == 0:
+            load, _ = frames.split_reply(await node.exchange("c", b""))
+        assert (load.received, load.done) == (1, 0)
+        (await gate.arrival()).let_through()
+
+
+@pytest.mark.usefixtures("around")
 async def test_a_client_that_comes_again_gets_what_the_driver_before_did_not() -> None:
     async with running() as node:
         await node.hello("c", time.time())

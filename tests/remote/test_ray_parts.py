@@ -157,6 +157,17 @@ async def test_calls_wait_for_a_node_and_go_to_the_freest() -> None:
         ]
 
 
+async def test_a_silent_node_gets_nothing_until_it_is_heard_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with transport() as (ray, listener, _):
+        ray.took(attached(1, "a"))
+        with monkeypatch.context() as silent:
+            silent.setattr("lifepool.backends.ray.transport.LATE_S", 0.0)
+            ray.send([("1", message())])
+        assert listener.news() == []
+        ray.took(Frame(BATCH, 1, frames.reply(Load(2, 0, 0, 0, takes_more=True), [])))
+        assert listener.news() == [("a", "1")]
+
+
 async def test_a_node_that_takes_no_more_gets_nothing() -> None:
     async with transport() as (ray, listener, _):
         ray.took(attached(1, "a", takes_more=False))
@@ -180,6 +191,24 @@ async def test_when_the_driver_ends_what_waits_is_given_back() -> None:
         ray.send([("1", message())])
         ray.ended("it was killed")
         assert listener.news() == [("disconnected", "it was killed"), ("unsent", "1")]
+
+
+async def test_what_a_node_may_not_have_got_is_given_back_and_goes_to_no_other() -> None:
+    async with transport() as (ray, listener, _):
+        ray.took(attached(1, "a", slots=8))
+        ray.send([("1", message()), ("2", message())])
+        ray.took(Frame(BATCH, 1, frames.reply(Load(8, 1, 1, 0, takes_more=True), [])))  # it has got the first
+        listener.news()
+        ray.ended("it was killed")
+        assert listener.news() == [("disconnected", "it was killed"), ("unsent", "2")]
+        ray.ended("nobody listens")
+        ray.took(Frame(UP))
+        ray.took(attached(1, "b"))
+        listener.news()
+        ray.send([("2", message()), ("3", message())])
+        assert listener.news() == [("b", "3")]
+        ray.took(attached(2, "a"))
+        assert ("a", "2") in listener.news()
 
 
 async def test_a_node_behind_something_large_is_not_taken_to_be_silent() -> None:

@@ -40,6 +40,8 @@ CLIENT_S = 5.0
 FORGET_CLIENT_S = 60.0
 #: Seconds without any client after which the actor ends.
 IDLE_S = 30.0
+#: Seconds after which a client is told that a call has arrived: most are done by then, and that says it too.
+CONFIRM_S = 0.02
 #: Seconds between two looks at clients, and whether the machine is drained.
 LOOK_S = 1.0
 #: Exchanges of one client that wait here; above, the oldest returns with nothing.
@@ -70,6 +72,7 @@ class _Client:
         self._loop = asyncio.get_running_loop()
         self._is_planned = False
         self._has_warned = False
+        self._confirmed = 0  # calls of which the client knows that they have arrived
 
     @property
     def is_waiting(self) -> bool:
@@ -107,8 +110,14 @@ class _Client:
             waiting = self._waiting.popleft()
             if not waiting.done():
                 waiting.set_result(reply(self._load(self)._replace(coming=coming), messages))
+                self._confirmed = self.received
                 return True
         return False
+
+    def confirm(self) -> None:
+        """Tell the client which calls have arrived, if no reply has done so yet."""
+        if self._confirmed < self.received:
+            self.plan()
 
     async def wait(self) -> bytes:
         """Return what there is, as soon as there is something."""
@@ -176,6 +185,7 @@ class RayNode:
         """
         known = self._clients[client]
         known.heard = time.monotonic()
+        received = known.received
         try:
             for is_call, message in split(batch):
                 if is_call:
@@ -185,6 +195,8 @@ class RayNode:
                     self._agent.control(message)
         except Refused as refusal:
             self._agent.count(refusal, "a batch")
+        if known.received > received:
+            asyncio.get_running_loop().call_later(CONFIRM_S, known.confirm)
         return await known.wait()
 
     async def leave(self, client: str) -> None:

@@ -11,6 +11,7 @@ import logging
 import os
 import sys
 import time
+from collections import deque
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
@@ -18,7 +19,6 @@ from lifepool.backends.guard import logged
 from lifepool.backends.ray import frames
 from lifepool.backends.ray.frames import ALIVE, ATTACHED, BATCH, LARGE, LOST, UP, Frame, Load
 from lifepool.backends.ray.process import END_S, DriverProcess
-from lifepool.backends.remote.members import SILENCE_S
 from lifepool.backends.remote.messages import VERSION, Message, Refused
 
 if TYPE_CHECKING:
@@ -31,7 +31,8 @@ logger: logging.Logger = logging.getLogger("lifepool")
 
 #: The ports of Ray's client server and of its global control service, unless the URL says otherwise.
 CLIENT_PORT, GCS_PORT = 10001, 6379
-#: Seconds without a word of a node after which others are preferred: nodes announce themselves each half second.
+#: Seconds without a word of a node after which it gets no calls: nodes announce themselves each half second. It is well
+#: below the silence after which a node is given up, so that none is sent to one that was.
 LATE_S = 1.5
 #: Bytes a second that get through at the least: so long it is waited for a node that can't be heard behind them.
 SLOWEST = 4 * 1024 * 1024
@@ -60,6 +61,7 @@ class Node:
         self.number: int = number
         self.id: str = id
         self.sent: int = load.received
+        self.unconfirmed: deque[str] = deque()  # ids of calls that it may not have got yet, oldest first
         self.batch: list[tuple[bool, Message]] = []
         self._busy_until = now
         self.take(load, now)
@@ -67,6 +69,8 @@ class Node:
     def take(self, load: Load, now: float) -> None:
         """Take note of how busy it is."""
         self._load, self._heard = load, now
+        while len(self.unconfirmed) > max(0, self.sent - load.received):
+            self.unconfirmed.popleft()
         if load.coming:
             self._busy_until = now + load.coming / SLOWEST
         elif load.received >= self.sent:
@@ -83,13 +87,13 @@ class Node:
 
     def takes_more(self, now: float) -> bool:
         """Return whether it takes calls; one that is silent has them lost soon."""
-        return self._load.takes_more and (now - self._heard < SILENCE_S or self.is_busy(now))
+        return self._load.takes_more and (now - self._heard < LATE_S or self.is_busy(now))
 
-    def rank(self, now: float) -> tuple[bool, float]:
+    def rank(self) -> float:
         """Return by how much others are to be preferred: the share of its slots that is taken."""
         load = self._load
         of_others = load.running - (load.received - load.done)
-        return now - self._heard > LATE_S, (self.sent - load.done + max(0, of_others)) / load.slots
+        return (self.sent - load.done + max(0, of_others)) / load.slots
 
 
 class RayTransport:
@@ -107,6 +111,7 @@ class RayTransport:
         self._nodes: dict[int, Node] = {}
         self._known: set[str] = set()  # ids of nodes that were attached before
         self._waiting: dict[str, Message] = {}  # calls, by their ids, oldest first
+        self._doubtful: dict[str, str] = {}  # calls that a node may have got, which alone gets them again
         self._is_up = False
         self._flush_planned = False
         self._process: DriverProcess | None = None
@@ -132,17 +137,24 @@ class RayTransport:
         self._send_waiting()
 
     def _send_waiting(self) -> None:
+        if not self._is_up:
+            return
         now = self._loop.time()
-        while self._waiting and self._is_up:
-            open_ = [node for node in self._nodes.values() if node.takes_more(now)]
-            if not open_:
+        for id in list(self._waiting):
+            wanted = self._doubtful.get(id)
+            nodes = [node for node in self._nodes.values() if node.takes_more(now) and wanted in (None, node.id)]
+            if nodes:
+                self._send_to(min(nodes, key=Node.rank), id)
+            elif wanted is None:
                 break
-            node = min(open_, key=lambda node: node.rank(now))
-            id = next(iter(self._waiting))
-            node.sent += 1
-            node.batch.append((True, self._waiting.pop(id)))
-            self._listener.sent_to(node.id, [id])
-            self._plan_flush()
+
+    def _send_to(self, node: Node, id: str) -> None:
+        self._doubtful.pop(id, None)
+        node.sent += 1
+        node.unconfirmed.append(id)
+        node.batch.append((True, self._waiting.pop(id)))
+        self._listener.sent_to(node.id, [id])
+        self._plan_flush()
 
     def broadcast(self, message: Message) -> None:
         """Send to all nodes that are attached."""
@@ -198,8 +210,11 @@ class RayTransport:
     def ended(self, reason: str) -> None:
         """Tell the backend, and give it back what waits here; nodes are attached anew by the next driver."""
         self._is_up = False
-        self._nodes.clear()
         waiting, self._waiting = list(self._waiting), {}
+        if self._nodes:
+            self._doubtful = {id: node.id for node in self._nodes.values() for id in node.unconfirmed}
+            waiting += self._doubtful
+            self._nodes.clear()
         self._listener.disconnected(reason)
         if waiting:
             self._listener.unsent(waiting)
