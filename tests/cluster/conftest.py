@@ -39,7 +39,7 @@ def celery_on_redis(request: pytest.FixtureRequest, folder: Path, *, shared: boo
 
 @contextmanager
 def dask_on_tcp(request: pytest.FixtureRequest, folder: Path, *, shared: bool) -> Iterator[DaskCluster]:
-    with DaskScheduler(folder) as server, DaskCluster(server, folder, nanny=False) as harness:
+    with DaskScheduler(folder) as server, DaskCluster(server, folder, nanny=not shared) as harness:
         yield harness
 
 

@@ -63,7 +63,7 @@ class DaskCluster:
         server: The scheduler.
         folder: For logs.
         nanny: Whether each worker has Dask's watchman, as by default. Without one it starts sooner, and holds no named
-            semaphores, which tests beside it would take for leaks.
+            semaphores, which tests beside it would take for leaks; but it ends without draining.
     """
 
     def __init__(self, server: DaskScheduler, folder: Path, *, nanny: bool = True) -> None:

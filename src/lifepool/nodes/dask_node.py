@@ -90,7 +90,8 @@ class DaskNode:
     async def stop(self) -> None:
         """Finish what runs within the drain timeout, hand back the rest, and end."""
         self._is_open = False
-        await self._agent.drain(self._config.settings.drain_timeout)
+        # Without its watchman, Dask's worker ends its event loop on SIGTERM, and us with it: nothing can finish then.
+        await self._agent.drain(0 if self._agent.is_cancelled else self._config.settings.drain_timeout)
         await self._agent.close()
         self._worker.handlers.pop(OPERATION, None)
         self._has_ended = True

@@ -114,6 +114,11 @@ class NodeAgent:
         """Say that the node is there, and go on saying it."""
         self._upkeep = asyncio.get_running_loop().create_task(self._keep_up())
 
+    @property
+    def is_cancelled(self) -> bool:
+        """Whether the event loop ends, and has cancelled what this agent does."""
+        return self._upkeep is not None and (self._upkeep.done() or self._upkeep.cancelling() > 0)
+
     async def drain(self, timeout: float) -> None:
         """Take no more, finish what is there within ``timeout`` seconds, hand back what has not started by then."""
         self._state = "draining"
@@ -157,9 +162,9 @@ class NodeAgent:
                 self.announce()
             beats += 1
             self._send_progress()
+            self._hand_back()
             if self._logs is not None:
                 self._logs.flush()
-            self._hand_back()
             await asyncio.sleep(PROGRESS_S)
 
     def _hand_back(self) -> None:
