@@ -25,6 +25,10 @@ if TYPE_CHECKING:
     from tests.cluster.servers import Harness
 
 
+#: Engines all of whose messages go through their broker.
+ON_CELERY = pytest.mark.parametrize("engine", ["celery+redis", "celery+amqp"], indirect=True)
+
+
 @pytest.fixture
 def celery(shared_redis: RedisServer) -> Iterator[CeleryOnRedis]:
     with CeleryOnRedis(shared_redis) as harness:
@@ -67,6 +71,7 @@ async def is_refused(pool: Pool) -> None:
                 continue
 
 
+@ON_CELERY
 async def test_a_slow_network_makes_calls_slow_and_nothing_else(engine: Harness) -> None:
     with Proxy(port_of(engine)) as proxy:
         proxy.delay_s = 0.1
@@ -75,6 +80,7 @@ async def test_a_slow_network_makes_calls_slow_and_nothing_else(engine: Harness)
             assert await pool.run(tasks.echo, bytes(1 << 20)) == bytes(1 << 20)
 
 
+@ON_CELERY
 async def test_connections_that_are_reset_come_back_and_lose_no_outcome(engine: Harness, gate: Gate) -> None:
     with Proxy(port_of(engine)) as proxy:
         async with Pool(backend=through(proxy, engine)) as pool:
@@ -87,6 +93,7 @@ async def test_connections_that_are_reset_come_back_and_lose_no_outcome(engine: 
             assert pool.statistics().lost == 0
 
 
+@ON_CELERY
 async def test_a_client_that_is_cut_off_refuses_calls_keeps_deadlines_and_heals(engine: Harness, gate: Gate) -> None:
     with Proxy(port_of(engine)) as proxy:
         async with Pool(backend=through(proxy, engine)) as pool:
