@@ -50,7 +50,7 @@ def ray_on_gcs(request: pytest.FixtureRequest, folder: Path, *, shared: bool) ->
 
 
 @contextmanager
-def celery_on_rabbitmq(request: pytest.FixtureRequest, folder: Path, *, shared: bool) -> Iterator[CeleryOnRabbitmq]:
+def celery_on_rabbitmq(request: pytest.FixtureRequest, folder: Path, *, shared: bool) -> Iterator[CeleryOnRedis]:
     if (program := rabbitmq_program()) is None:
         pytest.fail("there is no rabbitmq-server: run `sh scripts/ensure-rabbitmq.sh`", pytrace=False)
     with RabbitServer(program, folder) as server, CeleryOnRabbitmq(server) as harness:

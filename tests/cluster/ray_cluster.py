@@ -113,6 +113,10 @@ class RayHead:
             self._running.kill()
             self._running = None
 
+    def signal(self, number: signal.Signals) -> None:
+        assert self._running is not None
+        self._running.signal(number)
+
     def __enter__(self) -> RayHead:
         self.start()
         return self

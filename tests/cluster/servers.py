@@ -44,8 +44,8 @@ class Harness(Protocol):
         """Start a node; return when it is up."""
 
     @property
-    def server(self) -> Server:
-        """Return it."""
+    def server(self) -> Any:
+        """The broker or scheduler itself: something with `signal(number)`."""
 
     def stop_server(self) -> None:
         """End the broker or scheduler at once."""

@@ -96,7 +96,7 @@ async def test_a_client_that_disconnects_has_its_task_broken_off_on_its_node(cel
         "server": ("127.0.0.1", 2), "root_path": "",
     }  # fmt: skip
     async with pool:
-        request = asyncio.create_task(app(scope, receive, send))  # type: ignore[arg-type]
+        request = asyncio.create_task(app(scope, receive, send))
         await gate.arrival()
         gone.set()
         await request

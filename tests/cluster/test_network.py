@@ -25,6 +25,10 @@ if TYPE_CHECKING:
     from tests.cluster.servers import Harness
 
 
+#: Engines all of whose messages go through their broker.
+ON_CELERY = pytest.mark.parametrize("engine", ["celery+redis", "celery+amqp"], indirect=True)
+
+
 @pytest.fixture
 def celery(shared_redis: RedisServer) -> Iterator[CeleryOnRedis]:
     with CeleryOnRedis(shared_redis) as harness:
@@ -67,14 +71,16 @@ async def is_refused(pool: Pool) -> None:
                 continue
 
 
+@ON_CELERY
 async def test_a_slow_network_makes_calls_slow_and_nothing_else(engine: Harness) -> None:
     with Proxy(port_of(engine)) as proxy:
-        proxy.delay_s = 0.1
+        proxy.delay_s = 0.03  # RabbitMQ takes a dozen round trips to connect
         async with Pool(backend=through(proxy, engine)) as pool:
             assert await pool.gather(tasks.double, range(20), timeout=30) == list(range(0, 40, 2))
             assert await pool.run(tasks.echo, bytes(1 << 20)) == bytes(1 << 20)
 
 
+@ON_CELERY
 async def test_connections_that_are_reset_come_back_and_lose_no_outcome(engine: Harness, gate: Gate) -> None:
     with Proxy(port_of(engine)) as proxy:
         async with Pool(backend=through(proxy, engine)) as pool:
@@ -87,11 +93,14 @@ async def test_connections_that_are_reset_come_back_and_lose_no_outcome(engine: 
             assert pool.statistics().lost == 0
 
 
+@ON_CELERY
 async def test_a_client_that_is_cut_off_refuses_calls_keeps_deadlines_and_heals(engine: Harness, gate: Gate) -> None:
     with Proxy(port_of(engine)) as proxy:
-        async with Pool(backend=through(proxy, engine)) as pool:
+        backend = make_remote_backend(through(proxy, engine))
+        async with Pool(backend=backend) as pool:
             running = pool.submit(tasks.hold, gate.address, "came home")
             visitor = await gate.arrival()
+            await until(lambda: any(call.node for call in backend._calls))
             proxy.is_cut = True
             with pytest.raises((BackendUnavailable, TaskTimeout)):
                 await pool.run(tasks.double, 1, timeout=1.0)  # nobody has noticed yet
@@ -127,8 +136,9 @@ async def test_a_node_that_is_cut_off_loses_its_tasks_and_comes_back(
 
 @pytest.mark.parametrize("persistent", [True, False])
 async def test_calls_that_wait_in_a_redis_that_is_started_anew_run_once(
-    persistent: bool, redis_program: str, tmp_path: Path
+    persistent: bool, redis_program: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("lifepool.backends.remote.availability.NO_NODES_S", 60.0)  # a node may be slow to start
     trace = f"{tmp_path}/ran"
     with RedisServer(redis_program, tmp_path, persistent=persistent) as server, CeleryOnRedis(server) as harness:
         backend = make_remote_backend(f"celery+{server.address}?queue={harness.queue}")

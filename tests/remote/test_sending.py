@@ -166,7 +166,7 @@ async def test_each_call_of_an_envelope_has_its_own_deadline_cancellation_and_ou
             cancelled = pool.submit(tasks.hold_in_c, gate.address)
             timed_out = pool.submit(tasks.hold_in_c, gate.address, timeout=1.0)
             doubled = pool.submit(tasks.double, 4)
-            failed = pool.submit(tasks.fail_deeply)
+            failed: Any = pool.submit(tasks.fail_deeply)
             for _ in range(2):
                 await gate.arrival()
             envelopes = {id(call.envelope) for call in backend._calls}
