@@ -35,7 +35,7 @@ RUN = $(BIN)/python -m
 # Whatever the environment says: the suite starts some thousand interpreters, and each would compile the package anew.
 export PYTHONDONTWRITEBYTECODE =
 
-.PHONY: help setup serve test test-quick test-examples test-servers test-cluster serve-cluster stress stress-jobs mutants chromium \
+.PHONY: help setup serve test test-quick test-examples test-servers test-cluster test-compiled serve-cluster stress stress-jobs mutants chromium \
 	postgresql promtool fmt lint types bench bench-check bench-distributed docs check matrix coverage build wheel-test \
 	lock clean docs-site
 
@@ -93,6 +93,7 @@ bench-distributed: .venv-distributed/.stamp  ## measure it against Dask, Ray and
 
 test-cluster: .venv-distributed/.stamp  ## tests of clusters, on real servers, in the environment that has the engines
 	@sh scripts/ensure-redis.sh
+	@sh scripts/ensure-rabbitmq.sh
 	.venv-distributed/bin/python -m pytest -n 2 --dist worksteal tests/cluster $(ARGS)
 
 serve-cluster: .venv-distributed/.stamp  ## run the reference service on Celery: Redis, two nodes and the service
@@ -107,23 +108,27 @@ docs-site: $(STAMP) .venv-docs/.stamp chromium  ## build the documentation's sit
 	@NO_MKDOCS_2_WARNING=1 .venv-docs/bin/mkdocs build --quiet
 	$(RUN) pytest -q tests/docs/built_site.py $(ARGS)
 
-check: lint types test test-examples test-servers test-cluster matrix bench-check docs-site  ## everything a change must pass
+check: lint types test test-examples test-servers test-cluster test-compiled matrix bench-check docs-site  ## everything a change must pass
 
 matrix: $(STAMP)  ## core and engine tests on the other Pythons of this machine
 	@sh scripts/matrix.sh $(MATRIX_TESTS)
+
+test-compiled: $(STAMP)  ## the same tests on the wheel with compiled modules, built for it
+	@sh scripts/compiled.sh -n $(JOBS) --dist worksteal $(NOT_QUICK) $(MATRIX_TESTS) $(ARGS)
 
 coverage: $(STAMP) chromium promtool postgresql  ## all tests with branch coverage, workers included
 	$(RUN) coverage erase
 	$(RUN) pytest --cov --cov-report= $(ARGS)
 	$(RUN) coverage report
 
-build: $(STAMP)  ## build the sdist and the wheel into dist/
+build: $(STAMP)  ## build the sdist, and the wheel from it, into dist/
 	rm -rf dist
 	$(RUN) build --no-isolation
 
-wheel-test: build  ## install the built wheel into a fresh environment and test that
+wheel-test: build  ## install the built files into fresh environments, and do there what the README says
 	@sh scripts/make-venv.sh .venv-wheel "$(PYTHON)" dist/*.whl
 	.venv-wheel/bin/python -m pytest tests/test_packaging.py $(MATRIX_TESTS)
+	$(RUN) tests.release dist/*.whl dist/*.tar.gz
 
 lock:  ## choose new versions and write the lock files
 	sh scripts/lock.sh $(LOCK) $(addprefix --extra ,$(DEV_EXTRAS)) --group dev

@@ -33,6 +33,9 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--set", type=setting, action="append", default=[], metavar="NAME=NUMBER")
     parser.add_argument("--name", help="of the result files (default bench, quick: quick)")
     parser.add_argument("--add", action="store_true", help="keep the other cases of an existing result file")
+    parser.add_argument(
+        "--more", action="store_true", help="as --add, and add these rounds to those of the same cases in the file"
+    )
     parser.add_argument("--output", type=Path, default=RESULTS, help="folder of the result files")
     options = parser.parse_args(arguments)
     for name in options.case:
@@ -122,9 +125,14 @@ def measure_all(plans: Sequence[Plan]) -> list[Sample]:
 def write(options: argparse.Namespace, plans: Sequence[Plan], samples: Sequence[Sample], busy: float) -> Path:
     """Write the JSON and the Markdown file, print the tables, and return the JSON file's path."""
     about = {**environment.describe(), "busy before, percent": busy}
-    tables = {(plan.case.name, plan.loop): report.rows_of(plan, samples) for plan in plans}
+    target = target_of(options)
     result = harness.to_json(about, plans, samples)
     result["quick"] = options.quick
+    earlier = harness.read(target) if options.add or options.more else None
+    if earlier and options.more:
+        harness.add_earlier_rounds(result, earlier)
+        samples = [Sample(**sample) for sample in result["samples"]]
+    tables = {(plan.case.name, plan.loop): report.rows_of(plan, samples) for plan in plans}
     result["summary"] = [
         {"case": case, "loop": loop, "rows": [report.to_json(row) for row in rows]}
         for (case, loop), rows in tables.items()
@@ -135,13 +143,17 @@ def write(options: argparse.Namespace, plans: Sequence[Plan], samples: Sequence[
         print(report.text_table(plan, rows))
         tables_md.append(report.markdown_table(plan, rows))
     options.output.mkdir(parents=True, exist_ok=True)
-    target: Path = options.output / f"{options.name}.json"
-    if options.add and target.exists():
-        harness.keep_other_cases(result, json.loads(target.read_text(encoding="utf-8")))
-    target.write_text(json.dumps(result, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-    if options.add:
+    if earlier:
+        harness.keep_other_cases(result, earlier)
         tables_md = [page.cases_block(Result(result))]
+    target.write_text(json.dumps(result, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     target.with_suffix(".md").write_text(report.markdown_page(about, tables_md), encoding="utf-8")
+    return target
+
+
+def target_of(options: argparse.Namespace) -> Path:
+    """Return the JSON file of the result."""
+    target: Path = options.output / f"{options.name}.json"
     return target
 
 
@@ -154,6 +166,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return page.main(arguments[1:])
     options = parse(arguments)
     plans = plans_of(options)
+    if options.more and (earlier := harness.read(target_of(options))):
+        plans = [harness.after(plan, earlier) for plan in plans]
     if (busy := environment.busy_percent()) > environment.MOST_BUSY and not options.quick:
         print(f"WARNING: the CPUs are {busy:.0f} % busy: something else runs, and the figures will show it")
     samples = measure_all(plans)

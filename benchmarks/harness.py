@@ -1,7 +1,9 @@
 """Interleaved rounds: each runs every contender once, in an order that rotates."""
 
+import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 from typing import Any
 
 from benchmarks.cases.base import Case, Parameters
@@ -33,13 +35,18 @@ class Sample:
 
 @dataclass(frozen=True)
 class Plan:
-    """One case on one event loop, with the contenders that are installed here."""
+    """One case on one event loop, with the contenders that are installed here.
+
+    Attributes:
+        first: number of the first round: how many rounds an earlier run has made.
+    """
 
     case: Case
     loop: str
     contenders: tuple[str, ...]
     parameters: Parameters
     rounds: int
+    first: int = 0
 
 
 def run(plan: Plan, announce: Callable[[Sample], None]) -> Iterator[Sample]:
@@ -49,7 +56,7 @@ def run(plan: Plan, announce: Callable[[Sample], None]) -> Iterator[Sample]:
         plan: what to measure, and how often.
         announce: called with each sample as soon as it is there.
     """
-    for index in range(plan.rounds):
+    for index in range(plan.first, plan.first + plan.rounds):
         for contender in rotated(plan.contenders, index):
             sample = measure(plan, contender, index)
             announce(sample)
@@ -90,11 +97,56 @@ def to_json(environment: dict[str, object], plans: Sequence[Plan], samples: Sequ
                 "contenders": plan.contenders,
                 "parameters": dict(plan.parameters),
                 "metrics": [asdict(metric) for metric in plan.case.metrics],
+                "runs": [run_of(environment)],
             }
             for plan in plans
         ],
         "samples": [asdict(sample) for sample in samples],
     }
+
+
+def read(path: Path) -> dict[str, Any] | None:
+    """Return the content of a result file; None if there is none."""
+    if not path.exists():
+        return None
+    content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return content
+
+
+def run_of(about: Mapping[str, Any]) -> dict[str, Any]:
+    """Return when and with which code a run was made."""
+    return {key: about.get(key) for key in ("date", "commit", "busy before, percent")}
+
+
+def after(plan: Plan, earlier: Mapping[str, Any]) -> Plan:
+    """Return the plan with its rounds numbered after those of the same case in an earlier result.
+
+    Raises:
+        ValueError: If the case had other parameters then: its figures can't be put together.
+    """
+    for old in earlier["plans"]:
+        if (old["case"], old["loop"]) == (plan.case.name, plan.loop):
+            if old["parameters"] != dict(plan.parameters):
+                raise ValueError(f"{plan.case.name} had other parameters then; choose another --name for this run")
+            return replace(plan, first=old["rounds"])
+    return plan
+
+
+def add_earlier_rounds(result: dict[str, Any], earlier: Mapping[str, Any]) -> None:
+    """Put the rounds of an earlier result before those of the same cases in this one.
+
+    A machine differs from one hour to the next. Rounds from several times show that, those of one run don't.
+    """
+    before = {(plan["case"], plan["loop"]): plan for plan in earlier["plans"]}
+    for plan in result["plans"]:
+        key = (plan["case"], plan["loop"])
+        if (old := before.get(key)) is None:
+            continue
+        plan["contenders"] = list(dict.fromkeys([*old["contenders"], *plan["contenders"]]))
+        plan["rounds"] += old["rounds"]
+        plan["runs"] = [*old.get("runs", [run_of(old.get("made", earlier["environment"]))]), *plan["runs"]]
+        kept = [sample for sample in earlier["samples"] if (sample["case"], sample["loop"]) == key]
+        result["samples"] = [*kept, *result["samples"]]
 
 
 def keep_other_cases(result: dict[str, Any], earlier: Mapping[str, Any]) -> None:

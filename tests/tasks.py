@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import itertools
+import logging
 import os
 import pickle
 import re
@@ -486,3 +487,7 @@ def tamper_with_environment() -> None:
 def process_group() -> tuple[int, int]:
     """The template's pid and the group's."""
     return os.getppid(), os.getpgrp()
+
+
+def log_a_line(name: str, text: str) -> None:
+    logging.getLogger(name).info(text)

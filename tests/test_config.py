@@ -70,6 +70,11 @@ FROM_CODE = [
     ("preload", (), ()),
     ("backend", "inline", "inline"),
     ("backend", BACKEND, BACKEND),
+    ("overflow", "celery+redis://localhost", "celery+redis://localhost"),
+    ("overflow", BACKEND, BACKEND),
+    ("overflow", None, None),
+    ("fallback", "local", "local"),
+    ("fallback", None, None),
     ("start_timeout", 5, 5.0),
     ("drain_timeout", 5, 5.0),
     ("shutdown_delay", 0, 0.0),
@@ -100,6 +105,8 @@ FROM_ENVIRONMENT = [
     ("initializer", "shop.models:load", LOAD),
     ("preload", "shop.models,re", ("shop.models", "re")),
     ("backend", "celery+redis://localhost", "celery+redis://localhost"),
+    ("overflow", "celery+redis://localhost", "celery+redis://localhost"),
+    ("fallback", "local", "local"),
     ("start_timeout", "5", 5.0),
     ("drain_timeout", "5", 5.0),
     ("shutdown_delay", "0", 0.0),
@@ -219,6 +226,7 @@ FUNCTION = "a function, or its name as in 'package.module:function'"
 ARGUMENTS = "a tuple or list of arguments (in the environment: a JSON list)"
 MODULES = "names of modules (in the environment: separated by commas)"
 A_BACKEND = "a backend's name or URL such as 'local' or 'celery+redis://host', or a Backend"
+A_CLUSTER = "the URL of a cluster such as 'celery+redis://host', or a Backend"
 LINE = "a line of text"
 
 BAD_IN_CODE: list[tuple[str, Any, type[Exception], str]] = [
@@ -255,6 +263,10 @@ BAD_IN_CODE: list[tuple[str, Any, type[Exception], str]] = [
     ("backend", None, TypeError, f"backend=None: expected {A_BACKEND}"),
     ("backend", Backend, TypeError, "backend=<class"),
     ("backend", " ", ValueError, f"backend=' ': expected {A_BACKEND}"),
+    ("overflow", 3, TypeError, f"overflow=3: expected {A_CLUSTER}, or None"),
+    ("overflow", "", ValueError, f"overflow='': expected {A_CLUSTER}, or None"),
+    ("fallback", "inline", ValueError, "fallback='inline': expected 'local', or None"),
+    ("fallback", 3, TypeError, "fallback=3: expected 'local', or None"),
     ("start_timeout", 0, ValueError, f"start_timeout=0: expected {SECONDS}"),
     ("drain_timeout", 0, ValueError, f"drain_timeout=0: expected {SECONDS}"),
     ("shutdown_delay", -1, ValueError, "shutdown_delay=-1: expected a number of seconds >= 0"),
@@ -292,6 +304,8 @@ BAD_IN_ENVIRONMENT = [
     ("INITARGS", '"de"', ARGUMENTS),
     ("PRELOAD", "shop models", MODULES),
     ("BACKEND", "a\nb", A_BACKEND),
+    ("OVERFLOW", "a\nb", A_CLUSTER),
+    ("FALLBACK", "inline", "'local'"),
     ("START_TIMEOUT", "0", SECONDS),
     ("DRAIN_TIMEOUT", "0", SECONDS),
     ("SHUTDOWN_DELAY", "soon", "a number of seconds >= 0"),
@@ -412,7 +426,8 @@ def test_a_configuration_cannot_be_changed() -> None:
 
 
 def test_a_configuration_shows_no_secret() -> None:
-    found = config({"backend": "celery+redis://:hunter2@host", "initializer": print, "initargs": ["hunter2"]})
+    url = "celery+redis://:hunter2@host"
+    found = config({"backend": url, "overflow": url, "initializer": print, "initargs": ["hunter2"]})
 
     assert "hunter2" not in repr(found)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
+import tarfile
 import tomllib
 import zipfile
 from email import message_from_string
@@ -21,6 +22,9 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).parent.parent
 PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 MOST_BYTES = 2_000_000  # of a file in the repository
+MOST_WHEEL_BYTES = 1_000_000  # 0.1.0 has 0.72 MB
+MOST_SDIST_BYTES = 3_500_000  # 0.1.0 has 2.4 MB, with its tests and the pictures of the documentation
+INFO = f"lifepool-{lifepool.__version__}.dist-info"
 LOCK = (ROOT / "requirements" / "dev.txt").read_text()
 SERVE_LOCK = (ROOT / "requirements/serve.txt").read_text()
 DISTRIBUTED_LOCK = (ROOT / "requirements/distributed.txt").read_text()
@@ -35,16 +39,29 @@ def canonical(requirement: str) -> str:
 
 
 @pytest.fixture(scope="module")
-def wheel(tmp_path_factory: pytest.TempPathFactory) -> Iterator[zipfile.ZipFile]:
+def dist(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Both files, as `make build` makes them: the wheel from the source distribution."""
     out = tmp_path_factory.mktemp("dist")
     subprocess.run(
-        [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", out, ROOT],
+        [sys.executable, "-m", "build", "--no-isolation", "--outdir", out, ROOT],
         check=True,
         capture_output=True,
-        timeout=50,
+        timeout=55,
     )
-    (path,) = out.glob("*.whl")
+    return out
+
+
+@pytest.fixture(scope="module")
+def wheel(dist: Path) -> Iterator[zipfile.ZipFile]:
+    (path,) = dist.glob("*.whl")
     with zipfile.ZipFile(path) as opened:
+        yield opened
+
+
+@pytest.fixture(scope="module")
+def sdist(dist: Path) -> Iterator[tarfile.TarFile]:
+    (path,) = dist.glob("*.tar.gz")
+    with tarfile.open(path) as opened:
         yield opened
 
 
@@ -66,9 +83,66 @@ def test_the_wheel_holds_the_package_its_type_marker_and_its_licence(
 ) -> None:
     names = wheel.namelist()
     tops = {name.split("/")[0] for name in names}
-    assert tops == {"lifepool", "lifepool-0.1.0.dist-info"}
+    assert tops == {"lifepool", INFO}
     assert "lifepool/py.typed" in names
     assert any(name.endswith("/licenses/LICENSE") for name in names)
+
+
+def test_the_files_are_no_larger_than_they_were_meant_to_be(dist: Path) -> None:
+    ((wheel,), (sdist,)) = dist.glob("*.whl"), dist.glob("*.tar.gz")
+    assert wheel.stat().st_size < MOST_WHEEL_BYTES
+    assert sdist.stat().st_size < MOST_SDIST_BYTES
+
+
+def test_the_wheel_holds_nothing_but_the_package(wheel: zipfile.ZipFile) -> None:
+    kinds = {Path(name).suffix for name in wheel.namelist() if name.startswith("lifepool/")}
+    assert kinds == {".py", ".typed", ".html", ".js", ".css", ".svg", ".json", ".yaml", ".toml", ".md"}
+    assert not [
+        name for name in wheel.namelist() if re.search(r"(^|/)(tests?|conftest|__pycache__|test_\w+)(/|\.)", name)
+    ]
+
+
+def test_the_source_distribution_holds_what_builds_and_tests_it(sdist: tarfile.TarFile) -> None:
+    names = {name.partition("/")[2] for name in sdist.getnames()}
+    assert {"Makefile", "LICENSE", "CHANGELOG.md", "CITATION.cff", "requirements/dev.txt"} <= names
+    assert {"scripts/make-venv.sh", "tests/conftest.py", "docs/how-to/deploy.md", "src/lifepool/py.typed"} <= names
+    assert not [name for name in names if name.startswith((".venv", ".git/", "dist/"))]
+
+
+def test_links_of_the_description_lead_somewhere_from_the_package_index(wheel: zipfile.ZipFile) -> None:
+    metadata = message_from_string(wheel.read(f"{INFO}/METADATA").decode())
+    assert metadata["Description-Content-Type"] == "text/markdown"
+    links = re.findall(r"\]\(([^)\s]+)\)", metadata.get_payload())
+    assert len(links) > 30
+    assert [link for link in links if not link.startswith(("https://", "#"))] == []
+    ours = [link for link in links if f"/v{lifepool.__version__}/" in link]
+    files = [re.sub(r"https://[^/]+/\w+/\w+/(blob|raw)/v[^/]+/([^#]+).*", r"\2", link) for link in ours]
+    assert files
+    assert [file for file in files if not (ROOT / file).is_file()] == []
+
+
+def test_the_addresses_are_those_of_one_repository(wheel: zipfile.ZipFile) -> None:
+    metadata = message_from_string(wheel.read(f"{INFO}/METADATA").decode())
+    urls = dict(each.split(", ", 1) for each in metadata.get_all("Project-URL", []))
+    assert urls.keys() >= {"Homepage", "Documentation", "Repository", "Issues", "Changelog"}
+    assert [url for url in urls.values() if not url.startswith("https://github.com/lifepool/lifepool")] == []
+
+
+def test_importing_it_costs_little_more_than_asyncio_and_multiprocessing() -> None:
+    """CPU time, the least of several interleaved runs: what other programs do at the same time is not in it."""
+    base, ours = "import asyncio, concurrent.futures.process", "from lifepool import Pool"
+    times: dict[str, list[float]] = {base: [], ours: []}
+    for _ in range(5):
+        for program, taken in times.items():
+            taken.append(_import_seconds(program))
+    assert min(times[ours]) < 3 * min(times[base])
+
+
+def _import_seconds(program: str) -> float:
+    timed = f"import time; before = time.process_time(); {program}; print(time.process_time() - before)"
+    source = str(Path(lifepool.__file__).parent.parent)
+    command = [sys.executable, "-S", "-c", f"import sys; sys.path.insert(0, {source!r}); {timed}"]
+    return float(subprocess.run(command, check=True, capture_output=True, text=True, timeout=50).stdout)
 
 
 def test_the_wheel_holds_every_source_file(wheel: zipfile.ZipFile) -> None:
@@ -84,7 +158,7 @@ def test_the_wheel_holds_the_live_pages_files(wheel: zipfile.ZipFile) -> None:
 
 
 def test_the_core_asks_for_no_other_package(wheel: zipfile.ZipFile) -> None:
-    metadata = message_from_string(wheel.read("lifepool-0.1.0.dist-info/METADATA").decode())
+    metadata = message_from_string(wheel.read(f"{INFO}/METADATA").decode())
     required = metadata.get_all("Requires-Dist", [])
     assert required, "the extras are missing"
     assert all("extra ==" in requirement for requirement in required)

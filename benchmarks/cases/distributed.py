@@ -13,8 +13,14 @@ from lifepool.cli.summary import latency_metrics
 
 MILLISECONDS = 1e3
 MEBIBYTE = 1 << 20
-REQUIRES = {"dask": ("distributed",), "ray": ("ray",), "celery": ("celery", "redis")}
-NAMES = ("lifepool", "standard", "dask", "ray", "celery")
+REQUIRES = {
+    "dask": ("distributed",),
+    "lifepool-dask": ("distributed",),
+    "ray": ("ray",),
+    "celery": ("celery", "redis"),
+    "lifepool-celery": ("celery", "redis"),
+}
+NAMES = ("lifepool", "standard", "dask", "lifepool-dask", "ray", "celery", "lifepool-celery")
 Measured = Callable[[Contender, Parameters], Coroutine[Any, Any, Outcome]]
 
 

@@ -17,10 +17,12 @@ import psutil
 from benchmarks.distributed.servers import HOST, end, redis, worker_environment
 from benchmarks.environment import ROOT
 from lifepool.cli.bench.contenders import Contender, Lifepool, Standard
+from lifepool.errors import BackendUnavailable
 
 T = TypeVar("T")
 ANSWER_BOUND_S = 30.0
 END_BOUND_S = 10.0
+UP_BOUND_S = 30.0
 CALLERS = 64
 RAY_STORE_BYTES = 256 << 20
 
@@ -76,6 +78,27 @@ class Dask(Contender):
         await asyncio.to_thread(end_children)
 
 
+class LifepoolOnDask(Dask):
+    """lifepool with ``backend="dask+tcp://..."`` on such a cluster."""
+
+    async def start(self) -> None:
+        """Start the cluster, and the pool, which has a node started beside each of its workers."""
+        from lifepool import Pool
+
+        await super().start()
+        self._pool = Pool(backend=f"dask+{self._cluster.scheduler_address}")
+        await self._pool.__aenter__()
+
+    async def run(self, fn: Callable[..., T], *args: Any) -> T:
+        """Run it as with any pool."""
+        return await self._pool.run(fn, *args)
+
+    async def close(self) -> None:
+        """End the pool and the cluster."""
+        await self._pool.__aexit__(None, None, None)
+        await super().close()
+
+
 class Ray(Contender):
     """``ray.remote`` functions, their references awaited."""
 
@@ -111,6 +134,66 @@ class Ray(Contender):
         """End Ray's processes."""
         await asyncio.to_thread(self._ray.shutdown)
         await asyncio.to_thread(end_children)
+
+
+class LifepoolOnCelery(Contender):
+    """lifepool with ``backend="celery+redis://..."`` and one node."""
+
+    package = "celery"
+
+    async def start(self) -> None:
+        """Start Redis, a node and the pool."""
+        from lifepool import Pool
+
+        self._ends = ExitStack()
+        url = f"celery+{self._ends.enter_context(redis())}"
+        self._ends.callback(end, self._start_node(url))
+        self._pool = Pool(backend=url, start_timeout=UP_BOUND_S)
+        await self._pool.__aenter__()
+        async with asyncio.timeout(UP_BOUND_S):  # the pool waits for its first node for a moment only
+            while True:
+                try:
+                    await self._pool.run(abs, 1)
+                except BackendUnavailable:
+                    await asyncio.sleep(0.1)
+                else:
+                    return
+
+    def _start_node(self, url: str) -> subprocess.Popen[bytes]:
+        command = [sys.executable, "-m", "lifepool", "worker", "--backend", url, "--max-workers", str(self.workers)]
+        command += ["--allow", "benchmarks", "--allow", "builtins", "--allow", "lifepool"]
+        return subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+
+    async def run(self, fn: Callable[..., T], *args: Any) -> T:
+        """Run it as with any pool."""
+        return await self._pool.run(fn, *args)
+
+    async def close(self) -> None:
+        """End the pool, the node and Redis."""
+        await self._pool.__aexit__(None, None, None)
+        await asyncio.to_thread(self._ends.close)
+        await asyncio.to_thread(end_children)
+
+
+class LifepoolOnRay(Ray):
+    """lifepool with ``backend="ray+gcs://..."`` on such a cluster."""
+
+    async def start(self) -> None:
+        """Start the cluster, and the pool, which places its actor there."""
+        from lifepool import Pool
+
+        await super().start()
+        self._pool = Pool(backend=f"ray+gcs://{self._ray.get_runtime_context().gcs_address}")
+        await self._pool.__aenter__()
+
+    async def run(self, fn: Callable[..., T], *args: Any) -> T:
+        """Run it as with any pool."""
+        return await self._pool.run(fn, *args)
+
+    async def close(self) -> None:
+        """End the pool and the cluster."""
+        await self._pool.__aexit__(None, None, None)
+        await super().close()
 
 
 class Celery(Contender):
@@ -160,6 +243,9 @@ CONTENDERS: dict[str, type[Contender]] = {
     "lifepool": Lifepool,
     "standard": Standard,
     "dask": Dask,
+    "lifepool-dask": LifepoolOnDask,
     "ray": Ray,
+    "lifepool-ray": LifepoolOnRay,
     "celery": Celery,
+    "lifepool-celery": LifepoolOnCelery,
 }

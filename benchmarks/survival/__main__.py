@@ -15,22 +15,25 @@ import psutil
 
 from benchmarks import environment
 from benchmarks.survival.cell import VERDICT
+from benchmarks.survival.clusters import CLUSTERS
 from benchmarks.survival.experiments import EXPERIMENTS, Verdict
 from lifepool.cli.bench.contenders import POOLS
 
 RESULTS = Path(__file__).parents[1] / "results"
 MARK = "SURVIVAL_CELL"
 """Environment variable by which all processes of a cell are known, whatever became of their parents."""
-CELL_BOUND_S = 40.0
+CELL_BOUND_S = 60.0  # a cluster takes seconds to come up
+ALL = (*POOLS, *CLUSTERS)
 ORPHAN_GRACE_S = 2.0
 
 
 def main() -> int:
     """Run the cells that were asked for and write the tables."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.survival", description=__doc__)
-    parser.add_argument("--contender", action="append", choices=POOLS, help="only these (may be repeated)")
+    parser.add_argument("--contender", action="append", choices=ALL, help="only these (may be repeated)")
     parser.add_argument("--experiment", action="append", choices=list(EXPERIMENTS), help="only these")
     parser.add_argument("--output", type=Path, default=RESULTS, help="folder of the result files")
+    parser.add_argument("--name", default="survival", help="name of the result files")
     options = parser.parse_args()
     contenders = options.contender or POOLS
     table: dict[str, dict[str, Verdict]] = {}
@@ -39,7 +42,7 @@ def main() -> int:
         for contender in contenders:
             verdict = table[experiment][contender] = run_cell(contender, experiment)
             print(f"{experiment} {contender}: {_word(verdict)}, {verdict.detail}", file=sys.stderr, flush=True)
-    write(options.output, merged(options.output / "survival.json", table))
+    write(options.output, options.name, merged(options.output / f"{options.name}.json", table))
     return 0
 
 
@@ -49,7 +52,7 @@ def merged(earlier: Path, table: dict[str, dict[str, Verdict]]) -> dict[str, dic
     known = {row: {name: Verdict(**cell) for name, cell in cells.get(row, {}).items()} for row in EXPERIMENTS}
     for row, verdicts in table.items():
         known[row].update(verdicts)
-    ordered = {row: {name: known[row][name] for name in POOLS if name in known[row]} for row in known}
+    ordered = {row: {name: known[row][name] for name in ALL if name in known[row]} for row in known}
     return {row: verdicts for row, verdicts in ordered.items() if verdicts}
 
 
@@ -125,22 +128,22 @@ def end(cell: "subprocess.Popen[bytes]", mark: str) -> None:
         semaphore.unlink(missing_ok=True)
 
 
-def write(folder: Path, table: dict[str, dict[str, Verdict]]) -> None:
-    """Write ``survival.json`` and ``survival.md``."""
+def write(folder: Path, name: str, table: dict[str, dict[str, Verdict]]) -> None:
+    """Write the results as ``.json`` and as ``.md``."""
     about = environment.describe()
     folder.mkdir(parents=True, exist_ok=True)
     cells = {row: {name: vars(verdict) for name, verdict in verdicts.items()} for row, verdicts in table.items()}
     titles = {row: EXPERIMENTS[row][0] for row in table}
     result = {"environment": about, "experiments": titles, "cells": cells}
     text = json.dumps(result, indent=1, ensure_ascii=False, default=str)
-    (folder / "survival.json").write_text(text + "\n", encoding="utf-8")
-    (folder / "survival.md").write_text(markdown(about, table), encoding="utf-8")
+    (folder / f"{name}.json").write_text(text + "\n", encoding="utf-8")
+    (folder / f"{name}.md").write_text(markdown(about, table), encoding="utf-8")
     print(markdown(about, table))
 
 
 def markdown(about: dict[str, object], table: dict[str, dict[str, Verdict]]) -> str:
     """Write the table, then what was seen in each cell."""
-    names = [name for name in POOLS if any(name in verdicts for verdicts in table.values())]
+    names = [name for name in ALL if any(name in verdicts for verdicts in table.values())]
     packages = about["packages"]
     assert isinstance(packages, dict)
     versions = ", ".join(f"{name} {version}" for name, version in packages.items() if version)

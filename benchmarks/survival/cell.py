@@ -10,8 +10,8 @@ import sys
 from dataclasses import asdict
 
 from benchmarks.survival import probes
+from benchmarks.survival.clusters import make_contender
 from benchmarks.survival.experiments import EXPERIMENTS, Verdict
-from lifepool.cli.bench.contenders import make_contender
 
 WORKERS = 2
 VERDICT = "verdict.json"

@@ -13,6 +13,7 @@ from typing import Any
 import psutil
 
 from benchmarks.survival import probes
+from benchmarks.survival.clusters import Cluster
 from lifepool.cli.bench.contenders import Anyio, Contender, Deadpool, Lifepool, Pebble
 
 ANSWER_TIMEOUT_S = 8.0
@@ -42,6 +43,8 @@ async def within(contender: Contender, timeout: float, fn: Callable[..., Any], *
         case Deadpool():
             executor: Any = contender._executor
             return await asyncio.wrap_future(executor.submit(fn, *args, deadpool_timeout=timeout))
+        case Cluster():
+            return await contender.within(timeout, fn, *args)
         case _:
             return await asyncio.wait_for(cancellable(contender, fn, *args), timeout)
 
@@ -50,6 +53,8 @@ async def cancellable(contender: Contender, fn: Callable[..., Any], *args: Any) 
     """Run a task so that cancelling the caller reaches it, where the pool has a way to."""
     if isinstance(contender, Anyio):
         return await contender._run_sync(fn, *args, limiter=contender._limiter, cancellable=True)
+    if isinstance(contender, Cluster):
+        return await contender.cancellable(fn, *args)
     return await contender.run(fn, *args)
 
 
@@ -136,7 +141,8 @@ async def caller_of_a_hang(contender: Contender, folder: str) -> Verdict:
     start = time.monotonic()
     seen = await outcome(within(contender, HANG_TIMEOUT_S, probes.hang_in_c, folder))
     took = time.monotonic() - start
-    return Verdict("Timeout" in seen and took < 2 * HANG_TIMEOUT_S, f"{seen} after {took:.2f} s")
+    is_timeout = "Timeout" in seen or "TimeLimit" in seen
+    return Verdict(is_timeout and took < 2 * HANG_TIMEOUT_S, f"{seen} after {took:.2f} s")
 
 
 async def workers_after_hangs(contender: Contender, folder: str) -> Verdict:

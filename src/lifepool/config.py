@@ -154,6 +154,24 @@ class PoolSettings(TypedDict, total=False):
             checks.backend,
         ),
     ]
+    overflow: Annotated[
+        Any,
+        Rule(
+            "The URL of a cluster that takes what this machine would refuse, or let wait for longer than `target_wait`."
+            " None: that is refused, or waits.",
+            "the URL of a cluster such as 'celery+redis://host', or a Backend",
+            checks.backend,
+        ),
+    ]
+    fallback: Annotated[
+        str | None,
+        Rule(
+            '`"local"`: what a lost cluster can\'t take runs on this machine, behind a circuit breaker. None: it fails'
+            " with `BackendUnavailable`.",
+            "'local'",
+            checks.one_of("local"),
+        ),
+    ]
     start_timeout: Annotated[
         float, Rule("Seconds within which a worker must be ready.", _SECONDS, checks.seconds, float)
     ]
@@ -220,6 +238,8 @@ class PoolConfig:
     initargs: tuple[Any, ...] = field(default=(), repr=False)  # may hold a secret
     preload: tuple[str, ...] = ()
     backend: str | object = field(default="local", repr=False)  # its URL may hold a password
+    overflow: str | object | None = field(default=None, repr=False)  # as well
+    fallback: str | None = None
     start_timeout: float = 60.0
     drain_timeout: float = 30.0
     shutdown_delay: float = 0.0

@@ -199,7 +199,7 @@ class WorkerLost(TaskError):
         reason: str = "",
         story: tuple[str, ...] = (),
     ) -> None:
-        how = reason or _how_it_ended(exitcode, signal)
+        how = reason or how_it_ended(exitcode, signal)
         hint = (
             "it was probably killed for its memory: send smaller tasks or set max_worker_memory"
             if oom_suspected
@@ -212,7 +212,8 @@ class WorkerLost(TaskError):
         self.story = story
 
 
-def _how_it_ended(exitcode: int | None, signal: int | None) -> str:
+def how_it_ended(exitcode: int | None, signal: int | None) -> str:
+    """Describe the end of a process in a few words."""
     if signal is not None:
         return f"killed by signal {signal}"
     return "it vanished" if exitcode is None else f"exited with code {exitcode}"
@@ -236,9 +237,15 @@ class BackendError(PoolError):
 
 
 class BackendUnavailable(BackendError):
-    """The backend takes no work now: an executor of yours that was shut down, for one."""
+    """The backend takes no work now: an executor of yours that was shut down, for one.
+
+    Attributes:
+        may_have_started: Whether the task was on its way to a cluster when the connection broke, and may run there all
+            the same.
+    """
 
     status_hint = 503
+    may_have_started: bool = False
 
 
 class BackendUnsupported(BackendError):

@@ -106,7 +106,7 @@ class TaskRecord(_Notes):
         fair_key: As given.
         attempts: How often it was run; 0 while it waits for the first time. What was taken back unstarted and sent
             elsewhere counts once.
-        worker: The worker that has it or had it last.
+        worker: The worker that has it or had it last; a negative number is the cluster of a pool with two backends.
         sent: When it was last given to a worker.
         wait_s: From submission until the function ran in its last attempt, as far as is known; set when it is settled.
         run_s: How long the function ran in its last attempt, measured in the worker; None if no answer came.

@@ -79,6 +79,64 @@ class HistogramSnapshot:
         return (low if high == inf else max(low, 2 * least - high)), min(high, 2 * most - low)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BackendStatistics:
+    """The tasks of one of the two backends of a pool, which is this machine or a cluster. See ``PoolStatistics``.
+
+    Attributes:
+        queued: Tasks waiting for it.
+        running: Tasks given to its workers and not settled.
+        submitted: Tasks accepted for it. Those that came from the cluster later are counted there.
+        completed: Tasks whose function returned.
+        failed: Tasks whose function raised, or that it took no more.
+        cancelled: Tasks taken back.
+        timed_out: Tasks whose timeout passed.
+        lost: Tasks whose worker or node died.
+        predicted_wait_s: Seconds that a task would probably wait for it.
+    """
+
+    queued: int
+    running: int
+    submitted: int
+    completed: int
+    failed: int
+    cancelled: int
+    timed_out: int
+    lost: int
+    predicted_wait_s: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RoutingStatistics:
+    """How the tasks of a pool with ``overflow`` or ``fallback`` are shared out.
+
+    Attributes:
+        mode: ``overflow`` (this machine first) or ``fallback`` (the cluster first).
+        breaker: The circuit breaker: ``closed`` (the cluster gets tasks), ``open`` (it gets none) or ``half-open`` (one
+            is on trial).
+        breaker_reason: Why it is not closed; None if it is.
+        breaker_opened: How often it has opened.
+        moved: Tasks that the cluster had not started, or lost while they had retries, and that went on on this machine.
+        local: This machine.
+        remote: The cluster.
+    """
+
+    mode: str
+    breaker: str
+    breaker_reason: str | None
+    breaker_opened: int
+    moved: int
+    local: BackendStatistics
+    remote: BackendStatistics
+
+    def is_saturated(self, max_queue: int) -> bool:
+        """Return whether no queue that tasks may go to has room."""
+        is_full_here, is_full_there = self.local.queued >= max_queue, self.remote.queued >= max_queue
+        if self.breaker != "closed":
+            return is_full_here
+        return is_full_there and (is_full_here or self.mode == "fallback")
+
+
 @dataclass(frozen=True, slots=True)
 class Readiness:
     """Whether a server should be sent requests.
@@ -89,10 +147,13 @@ class Readiness:
             ``created``, ``starting``, ``draining``, ``closed``, ``crash-looping``, ``no-worker`` (none is up: all are
             still starting, or are about to be started again), ``saturated``, ``unreachable`` (the cluster of the pool
             is, or has no nodes).
+        degraded: What is wrong though it is ready: ``breaker-open`` (the cluster gets no tasks, this machine runs
+            them), or ``crash-looping`` or ``no-worker`` (on this machine, and the cluster runs them).
     """
 
     ready: bool
     reasons: tuple[str, ...]
+    degraded: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -100,7 +161,8 @@ class WorkerSnapshot:
     """One look at a worker.
 
     Attributes:
-        number: Its number in the pool; a replaced worker's is not used again.
+        number: Its number in the pool; a replaced worker's is not used again. A negative number is the cluster of a
+            pool with two backends, as a whole.
         pid: Its process, if it has one of its own.
         state: ``starting``, ``ready``, ``busy``, ``draining`` or ``stopping``.
         task: The task it runs, or None. Where a worker runs several at a time: the oldest.
@@ -126,6 +188,92 @@ class WorkerSnapshot:
     def as_dict(self) -> dict[str, object]:
         """Return the same as a plain dict, fit for JSON."""
         return asdict(self)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NodeSnapshot:
+    """One look at a node of a cluster, as this process knows it from what the node announces twice a second.
+
+    Attributes:
+        node: Its id; a program that is started anew has another one.
+        name: Its machine and its process there, as in ``"worker-7:4711"``; log records of its tasks have it as well.
+        state: ``ready``, or ``draining`` if it takes no more.
+        slots: Tasks that it runs at the same time.
+        running: Tasks that it has now, of all clients.
+        workers: Its workers, by state.
+        refused: Messages that it has refused since it was started, by reason, of all clients.
+        heard_s: Seconds since it was last heard of.
+        clock_offset_s: Seconds by which its clock is ahead of this machine's; too small by the time that its messages
+            take. None if it is not known.
+        lifepool: The version that it runs; empty if it does not say.
+        python: That of its Python.
+        allow: What it runs for clients, as it was told with ``--allow``; at most twenty names. ``("*",)`` is all.
+    """
+
+    node: str
+    name: str
+    state: str
+    slots: int
+    running: int
+    workers: Mapping[str, int]
+    refused: Mapping[str, int]
+    heard_s: float
+    clock_offset_s: float | None
+    lifepool: str
+    python: str
+    allow: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClusterStatistics:
+    """One look at the cluster behind a pool. Counts are since the pool was started, and of this process alone.
+
+    Attributes:
+        address: Where its broker or scheduler is, without a password.
+        connected: Whether its broker or scheduler can be reached.
+        unavailable: Why it takes no calls now; None if it does. A broken connection is borne with for a second, and the
+            lack of nodes for five.
+        nodes: Its nodes, in the order in which they were heard of.
+        slots: Tasks that all nodes run at the same time; those that drain are left out.
+        unsent: Calls that have not left this process.
+        queued: Calls that were sent, and that no node has taken yet.
+        taken: Calls that nodes have.
+        overhead: Seconds from the moment when a call was sent until its answer was here, without those that its
+            function ran: the way there, the wait for a slot, pickling, and the way back.
+        redelivered: Answers that came twice, or for calls that had an outcome before.
+        refused: Messages of nodes that were refused here, by reason.
+        refused_by_nodes: Messages that nodes have refused since they were first heard of, by reason, of all clients.
+        log_records_dropped: Log records of tasks that nodes have dropped, because there were too many.
+    """
+
+    address: str
+    connected: bool
+    unavailable: str | None
+    nodes: tuple[NodeSnapshot, ...]
+    slots: int
+    unsent: int
+    queued: int
+    taken: int
+    overhead: HistogramSnapshot
+    redelivered: int
+    refused: Mapping[str, int]
+    refused_by_nodes: Mapping[str, int]
+    log_records_dropped: int
+
+    @property
+    def clock_offset_s(self) -> float | None:
+        """Return the largest clock offset of all nodes, in seconds either way; None if none is known."""
+        known = [abs(each.clock_offset_s) for each in self.nodes if each.clock_offset_s is not None]
+        return max(known, default=None)
+
+    @property
+    def workers(self) -> dict[str, int]:
+        """Return how many workers all nodes have together, by state."""
+        total: dict[str, int] = {}
+        for each in self.nodes:
+            for state, count in each.workers.items():
+                total[state] = total.get(state, 0) + count
+        return total
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -161,6 +309,8 @@ class PoolStatistics:
         requests: What ``LoadShedding`` decided about requests: ``admitted``; ``refused_pool``, the wait for workers was
             too long; ``refused_loop``, the event loop had too much to do; ``dropped``, admitted, and given up before
             its first task ran. Empty without it.
+        cluster: The nodes, and what happens between them and this process; None if the pool has no cluster.
+        routing: How tasks are shared out between this machine and a cluster; None for a pool with one backend.
     """
 
     state: str
@@ -188,6 +338,8 @@ class PoolStatistics:
     shared_sent: int = 0
     shared_received: int = 0
     requests: Mapping[str, int] = field(default_factory=dict)
+    cluster: ClusterStatistics | None = None
+    routing: RoutingStatistics | None = None
 
     @property
     def workers_up(self) -> int:

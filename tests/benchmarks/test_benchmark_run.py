@@ -84,3 +84,23 @@ def test_a_result_can_be_added_to_and_says_what_is_older(tmp_path: Path) -> None
     assert isinstance(samples, list)
     assert [(plan["case"], "made" in plan) for plan in plans] == [("latency", True), ("loop-lag", False)]
     assert {sample["case"] for sample in samples} == {"latency", "loop-lag"}
+
+
+def test_rounds_of_several_runs_are_put_together(tmp_path: Path) -> None:
+    chosen = ["latency", "--contender", "limit", "--contender", "standard", "--more"]
+    run(tmp_path, *chosen)
+    result = run(tmp_path, *chosen, "--rounds", "2")
+    assert_complete(result, rounds=3)
+    plans, samples = result["plans"], result["samples"]
+    assert isinstance(plans, list)
+    assert isinstance(samples, list)
+    assert len(plans[0]["runs"]) == 2
+    order = [(sample["round"], sample["contender"]) for sample in samples]
+    assert order == [(0, "standard"), (0, "limit"), (1, "limit"), (1, "standard"), (2, "standard"), (2, "limit")]
+    assert "3 rounds in 2 runs from " in (tmp_path / "tiny.md").read_text(encoding="utf-8")
+
+
+def test_rounds_with_other_parameters_are_not_put_together(tmp_path: Path) -> None:
+    run(tmp_path, "latency", "--contender", "limit")
+    with pytest.raises(ValueError, match="latency had other parameters then; choose another --name"):
+        run(tmp_path, "latency", "--contender", "limit", "--more", "--set", "duration=0.03")

@@ -63,6 +63,7 @@ class Service:
         def local(): ...
         loop = asyncio.get_running_loop()
         inline = Pool(backend="inline")
+        await inline.start()
         {send}
 """
     assert codes(tmp_path, source) == found

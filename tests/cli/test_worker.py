@@ -10,7 +10,7 @@ from tests.cli.runner import lifepool
 @pytest.mark.parametrize(
     ("url", "message"),
     [
-        ("dask+tcp://localhost:8786", "is not part of this version"),
+        ("ray://localhost:10001", "pip install 'lifepool[ray]'"),
         ("celery+redis://", "expected a host"),
         ("celery+redis://localhost?lane=cpu", "there is no option 'lane'"),
         ("local", "expected the URL of a cluster"),

@@ -1,4 +1,4 @@
-"""Celery on Redis for tests: a queue of its own on a server, and nodes by `lifepool worker`."""
+"""Celery for tests, on any broker: a queue of its own on a server, and nodes by `lifepool worker`."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from tests.cluster.servers import Program, python, wait_until
 
 if TYPE_CHECKING:
-    from tests.cluster.servers import RedisServer
+    from tests.cluster.servers import Server
 
 SECRET = "a secret of the tests"
 
@@ -19,7 +19,7 @@ SECRET = "a secret of the tests"
 class CeleryOnRedis:
     """A queue and its nodes."""
 
-    def __init__(self, server: RedisServer) -> None:
+    def __init__(self, server: Server) -> None:
         self.server = server
         self.queue = f"q{uuid.uuid4().hex[:8]}"
         self._nodes: list[Program] = []

@@ -20,6 +20,16 @@ ROOT = Path(__file__).resolve().parents[2]
 START_S = 40.0
 
 
+class Server(Protocol):
+    """A broker for tests."""
+
+    @property
+    def address(self) -> str: ...
+    def start(self) -> None: ...
+    def stop(self) -> None: ...
+    def signal(self, number: signal.Signals) -> None: ...
+
+
 class Harness(Protocol):
     """An engine for tests."""
 
@@ -32,6 +42,10 @@ class Harness(Protocol):
 
     def start_node(self, workers: int = 1, *, allow: tuple[str, ...] = ("tests", "builtins", "time")) -> Program:
         """Start a node; return when it is up."""
+
+    @property
+    def server(self) -> Server:
+        """Return it."""
 
     def stop_server(self) -> None:
         """End the broker or scheduler at once."""
@@ -89,6 +103,10 @@ class Program:
         self.signal(signal.SIGKILL)
         self._process.wait(START_S)
 
+    def wait(self, seconds: float = START_S) -> int:
+        """Wait until it has ended."""
+        return self._process.wait(seconds)
+
     def end(self, seconds: float = START_S) -> int:
         """Ask it to end and wait for that; kill it if it does not."""
         self.signal(signal.SIGTERM)
@@ -140,6 +158,10 @@ class RedisServer:
         if self._running is not None:
             self._running.kill()
             self._running = None
+
+    def signal(self, number: signal.Signals) -> None:
+        assert self._running is not None
+        self._running.signal(number)
 
     def __enter__(self) -> RedisServer:
         self.start()

@@ -70,7 +70,7 @@ async def test_forged_messages_are_refused_and_the_node_goes_on(celery: CeleryOn
     node = await asyncio.to_thread(celery.start_node)
     fields = {"id": "x-1", "client": "x", "fn": "tests.tasks:double", "issued": 0, "left": None, "limit": 1}
     forged = Signer("guessed").sign(CALL, fields, b"payload")
-    server.lpush(celery.queue, celery_message(celery.queue, "x-1", forged), celery_message(celery.queue, "x-2", forged))
+    server.lpush(celery.queue, *[celery_message(celery.queue, id, [forged]) for id in ("x-1", "x-2")])
     await asyncio.to_thread(wait_until, lambda: node.has_said("unsigned"), "the refusal")
     async with Pool(backend=celery.url) as pool:
         assert await pool.run(tasks.double, 2) == 4

@@ -43,7 +43,7 @@ async def test_a_node_that_is_told_to_end_finishes_what_it_runs(own_engine: Harn
         running = pool.submit(tasks.hold, gate.address, "finished")
         visitor = await gate.arrival()
         node.signal(signal.SIGTERM)
-        ending = asyncio.create_task(asyncio.to_thread(node.end))
+        ending = asyncio.create_task(asyncio.to_thread(node.wait))
         visitor.let_through()
         assert await running == "finished"
         assert await ending == 0
@@ -87,7 +87,7 @@ async def test_a_pool_starts_without_a_server_and_says_so(own_engine: Harness) -
 
 async def test_a_server_that_hangs_is_noticed(own_engine: Harness) -> None:
     await asyncio.to_thread(own_engine.start_node)
-    server = own_engine.server._running  # type: ignore[attr-defined]
+    server = own_engine.server
     async with Pool(backend=own_engine.url) as pool:
         assert await pool.run(tasks.double, 1) == 2
         server.signal(signal.SIGSTOP)

@@ -60,6 +60,8 @@ class Script:
                 return f"kill w{worker}"
             case do.SendTask(worker, task):
                 return f"send {task} to w{worker}"
+            case do.PreparePayload(task):
+                return f"prepare {task}"
             case do.RetractTasks(worker):
                 return f"retract from w{worker}"
             case do.InterruptTask(worker, task):

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from lifepool._core.events import TaskLost, WorkerExited, WorkerResized
+from lifepool._core.events import TaskLost, TasksTaken, WorkerExited, WorkerResized
 from tests.core.script import Script, running
 
-CLUSTER = {"slots": 100, "can_kill": False, "can_interrupt": True, "can_retract": False}
+CLUSTER = {"slots": 100, "is_cluster": True, "can_kill": False, "can_interrupt": True, "can_retract": False}
 
 
 def cluster(slots: int) -> Script:
@@ -71,6 +71,24 @@ def test_any_number_is_interrupted_at_once_and_the_cluster_is_never_killed() -> 
         "interrupt 3 on w1",
     ]
     assert pool.alarm is None or pool.alarm <= pool.now
+
+
+def test_a_timeout_says_whether_the_task_ran_or_still_waited_at_the_cluster() -> None:
+    pool = cluster(2)
+    for task in (1, 2):
+        pool.submit(task, timeout=1.0)
+    assert pool.feed(TasksTaken(1, (1, 99))) == []
+    pool.fire()
+    assert [pool.errors[task].started for task in (1, 2)] == [True, False]  # type: ignore[attr-defined]
+
+
+def test_a_task_that_is_sent_again_waits_again() -> None:
+    pool = cluster(1)
+    pool.submit(1, timeout=1.0)
+    pool.feed(TasksTaken(1, (1,)))
+    assert lost(pool, 1, started=False) == ["send 1 to w1"]
+    pool.fire()
+    assert not pool.errors[1].started  # type: ignore[attr-defined]
 
 
 def test_news_of_a_worker_that_is_gone_is_no_news() -> None:

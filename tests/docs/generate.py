@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import inspect
+import json
+import re
 import tomllib
 from dataclasses import fields
 from typing import TYPE_CHECKING, Any
@@ -19,6 +21,7 @@ from lifepool.config import describe_settings
 from lifepool.hooks import Hook, TaskRecord, WorkerExit
 from lifepool.instrumentation import metrics
 from lifepool.instrumentation.jobs import JOB_METRICS, JOB_STATES
+from lifepool.instrumentation.routing import BREAKER_STATES, ROUTING_METRICS
 from lifepool.jobs import errors as job_errors
 from tests.docs.markdown import ROOT, replace_region
 
@@ -80,7 +83,7 @@ SAMPLES: tuple[errors.PoolError, ...] = (
         hint="close the pool before you shut its executor down, or make a new executor and a new pool",
     ),
     errors.BackendUnsupported(
-        "backend='ray' is not part of this version", capability="ray", hint="use backend='local'"
+        "backend='unix' is not part of this version", capability="unix", hint="use backend='local'"
     ),
     errors.InternalError("task 7 was submitted twice"),
     job_errors.JobError("(base class)"),
@@ -206,7 +209,13 @@ _LABEL_VALUES = {
     "task": f"the function's qualified name, or `{metrics.OTHER}`",
     "outcome": ", ".join(f"`{value}`" for value in metrics.OUTCOMES),
     "state": f"of workers {', '.join(f'`{value}`' for value in metrics.WORKER_STATES)}; "
-    f"of jobs {', '.join(f'`{value}`' for value in JOB_STATES)}",
+    f"of nodes {', '.join(f'`{value}`' for value in metrics.NODE_STATES)}; "
+    f"of jobs {', '.join(f'`{value}`' for value in JOB_STATES)}; "
+    f"of the circuit breaker {', '.join(f'`{value}`' for value in BREAKER_STATES)}",
+    "backend": "`local`: this machine; `remote`: the cluster",
+    "place": "`unsent`: not yet out of this process; `queued`: sent, and no node has taken it; `taken`: with a node",
+    "side": "`client`: this process refused a message of a node; `node`: nodes refused one of any client",
+    "cause": ", ".join(f"`{value}`" for value in metrics.CAUSES),
     "reason": ", ".join(f"`{value}`" for value in metrics.RESTART_REASONS),
     "direction": "`sent` to workers, `received` from them",
     "decision": ", ".join(f"`{each}`" for each in metrics.DECISIONS),
@@ -218,7 +227,7 @@ def metrics_table() -> str:
     """Every metric."""
     rows = [
         [f"`{each.name}`", each.kind, ", ".join(f"`{label}`" for label in each.labels), each.help, _across(each)]
-        for each in (*metrics.METRICS, *JOB_METRICS)
+        for each in (*metrics.METRICS, *metrics.CLUSTER_METRICS, *ROUTING_METRICS, *JOB_METRICS)
     ]
     return table(["metric", "kind", "labels", "meaning", "over processes"], rows)
 
@@ -231,7 +240,8 @@ def _across(metric: metrics.Metric) -> str:
 
 def metric_labels() -> str:
     """Every label and its values."""
-    found = dict.fromkeys(label for each in metrics.METRICS for label in each.labels)
+    known = (*metrics.METRICS, *metrics.CLUSTER_METRICS, *ROUTING_METRICS)
+    found = dict.fromkeys(label for each in known for label in each.labels)
     return table(["label", "values"], ([f"`{label}`", _LABEL_VALUES[label]] for label in found))
 
 
@@ -275,6 +285,63 @@ def rules() -> str:
     return table(["rule", "level", "finds", "why", "fix"], rows)
 
 
+# -- who survives what -------------------------------------------------------------------------------------------
+
+
+def survivors(name: str) -> Callable[[], str]:
+    """What was measured of who survives what, from a file of results."""
+
+    def read() -> str:
+        result = json.loads((ROOT / "benchmarks" / "results" / f"{name}.json").read_text())
+        cells: dict[str, dict[str, dict[str, Any]]] = result["cells"]
+        names = list(next(iter(cells.values())))
+        rows = [
+            [result["experiments"][row], *("yes" if cells[row][each]["survived"] else "no" for each in names)]
+            for row in cells
+        ]
+        survived = [str(sum(cells[row][each]["survived"] for row in cells)) for each in names]
+        about = result["environment"]
+        when = f"{about['date'][:10]}, {about['python']}, {about['system']} {about['kernel']}.\n\n"
+        return when + table(["", *names], [*rows, [f"of {len(cells)}", *survived]])
+
+    return read
+
+
+# -- platforms ----------------------------------------------------------------------------------------------------
+
+WORKFLOWS = ROOT / ".github" / "workflows"
+_SYSTEMS = {"ubuntu": "Linux", "macos": "macOS", "windows": "Windows"}
+
+
+def platforms() -> str:
+    """What the workflows test on which Python and system."""
+    cells: dict[str, dict[str, str]] = {}
+    for workflow, job, tests in (("ci.yml", "test", "all tests"), ("free-threaded.yml", "core", "core tests")):
+        text = _job((WORKFLOWS / workflow).read_text(), job)
+        allowed = re.search(r"continue-on-error: (.*)", text)
+        for python in _listed(text, "python"):
+            may_fail = allowed is not None and (allowed[1] == "true" or f"'{python}'" in allowed[1])
+            for system in _listed(text, "os") or re.findall(r"runs-on: (\w+)", text):
+                name = _SYSTEMS[system.partition("-")[0]]
+                cells.setdefault(python, {})[name] = f"{tests}, may fail" if may_fail else tests
+    rows = [[f"CPython {python}", *(cells[python].get(name, "none") for name in _SYSTEMS.values())] for python in cells]
+    return table(["", *_SYSTEMS.values()], rows)
+
+
+def _job(workflow: str, name: str) -> str:
+    """The text of one job."""
+    found = re.search(rf"^  {name}:\n((?:    .*\n|\n)+)", workflow, re.MULTILINE)
+    if found is None:
+        raise ValueError(f"there is no job {name!r}")
+    return found[1]
+
+
+def _listed(job: str, key: str) -> list[str]:
+    """The entries of a list in a job's matrix."""
+    found = re.search(rf"^ +{key}: \[(.*)\]$", job, re.MULTILINE)
+    return [] if found is None else [each.strip(' "') for each in found[1].split(",")]
+
+
 REGIONS: dict[tuple[Path, str], Callable[[], str]] = {
     (REFERENCE / "configuration.md", "settings"): configuration,
     (REFERENCE / "errors.md", "tree"): error_tree,
@@ -288,6 +355,9 @@ REGIONS: dict[tuple[Path, str], Callable[[], str]] = {
     (REFERENCE / "metrics.md", "events"): hook_events,
     (REFERENCE / "metrics.md", "task-record"): lambda: record_fields(TaskRecord),
     (REFERENCE / "metrics.md", "worker-exit"): lambda: record_fields(WorkerExit),
+    (REFERENCE / "platforms.md", "platforms"): platforms,
+    (ROOT / "docs" / "why-not.md", "survivors"): survivors("survival"),
+    (ROOT / "docs" / "why-not.md", "cluster-survivors"): survivors("survival-clusters"),
     (ROOT / "docs" / "architecture.md", "layers"): layers,
     (ROOT / "docs" / "how-to" / "check-your-code.md", "rules"): rules,
 }

@@ -16,12 +16,14 @@ A file named ``test_*.py`` is run by pytest; one that is not Python is only save
 for half a minute. Of a ``dockerfile`` and of a systemd unit (``ini``) the command is run. A block whose comment is
 ``output`` must equal what the block before it printed; in JSON white space is free. With ``output like`` figures, units
 and line breaks are free, and ``...`` stands for anything. ``is: tests/app.py`` means that the block is that file of the
-repository, which another test runs. What is not known here fails: no example is passed over.
+repository, which another test runs. ``needs: celery`` marks code for another library: it is run where that is
+installed, and else compiled; it may not use lifepool. What is not known here fails: no example is passed over.
 """
 
 from __future__ import annotations
 
 import contextlib
+import importlib.util
 import json
 import os
 import re
@@ -105,6 +107,12 @@ class Runner:
     def _python(self, block: Block) -> str:
         path = self.folder / (_file(block) or f"line_{block.line}.py")
         path.write_text(in_context(block))
+        if package := _needed_package(block):
+            compile(block.text, path.name, "exec")
+            if "lifepool" in block.text:
+                raise ExampleFailed("it uses lifepool, and so must run everywhere")
+            if importlib.util.find_spec(package) is None:
+                return ""
         if block.comment.startswith("saved: "):
             self._not_yet_run[path.name] = block.place
             return ""
@@ -210,6 +218,11 @@ def _without_figures(text: str) -> str:
 
 def _file(block: Block) -> str | None:
     match = re.match(r"(?:file|saved): ([\w.]+)\s*$", block.comment)
+    return match[1] if match else None
+
+
+def _needed_package(block: Block) -> str | None:
+    match = re.match(r"needs: (\w+)\s*$", block.comment)
     return match[1] if match else None
 
 

@@ -19,7 +19,7 @@ from lifepool.hooks import Hook, TaskRecord, WorkerExit
 from lifepool.instrumentation import grafana, lag, loop, prometheus, slow
 from lifepool.integrations import asgi, fastapi, health
 from lifepool.progress import MapProgress, rich_progress, tqdm_progress
-from lifepool.statistics import HistogramSnapshot, Readiness, WorkerSnapshot
+from lifepool.statistics import ClusterStatistics, HistogramSnapshot, NodeSnapshot, Readiness, WorkerSnapshot
 from tests.docs.generate import REFERENCE, REGIONS, SAMPLES, error_classes
 from tests.docs.markdown import ROOT, region, replace_region
 
@@ -67,7 +67,16 @@ def test_every_public_name_is_in_the_api_page() -> None:
     names += [ProcessPoolExecutor.__name__, *public(HistogramSnapshot)]
     names += [
         field.name
-        for record in (PoolStatistics, Readiness, MapProgress, WorkerSnapshot, TaskRecord, WorkerExit)
+        for record in (
+            PoolStatistics,
+            ClusterStatistics,
+            NodeSnapshot,
+            Readiness,
+            MapProgress,
+            WorkerSnapshot,
+            TaskRecord,
+            WorkerExit,
+        )
         for field in dataclasses.fields(record)
     ]
     modules = (asgi, fastapi, health, grafana, lag, loop, prometheus, slow)

@@ -66,12 +66,14 @@ async def test_an_initializer_that_exits_ends_the_start() -> None:
 
 async def test_an_initializer_that_dies_ends_the_start() -> None:
     error = await start_error(initializer=tasks.die_while_loading)
-    assert "9" in str(error)
+    assert error.cause == "its process ended before its first task: exited with code 9"
+    assert "initializer" in error.hint
 
 
 async def test_an_initializer_that_hangs_ends_the_start_after_start_timeout() -> None:
     error = await start_error(initializer=tasks.hang_while_loading, start_timeout=0.3)
-    assert "start_timeout" in str(error)
+    assert "start_timeout (0.3 s)" in error.cause
+    assert "hangs" in error.hint
 
 
 async def test_an_initializer_that_can_not_be_sent_is_refused() -> None:

@@ -60,6 +60,17 @@ def test_a_fragment_runs_in_its_context(tmp_path: Path) -> None:
     run_all(tmp_path, f"{context}```python\nprint(i)\n```\n<!-- output -->\n```text\n0\n1\n```")
 
 
+def test_code_for_a_library_that_is_not_installed_is_compiled(tmp_path: Path) -> None:
+    page = "<!-- needs: %s -->\n```python\n%s\n```\n"
+    run_all(tmp_path, page % ("no_such_library", "import no_such_library"))
+    with pytest.raises(SyntaxError):
+        run_all(tmp_path, page % ("no_such_library", "import import"))
+    with pytest.raises(ExampleFailed, match="must run everywhere"):
+        run_all(tmp_path, page % ("no_such_library", "import lifepool"))
+    with pytest.raises(ExampleFailed, match="ZeroDivisionError"):
+        run_all(tmp_path, page % ("json", "1 / 0"))
+
+
 def test_a_file_that_is_only_saved_has_to_be_run_later(tmp_path: Path) -> None:
     page = "<!-- saved: one.py -->\n```python\nimport sys\nprint(sys.argv[1])\n```\n"
     run_all(tmp_path, page + "```sh\npython one.py 2\n```\n<!-- output -->\n```text\n2\n```\n")

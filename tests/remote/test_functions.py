@@ -12,6 +12,10 @@ from lifepool import TaskNotPicklable
 from lifepool._transfer.exceptions import decode_error
 from lifepool._transfer.grouped import BatchFunction, Chunk, GroupResult
 from lifepool.backends.remote.functions import NodeCall, RemoteCall, path_in
+from lifepool.backends.remote.messages import Refused
+from lifepool.backends.remote.security import AllowList
+from lifepool.jobs.calls import JobCall
+from lifepool.jobs.values import encode
 from tests import tasks
 
 LIMIT = 10_000
@@ -108,3 +112,16 @@ def test_a_function_that_the_node_does_not_have_is_said_to_be_missing() -> None:
     assert error is not None
     with pytest.raises(TaskNotPicklable, match="same code installed on the node"):
         raise decode_error(error)
+
+
+def test_a_job_is_allowed_or_refused_by_the_function_that_it_calls() -> None:
+    job = JobCall("tests.tasks:double", *encode(((4,), {}), "arguments", may_pickle=False), may_pickle=False)
+    call = RemoteCall(job, (), (), 10_000)
+    assert call.spec == {"job": "tests.tasks:double"}
+    assert AllowList(["tests.tasks"]).check(call.spec) == "tests.tasks:double"
+    with pytest.raises(Refused, match=r"does not run tests\.tasks:double"):
+        AllowList(["lifepool"]).check(call.spec)
+    value, error, _ = NodeCall(call.spec, 10_000)(call.pickled)
+    assert error is None
+    assert value is not None
+    assert pickle.loads(value) == encode(8, "result", may_pickle=False)

@@ -224,12 +224,24 @@ async def test_what_a_broker_has_forgotten_is_lost_or_tried_again(gate: Gate, mo
 async def test_without_nodes_calls_are_refused_after_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("lifepool.backends.remote.availability.NO_NODES_S", 0.3)
     async with world(nodes=0) as w:
-        await until(lambda: w.backend.why_unavailable() is not None)
+        waits_for_one = w.pool.submit(tasks.double, 1)
+        with pytest.raises(BackendUnavailable, match="it has no nodes"):
+            await waits_for_one
         with pytest.raises(BackendUnavailable, match="it has no nodes"):
             await w.pool.run(tasks.double, 1)
         await w.node()
         await until(lambda: w.backend.why_unavailable() is None)
         assert await w.pool.run(tasks.double, 1) == 2
+
+
+async def test_what_waits_at_the_broker_is_refused_too_when_there_are_no_nodes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("lifepool.backends.remote.availability.NO_NODES_S", 0.5)
+    async with world(nodes=0) as w:
+        handle = w.pool.submit(tasks.double, 1)
+        await until(lambda: len(w.cluster.queue) == 1)
+        with pytest.raises(BackendUnavailable, match="it has no nodes"):
+            await handle
+        assert not w.cluster.queue
 
 
 async def test_a_node_that_drains_hands_back_what_it_has_not_started(gate: Gate) -> None:
@@ -328,3 +340,41 @@ async def test_readiness_is_red_while_calls_are_refused() -> None:
         assert w.pool.readiness().reasons == ("unreachable",)
         w.cluster.mend()
         assert w.pool.readiness().ready
+
+
+async def test_a_timeout_of_a_call_that_no_node_has_taken_says_that_it_waited() -> None:
+    async with world(workers=1, ahead=1) as w:
+        w.cluster.serve = lambda: None  # type: ignore[method-assign]  # its nodes take nothing
+        with pytest.raises(TaskTimeout, match="while it was waiting") as late:
+            await w.pool.run(tasks.double, 2, timeout=0.2)
+        assert not late.value.started
+
+
+async def test_a_call_that_may_have_been_delivered_before_is_for_its_client_to_decide(gate: Gate) -> None:
+    async with world(nodes=2, workers=1) as w:
+        held = w.pool.submit(tasks.hold, gate.address, "ran once")
+        visitor = await gate.arrival()
+        (call,) = w.backend._calls
+        await until(lambda: call.node is not None)
+        assert call.message is not None
+        idle = next(node for node in w.cluster.nodes if node.agent.node != call.node)
+        idle.agent.take(call.message, doubtful=True)
+        await until(lambda: not idle.agent.running)
+        visitor.let_through()
+        assert await held == "ran once"
+        assert (w.pool.statistics().completed, w.pool.statistics().retried) == (1, 0)
+
+
+async def test_a_call_that_came_again_and_is_nowhere_is_tried_again() -> None:
+    async with world(nodes=1, workers=1, ahead=1) as w:
+        (node,) = w.cluster.nodes
+        serve, w.cluster.serve = w.cluster.serve, lambda: None  # type: ignore[method-assign]
+        waits = w.pool.submit(tasks.double, 4, retries=1)
+        await until(lambda: bool(w.cluster.queue))
+        (call,) = w.backend._calls
+        w.cluster.queue.clear()
+        assert call.message is not None
+        node.agent.take(call.message, doubtful=True)
+        await until(lambda: call.search_at is not None and not node.agent.running)
+        w.cluster.serve = serve  # type: ignore[method-assign]
+        assert await waits == 8

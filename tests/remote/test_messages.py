@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-
 import pytest
 
 from lifepool.backends.remote.messages import CALL, CANCEL, OUTCOME, Message, Refused, Signer
@@ -13,15 +11,20 @@ SIGNER = Signer("a secret")
 
 def test_a_message_comes_back_as_it_was_signed() -> None:
     message = SIGNER.sign(CALL, {"id": "a-1", "left": 1.5}, b"\x00payload\xff")
-    for again in (Message.unpack(message.pack()), Message.from_text(message.text())):
-        assert again == message
-        head = SIGNER.verify(again, CALL)
-        assert (head["id"], head["left"]) == ("a-1", 1.5)
+    again = Message.unpack(message.pack())
+    assert again == message
+    head = SIGNER.verify(again, CALL)
+    assert (head["id"], head["left"]) == ("a-1", 1.5)
 
 
-def test_its_text_fits_into_json() -> None:
-    text = SIGNER.sign(CALL, {"id": "ä"}, bytes(range(256))).text()
-    assert Message.from_text(json.loads(json.dumps([text]))[0]).payload == bytes(range(256))
+def test_messages_that_were_joined_come_apart_again() -> None:
+    messages = [SIGNER.sign(CALL, {"id": f"ä-{size}"}, bytes(size)) for size in (0, 1, 1000)]
+    joined = b"".join(message.pack() for message in messages)
+    assert Message.unpack_all(joined) == messages
+    assert Message.unpack_all(b"") == []
+    for broken in (joined[:-1], joined + b"L", joined[1:]):
+        with pytest.raises(Refused):
+            Message.unpack_all(broken)
 
 
 @pytest.mark.parametrize("part", range(3))
@@ -56,12 +59,6 @@ def test_an_outcome_is_not_taken_for_a_call() -> None:
 def test_garbage_is_no_message(garbage: bytes) -> None:
     with pytest.raises(Refused):
         Message.unpack(garbage)
-
-
-@pytest.mark.parametrize("garbage", ["", "ä", "not base64!", "e30="])
-def test_garbage_text_is_no_message(garbage: str) -> None:
-    with pytest.raises(Refused):
-        Message.from_text(garbage)
 
 
 def test_a_later_version_is_refused_with_advice(monkeypatch: pytest.MonkeyPatch) -> None:

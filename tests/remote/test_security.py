@@ -36,6 +36,13 @@ def test_nothing_is_allowed_until_it_is_said() -> None:
     assert "--allow builtins" in refused.value.hint
 
 
+def test_an_engine_may_allow_all_and_have_advice_of_its_own() -> None:
+    assert AllowList(None).check("builtins:len") == "builtins:len"
+    with pytest.raises(Refused) as refused:
+        AllowList(["shop"], "add {} to the list").check("builtins:len")
+    assert refused.value.hint == "add builtins to the list"
+
+
 @pytest.mark.parametrize("spec", [None, "", "os", "os:a:b", {"eval": "os:system"}, {"partial": 1}, {}, [["os:system"]]])
 def test_what_names_no_function_is_not_allowed(spec: object) -> None:
     with pytest.raises(Refused):

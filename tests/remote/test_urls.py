@@ -24,6 +24,9 @@ def test_a_url_says_where_and_how() -> None:
     assert (url.queue, url.in_flight, url.ahead) == ("cpu", 64, 0.0)
     assert url.where == "redis://localhost:6380/1"
     assert parse("celery+rediss://localhost").address == "rediss://localhost"
+    assert parse("dask+tls://localhost:8786").address == "tls://localhost:8786"
+    assert parse("ray+gcs://localhost:6379?cpus=4").cpus == 4
+    assert parse("ray+local://").host is None
 
 
 @pytest.mark.usefixtures("installed")
@@ -40,6 +43,10 @@ def test_a_url_says_where_and_how() -> None:
         (f"{LOCAL}?in_flight=many", "in_flight='many'"),
         (f"{LOCAL}?ahead=-1", "ahead='-1': expected a share"),
         ("celery+redis://:hunter2@localhost?x=1", "no option 'x'"),
+        (f"{LOCAL}?cpus=2", "no option 'cpus'"),
+        ("ray://", "expected a host"),
+        ("ray+local://localhost", r"expected no host, as in 'ray\+local://'"),
+        ("ray://localhost?cpus=0", "cpus='0': expected a whole number >= 1"),
     ],
 )
 def test_what_is_wrong_is_named_when_the_pool_is_made(url: str, message: str) -> None:
@@ -54,13 +61,11 @@ def test_a_missing_package_is_named_with_its_extra(monkeypatch: pytest.MonkeyPat
         Pool(backend=LOCAL)
 
 
-@pytest.mark.parametrize("url", ["celery+amqp://localhost", "dask+tcp://localhost:8786", "ray://localhost:10001"])
-def test_an_engine_that_is_still_to_come_is_said_to_be(url: str) -> None:
-    scheme = url.partition(":")[0]
-    if scheme in urls.ENGINES:
-        pytest.skip("it has come")
-    with pytest.raises(BackendUnsupported, match="not part of this version"):
-        Pool(backend=url)
+def test_rays_client_is_named_if_it_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(urls, "is_installed", lambda package: package == "ray")
+    with pytest.raises(BackendUnsupported, match=r"needs grpc, .*pip install 'lifepool\[ray\]'"):
+        Pool(backend="ray://localhost")
+    Pool(backend="ray+local://")
 
 
 @pytest.mark.usefixtures("installed")
@@ -75,6 +80,16 @@ def test_another_host_needs_a_secret(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("installed")
+def test_an_engine_that_runs_code_for_whoever_can_reach_it_demands_no_secret(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.delenv("LIFEPOOL_SECRET", raising=False)
+    assert not signer_for(parse("dask+tcp://scheduler:8786")).has_secret
+    monkeypatch.setenv("LIFEPOOL_SECRET", "long and random")
+    assert signer_for(parse("dask+tcp://scheduler:8786")).has_secret
+
+
+@pytest.mark.usefixtures("installed")
 def test_the_environment_names_it_as_well(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LIFEPOOL_BACKEND", f"{LOCAL}?queue=cpu")
     assert Pool().config.backend == f"{LOCAL}?queue=cpu"
@@ -84,3 +99,5 @@ def test_the_environment_names_it_as_well(monkeypatch: pytest.MonkeyPatch) -> No
 async def test_settings_of_nodes_are_refused_with_advice() -> None:
     with pytest.raises(BackendUnsupported, match="lifepool worker --max-worker-memory"):
         await Pool(backend=LOCAL, max_worker_memory="512MiB").start()
+    with pytest.raises(BackendUnsupported, match=r"lifepool\.max-worker-memory in the Dask configuration"):
+        await Pool(backend="dask+tcp://localhost", max_worker_memory="512MiB").start()

@@ -149,6 +149,18 @@ def backend(value: object) -> object:
     return value
 
 
+def one_of(*texts: str) -> Callable[[object], str]:
+    """Return a check for one of these texts."""
+
+    def check(value: object) -> str:
+        text = line_of_text(value)
+        if text not in texts:
+            raise ValueError
+        return text
+
+    return check
+
+
 def line_of_text(value: object) -> str:
     """Check one line of text that is not empty."""
     if not isinstance(value, str):

@@ -9,6 +9,8 @@ from lifepool._core.states import PoolState
 from lifepool.errors import PoolClosed, PoolError, QueueFull, WorkerStartError
 
 if TYPE_CHECKING:
+    from collections.abc import Hashable
+
     from lifepool._core.decision import DecisionContext
     from lifepool._core.supervisor import Supervisor
     from lifepool._core.task_table import TaskTable
@@ -83,7 +85,7 @@ class Admission:
         mean, names = self._run_times.mean, self._queue.waiting_by_name
         return bool(names) and mean(name) is not None and all(mean(each) is not None for each in names)
 
-    def refusal(self, timeout: float | None, fair_key: str | None = None, name: str | None = None) -> PoolError | None:
+    def refusal(self, timeout: float | None, fair_key: Hashable = None, name: str | None = None) -> PoolError | None:
         """Return why a task would be refused now, or None. This does not count as a refusal.
 
         Args:
@@ -93,7 +95,7 @@ class Admission:
         """
         state = self._decision.pool_state
         if state is not states.POOL_RUNNING and state is not PoolState.STARTING:
-            return _closed(state)
+            return closed_error(state)
         if (crash := self._supervisor.crash_loop) is not None:
             return WorkerStartError(crash.cause, hint=crash.hint)
         queued = len(self._queue.entries) + len(self._preparing) + self.reserved
@@ -146,13 +148,14 @@ class Admission:
         """Return how many tasks run at the same time on the workers that are up, or about to be."""
         return self._supervisor.fleet.slots()
 
-    def _has_its_share(self, key: str) -> bool:
+    def _has_its_share(self, key: Hashable) -> bool:
         """Return whether the key has its equal share of the queue; one share is kept free for keys to come."""
         shares = self._queue.keys_waiting + 1
         return self._queue.waiting_of(key) >= max(1, self._limits.max_queue // shares)
 
 
-def _closed(state: PoolState) -> PoolClosed:
+def closed_error(state: PoolState) -> PoolClosed:
+    """Make the error for a task that comes while the pool does not run."""
     if state is PoolState.CREATED:
         return PoolClosed("the pool was never started", hint=NOT_STARTED_HINT)
     if state is PoolState.DRAINING:

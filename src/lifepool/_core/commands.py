@@ -5,10 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+# Imported when run, too: compiled, these dataclasses need the types of their fields when they are made.
+from lifepool._core.events import KeptViews, WorkerExited  # noqa: TC001
+from lifepool._core.states import ExitReason, TaskState  # noqa: TC001
+from lifepool._core.task import Task  # noqa: TC001
+
 if TYPE_CHECKING:
-    from lifepool._core.events import KeptViews, WorkerExited
-    from lifepool._core.states import ExitReason, TaskState
-    from lifepool._core.task import Task
     from lifepool.errors import PoolError
 
 
@@ -38,6 +40,13 @@ class SendTask:
     """Give the task to the worker; answer with ``TaskReturned``, once."""
 
     worker: int
+    task: int
+
+
+@dataclass(slots=True)
+class PreparePayload:
+    """Make a payload for this machine of one that was made for a cluster; answer with ``TaskPrepared``."""
+
     task: int
 
 
@@ -118,6 +127,7 @@ Command = (
     | StopWorker
     | KillWorker
     | SendTask
+    | PreparePayload
     | RetractTasks
     | InterruptTask
     | Settle

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections import Counter
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 if TYPE_CHECKING:
     from lifepool._core.states import ExitReason, TaskState
@@ -62,7 +62,7 @@ class RunTimes:
     The table is bounded: past ``MAX_NAMES`` names the table starts anew, which costs a few estimates and never memory.
     """
 
-    MAX_NAMES = 512
+    MAX_NAMES: ClassVar[int] = 512
 
     __slots__ = ("_by_name", "_overall")
 

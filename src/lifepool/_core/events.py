@@ -6,8 +6,12 @@ are not ``frozen`` because a frozen dataclass costs three times as much to make,
 
 from __future__ import annotations
 
+from collections.abc import Hashable  # noqa: TC003 - compiled, a dataclass needs the types of its fields
 from dataclasses import dataclass
 from typing import NamedTuple
+
+# Imported when run, too: compiled, these dataclasses need the types of their fields when they are made.
+from lifepool.errors import PoolError  # noqa: TC001
 
 
 @dataclass(slots=True)
@@ -21,12 +25,21 @@ class TaskSubmitted:
 
     task: int
     name: str = ""  # the one that its run time is learned under
-    priority: int = 0
+    priority: float = 0
     timeout: float | None = None  # seconds from now, waiting included
     retries: int = 0
-    fair_key: str | None = None
+    fair_key: Hashable = None
     preparing: bool = False  # its payload is not ready: ``TaskPrepared`` says when
     firm: bool = False  # it is not refused any more once it is admitted
+    remote: bool = False  # of two backends, the cluster is to run it
+
+
+@dataclass(slots=True)
+class TaskAdopted(TaskSubmitted):
+    """A task comes from another scheduler, with its deadline and its retries; it is in preparation."""
+
+    submitted: float = 0.0  # the instant
+    attempts: int = 0  # how often it was tried in vain
 
 
 @dataclass(slots=True)
@@ -121,6 +134,37 @@ class TaskLost:
 
 
 @dataclass(slots=True)
+class TaskRefused:
+    """A cluster takes no calls, and gives back a task that it has provably not started."""
+
+    worker: int
+    task: int
+    error: PoolError  # what its caller gets, if nobody else runs it
+
+
+@dataclass(slots=True)
+class TaskHandedOver:
+    """Another scheduler takes over a task: this one forgets it, without an outcome."""
+
+    task: int
+
+
+@dataclass(slots=True)
+class ReachChanged:
+    """Calls go through to a cluster again (None), or do not, and why."""
+
+    unreachable: str | None
+
+
+@dataclass(slots=True)
+class TasksTaken:
+    """Tasks of a worker that is a cluster have reached a node; until then they wait there."""
+
+    worker: int
+    tasks: tuple[int, ...]
+
+
+@dataclass(slots=True)
 class WorkerResized:
     """A worker with many slots has more or fewer of them now."""
 
@@ -153,6 +197,7 @@ class CloseRequested:
 Event = (
     StartRequested
     | TaskSubmitted
+    | TaskAdopted
     | TaskPrepared
     | TaskCancelled
     | WorkerReady
@@ -162,6 +207,10 @@ Event = (
     | TasksRetracted
     | WorkerExited
     | TaskLost
+    | TaskRefused
+    | TaskHandedOver
+    | ReachChanged
+    | TasksTaken
     | WorkerResized
     | TimerFired
     | RecycleRequested

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from lifepool._core import policy
 from lifepool._core.states import ExitReason, WorkerState
-from lifepool.errors import WorkerLost
+from lifepool.errors import WorkerLost, how_it_ended
 
 if TYPE_CHECKING:
     from lifepool._core.events import WorkerExited
@@ -14,6 +14,14 @@ if TYPE_CHECKING:
 
 #: Signals that others send to end a process (SIGHUP, SIGINT, SIGKILL, SIGTERM); it brings the rest on itself.
 _FROM_OUTSIDE = frozenset({1, 2, 9, 15})
+_HANGS_HINT = (
+    "look for what hangs or takes long: the initializer, an eager resource, or a module that is imported; if it needs "
+    "that time, raise start_timeout"
+)
+_ENDS_HINT = (
+    "look for what ends it: a crash in native code or os._exit, in the initializer or in a module that is imported, or "
+    "a kill"
+)
 _OVERDUE = frozenset({ExitReason.NOT_READY_IN_TIME, ExitReason.NOT_IMPORTED_IN_TIME})
 
 
@@ -53,10 +61,13 @@ def lost_description(worker: Worker, event: WorkerExited, start_timeout: float) 
     return event.reason or _own_words(worker, start_timeout)
 
 
-def start_failure(worker: Worker, event: WorkerExited, start_timeout: float) -> str:
-    """Describe why a worker could not start: its traceback, why it was ended, or its exit status."""
-    known = event.start_error or _own_words(worker, start_timeout) or event.reason
-    return known or str(lost_error(event, "", ()).args[0])
+def start_failure(worker: Worker, event: WorkerExited, start_timeout: float) -> tuple[str, str | None]:
+    """Describe why a worker could not start (its traceback, why it was ended, or its exit status), and what to do."""
+    if event.start_error:
+        return event.start_error, event.start_hint
+    if known := _own_words(worker, start_timeout) or event.reason:
+        return known, _HANGS_HINT if worker.exit_reason is ExitReason.NOT_READY_IN_TIME else event.start_hint
+    return f"its process ended before its first task: {how_it_ended(event.exitcode, event.signal)}", _ENDS_HINT
 
 
 def _own_words(worker: Worker, start_timeout: float) -> str:

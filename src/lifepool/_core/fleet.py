@@ -88,7 +88,7 @@ class Fleet:
 
     def add(self, now: float) -> Worker:
         """Add and return a new worker that is starting."""
-        self.last_number += 1
+        self.last_number += self.limits.numbering
         self._counted += 1
         worker = self.workers[self.last_number] = Worker(self.last_number, now, self.limits.slots)
         return worker

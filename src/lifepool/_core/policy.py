@@ -88,6 +88,8 @@ class Limits:
     cpus: float | None = None  # that starts share with all else; None: all workers start at once
     can_kill: bool = True  # a running task can be ended by ending its worker
     can_interrupt: bool = True
+    numbering: int = 1  # workers are numbered 1, 2, ...; with -1 they are -1, -2, ..., unlike those beside them
+    is_cluster: bool = False  # what a worker has may wait there; ``TasksTaken`` says when it does no more
     can_retract: bool = True  # what a worker has not started can be taken back, so that pipelining is safe
 
 

@@ -12,6 +12,12 @@ outnumber the living, so memory stays proportional to what really waits.
 from __future__ import annotations
 
 from collections import Counter, OrderedDict, deque
+from typing import TYPE_CHECKING, TypeVar
+
+if TYPE_CHECKING:
+    from collections.abc import Hashable
+
+_Key = TypeVar("_Key")
 
 #: Seconds of waiting that one step of priority is worth. Long against a web request, short against starving.
 HEAD_START_S = 1.0
@@ -24,7 +30,7 @@ class _Entry:
 
     __slots__ = ("alive", "fair_key", "name", "priority", "submitted", "task")
 
-    def __init__(self, task: int, name: str, priority: int, fair_key: str | None, submitted: float) -> None:
+    def __init__(self, task: int, name: str, priority: float, fair_key: Hashable, submitted: float) -> None:
         self.task = task
         self.name = name
         self.priority = priority
@@ -39,7 +45,7 @@ class _Lane:
     __slots__ = ("living", "size", "turns")
 
     def __init__(self) -> None:
-        self.turns: OrderedDict[str | None, deque[_Entry]] = OrderedDict()
+        self.turns: OrderedDict[Hashable, deque[_Entry]] = OrderedDict()
         self.size = 0  # entries in all FIFOs, dead ones included
         self.living = 0
 
@@ -107,8 +113,8 @@ class TaskQueue:
 
     def __init__(self) -> None:
         self.entries: dict[int, _Entry] = {}
-        self._lanes: dict[int, _Lane] = {}
-        self._waiting_by_key: Counter[str] = Counter()
+        self._lanes: dict[float, _Lane] = {}
+        self._waiting_by_key: Counter[Hashable] = Counter()
         self.waiting_by_name: Counter[str] = Counter()
         # The task that ``peek`` found, until another may be next: nearly every pop follows a peek.
         self._next: tuple[_Lane, _Entry] | None = None
@@ -133,12 +139,19 @@ class TaskQueue:
         """Return all waiting tasks, in no particular order."""
         return list(self.entries)
 
-    def waiting_of(self, fair_key: str) -> int:
+    def waiting_of(self, fair_key: Hashable) -> int:
         """Return how many tasks of this key wait."""
         return self._waiting_by_key.get(fair_key, 0)
 
     def push(
-        self, task: int, *, priority: int, fair_key: str | None, submitted: float, name: str = "", front: bool = False
+        self,
+        task: int,
+        *,
+        priority: float,
+        fair_key: Hashable,
+        submitted: float,
+        name: str = "",
+        front: bool = False,
     ) -> None:
         """Add a task; with ``front`` before its peers, for one that comes back from a worker."""
         entry = self.entries[task] = _Entry(task, name, priority, fair_key, submitted)
@@ -203,7 +216,7 @@ class TaskQueue:
             _one_less(self._waiting_by_key, entry.fair_key)
 
 
-def _one_less(counts: Counter[str], key: str) -> None:
+def _one_less(counts: Counter[_Key], key: _Key) -> None:
     if counts[key] == 1:
         del counts[key]
     else:

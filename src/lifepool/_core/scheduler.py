@@ -43,13 +43,14 @@ from lifepool._core.worker_handlers import WorkerHandlers
 from lifepool.errors import QueueFull
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Hashable
 
     from lifepool._core.commands import Command
     from lifepool._core.counters import RunTimes, Tally
     from lifepool._core.fleet import Fleet
     from lifepool._core.policy import Limits
     from lifepool._core.states import PoolState, TaskState
+    from lifepool._core.task import Task
     from lifepool.errors import PoolError, WorkerStartError
 
 
@@ -96,6 +97,7 @@ class Scheduler:
         tasks, workers, pool = self._tasks, self._workers, self._pool
         return {
             on.TaskSubmitted: tasks.on_submitted,
+            on.TaskAdopted: tasks.on_adopted,
             on.TaskPrepared: tasks.on_prepared,
             on.TaskReturned: tasks.on_returned,
             on.TasksRetracted: tasks.on_retracted,
@@ -105,6 +107,9 @@ class Scheduler:
             on.WorkerLoaded: workers.on_loaded,
             on.WorkerExited: workers.on_exited,
             on.TaskLost: workers.on_task_lost,
+            on.TaskRefused: workers.on_task_refused,
+            on.TaskHandedOver: workers.on_handed_over,
+            on.TasksTaken: workers.on_taken,
             on.WorkerResized: workers.on_resized,
             on.StartRequested: pool.on_start_requested,
             on.RecycleRequested: pool.on_recycle_requested,
@@ -156,7 +161,7 @@ class Scheduler:
         while (key := decision.timers.pop_due(decision.now)) is not None:
             self._on_timer[key[0]](key[1])
 
-    def admit(self, timeout: float | None, fair_key: str | None = None, name: str | None = None) -> PoolError | None:
+    def admit(self, timeout: float | None, fair_key: Hashable = None, name: str | None = None) -> PoolError | None:
         """Decide whether a task is admitted, and count a refusal; return the error, or None. See ``Admission``."""
         refusal = self.admission.refusal(timeout, fair_key, name)
         if refusal is not None and isinstance(refusal, QueueFull):
@@ -194,6 +199,18 @@ class Scheduler:
     def next_since(self) -> float | None:
         """Return when the task that is next in the queue was submitted; None if none waits."""
         return self._table.queue.next_since()
+
+    def task(self, task: int) -> Task | None:
+        """Return a task that has no outcome yet, or None."""
+        return self._table.tasks.get(task)
+
+    def queued(self) -> list[Task]:
+        """Return the tasks in the queue, in the order in which they came there."""
+        return [self._table.tasks[number] for number in self._table.queue.entries]
+
+    def unsent(self) -> list[Task]:
+        """Return the tasks that no worker has: those in the queue, and those that wait for their next try."""
+        return [task for task in self._table.tasks.values() if task.worker is None]
 
     def task_state(self, task: int) -> TaskState | None:
         """Return the state of a task that is not settled, or None."""

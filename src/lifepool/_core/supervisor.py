@@ -301,8 +301,8 @@ class Supervisor:
         if is_early:
             self._count_early_end(worker)
         if reason is ExitReason.FAILED_TO_START:
-            cause = start_failure(worker, event, decision.limits.start_timeout)
-            return self._failed_start(cause, event.start_hint, after_ready=is_early)
+            cause, hint = start_failure(worker, event, decision.limits.start_timeout)
+            return self._failed_start(cause, hint, after_ready=is_early)
         if is_early and self._early_ends > 1:
             self._pause_starts(self._early_ends - 1, ready_ends_it=False)
         return None
@@ -313,7 +313,7 @@ class Supervisor:
 
     def _count_early_end(self, worker: Worker) -> None:
         """Count a worker that ended early, unless it was there when another did: the cause may be the same."""
-        if worker.id <= self._last_of_generation:
+        if abs(worker.id) <= abs(self._last_of_generation):
             return
         was_replacement = worker.started_at - self._last_early_end <= policy.RESTART_LAST_S
         self._early_ends = self._early_ends + 1 if was_replacement else 1

@@ -8,6 +8,8 @@ from lifepool._core import states
 from lifepool._core.states import TASK_TRANSITIONS, TaskState, moved
 
 if TYPE_CHECKING:
+    from collections.abc import Hashable
+
     from lifepool._core.events import TaskSubmitted
     from lifepool._core.fleet import Worker
 
@@ -21,26 +23,28 @@ class Task:
         attempts: How often it was tried in vain.
         was_predicted: Whether other tasks waited before it, and enough was known to predict that it would be in time.
         worker: The worker that has it, while RUNNING.
+        taken: The instant at which it was taken by a node, where the worker is a cluster.
     """
 
     __slots__ = (
-        "attempts", "fair_key", "firm", "id", "name", "priority", "retries", "state", "submitted", "timeout",
-        "was_predicted", "worker",
+        "attempts", "fair_key", "firm", "id", "name", "priority", "retries", "state", "submitted", "taken",
+        "timeout", "was_predicted", "worker",
     )  # fmt: skip
 
     def __init__(self, event: TaskSubmitted, now: float) -> None:
         self.id: int = event.task
         self.name: str = event.name
-        self.priority: int = event.priority
+        self.priority: float = event.priority
         self.timeout: float | None = event.timeout
         self.retries: int = event.retries
-        self.fair_key: str | None = event.fair_key
+        self.fair_key: Hashable = event.fair_key
         self.firm: bool = event.firm
         self.submitted: float = now
         self.attempts: int = 0
         self.state: TaskState = states.TASK_QUEUED
         self.was_predicted: bool = False
         self.worker: Worker | None = None
+        self.taken: float | None = None
 
     def __str__(self) -> str:
         return f"task {self.id}"

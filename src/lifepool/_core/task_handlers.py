@@ -83,6 +83,14 @@ class TaskHandlers:
         else:
             self._begin(task)
 
+    def on_adopted(self, event: on.TaskAdopted) -> None:
+        """Take over a task of another scheduler; it was counted there."""
+        task = self._tasks[event.task] = Task(event, event.submitted)
+        task.attempts = event.attempts
+        if task.timeout is not None:
+            self._decision.timers.set((Timer.TASK_DEADLINE, task.id), task.submitted + task.timeout)
+        self._table.preparing.add(task.id)
+
     def on_prepared(self, event: on.TaskPrepared) -> None:
         """Give the task, whose payload is ready, to a worker, or let it wait; without a payload it has failed."""
         task = self._tasks.get(event.task)
@@ -242,6 +250,8 @@ class TaskHandlers:
         worker = task.worker
         if worker is None or not self._is_running(task, worker) or worker.loading == task.id:
             return None
+        if self._limits.is_cluster:
+            return None if task.taken is None else self._decision.now - task.taken
         return self._decision.now - worker.head_since
 
     # -- matching -------------------------------------------------------------------------------------------------

@@ -56,7 +56,7 @@ class TaskTable:
             task = self.tasks.get(number)
             if task is not None:
                 task.move(TaskState.QUEUED)
-                task.worker = None
+                task.worker = task.taken = None
                 self.enqueue(task, front=True)
 
     def retry(self, task: Task) -> None:
@@ -65,10 +65,18 @@ class TaskTable:
         task.retries -= 1
         task.attempts += 1
         task.move(TaskState.QUEUED)
-        task.worker = None
+        task.worker = task.taken = None
         decision.tally.retried += 1
         delay = policy.retry_delay(task.attempts, self._random())
         decision.timers.set((Timer.RETRY, task.id), decision.now + delay)
+
+    def release(self, task: Task) -> None:
+        """Forget a task that another scheduler takes over. If a worker has it, the caller sees to that."""
+        del self.tasks[task.id]
+        if task.worker is None and not self.queue.remove(task.id):
+            self._decision.timers.cancel((Timer.RETRY, task.id))
+        if task.timeout is not None:
+            self._decision.timers.cancel((Timer.TASK_DEADLINE, task.id))
 
     def settle(self, task: Task, outcome: TaskState, error: PoolError | None = None) -> None:
         """Give a task its outcome, once, and forget it. A worker that has it is not touched.

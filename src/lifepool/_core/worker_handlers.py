@@ -118,6 +118,35 @@ class WorkerHandlers:
         self._tasks.settle_down(worker)
         self._tasks.after_change()
 
+    def on_task_refused(self, event: on.TaskRefused) -> None:
+        """Fail a task that a cluster gave back, and that nobody else runs."""
+        task = self._drop(event.worker, event.task)
+        if task is not None:
+            self._table.settle(task, TaskState.FAILED, event.error)
+        self._tasks.after_change()
+
+    def on_handed_over(self, event: on.TaskHandedOver) -> None:
+        """Forget a task that another scheduler takes over, and free its slot."""
+        task = self._table.tasks[event.task]
+        self._table.release(task)
+        if task.worker is not None:
+            self._drop(task.worker.id, task.id)
+        self._tasks.after_change()
+
+    def _drop(self, number: int, task: int) -> Task | None:
+        """Take a task from a worker's list, if it is there; return the task, if it has no outcome."""
+        worker = self._fleet.workers.get(number)
+        if worker is not None and task in worker.tasks:
+            worker.tasks.remove(task)
+            self._tasks.settle_down(worker)
+        return self._table.tasks.get(task)
+
+    def on_taken(self, event: on.TasksTaken) -> None:
+        """Note when tasks left off waiting at the cluster."""
+        for number in event.tasks:
+            if (task := self._table.tasks.get(number)) is not None:
+                task.taken = self._decision.now
+
     def on_resized(self, event: on.WorkerResized) -> None:
         """Fill the slots that came; of those that went, what runs there is finished."""
         worker = self._fleet.workers.get(event.worker)

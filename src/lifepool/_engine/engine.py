@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from lifepool._core.policy import Limits
+    from lifepool._engine.deciding import DecidingScheduler
     from lifepool._engine.handle import TaskHandle
     from lifepool._engine.hook_calls import Observation
     from lifepool._transfer.context import Carrier
@@ -88,11 +89,13 @@ class Engine:
         self.failures: FailureLog = FailureLog(name, self.loop)
         self.thread: int = get_ident()
         self._backend = backend
-        self._scheduler = Scheduler(limits, random=random)
-        self.waiting_queue: WaitingQueue = WaitingQueue(self._scheduler, self.loop)
         self.clock = clock
         self._now = clock()  # of the event that is being decided about
         self.handles: dict[int, TaskHandle[Any]] = {}
+        self._traffic = Traffic()
+        self.queries: Queries
+        self._scheduler, self.queries = self._make_scheduler(limits, random)
+        self.waiting_queue: WaitingQueue = WaitingQueue(self._scheduler, self.loop)
         self.submissions: Submissions = Submissions(self, backend, carrier)
         self._preparing = self.submissions.preparing
         self._pending: deque[on.Event] = deque()
@@ -103,8 +106,6 @@ class Engine:
         self.closed: asyncio.Future[None] = self.loop.create_future()
         self._recycled: asyncio.Future[None] | None = None  # while workers are being replaced
         self.cut_off: Counter[str] = Counter()
-        self._traffic = Traffic()
-        self.queries: Queries = Queries(self._scheduler, backend, self.handles, self._traffic, clock)
         self._answers = AnswerPolling(self.loop, clock) if backend.capabilities.own_processes and may_poll() else None
         self._perform: dict[type, Callable[[Any], None]] = {
             do.SendTask: self._send_task,
@@ -121,6 +122,11 @@ class Engine:
             do.ReportWorkerExit: self._report_worker_exit,
             do.WarnOfKeptViews: warn_of_kept_views,
         }
+
+    def _make_scheduler(self, limits: Limits, random: Callable[[], float]) -> tuple[DecidingScheduler, Queries]:
+        """Return what decides, and what answers questions about it."""
+        scheduler = Scheduler(limits, random=random)
+        return scheduler, Queries(scheduler, self._backend, self.handles, self._traffic, self.clock)
 
     # -- for the pool ---------------------------------------------------------------------------------------------
 
@@ -180,6 +186,11 @@ class Engine:
         """Raise what a task would be turned away with now; see ``Scheduler.admit``."""
         refusal = self._broken or self._scheduler.admit(timeout, fair_key, name)
         if refusal is not None:
+            raise refusal
+
+    def refuse(self, refusal: PoolError | None) -> None:
+        """Raise what a task is refused with, if that is something; all are, once a bug of ours has stopped it."""
+        if (refusal := self._broken or refusal) is not None:
             raise refusal
 
     def count_refused(self, calls: int) -> None:

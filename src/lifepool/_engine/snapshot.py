@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from lifepool._core.scheduler import Scheduler
     from lifepool._core.states import PoolState
     from lifepool._engine.handle import TaskHandle
+    from lifepool.statistics import ClusterStatistics
 
 T = TypeVar("T")
 
@@ -48,7 +49,9 @@ def read_consistently(read: Callable[[], T]) -> T:
     return read()
 
 
-def pool_statistics(scheduler: Scheduler, state: PoolState, now: float, traffic: Traffic) -> PoolStatistics:
+def pool_statistics(
+    scheduler: Scheduler, state: PoolState, now: float, traffic: Traffic, cluster: ClusterStatistics | None = None
+) -> PoolStatistics:
     """Copy the counters; costs some ten microseconds and a few per worker."""
     tally = scheduler.tally
     outcomes = tally.outcomes
@@ -81,6 +84,7 @@ def pool_statistics(scheduler: Scheduler, state: PoolState, now: float, traffic:
         shared_sent=traffic.shared_sent,
         shared_received=traffic.shared_received,
         requests=dict(tally.requests),
+        cluster=cluster,
     )
 
 

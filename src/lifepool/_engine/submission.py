@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from lifepool._engine.hook_calls import Observation
     from lifepool._engine.options import TaskOptions
     from lifepool._transfer.context import Carrier, PropagatedContext
-    from lifepool.backends.base import Backend, Payload
+    from lifepool.backends.base import Backend, Capabilities, Payload
 
 
 class Runner(TaskOwner, Protocol):
@@ -44,6 +44,32 @@ class Runner(TaskOwner, Protocol):
         """Have the scheduler decide about an event."""
 
 
+class Place:
+    """Where a task is to run: who admits it, and who makes its payload.
+
+    Args:
+        admit: Raises what a task would be refused with now.
+        backend: Makes the payload.
+        remote: Whether it is the cluster of a pool with two backends.
+        can: What may be asked for; None: what the backend can do.
+    """
+
+    __slots__ = ("admit", "can", "prepare", "remote")
+
+    def __init__(
+        self,
+        admit: Callable[[float | None, str | None, str | None], None],
+        backend: Backend,
+        *,
+        remote: bool = False,
+        can: Capabilities | None = None,
+    ) -> None:
+        self.admit: Callable[[float | None, str | None, str | None], None] = admit
+        self.prepare: Callable[..., Payload | asyncio.Future[Any]] = backend.prepare
+        self.can: Capabilities = can or backend.capabilities
+        self.remote: bool = remote
+
+
 class Submissions:
     """Make a task of each call, and numbers the tasks.
 
@@ -59,7 +85,7 @@ class Submissions:
     def __init__(self, runner: Runner, backend: Backend, carrier: Carrier | None) -> None:
         self.preparing: dict[int, asyncio.Future[Payload]] = {}
         self._runner = runner
-        self._backend = backend
+        self._home = Place(runner.admit, backend)
         self._carrier = carrier
         self._last_task = 0
 
@@ -92,7 +118,7 @@ class Submissions:
         if watch is not None and watch.of_tasks:
             record = TaskRecord(names[0], self._runner.clock(), options.timeout, options.priority, options.fair_key)
         try:
-            return self._submit(fn, args, options, names, record, lent=lent)
+            return self._submit(fn, args, options, names, record, self._home, lent=lent)
         except PoolError as error:
             if record is not None and watch is not None:
                 watch.refused(record, error)
@@ -106,13 +132,14 @@ class Submissions:
         options: TaskOptions,
         names: tuple[str, str],
         record: TaskRecord | None,
+        place: Place,
         *,
         lent: bool,
     ) -> TaskHandle[Any]:
         runner, timeout, (name, learned_as) = self._runner, options.timeout, names
-        runner.admit(None if options.is_admitted else timeout, options.fair_key, learned_as)
+        place.admit(None if options.is_admitted else timeout, options.fair_key, learned_as)
         if not options.copy:
-            require_views(self._backend.capabilities)
+            require_views(place.can)
         watch = runner.observation
         propagated: tuple[PropagatedContext, ...] = (
             () if record is None or watch is None else watch.propagated_with(record, args)
@@ -120,9 +147,9 @@ class Submissions:
         if self._carrier is not None and (values := self._carrier.pack()) is not None:
             propagated = (values, *propagated)
         if not propagated or watch is None or record is None:
-            prepared = self._backend.prepare(fn, args, propagated, lent=lent, copy=options.copy)
+            prepared = place.prepare(fn, args, propagated, lent=lent, copy=options.copy)
         else:
-            prepared = self._prepare_watched(fn, args, propagated, watch, lent=lent, copy=options.copy)
+            prepared = _prepare_watched(place, fn, args, propagated, watch, lent=lent, copy=options.copy)
         self._last_task = number = self._last_task + 1
         if record is not None and watch is not None:
             record.id = number
@@ -134,37 +161,17 @@ class Submissions:
         runner.handles[number] = handle
         retries, priority, fair_key = options.retries, options.priority, options.fair_key
         preparing, firm = payload is None, type(fn) is Chunk  # a map waits before its chunks are admitted, not after
-        runner.feed(on.TaskSubmitted(number, learned_as, priority, timeout, retries, fair_key, preparing, firm))
+        runner.feed(
+            on.TaskSubmitted(number, learned_as, priority, timeout, retries, fair_key, preparing, firm, place.remote)
+        )
         if isinstance(prepared, asyncio.Future):
-            self.preparing[number] = prepared
-            prepared.add_done_callback(lambda prepared: self._prepared(number, prepared))
+            self.wait_for(number, prepared)
         return handle
 
-    def _prepare_watched(
-        self,
-        fn: Callable[..., Any],
-        args: tuple[Any, ...],
-        propagated: tuple[PropagatedContext, ...],
-        watch: Observation,
-        *,
-        lent: bool,
-        copy: bool,
-    ) -> Payload | asyncio.Future[Payload]:
-        """Prepare a call with propagated context: if that can't be pickled, it is a hook's mistake, not the call's."""
-        try:
-            prepared = self._backend.prepare(fn, args, propagated, lent=lent, copy=copy)
-            if not isinstance(prepared, asyncio.Future):
-                return prepared
-        except Exception:
-            good = watch.without_unpicklable(propagated)
-            if len(good) == len(propagated):
-                raise
-        else:  # it is pickled in a thread: look before that finds out
-            good = watch.without_unpicklable(propagated)
-            if len(good) == len(propagated):
-                return prepared
-            prepared.cancel()
-        return self._backend.prepare(fn, args, good, lent=lent, copy=copy)
+    def wait_for(self, task: int, prepared: asyncio.Future[Any]) -> None:
+        """Report when a payload in preparation is ready."""
+        self.preparing[task] = prepared
+        prepared.add_done_callback(lambda prepared: self._prepared(task, prepared))
 
     def _prepared(self, task: int, payload: asyncio.Future[Payload]) -> None:
         """Report that a payload in preparation is ready or can't be made. Nobody wants a cancelled one."""
@@ -175,3 +182,30 @@ class Submissions:
         handle._error = payload.exception()
         handle._payload = None if handle._error else payload.result()
         self._runner.feed(on.TaskPrepared(task, handle._error is None))
+
+
+def _prepare_watched(
+    place: Place,
+    fn: Callable[..., Any],
+    args: tuple[Any, ...],
+    propagated: tuple[PropagatedContext, ...],
+    watch: Observation,
+    *,
+    lent: bool,
+    copy: bool,
+) -> Payload | asyncio.Future[Payload]:
+    """Prepare a call with propagated context: if that can't be pickled, it is a hook's mistake, not the call's."""
+    try:
+        prepared = place.prepare(fn, args, propagated, lent=lent, copy=copy)
+        if not isinstance(prepared, asyncio.Future):
+            return prepared
+    except Exception:
+        good = watch.without_unpicklable(propagated)
+        if len(good) == len(propagated):
+            raise
+    else:  # it is pickled in a thread: look before that finds out
+        good = watch.without_unpicklable(propagated)
+        if len(good) == len(propagated):
+            return prepared
+        prepared.cancel()
+    return place.prepare(fn, args, good, lent=lent, copy=copy)

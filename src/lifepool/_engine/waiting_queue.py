@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from lifepool.errors import QueueFull
 
 if TYPE_CHECKING:
-    from lifepool._core.scheduler import Scheduler
+    from lifepool._engine.deciding import HasAdmission
     from lifepool.errors import PoolError
 
 
@@ -42,7 +42,7 @@ class WaitingQueue:
         waiting: The waiters, in the order in which they came.
     """
 
-    def __init__(self, scheduler: Scheduler, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, scheduler: HasAdmission, loop: asyncio.AbstractEventLoop) -> None:
         self._scheduler = scheduler
         self._loop = loop
         self.waiting: dict[Waiter, None] = {}

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 from lifepool._host.forks import at_fork
 from lifepool._inside import state
 from lifepool._transfer.reference import import_by_name, importable_name
-from lifepool._usercode.attributes import add_note
+from lifepool._usercode.attributes import add_note, signature_of
 from lifepool._usercode.interrupts import is_from_signal
 
 if TYPE_CHECKING:
@@ -124,6 +124,13 @@ def load_eagerly(
         resource()
 
 
+def without_eager(
+    initializer: Callable[..., object] | None, initargs: tuple[Any, ...]
+) -> tuple[Callable[..., object] | None, tuple[Any, ...]]:
+    """Return the initializer and its arguments for workers that load resources when they need them."""
+    return (initargs[0], initargs[1]) if initializer is load_eagerly else (initializer, initargs)
+
+
 def close_all() -> None:
     """Drop all that this process has loaded, the last one first."""
     with _lock:
@@ -135,7 +142,7 @@ def _check(function: Callable[..., Any]) -> None:
     name = importable_name(function)
     if inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(function):
         raise TypeError(f"{name} is async: a worker has no event loop; load it with a plain function")
-    required = [p.name for p in inspect.signature(function).parameters.values() if p.default is p.empty]
+    required = [p.name for p in signature_of(function).parameters.values() if p.default is p.empty]
     if required:
         raise TypeError(f"{name} is called without arguments, but needs {', '.join(required)}")
 

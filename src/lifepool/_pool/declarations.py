@@ -52,7 +52,8 @@ class Declarations:
             BackendUnsupported: If there are some, and a backend of the user's own starts the workers.
         """
         eager = tuple(resource for resource in self.resources if resource.eager)
-        if not eager or (isinstance(config.backend, str) and "://" in config.backend):
+        is_cluster = isinstance(config.backend, str) and "://" in config.backend
+        if not eager or (is_cluster and config.fallback is None):
             return config  # the workers of a cluster load them when they are first used
         if not isinstance(config.backend, str):
             raise BackendUnsupported(

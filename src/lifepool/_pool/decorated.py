@@ -12,6 +12,7 @@ from lifepool._engine.scope import current_scope
 from lifepool._transfer.grouped import BatchFunction, GroupResult
 from lifepool._transfer.naming import name_of
 from lifepool._transfer.reference import Reference
+from lifepool._usercode.attributes import signature_of
 from lifepool._usercode.callables import check_function
 
 if TYPE_CHECKING:
@@ -82,7 +83,7 @@ class PoolTask(Generic[P, T]):
 
     def _check_keywords(self, kwargs: Mapping[str, Any]) -> None:
         """Refuse options of the pool, unless the function has parameters of such names."""
-        parameters = inspect.signature(self._reference.__wrapped__).parameters
+        parameters = signature_of(self._reference.__wrapped__).parameters
         if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values()):
             return
         if unknown := sorted(kwargs.keys() & OPTION_NAMES - parameters.keys()):

@@ -8,6 +8,8 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
 from typing import Any
 
+from lifepool._usercode.attributes import signature_of
+
 Lifespan = Callable[[Any], AbstractAsyncContextManager[Mapping[str, Any] | None]]
 
 _HOW = "decorate 'async def lifespan(app): ... yield ...' with @asynccontextmanager"
@@ -64,7 +66,7 @@ def _is_app(candidate: Any) -> bool:
 def _takes(candidate: Any, count: int) -> bool:
     """Tell whether it can be called with so many positional arguments; what has no signature takes three."""
     try:
-        inspect.signature(candidate).bind(*[None] * count)
+        signature_of(candidate).bind(*[None] * count)
     except TypeError:
         return False
     except ValueError:  # it has no signature

@@ -6,6 +6,7 @@ import logging
 import os
 import time
 import weakref
+from dataclasses import replace
 from threading import get_ident
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +20,7 @@ from lifepool._inside import state
 from lifepool._pool.declarations import Declarations
 from lifepool._transfer.context import Carrier
 from lifepool._usercode.needed_modules import modules_ahead
-from lifepool.backends.selection import check_backend, make_backend
+from lifepool.backends.selection import check_backends, make_backend
 from lifepool.errors import PoolClosed
 from lifepool.statistics import HistogramSnapshot, PoolStatistics, Readiness
 
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
     from lifepool._engine.engine import Engine
     from lifepool._engine.hook_calls import Observation
     from lifepool._inside.resources import Resource
-    from lifepool.backends.base import Backend
+    from lifepool.backends.base import Backend, Capabilities
     from lifepool.config import PoolConfig
 
 logger = logging.getLogger("lifepool")
@@ -57,7 +58,7 @@ class PoolRuntime:
     """
 
     def __init__(self, config: PoolConfig, pool: object) -> None:
-        check_backend(config.backend)
+        check_backends(config)
         self.config = config
         self.declared: Declarations = Declarations()
         self.observation: Observation | None = None
@@ -191,11 +192,24 @@ class PoolRuntime:
         modules = modules_ahead(self.declared.modules, (self._pool, self.app))
         backend = self.make_backend(self.declared.worker_config(config), modules)
         carrier = Carrier(config.carry_context) if config.carry_context else None
-        limits, observation = self._limits(backend), self.observation
-        return Engine(backend, limits, clock=self.clock, carrier=carrier, observation=observation, name=config.name)
+        about: dict[str, Any] = {
+            "clock": self.clock,
+            "carrier": carrier,
+            "observation": self.observation,
+            "name": config.name,
+        }
+        if config.overflow is not None or config.fallback is not None:
+            from lifepool._engine.routing import RoutedEngine
+            from lifepool.backends.routed import RoutedBackend
 
-    def _limits(self, backend: Backend) -> Limits:
-        config, can = self.config, backend.capabilities
+            if isinstance(backend, RoutedBackend):  # not inline, for a test
+                limits, remote = (self._limits(each.capabilities) for each in (backend.local, backend.remote))
+                remote = replace(remote, min_workers=1, numbering=-1)
+                return RoutedEngine(backend, limits, remote, target_wait=config.target_wait, **about)
+        return Engine(backend, self._limits(backend.capabilities), **about)
+
+    def _limits(self, can: Capabilities) -> Limits:
+        config = self.config
         most = config.max_workers if can.max_workers is None else min(config.max_workers, can.max_workers)
         return Limits(
             max_workers=most,
@@ -210,6 +224,7 @@ class PoolRuntime:
             cpus=cpu_budget().cpus if can.own_processes else None,
             can_kill=can.kill and not can.remote,  # there it is a node that kills
             can_interrupt=can.interrupt,
+            is_cluster=can.remote,
             can_retract=can.retract,
         )
 
@@ -258,12 +273,27 @@ class PoolRuntime:
             statistics.state: statistics.state != PoolState.RUNNING.value,
             "crash-looping": crash is not None,
             "no-worker": crash is None and self._lacks_workers(statistics),
-            "saturated": statistics.queued >= self.config.max_queue,
+            "saturated": self._is_saturated(statistics),
         }
         if engine is not None and statistics.state == PoolState.RUNNING.value:
             reasons["unreachable"] = engine.queries.unreachable is not None
+        degraded = self._degraded(reasons, statistics)
         found = tuple(reason for reason, applies in reasons.items() if applies)
-        return Readiness(not found, found)
+        return Readiness(not found, found, degraded)
+
+    def _is_saturated(self, now: PoolStatistics) -> bool:
+        most = self.config.max_queue
+        return now.queued >= most if now.routing is None else now.routing.is_saturated(most)
+
+    def _degraded(self, reasons: dict[str, bool], now: PoolStatistics) -> tuple[str, ...]:
+        """Return what is wrong with one of two backends while the other one runs tasks; it is no reason any more."""
+        if now.routing is None or now.state != PoolState.RUNNING.value:
+            return ()
+        if now.routing.breaker != "closed":
+            return ("breaker-open",)
+        found = tuple(reason for reason in ("crash-looping", "no-worker") if reasons[reason])
+        reasons.update(dict.fromkeys(found, False))
+        return found
 
     def _lacks_workers(self, now: PoolStatistics) -> bool:
         """Tell whether a running pool has no worker that could do anything, though it should have."""

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import sys
 from types import GetSetDescriptorType, MemberDescriptorType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    import inspect
+    from collections.abc import Callable, Iterator
 
 Field = MemberDescriptorType | GetSetDescriptorType
 
@@ -58,3 +60,22 @@ def add_note(error: BaseException, note: str) -> None:
     notes = own_dict(error).setdefault("__notes__", [])
     if type(notes) is list:
         notes.append(note)
+
+
+def signature_of(function: Callable[..., Any]) -> inspect.Signature:
+    """Return a function's signature, without evaluating its annotations.
+
+    Since Python 3.14 annotations are code that runs when somebody asks for them. They may name what is imported for
+    type checkers alone.
+
+    Raises:
+        ValueError: If it has no signature, as some functions in C.
+        TypeError: If it can't be called.
+    """
+    import inspect  # takes long to import, and workers hardly need it
+
+    if sys.version_info >= (3, 14):
+        from annotationlib import Format
+
+        return inspect.signature(function, annotation_format=Format.FORWARDREF)
+    return inspect.signature(function)

@@ -19,7 +19,17 @@ if TYPE_CHECKING:
     import asyncio
     from collections.abc import Callable
 
-    from lifepool._core.events import KeptViews, TaskLost, WorkerExited, WorkerLoaded, WorkerLoading, WorkerResized
+    from lifepool._core.events import (
+        KeptViews,
+        ReachChanged,
+        TaskLost,
+        TaskRefused,
+        TasksTaken,
+        WorkerExited,
+        WorkerLoaded,
+        WorkerLoading,
+        WorkerResized,
+    )
     from lifepool._transfer.context import PropagatedContext
 
 
@@ -174,8 +184,13 @@ class Listener(Protocol):
     def exited(self, event: WorkerExited) -> None:
         """Take note that the worker is gone."""
 
-    def feed(self, event: WorkerLoading | WorkerLoaded | TaskLost | WorkerResized) -> None:
-        """Take note of what else happened to a worker: it imports, lost one of its many tasks, or has other slots."""
+    def feed(
+        self, event: WorkerLoading | WorkerLoaded | TaskLost | TasksTaken | TaskRefused | ReachChanged | WorkerResized
+    ) -> None:
+        """Take note of what else happened to a worker: it imports, or it is a cluster and something changed there.
+
+        Of a cluster beside this machine also that it can be reached or not, and what it gave back unstarted.
+        """
 
     def time_left(self, task: int) -> float | None:
         """Return the seconds until the task's deadline, or None if it has none."""

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
 import sys
 from concurrent.futures import Executor
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 
+from lifepool._inside.resources import without_eager
 from lifepool.errors import BackendUnsupported
 
 if TYPE_CHECKING:
@@ -14,6 +16,7 @@ if TYPE_CHECKING:
 
 #: Names for which there is a design and no code yet; better said when the pool is made than when it is used.
 _PLANNED = ("unix:",)
+_EXAMPLE = "'celery+redis://localhost'"
 _EXPECTED = (
     "'local', 'inline', 'executor', the URL of a cluster, a concurrent.futures.Executor, or an object with the Backend"
     " protocol"
@@ -51,13 +54,63 @@ def check_backend(backend: object) -> None:
         raise ValueError(f"backend={backend!r}: expected {_EXPECTED}")
 
 
+def check_backends(config: PoolConfig) -> None:
+    """Refuse settings that can't become backends, when the pool is made.
+
+    Raises:
+        BackendUnsupported: If this version has no such backend, or the two can't be used together.
+        ValueError: If one is no backend at all.
+    """
+    check_backend(config.backend)
+    if config.overflow is None:
+        return
+    if not _is_cluster(config.overflow):
+        raise ValueError(f"overflow={_shown(config.overflow)}: expected the URL of a cluster, as in {_EXAMPLE}")
+    check_backend(config.overflow)
+    if config.backend != "local":
+        raise BackendUnsupported(
+            f"overflow={_shown(config.overflow)}: what overflows comes from backend='local'",
+            capability="overflow",
+            hint="leave the backend out; for a cluster that falls back to this machine there is fallback='local'",
+        )
+
+
+def _is_cluster(backend: object) -> bool:
+    if isinstance(backend, str):
+        return "://" in backend
+    return bool(getattr(getattr(backend, "capabilities", None), "remote", False))
+
+
+def _shown(backend: object) -> str:
+    """Return a backend for a message: the URL of a cluster may have a password."""
+    return repr(backend.partition(":")[0] if isinstance(backend, str) else backend)
+
+
 def make_backend(config: PoolConfig, modules: tuple[str, ...] = ()) -> Backend:
-    """Make the backend that the settings name. Only that one is imported.
+    """Make the backend that the settings name, or both: only what is named is imported.
 
     Args:
         config: The settings.
         modules: Names of modules that tasks are known to need.
     """
+    prefers_remote = config.fallback is not None and _is_cluster(config.backend)
+    if config.overflow is None and not prefers_remote:
+        return _make_one(config, modules)
+    from lifepool.backends.routed import RoutedBackend
+
+    local = _make_one(dataclasses.replace(config, backend="local"), modules)
+    remote = _make_cluster(config, config.backend if prefers_remote else config.overflow)
+    return RoutedBackend(local, remote, prefers_remote=prefers_remote)
+
+
+def _make_cluster(config: PoolConfig, url: Any) -> Any:
+    """Make the cluster of a pool that has this machine too, whose settings for workers are not those of the nodes."""
+    initializer, initargs = without_eager(config.initializer, config.initargs)
+    config = dataclasses.replace(config, max_tasks_per_worker=None, max_worker_memory=None)
+    return _make_one(dataclasses.replace(config, backend=url, initializer=initializer, initargs=initargs), ())
+
+
+def _make_one(config: PoolConfig, modules: tuple[str, ...]) -> Backend:
     backend = config.backend
     if isinstance(backend, Executor):
         from concurrent.futures.process import ProcessPoolExecutor
@@ -73,9 +126,9 @@ def make_backend(config: PoolConfig, modules: tuple[str, ...] = ()) -> Backend:
 
         return InlineBackend(initializer=config.initializer, initargs=config.initargs)
     if "://" in backend:
-        from lifepool.backends.remote.urls import make_remote_backend
+        from lifepool.backends.remote.urls import make_remote_backend, parse
 
-        _refuse_settings_of_nodes(config)
+        _refuse_settings_of_nodes(config, parse(backend).engine.node_setting)
         return make_remote_backend(
             backend, max_payload=config.max_payload, initializer=config.initializer, initargs=config.initargs
         )
@@ -101,7 +154,7 @@ def make_backend(config: PoolConfig, modules: tuple[str, ...] = ()) -> Backend:
     )
 
 
-def _refuse_settings_of_nodes(config: PoolConfig) -> None:
+def _refuse_settings_of_nodes(config: PoolConfig, how: str) -> None:
     """Refuse what only the nodes of a cluster can do for their workers."""
     of_nodes = {
         "max_tasks_per_worker": config.max_tasks_per_worker is not None,
@@ -112,5 +165,5 @@ def _refuse_settings_of_nodes(config: PoolConfig) -> None:
             raise BackendUnsupported(
                 f"{name} is a setting of the nodes of a cluster, not of its clients",
                 capability=name,
-                hint=f"give it to the nodes: lifepool worker --{name.replace('_', '-')} ...",
+                hint=f"give it to the nodes: {how.format(name.replace('_', '-'))}",
             )

@@ -81,18 +81,23 @@ def doctor(
     timeout: Annotated[
         float, typer.Option(min=1.0, help="Seconds for your module to import and a worker to start.")
     ] = 60.0,
+    backend: Annotated[
+        str | None, typer.Option(help="Try the way to this cluster instead, step by step: celery+redis://host/0")
+    ] = None,
     as_json: _JSON = False,
 ) -> None:
     """Look at this machine, try the engine, check your pool; say what to fix.
 
     The exit code is 1 if something does not work, else 0.
     """
-    from lifepool.cli.doctor.examination import diagnose
+    from lifepool.cli.doctor.examination import diagnose, diagnose_cluster
     from lifepool.cli.doctor.render import render
     from lifepool.cli.output import show
 
     _check_name(target, "MODULE:POOL")
-    report = diagnose(target, timeout)
+    if backend is not None and target is not None:
+        raise typer.BadParameter("give a pool or --backend, not both: each is a report of its own")
+    report = diagnose(target, timeout) if backend is None else diagnose_cluster(backend, timeout)
     show(report, render, as_json=as_json)
     raise typer.Exit(report.exit_code)
 

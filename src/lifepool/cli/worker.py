@@ -18,6 +18,8 @@ def run_worker(backend: str, queue: str | None, options: NodeOptions) -> int:
         url = parse(backend)
         if queue is not None:
             url = replace(url, queue=queue)
+        if url.engine.program is not None:
+            raise ValueError(f"nodes at {url.where} are not started by this command, but by `{url.engine.program}`")
         signer = signer_for(url)
     except (PoolError, ValueError) as error:
         sys.stderr.write(f"lifepool worker: {error}\n")

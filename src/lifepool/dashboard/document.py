@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import time
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 import lifepool
+from lifepool.dashboard.cluster import cluster_of
 from lifepool.dashboard.formatting import shown_name, visible
 from lifepool.dashboard.task_details import details_of
 from lifepool.dashboard.time_series import COLUMNS, MAX_POINTS, RECENT_POINTS, WINDOW_POINTS
@@ -65,6 +67,7 @@ def document(pool: PoolLife, recorder: Recorder, *, since: str = "", actions: tu
         ),
         "pool": about,
         "counts": counts,
+        "cluster": cluster_of(statistics.cluster),
         "window": window,
         "history": {"columns": COLUMNS, "points": recorder.history.since(after), "kept": MAX_POINTS},
         "workers": [_worker(each) for each in recorder.workers],
@@ -107,6 +110,7 @@ def _pool(pool: PoolLife, statistics: PoolStatistics) -> dict[str, Any]:
         "state": statistics.state if pool.state.value != "closed" else "closed",
         "ready": readiness.ready,
         "reasons": list(readiness.reasons),
+        "degraded": list(readiness.degraded),
         "max_workers": config.max_workers,
         "min_workers": config.min_workers,
         "max_queue": config.max_queue,
@@ -122,7 +126,10 @@ def _counts(statistics: PoolStatistics) -> dict[str, Any]:
         "utilisation", "bytes_sent", "bytes_received", "predicted_wait_s",
     )  # fmt: skip
     counts = {name: getattr(statistics, name) for name in names}
-    return {**counts, "workers": dict(statistics.workers), "restarts": dict(statistics.restarts)}
+    routing = statistics.routing and {**asdict(statistics.routing), "breaker_reason": None}  # it may name machines
+    return {
+        **counts, "workers": dict(statistics.workers), "restarts": dict(statistics.restarts), "routing": routing,
+    }  # fmt: skip
 
 
 def _worker(worker: WorkerSnapshot) -> dict[str, Any]:

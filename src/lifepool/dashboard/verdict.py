@@ -45,6 +45,7 @@ def verdict(
     checks = (
         _of_life(reasons, counts, start_error),
         () if set(reasons) - OF_WORKERS else _of_workers(counts, config),
+        _of_routing(reasons, counts),
         _of_refusals(lately, counts, config),
         _of_outcomes(lately),
         _of_load(counts, window),
@@ -69,6 +70,7 @@ def _of_life(reasons: Sequence[str], counts: Mapping[str, Any], start_error: str
         "created": "Not started yet: the pool starts with the app's lifespan.",
         "starting": f"Starting: {_up(counts)} of {_all(counts)} workers are up.",
         "draining": f"Draining: nothing new is taken; {under_way}.",
+        "unreachable": "The cluster takes no calls: it can't be reached, or has no nodes. See Nodes for why.",
     }
     for reason, text in said.items():
         if reason in reasons and not (reason == "closed" and "terminating" in reasons):
@@ -86,12 +88,24 @@ def _of_workers(counts: Mapping[str, Any], config: Mapping[str, Any]) -> Finding
     yield "bad", f"No worker is up: {states or 'there is none'}; {counts['queued']} tasks wait."
 
 
+def _of_routing(reasons: Sequence[str], counts: Mapping[str, Any]) -> Findings:
+    """Say what is wrong with the two backends of a pool that has two."""
+    routing = counts.get("routing")
+    if not routing:
+        return
+    here, there = routing["local"], routing["remote"]
+    if "saturated" in reasons:
+        yield "bad", f"All queues are full: {here['queued']} tasks wait here, {there['queued']} for the cluster."
+    if routing["breaker"] != "closed":
+        yield "notable", "The cluster is lost: this machine runs its tasks, as far as there is room."
+
+
 def _of_refusals(lately: Mapping[str, Any], counts: Mapping[str, Any], config: Mapping[str, Any]) -> Findings:
     refused = lately.get("refused") or 0.0
     part = refused / asked if (asked := refused + (lately.get("submitted") or 0.0)) else 0.0
     if part > 0:
         yield _level(part), f"Refusing {_percent(part)} of calls: more comes than the workers can do."
-    if counts["queued"] >= config["max_queue"]:
+    if counts["queued"] >= config["max_queue"] and not counts.get("routing"):
         yield "bad", f"The queue is full: {counts['queued']} tasks wait, and one more is refused."
 
 

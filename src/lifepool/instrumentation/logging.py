@@ -1,8 +1,9 @@
 """Logs of workers in the server's logging tree: ``pool.add_hook(ForwardLogs())`` before the pool starts.
 
 Each record that a worker logs is handled by the server's logger of the same name, with ``task_id``, ``task_name`` and
-``worker`` as attributes, in the context (``contextvars``) in which the task was submitted. What tasks ``print`` is
-neither a log record nor part of a result; it goes to the server's standard output.
+``worker`` as attributes, in the context (``contextvars``) in which the task was submitted; of a worker on another
+machine ``node`` names that, else it is None. What tasks ``print`` is neither a log record nor part of a result; it goes
+to the server's standard output.
 """
 
 from __future__ import annotations
@@ -56,7 +57,8 @@ class ForwardLogs(Hook):
     """Forward log records of workers into the server's logging tree. One hook watches one pool.
 
     Workers start with the levels that the server's loggers have at that moment. Added to a pool that runs, it
-    applies to workers that start from then on. Backends: ``local``; with ``inline`` there is nothing to forward.
+    applies to workers that start from then on, and on a cluster to calls that are sent from then on. Backends:
+    ``local`` and clusters; with ``inline`` there is nothing to forward.
 
     Args:
         level: Workers send nothing below it; None: the level of the server's root logger.
@@ -72,7 +74,7 @@ class ForwardLogs(Hook):
         self._pool: WatchedPool | None = None
         self._settled: deque[tuple[int, str, contextvars.Context | None]] = deque(maxlen=_REMEMBERED)
         self._new_loggers = 0
-        self._drops: Counter[Any] = Counter()  # by worker
+        self._drops: Counter[str] = Counter()  # by worker
         self._timer: asyncio.TimerHandle | None = None
 
     def propagate_context(self, task: TaskRecord) -> BoundContext | None:
@@ -102,7 +104,7 @@ class ForwardLogs(Hook):
         task = log.get("task")
         name, context = self._task(task) if task else (None, None)
         if log.get("dropped"):
-            self._drops[log.get("worker")] += log["dropped"]
+            self._drops[_whose(log)] += log["dropped"]
             if self._timer is None:
                 self._warn_of_drops()
         target = self._logger(log["name"])
@@ -136,10 +138,16 @@ class ForwardLogs(Hook):
         return logging.getLogger(name)
 
 
+def _whose(log: dict[str, Any]) -> str:
+    """Return the worker that has logged, and the node that it is on, if it is on another machine."""
+    where = f" of node {log['node']}" if log.get("node") else ""
+    return f"{log.get('worker')}{where}"
+
+
 def _record(log: dict[str, Any], task: object, name: str | None) -> logging.LogRecord:
     extra = {key: value for key, value in log["extra"].items() if key not in _RESERVED}
     own = {key: value for key, value in log.items() if key not in ("extra", "task", "dropped")}
-    return logging.makeLogRecord(extra | own | {"args": (), "task_id": task, "task_name": name})
+    return logging.makeLogRecord({"node": None} | extra | own | {"args": (), "task_id": task, "task_name": name})
 
 
 def _plain(value: object) -> object:

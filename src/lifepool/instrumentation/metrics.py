@@ -16,7 +16,7 @@ from lifepool.statistics import HistogramSnapshot
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from lifepool.statistics import PoolStatistics
+    from lifepool.statistics import ClusterStatistics, PoolStatistics
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,8 +62,34 @@ REQUESTS = Metric(
 )
 LAG = Metric("lifepool_loop_lag_seconds", "histogram", "How late the event loop was, measured by a timer.")
 
-#: All of them, in the order in which they are exposed.
+#: All of them, in the order in which they are exposed. Those of clusters are in ``CLUSTER_METRICS``.
 METRICS = (TASKS, WAIT, RUN, QUEUE, REJECTED, WORKERS, RESTARTS, MEMORY, UTILISATION, PAYLOAD, REQUESTS, LAG)
+
+NODES = Metric("lifepool_cluster_nodes", "gauge", "Nodes of the cluster by state.", ("pool", "state"), highest=True)
+SLOTS = Metric("lifepool_cluster_slots", "gauge", "Tasks that all nodes run at the same time.", highest=True)
+NODE_WORKERS = Metric(
+    "lifepool_cluster_workers", "gauge", "Workers of all nodes by state.", ("pool", "state"), highest=True
+)
+CALLS = Metric("lifepool_cluster_calls", "gauge", "Calls without an answer, by where they are.", ("pool", "place"))
+REACHABLE = Metric("lifepool_cluster_up", "gauge", "Server processes whose calls the cluster takes.")
+OFFSET = Metric(
+    "lifepool_cluster_clock_offset_seconds", "gauge", "The largest clock offset of a node, either way.", highest=True
+)
+OVERHEAD = Metric(
+    "lifepool_cluster_overhead_seconds", "histogram", "From sending a call until its answer, less its run time."
+)
+REDELIVERED = Metric("lifepool_cluster_redelivered_total", "counter", "Answers that came twice, or too late.")
+REFUSED = Metric(
+    "lifepool_cluster_refused_total", "counter", "Messages that were not acted upon.", ("pool", "side", "cause")
+)
+LOGS_DROPPED = Metric(
+    "lifepool_cluster_log_records_dropped_total", "counter", "Log records of tasks that nodes have dropped."
+)
+
+#: Those of pools with a cluster, in the order in which they are exposed.
+CLUSTER_METRICS = (
+    NODES, SLOTS, NODE_WORKERS, CALLS, REACHABLE, OFFSET, OVERHEAD, REDELIVERED, REFUSED, LOGS_DROPPED,
+)  # fmt: skip
 
 OUTCOMES = tuple(
     state.value
@@ -95,8 +121,15 @@ PATHS = ("channel", "shared_memory")
 #: What ``LoadShedding`` decides.
 DECISIONS = ("admitted", "refused_pool", "refused_loop", "dropped")
 
+#: Where calls to a cluster are, the states of its nodes, and who refuses messages, and why.
+PLACES = ("unsent", "queued", "taken")
+NODE_STATES = ("ready", "draining")
+SIDES = ("client", "node")
+CAUSES = ("unsigned", "altered", "version", "expired", "replayed", "not allowed", "abandoned", OTHER)
+
 Labels = tuple[str, ...]
 Gauges = dict[tuple[Metric, Labels], float]
+Counters = dict[tuple[Metric, Labels], float]
 
 
 class MetricStore(Protocol):
@@ -126,24 +159,32 @@ class PoolCounters:
         self._counted: dict[tuple[Metric, Labels], float] = {}
         self._observed: dict[Metric, HistogramSnapshot] = {}
 
-    def begin(self, statistics: PoolStatistics, lag: HistogramSnapshot) -> None:
-        """Start from these numbers: what came before is not counted."""
-        self._counted = _counters(self._pool, statistics)
-        self._observed = {WAIT: statistics.wait, RUN: statistics.run, LAG: lag}
+    def begin(self, statistics: PoolStatistics, lag: HistogramSnapshot, more: Counters) -> None:
+        """Start from these numbers, and ``more`` of other counters: what came before is not counted."""
+        self._counted = _counters(self._pool, statistics) | more
+        self._observed = _histograms(statistics, lag)
 
-    def record(self, statistics: PoolStatistics, lag: HistogramSnapshot) -> None:
+    def record(self, statistics: PoolStatistics, lag: HistogramSnapshot, more: Counters) -> None:
         """Add what came since the last update to the store."""
-        for key, value in _counters(self._pool, statistics).items():
-            self._store.add(*key, value - self._counted[key])
+        for key, value in (_counters(self._pool, statistics) | more).items():
+            self._store.add(*key, value - self._counted.get(key, 0))
             self._counted[key] = value
-        for metric, now in ((WAIT, statistics.wait), (RUN, statistics.run), (LAG, lag)):
-            self._store.observe(metric, (self._pool,), minus(now, self._observed[metric]))
+        for metric, now in _histograms(statistics, lag).items():
+            before = self._observed.get(metric)
+            self._store.observe(metric, (self._pool,), now if before is None else minus(now, before))
             self._observed[metric] = now
 
     def tasks(self, counts: dict[tuple[str, str], int]) -> None:
         """Add tasks by name and outcome to the store."""
         for (name, outcome), count in counts.items():
             self._store.add(TASKS, (self._pool, name, outcome), count)
+
+
+def _histograms(statistics: PoolStatistics, lag: HistogramSnapshot) -> dict[Metric, HistogramSnapshot]:
+    found = {WAIT: statistics.wait, RUN: statistics.run, LAG: lag}
+    if statistics.cluster is not None:
+        found[OVERHEAD] = statistics.cluster.overhead
+    return found
 
 
 def minus(now: HistogramSnapshot, before: HistogramSnapshot) -> HistogramSnapshot:
@@ -158,8 +199,8 @@ def plus(one: HistogramSnapshot, other: HistogramSnapshot) -> HistogramSnapshot:
     return HistogramSnapshot(one.bounds, counts, one.sum + other.sum)
 
 
-def _counters(pool: str, statistics: PoolStatistics) -> dict[tuple[Metric, Labels], float]:
-    found: dict[tuple[Metric, Labels], float] = {(REJECTED, (pool,)): statistics.refused}
+def _counters(pool: str, statistics: PoolStatistics) -> Counters:
+    found: Counters = {(REJECTED, (pool,)): statistics.refused}
     found |= {(RESTARTS, (pool, reason)): 0.0 for reason in RESTART_REASONS}
     for reason, count in statistics.restarts.items():
         if reason != ExitReason.CLOSED:
@@ -171,6 +212,16 @@ def _counters(pool: str, statistics: PoolStatistics) -> dict[tuple[Metric, Label
     ):
         found[PAYLOAD, (pool, direction, PATHS[0])] = total - shared
         found[PAYLOAD, (pool, direction, PATHS[1])] = shared
+    return found if statistics.cluster is None else found | _cluster_counters(pool, statistics.cluster)
+
+
+def _cluster_counters(pool: str, cluster: ClusterStatistics) -> dict[tuple[Metric, Labels], float]:
+    found: dict[tuple[Metric, Labels], float] = {(REDELIVERED, (pool,)): cluster.redelivered}
+    found[LOGS_DROPPED, (pool,)] = cluster.log_records_dropped
+    for side, refused in zip(SIDES, (cluster.refused, cluster.refused_by_nodes), strict=True):
+        found |= {(REFUSED, (pool, side, cause)): 0.0 for cause in CAUSES}
+        for cause, count in refused.items():
+            found[REFUSED, (pool, side, cause if cause in CAUSES else OTHER)] += count
     return found
 
 
@@ -188,6 +239,20 @@ def gauges(pool: str, statistics: PoolStatistics, utilisation: float, memory: in
     found[UTILISATION, (pool,)] = utilisation
     if memory is not None:
         found[MEMORY, (pool,)] = memory
+    return found if statistics.cluster is None else found | _cluster_gauges(pool, statistics.cluster)
+
+
+def _cluster_gauges(pool: str, cluster: ClusterStatistics) -> Gauges:
+    found: Gauges = {(NODES, (pool, state)): 0 for state in NODE_STATES}
+    for node in cluster.nodes:
+        found[NODES, (pool, node.state)] += 1
+    found[SLOTS, (pool,)] = cluster.slots
+    workers = cluster.workers
+    found |= {(NODE_WORKERS, (pool, state)): workers.get(state, 0) for state in WORKER_STATES}
+    found |= {(CALLS, (pool, place)): getattr(cluster, place) for place in PLACES}
+    found[REACHABLE, (pool,)] = float(cluster.unavailable is None)
+    if cluster.clock_offset_s is not None:
+        found[OFFSET, (pool,)] = cluster.clock_offset_s
     return found
 
 

@@ -42,6 +42,7 @@ from lifepool.instrumentation.jobs import JOB_METRICS, has_jobs, job_gauges
 from lifepool.instrumentation.lag import LagMeter
 from lifepool.instrumentation.leftovers import folder, forget_dead_processes, remove_files_of_earlier_servers
 from lifepool.instrumentation.metrics import (
+    CLUSTER_METRICS,
     METRICS,
     OTHER,
     Gauges,
@@ -52,6 +53,7 @@ from lifepool.instrumentation.metrics import (
     gauges,
     together,
 )
+from lifepool.instrumentation.routing import ROUTING_METRICS, routing_counters, routing_gauges
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -111,7 +113,8 @@ class PrometheusHook(Hook):
         self._loop, self._thread = asyncio.get_running_loop(), threading.get_ident()
         self._window = Window()
         self._counters = PoolCounters(pool.config.name, self._exporter.store)
-        self._counters.begin(pool.statistics(), self._lag.snapshot())
+        statistics, name = pool.statistics(), pool.config.name
+        self._counters.begin(statistics, self._lag.snapshot(), routing_counters(name, statistics.routing))
         if self not in self._exporter.hooks:
             self._exporter.hooks.append(self)
         self._lag.start()
@@ -159,13 +162,13 @@ class PrometheusHook(Hook):
         if pool is None:
             return
         pool.tell_hooks()
-        statistics = pool.statistics()
-        self._counters.record(statistics, self._lag.snapshot())
+        statistics, name = pool.statistics(), pool.config.name
+        self._counters.record(statistics, self._lag.snapshot(), routing_counters(name, statistics.routing))
         self._record_counts()
         if not self._writes % MEMORY_EVERY:
             self._memory = _memory_of(pool)
         utilisation = self._window.utilisation(statistics, time.monotonic())
-        self.gauges = gauges(pool.config.name, statistics, utilisation, self._memory)
+        self.gauges = gauges(name, statistics, utilisation, self._memory) | routing_gauges(name, statistics.routing)
 
     def _look_for(self, looked: threading.Event) -> None:
         try:
@@ -244,7 +247,7 @@ class _RegistryExporter(Collector):
 
     def describe(self) -> Iterable[Family]:
         """Return the names alone, so that registering collects nothing."""
-        return [_family(metric) for metric in (*METRICS, *JOB_METRICS)]
+        return [_family(metric) for metric in (*METRICS, *CLUSTER_METRICS, *ROUTING_METRICS, *JOB_METRICS)]
 
     def collect(self) -> Iterator[Family]:
         """Bring every pool up to date and show it."""
@@ -257,7 +260,7 @@ def _families(hooks: Sequence[PrometheusHook], totals: Totals) -> Iterator[Famil
     for hook in hooks:
         hook.refresh()
     shown = together(hook.gauges for hook in hooks)
-    for metric in METRICS:
+    for metric in (*METRICS, *CLUSTER_METRICS, *ROUTING_METRICS):
         family = _family(metric)
         for labels, total in totals.counters(metric):
             family.add_metric(labels, total)
@@ -266,7 +269,8 @@ def _families(hooks: Sequence[PrometheusHook], totals: Totals) -> Iterator[Famil
         for (each, labels), value in shown.items():
             if each is metric:
                 family.add_metric(labels, value)
-        yield family
+        if family.samples or metric in METRICS:
+            yield family
     yield from _job_families(hooks)
 
 

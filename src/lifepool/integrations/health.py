@@ -35,7 +35,8 @@ def health_router(*pools: Pool, metrics: bool = True) -> APIRouter:
     server goes on: after that only a restart helps.
 
     ``/readyz``: 200 if this server should be sent requests, else 503, each time with the reasons as JSON:
-    ``{"ready": false, "reasons": [{"pool": "domains", "reason": "saturated", "detail": "..."}]}``.
+    ``{"ready": false, "reasons": [{"pool": "domains", "reason": "saturated", "detail": "..."}]}``. Beside a 200 there
+    may be ``"degraded"``, in the same form: what is wrong while the pool's other backend does the work.
 
     ``/metrics``: in Prometheus' text format, or as OpenMetrics if the request accepts that; of all server processes in
     multiprocess mode. A pool that has no ``PrometheusHook`` is given one.
@@ -76,7 +77,10 @@ def health_routes(*pools: Pool, metrics: bool = True) -> list[BaseRoute]:
 
     async def readyz(_: Request) -> Response:
         reasons = [reason for pool in pools for reason in reasons_against(pool)]
-        return JSONResponse({"ready": not reasons, "reasons": reasons}, _code(not reasons), _HEADERS)
+        answer: dict[str, object] = {"ready": not reasons, "reasons": reasons}
+        if degraded := [each for pool in pools for each in _degraded(pool)]:
+            answer["degraded"] = degraded
+        return JSONResponse(answer, _code(not reasons), _HEADERS)
 
     routes: list[BaseRoute] = [
         Route("/livez", livez, include_in_schema=False),
@@ -112,6 +116,19 @@ def _metrics_route(pools: tuple[Pool, ...]) -> Route:
         return Response(text, headers={**_HEADERS, "Content-Type": content_type})
 
     return Route("/metrics", metrics, include_in_schema=False)
+
+
+#: Why a pool with two backends is degraded.
+_DEGRADED = {
+    "breaker-open": "the cluster gets no tasks; this machine runs them",
+    "crash-looping": "no worker of this machine can be started; the cluster runs tasks",
+    "no-worker": "no worker of this machine is up; the cluster runs tasks",
+}
+
+
+def _degraded(pool: Pool) -> list[dict[str, str]]:
+    name = pool.config.name
+    return [{"pool": name, "reason": each, "detail": _DEGRADED[each]} for each in pool.readiness().degraded]
 
 
 def reasons_against(pool: Pool) -> list[dict[str, str]]:

@@ -45,8 +45,13 @@ class JobCall:
         return encode(function(*args, **keywords), "result", may_pickle=self._may_pickle)
 
     def __reduce__(self) -> tuple[object, ...]:
-        return (_made, (self._path, self._encoding, self._body, self._may_pickle))
+        return (JobCall.of_parts, self.parts())
 
+    def parts(self) -> tuple[str, str, bytes, bool]:
+        """Return what it is made of, the function's import path first."""
+        return self._path, self._encoding, self._body, self._may_pickle
 
-def _made(path: str, encoding: str, body: bytes, may_pickle: bool) -> JobCall:
-    return JobCall(path, encoding, body, may_pickle=may_pickle)
+    @classmethod
+    def of_parts(cls, path: str, encoding: str, body: bytes, may_pickle: bool) -> JobCall:
+        """Make one of what ``parts`` has returned."""
+        return cls(path, encoding, body, may_pickle=may_pickle)

@@ -17,8 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from billiard.einfo import ExceptionInfo
 
-from lifepool.backends.celery.names import TASK, call_in
-from lifepool.backends.celery.outlet import RedisOutlet
+from lifepool.backends.celery.names import TASK, calls_in
 from lifepool.backends.remote.messages import Refused
 from lifepool.nodes.node_thread import NodeThread
 
@@ -88,7 +87,9 @@ class TaskPool(BasePool):
         self._wake_read, self._wake_write = os.pipe()
         os.set_blocking(self._wake_read, False)
         os.set_blocking(self._wake_write, False)
-        self._node = NodeThread(settings, signer, lambda: RedisOutlet(url))
+        self._unaccepted: deque[Callable[[], object]] = deque()
+        self._has_claims = not url.is_amqp  # then a call is known that was delivered before
+        self._node = NodeThread(settings, signer, lambda: _outlet(url))
         self.limit: int = self._node.start()
         logger.info(
             "the node is up: %d workers, queue %r at %s, runs %s",
@@ -110,21 +111,32 @@ class TaskPool(BasePool):
         **_: Any,
     ) -> Handed:
         """Take a message. Whatever is wrong with it, Celery is done with it."""
-        name, id, _request, body, *_rest = args
+        name, id, request, body, *_rest = args
         handed = Handed(id, next(self._numbers), self, callback)
+        is_full = len(self._handed) >= self.limit
         if accept_callback is not None:
-            accept_callback(handed.number, handed.since)  # acknowledges it
+            self._unaccepted.append(lambda: accept_callback(handed.number, handed.since))  # acknowledges it
         try:
             if name != TASK:
                 raise ValueError(_NOT_OURS)
-            message = call_in(body)
+            messages = calls_in(body)
         except (Refused, ValueError) as error:
+            self._accept()
             logger.warning("refused a message of the queue: %s", error)
             _fail(error, error_callback)
             return handed
         self._handed[handed.number] = handed
-        self._node.take(message, lambda: self._call_is_done(handed.number))
+        doubtful = not self._has_claims and bool((request.get("delivery_info") or {}).get("redelivered"))
+        self._node.take(messages, lambda: self._is_done(handed.number), waits=is_full, doubtful=doubtful)
+        self._accept()
         return handed
+
+    def _accept(self) -> None:
+        """Acknowledge what has a slot: a broker that sends more than that goes on when this one is done with some."""
+        room = self.limit - (len(self._handed) - len(self._unaccepted))
+        while self._unaccepted and room >= 0:
+            self._unaccepted.popleft()()
+            room -= 1
 
     def cancel(self, id: str) -> None:
         """Break a call off."""
@@ -146,8 +158,8 @@ class TaskPool(BasePool):
         """Do the same: the node's own time limit bounds it."""
         self.on_stop()
 
-    def _call_is_done(self, number: int) -> None:
-        """Pass on, from the node's thread, that a call is done with."""
+    def _is_done(self, number: int) -> None:
+        """Pass on, from the node's thread, that all calls of a message are done with."""
         self._done.append(number)
         with contextlib.suppress(OSError):  # full: then it is read soon anyway
             os.write(self._wake_write, b".")
@@ -160,6 +172,17 @@ class TaskPool(BasePool):
             handed = self._handed.pop(self._done.popleft(), None)
             if handed is not None:
                 handed.callback((False, None, time.monotonic() - handed.since))
+        self._accept()
+
+
+def _outlet(url: ClusterUrl) -> Any:
+    if url.is_amqp:
+        from lifepool.backends.celery.amqp_outlet import AmqpOutlet
+
+        return AmqpOutlet(url)
+    from lifepool.backends.celery.outlet import RedisOutlet
+
+    return RedisOutlet(url)
 
 
 def _fail(error: Exception, error_callback: Any) -> None:

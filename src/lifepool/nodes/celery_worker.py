@@ -48,6 +48,12 @@ def run(url: ClusterUrl, signer: Signer, settings: NodeSettings) -> int:
     return int(worker.exitcode or 0)
 
 
+def _timeouts(url: ClusterUrl) -> dict[str, float]:
+    if url.is_amqp:
+        return {"read_timeout": _ANSWER_S, "write_timeout": _ANSWER_S}
+    return {"socket_timeout": _ANSWER_S, "socket_connect_timeout": _ANSWER_S}
+
+
 def make_app(url: ClusterUrl) -> Any:
     """Make the Celery app that reads this queue."""
     from celery import Celery
@@ -71,7 +77,8 @@ def make_app(url: ClusterUrl) -> Any:
         task_default_queue=url.queue,
         task_create_missing_queues=True,
         worker_prefetch_multiplier=1,
-        worker_disable_prefetch=True,  # a message is taken when there is a slot for it: the others may be free
+        # A message is taken when there is a slot for it: other nodes may be free. RabbitMQ has no such setting.
+        worker_disable_prefetch=not url.is_amqp,
         worker_enable_remote_control=True,
         worker_hijack_root_logger=False,
         worker_redirect_stdouts=False,
@@ -79,7 +86,7 @@ def make_app(url: ClusterUrl) -> Any:
         worker_cancel_long_running_tasks_on_connection_loss=False,
         broker_connection_retry_on_startup=True,
         broker_connection_max_retries=None,
-        broker_transport_options={"socket_timeout": _ANSWER_S, "socket_connect_timeout": _ANSWER_S},
+        broker_transport_options=_timeouts(url),
     )
 
     @app.task(name=TASK, ignore_result=True)  # type: ignore[untyped-decorator]

@@ -10,10 +10,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
 from lifepool.backends.remote.node import NodeAgent
+from lifepool.nodes.task_logs import TaskLogs
 from lifepool.pool import Pool
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from lifepool.backends.remote.messages import Message, Signer
     from lifepool.backends.remote.transport import Outlet
@@ -42,8 +43,8 @@ class NodeSettings:
     drain_timeout: float = 30.0
 
     def pool(self) -> Pool:
-        """Make the node's pool."""
-        return Pool(
+        """Make the node's pool, whose logs go to the clients that want them."""
+        pool = Pool(
             backend="local",
             max_workers=self.max_workers,
             preload=self.preload,
@@ -54,6 +55,8 @@ class NodeSettings:
             timeout=None,
             name="node",
         )
+        pool.add_hook(TaskLogs())
+        return pool
 
 
 class OpenOutlet(Protocol):
@@ -70,6 +73,19 @@ class OpenOutlet(Protocol):
 
     async def close(self) -> None:
         """Disconnect when all is said."""
+
+
+def _take_all(agent: NodeAgent, messages: Sequence[Message], done: Callable[[], object], **options: bool) -> None:
+    left = len(messages)
+
+    def one_is_done() -> None:
+        nonlocal left
+        left -= 1
+        if not left:
+            done()
+
+    for message in messages:
+        agent.take(message, one_is_done, **options)
 
 
 class NodeThread:
@@ -105,9 +121,19 @@ class NodeThread:
         self._thread.start()
         return self._is_up.result()
 
-    def take(self, message: Message, done: Callable[[], object]) -> None:
-        """Give a call to the node, from any thread; ``done`` is called in the node's when it is done with."""
-        self._call(lambda agent: agent.take(message, done))
+    def take(
+        self, messages: Sequence[Message], done: Callable[[], object], *, waits: bool = False, doubtful: bool = False
+    ) -> None:
+        """Give calls to the node, from any thread.
+
+        Args:
+            messages: Calls that came together.
+            done: Called in the node's thread when it is done with all of them.
+            waits: It has no slot for them now.
+            doubtful: They may have been delivered before, to any node.
+        """
+        shares = waits or len(messages) > 1
+        self._call(lambda agent: _take_all(agent, messages, done, shares=shares, doubtful=doubtful))
 
     def cancel(self, id: str) -> None:
         """Break off a call, from any thread."""

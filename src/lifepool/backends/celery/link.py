@@ -27,18 +27,55 @@ Command = tuple[Any, ...]
 
 #: Seconds after which an answer that has not come means that the connection is broken, though nobody says so.
 ANSWER_S = 2.0
-#: Seconds of a blocking read: after it, it is asked again.
-BLOCK_S = 1.0
+#: Seconds of a blocking read: after it, it is asked again. Signs of life notice a server that hangs long before.
+BLOCK_S = 20.0
 #: Seconds between two attempts to connect, doubling from the first to the last.
 RETRY_FIRST_S, RETRY_LAST_S = 0.05, 0.5
 #: Seconds between two signs of life, which notice a connection that hangs.
 BEAT_S = 1.0
 #: Seconds that writing what is left may take at the end.
 LAST_WORDS_S = 1.0
+#: Times that the clock of the server is read at first, at most, and the round trip that is short enough: it may have
+#: been a long way there and a short one back.
+CLOCK_READS, CLOCK_DOUBT_S = 3, 0.3
 #: Messages taken at once.
 MOST_TAKEN = 200
 #: Commands written at once.
 MOST_AT_ONCE = 500
+
+
+class _Entry:
+    """Commands that are written together.
+
+    Args:
+        commands: They.
+        then: Called when they were written.
+        answers: Waits for what the server says to them; such an entry is written once at most.
+    """
+
+    __slots__ = ("answers", "commands", "then")
+
+    def __init__(
+        self,
+        commands: tuple[Command, ...],
+        then: Callable[[], object] | None = None,
+        answers: asyncio.Future[list[Any]] | None = None,
+    ) -> None:
+        self.commands: tuple[Command, ...] = commands
+        self.then: Callable[[], object] | None = then
+        self.answers: asyncio.Future[list[Any]] | None = answers
+
+    def done(self, answers: list[Any]) -> None:
+        """Pass on the answers."""
+        if self.answers is not None and not self.answers.done():
+            self.answers.set_result(answers)
+        if self.then is not None:
+            self.then()
+
+    def fail(self, error: Exception) -> None:
+        """Tell whoever waits for the answers that there are none."""
+        if self.answers is not None and not self.answers.done():
+            self.answers.set_exception(error)
 
 
 class Ends(Protocol):
@@ -75,10 +112,12 @@ class RedisLink:
         self._channel = channel
         self._ends = ends
         self._inbox = inbox
-        self._outbox: deque[tuple[Command, Callable[[], object] | None]] = deque()
+        self._outbox: deque[_Entry] = deque()
+        self._sources: dict[Callable[[], list[Command]], None] = {}
         self._has_more = asyncio.Event()
         self._is_empty = asyncio.Event()
         self._offset = 0.0
+        self._doubt_s = float("inf")  # the round trip in which it was found out
         self._redis: Redis | None = None
         self._task: asyncio.Task[None] | None = None
 
@@ -97,12 +136,18 @@ class RedisLink:
             commands: What is written.
             then: Called when it was.
         """
-        self._outbox.extend((command, None) for command in commands[:-1])
-        self._outbox.append((commands[-1], then))
+        self._outbox.append(_Entry(commands, then))
+        self._has_more.set()
+
+    def write_from(self, source: Callable[[], list[Command]]) -> None:
+        """Write what a source has by the time when it can be written: until then it may gather more."""
+        self._sources[source] = None
         self._has_more.set()
 
     def forget_unwritten(self) -> None:
         """Drop what was not written: it was, or will be, seen to in another way."""
+        for entry in self._outbox:
+            entry.fail(ConnectionError("the connection broke"))
         self._outbox.clear()
 
     def say(self, *commands: Command) -> None:
@@ -111,19 +156,21 @@ class RedisLink:
             self.write(*commands)
 
     async def ask(self, *commands: Command) -> list[Any]:
-        """Write commands and return their answers.
+        """Write commands, together with others, and return their answers.
 
         Raises:
-            ConnectionError: If there is no connection.
-            RedisError: If it breaks.
+            ConnectionError: If there is no connection, or it breaks; then they may have been executed or not.
         """
         if self._redis is None:
             raise ConnectionError("there is no connection")
-        return await _execute(self._redis, commands)
+        answers: asyncio.Future[list[Any]] = asyncio.get_running_loop().create_future()
+        self._outbox.append(_Entry(commands, answers=answers))
+        self._has_more.set()
+        return await answers
 
     async def close(self) -> None:
         """Write what is left, if that goes quickly, and disconnect."""
-        if self._redis is not None and self._outbox:
+        if self._redis is not None and (self._outbox or self._sources):
             self._is_empty.clear()
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(LAST_WORDS_S):
@@ -131,6 +178,7 @@ class RedisLink:
         if self._task is not None:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
+        self.forget_unwritten()
 
     # -- inside ---------------------------------------------------------------------------------------------------
 
@@ -166,9 +214,11 @@ class RedisLink:
             probe: Notices that the server has gone silent.
             bulk: For all else: what is large may take its time.
         """
-        before = time.time()
-        seconds, micros = await probe.time()
-        self._offset = seconds + micros / 1e6 - (before + time.time()) / 2
+        self._doubt_s = float("inf")
+        for _ in range(CLOCK_READS):
+            await self._read_clock(probe)
+            if self._doubt_s < CLOCK_DOUBT_S:
+                break
         async with bulk.pubsub(ignore_subscribe_messages=True) as channel:
             await channel.subscribe(self._channel)
             await channel.get_message(timeout=ANSWER_S / 2)  # until it has: nothing is missed that is said from now on
@@ -179,26 +229,53 @@ class RedisLink:
                 jobs.append(self._take_all(bulk, self._inbox))
             await _until_one_fails(jobs)
 
+    async def _read_clock(self, probe: Redis) -> None:
+        """Ask the server for its time; believe it if the answer came quickly, compared with those before."""
+        before = time.time()
+        seconds, micros = await probe.time()
+        after = time.time()
+        self._doubt_s *= 1.01  # both clocks drift apart, so that some later answer counts again
+        if after - before <= self._doubt_s:
+            self._doubt_s = max(after - before, 1e-4)
+            self._offset = seconds + micros / 1e6 - (before + after) / 2
+
     async def _write_all(self, redis: Redis) -> None:
         while True:
             self._has_more.clear()
-            batch = [self._outbox.popleft() for _ in range(min(len(self._outbox), MOST_AT_ONCE))]
+            batch = self._next_batch()
             if not batch:
                 self._is_empty.set()
                 await self._has_more.wait()
                 continue
             try:
-                await _execute(redis, [command for command, _ in batch])
-                for _, then in batch:
-                    if then is not None:
-                        then()
-            except BaseException:
-                self._outbox.extendleft(reversed(batch))
+                answers = await _execute(redis, [command for entry in batch for command in entry.commands])
+            except BaseException as error:
+                for entry in batch:
+                    entry.fail(ConnectionError(str(error)))  # not again: it may have been executed
+                self._outbox.extendleft(entry for entry in reversed(batch) if entry.answers is None)
                 raise
+            start = 0
+            for entry in batch:
+                end = start + len(entry.commands)
+                entry.done(answers[start:end])
+                start = end
+
+    def _next_batch(self) -> list[_Entry]:
+        sources, self._sources = self._sources, {}
+        for source in sources:
+            if commands := source():
+                self._outbox.append(_Entry(tuple(commands)))
+        batch, room = [], MOST_AT_ONCE
+        while self._outbox and room > 0:
+            batch.append(self._outbox.popleft())
+            room -= len(batch[-1].commands)
+        return batch
 
     async def _live(self, probe: Redis) -> None:
         while True:
-            await _execute(probe, self._ends.signs_of_life() or [("PING",)])
+            if signs := self._ends.signs_of_life():
+                await _execute(probe, signs)
+            await self._read_clock(probe)
             await asyncio.sleep(BEAT_S)
 
     async def _listen(self, channel: Any) -> None:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from lifepool.backends.celery.link import Command, RedisLink
 from lifepool.backends.celery.names import Keys
+from lifepool.backends.celery.posts import Posts
 from lifepool.backends.celery.transport import CLIENT_S
 from lifepool.backends.remote.messages import Message, Refused
 
@@ -30,6 +31,8 @@ class RedisOutlet:
         self.agent: NodeAgent
         self._keys = Keys(url.queue)
         self._link = RedisLink(url.address, self._keys.control, self)
+        self._commands: list[Command] = []
+        self._posts = Posts(self._add_commands)
         self._was_up = False
 
     def open(self) -> None:
@@ -48,8 +51,23 @@ class RedisOutlet:
 
     def post(self, client: str, message: Message) -> None:
         """Append to the client's list, which vanishes some time after the client."""
+        self._posts.add(client, message)
+        self._link.write_from(self._posted)
+
+    def _posted(self) -> list[Command]:
+        """Return the commands for all that has come together."""
+        self._posts.flush()
+        commands, self._commands = self._commands, []
+        return commands
+
+    def _add_commands(self, client: str, joined: list[bytes]) -> None:
         key = self._keys.replies(client)
-        self._link.write(("RPUSH", key, message.pack()), ("EXPIRE", key, 4 * CLIENT_S))
+        self._commands += [("RPUSH", key, *joined), ("EXPIRE", key, 4 * CLIENT_S)]
+
+    def post_or_drop(self, client: str, message: Message) -> None:
+        """Append to the client's list, if there is a connection."""
+        key = self._keys.replies(client)
+        self._link.say(("RPUSH", key, message.pack()), ("EXPIRE", key, 4 * CLIENT_S))
 
     def announce(self, message: Message) -> None:
         """Publish to all clients."""

@@ -6,6 +6,7 @@ read brings home many, and nothing is left behind.
 
 from __future__ import annotations
 
+import json
 import logging
 from typing import TYPE_CHECKING
 
@@ -24,6 +25,8 @@ logger: logging.Logger = logging.getLogger("lifepool")
 
 #: Seconds after its last sign of life for which a client counts as there, and what is its stays.
 CLIENT_S = 15
+#: Seconds beyond a call's deadline after which Celery's own workers end it, if its client has not: and at least.
+LIMIT_GRACE_S, LEAST_LIMIT_S = 0.5, 1.0
 
 
 def make_transport(url: ClusterUrl) -> CeleryTransport:
@@ -56,26 +59,27 @@ class CeleryTransport:
         return self._link.now()
 
     def send(self, calls: Sequence[tuple[str, Message]]) -> None:
-        """Put calls into the queue, with one command for all."""
-        commands: list[Command] = []
-        packed = []
-        for id, message in calls:
-            if len(message.payload) > BESIDE:
-                commands.append(("SET", self._keys.payload(id), message.payload, "EX", 2 * int(LONGEST_WAIT_S)))
-            packed.append(self._packed(id, message))
+        """Put calls into the queue, in one message of Celery's."""
+        commands: list[Command] = [
+            ("SET", self._keys.payload(id), message.payload, "EX", 2 * int(LONGEST_WAIT_S))
+            for id, message in calls
+            if len(message.payload) > BESIDE
+        ]
         ids = [id for id, _ in calls]
         self._unwritten.update(dict.fromkeys(ids))
         assert self._link is not None  # noqa: S101 - it was opened
-        self._link.write(*commands, ("LPUSH", self._keys.queue, *packed), then=lambda: self._written(ids))
+        self._link.write(*commands, ("LPUSH", self._keys.queue, self._packed(calls)), then=lambda: self._written(ids))
 
     def _written(self, ids: list[str]) -> None:
         for id in ids:
             self._unwritten.pop(id, None)
 
-    def _packed(self, id: str, message: Message) -> str:
-        """Return a call as it is in the queue: the same each time, so that it can be found there again."""
-        slim = message._replace(payload=b"") if len(message.payload) > BESIDE else message
-        return celery_message(self._keys.queue, id, slim)
+    def _packed(self, calls: Sequence[tuple[str, Message]]) -> str:
+        """Return calls as they are in the queue: the same each time, so that they can be found there again."""
+        limit = None
+        if self._url.workers == "celery" and (left := json.loads(calls[0][1].head)["left"]) is not None:
+            limit = max(LEAST_LIMIT_S, left + LIMIT_GRACE_S)
+        return celery_message(self._keys.queue, calls[0][0], [message for _, message in calls], limit)
 
     def broadcast(self, message: Message) -> None:
         """Publish to all nodes."""
@@ -87,10 +91,12 @@ class CeleryTransport:
         assert self._link is not None  # noqa: S101 - it was opened
         if not calls:
             return set()
-        removals: list[Command] = [("LREM", self._keys.queue, 1, self._packed(id, message)) for id, message in calls]
-        removals += [("DEL", self._keys.payload(id)) for id, _ in calls]
-        answers = await self._link.ask(*removals)
-        return {id for (id, _), removed in zip(calls, answers[: len(calls)], strict=True) if not removed}
+        beside = [self._keys.payload(id) for id, message in calls if len(message.payload) > BESIDE]
+        removals: list[Command] = [("LREM", self._keys.queue, 1, self._packed(calls))]
+        if beside:
+            removals.append(("DEL", *beside))
+        removed, *_ = await self._link.ask(*removals)
+        return set() if removed else {id for id, _ in calls}
 
     async def close(self) -> None:
         """Take what is ours from the server, and disconnect."""
@@ -121,11 +127,12 @@ class CeleryTransport:
     def heard(self, data: bytes) -> None:
         """Unpack a message."""
         try:
-            message = Message.unpack(data)
+            messages = Message.unpack_all(data)
         except Refused as refusal:
             logger.warning("refused a message from %s: %s", self.where, refusal)
             return
-        self._listener.received(message)
+        for message in messages:
+            self._listener.received(message)
 
     def signs_of_life(self) -> list[Command]:
         """Renew what says that this client is there."""

@@ -19,17 +19,20 @@ import uuid
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
-from lifepool._core.events import TaskLost, WorkerExited, WorkerResized
+from lifepool._core.events import TaskLost, TasksTaken, WorkerExited, WorkerResized
 from lifepool.backends.base import Capabilities
 from lifepool.backends.guard import logged
 from lifepool.backends.remote import messages as msg
 from lifepool.backends.remote.availability import Availability
 from lifepool.backends.remote.calls import Calls, SentCall
 from lifepool.backends.remote.functions import RemoteCall
+from lifepool.backends.remote.logs import ClientLogs
 from lifepool.backends.remote.members import Members
 from lifepool.backends.remote.messages import Message, Refused, Signer
+from lifepool.backends.remote.observation import ClusterCounts
 from lifepool.backends.remote.outcomes import error_of, lost_end
-from lifepool.backends.remote.security import LONGEST_WAIT_S
+from lifepool.backends.remote.pace import Pace
+from lifepool.backends.remote.sending import Sending
 from lifepool.backends.remote.upkeep import SEARCH_AFTER_S, Upkeep
 from lifepool.backends.serialized_calls import opened
 from lifepool.errors import BackendError, BackendUnavailable
@@ -40,17 +43,16 @@ if TYPE_CHECKING:
     from lifepool._transfer.context import PropagatedContext
     from lifepool.backends.base import Listener
     from lifepool.backends.remote.transport import Transport
+    from lifepool.statistics import ClusterStatistics
 
 logger: logging.Logger = logging.getLogger("lifepool")
 
-#: Seconds after which a call is looked for that no node has taken: it is sent anew before it would be stale.
-SEARCH_UNTAKEN_S = LONGEST_WAIT_S / 2
 #: Calls under way at most, unless the URL says otherwise.
 IN_FLIGHT = 1024
 #: Slots while every call is refused: then none waits for one.
 NO_LIMIT = 1 << 30
-#: Slots before the first node is known.
-SLOTS_AT_FIRST = 8
+#: Seconds for which a start waits for nodes once it is known that the engine can't be reached.
+UNREACHABLE_AT_START_S = 2.0
 
 
 class RemoteBackend:
@@ -63,13 +65,15 @@ class RemoteBackend:
         ahead: Calls beyond the slots of the cluster, as a share of them, that wait there: then a node that is done with
             one has the next at hand.
         max_payload: Bytes that a call or a result may have.
+        progress: Whether its nodes pass progress on.
+        shares: Whether short calls may share an envelope.
         initializer: Called once in each worker of a node, before the first call of this client that it makes.
         initargs: Its arguments.
 
     Attributes:
         members: The nodes.
         refused: Messages of nodes that were refused, by reason.
-        redelivered: Outcomes that came a second time, or for calls that nobody waits for.
+        counts: What was counted.
     """
 
     def __init__(
@@ -80,22 +84,30 @@ class RemoteBackend:
         in_flight: int = IN_FLIGHT,
         ahead: float = 0.5,
         max_payload: int = 256 * 1024 * 1024,
+        progress: bool = True,
+        shares: bool = True,
         initializer: Callable[..., object] | None = None,
         initargs: tuple[Any, ...] = (),
     ) -> None:
         self.members: Members = Members()
         self.refused: Counter[str] = Counter()
-        self.redelivered: int = 0
         self.client: str = uuid.uuid4().hex[:12]
         self._transport = transport
         self._signer = signer
-        self._ahead = ahead
         self._max_payload = max_payload
-        self._setup: dict[str, Any] = {}
+        self._fields: dict[str, Any] = {"client": self.client, "limit": max_payload}
         if initializer is not None:
             setup = RemoteCall(initializer, initargs, (), max_payload)
-            self._setup = {"setup": [setup.spec, base64.b64encode(setup.pickled).decode()]}
+            self._fields["setup"] = [setup.spec, base64.b64encode(setup.pickled).decode()]
         self._calls = Calls(self.client)
+        self._logs = ClientLogs()
+        self.counts: ClusterCounts = ClusterCounts(transport.where, self.members, self._calls, self._logs, self.refused)
+        self._pace = Pace(ahead, max(2, in_flight))
+        self._sending = Sending(
+            self._calls, self.members, self._pace, transport, signer, self._fields, self.plan_flush, shares=shares
+        )
+        self._slots = 0
+        self._size = self._pace.right_size(0)
         self._doubtful: list[str] = []  # ids of calls that were given up, and may have got out
         self._flush_planned = False
         self._worker: int | None = None
@@ -105,10 +117,9 @@ class RemoteBackend:
             kill=True,
             interrupt=True,
             retract=False,
-            progress=True,
+            progress=progress,
             crash_isolation=True,
-            views=False,
-            logs=False,
+            logs=True,
             remote=True,
             slots=max(2, in_flight),
             max_workers=1,
@@ -125,7 +136,15 @@ class RemoteBackend:
         await self._transport.open(self, self.client)
 
     def forward_logs(self, on_record: Callable[[dict[str, Any]], None], per_second: float, level: int | None) -> None:
-        """Do nothing: this is never called, see the capabilities."""
+        """Have nodes send home what the calls log that are sent from now on."""
+        self._fields["logs"] = self._logs.want(on_record, per_second, level)
+        self._calls.remembers = True
+
+    def cluster_statistics(self) -> ClusterStatistics | None:
+        """Return one look at the cluster, from any thread; None before it was opened."""
+        if self._upkeep is None:
+            return None
+        return self.counts.look(not self._available.is_down, self.why_unavailable(), self._loop.time())
 
     def start_worker(self, worker: int) -> None:
         """Be ready when a node was heard of, or after a while without one: a cluster may come up after the app."""
@@ -133,8 +152,10 @@ class RemoteBackend:
         if self.members.slots():
             self._get_ready()
         else:
-            wait = logged(self._get_ready, "start without nodes")
-            self._loop.call_later(self._transport.wait_for_nodes_s, wait)
+            self._get_ready_in(self._transport.wait_for_nodes_s)
+
+    def _get_ready_in(self, seconds: float) -> None:
+        self._loop.call_later(seconds, logged(self._get_ready, "start without nodes"))
 
     def _get_ready(self) -> None:
         if self._worker is None or self._is_ready:
@@ -174,6 +195,7 @@ class RemoteBackend:
             self.kill_worker(self._worker)
         if self._upkeep is not None:
             await self._upkeep.close()
+        self._sending.close()
         await self._transport.close()
 
     # -- Backend: tasks -------------------------------------------------------------------------------------------
@@ -228,22 +250,8 @@ class RemoteBackend:
 
     def _flush(self) -> None:
         self._flush_planned = False
-        waiting = self._calls.waiting
-        if self._available.is_down or not waiting:
-            return  # the upkeep looks after them
-        now, search_at = self._transport.now(), self._loop.time() + SEARCH_UNTAKEN_S
-        calls = []
-        for sent in waiting:
-            left = self._listener.time_left(sent.task)
-            fields = {
-                "id": sent.id, "client": self.client, "fn": sent.payload.spec, "issued": now, "left": left,
-                "limit": self._max_payload, **self._setup,
-            }  # fmt: skip
-            message = self._signer.sign(msg.CALL, fields, sent.payload.pickled)
-            self._calls.left(sent, message)
-            sent.search_at = search_at
-            calls.append((sent.id, message))
-        self._transport.send(calls)
+        if self._calls.has_waiting and not self._available.is_down:  # else the upkeep looks after them
+            self._sending.flush(self._listener)
 
     def send_cancels(self, calls: Iterable[SentCall]) -> None:
         """Cancel calls on whatever node they are."""
@@ -277,6 +285,8 @@ class RemoteBackend:
         """Note that nothing goes through."""
         if self._available.disconnected(reason, self._loop.time()):
             logger.warning("the cluster at %s can't be reached: %s", self._transport.where, reason)
+        if self._worker is not None and not self._is_ready:
+            self._get_ready_in(UNREACHABLE_AT_START_S)
         self._hurry()
 
     def unsent(self, ids: Sequence[str]) -> None:
@@ -287,10 +297,24 @@ class RemoteBackend:
         self.plan_flush()
         self._hurry()
 
+    def sent_to(self, node: str, ids: Sequence[str]) -> None:
+        """Note on which node calls are: they do not wait at the engine any more."""
+        taken = [sent for id in ids if (sent := self._calls.get(id)) is not None]
+        for sent in taken:
+            self._calls.taken(sent, node)
+        if taken and self._worker is not None:
+            self._listener.feed(TasksTaken(self._worker, tuple([sent.task for sent in taken])))
+        if self._calls.has_waiting:
+            self.plan_flush()
+
+    def is_there(self, node: str) -> None:
+        """Count a node as heard."""
+        self.members.bear_with(self._loop.time(), node)
+
     def node_lost(self, node: str, reason: str) -> None:
         """Lose what the node had; look for what may have been on its way to it."""
-        if not self.members.forget(node):
-            return
+        if not self.members.forget(node) and all(sent.node != node for sent in self._calls):
+            return  # it had said so before
         logger.warning("a node of the cluster is gone: %s", reason)
         now = self._loop.time()
         for sent in self._calls:
@@ -303,7 +327,7 @@ class RemoteBackend:
     def received(self, message: Message) -> None:
         """Take a message of a node, if it is a good one."""
         try:
-            head = self._signer.verify(message, msg.OUTCOME, msg.TAKEN, msg.PROGRESS, msg.NODE)
+            head = self._signer.verify(message, msg.OUTCOME, msg.TAKEN, msg.PROGRESS, msg.NODE, msg.LOG)
         except Refused as refusal:
             self.refused[refusal.reason] += 1
             if self.refused[refusal.reason] == 1:
@@ -314,11 +338,11 @@ class RemoteBackend:
             if self.members.heard(head, self._loop.time()):
                 self._count_nodes()
         elif kind == msg.TAKEN:
-            for id in head["ids"]:
-                if (sent := self._calls.get(id)) is not None:
-                    sent.node, sent.search_at = head["node"], None
+            self.sent_to(head["node"], head["ids"])
         elif kind == msg.PROGRESS:
             self._progressed(head, message.payload)
+        elif kind == msg.LOG:
+            self._logs.take(head["name"], message.payload, self._calls.task_of)
         else:
             self._finished(head, message)
 
@@ -333,23 +357,41 @@ class RemoteBackend:
     def _finished(self, head: dict[str, Any], message: Message) -> None:
         sent = self._calls.get(head["id"])
         if sent is None or self._worker is None:
-            self.redelivered += 1
+            self.counts.redelivered += 1
+            return
+        if head.get("doubtful"):
+            self._search_for(sent)
             return
         status, payload = head["status"], message.payload
         if status in (msg.LOST, msg.UNSTARTED):
+            if head.get("waited"):
+                self._pace.was_handed_back(sent.payload.spec)
             self.lose(sent, head)
         elif status in (msg.RETURNED, msg.RAISED):
             answer = (payload, None, head["run_s"]) if status == msg.RETURNED else (None, payload, head["run_s"])
             value, error, run_s = opened(answer)
             self._calls.forget(sent)
+            if sent.envelope is not None:
+                self.counts.overhead.observe(max(0.0, self._loop.time() - sent.envelope.sent_at - run_s))
+            self._pace.took(sent.payload.spec, run_s)
             self._listener.returned(self._worker, sent.task, value, error, run_s=run_s, size=len(payload))
+            self._adapt()
         else:
             self.give_back(sent, error_of(head))
+
+    def _search_for(self, sent: SentCall) -> None:
+        """Find out whether any node has a call that was delivered twice; the second has not started it."""
+        if sent.node is None:
+            sent.search_at = self._loop.time() + SEARCH_AFTER_S
+            self._broadcast_ids(msg.ASK, [sent.id])
+            self._hurry()
 
     def give_back(self, sent: SentCall, error: Exception) -> None:
         """Answer for a call that has no answer of its own."""
         if sent.is_doubtful:
             self._doubtful.append(sent.id)
+            if isinstance(error, BackendUnavailable):
+                error.may_have_started = True
         self._calls.forget(sent)
         if self._worker is not None:
             self._listener.returned(self._worker, sent.task, None, error, run_s=0.0)
@@ -363,7 +405,7 @@ class RemoteBackend:
     # -- nodes ----------------------------------------------------------------------------------------------------
 
     def _count_nodes(self) -> None:
-        slots = self.members.slots()
+        self._slots = slots = self.members.slots()
         self._available.count_slots(slots, self._loop.time())
         if slots:
             self._get_ready()
@@ -373,10 +415,13 @@ class RemoteBackend:
         """Tell the scheduler how many calls may be under way; without limit while none can be: each is refused then."""
         if self._worker is None or not self._is_ready:
             return
-        slots = self.members.slots() or SLOTS_AT_FIRST
-        with_ahead = slots + max(1, round(slots * self._ahead)) if self._ahead else slots
-        most = NO_LIMIT if self.why_unavailable() else min(with_ahead, self.capabilities.slots)
-        self._listener.feed(WorkerResized(self._worker, most))
+        self._size = NO_LIMIT if self.why_unavailable() else self._pace.right_size(self._slots)
+        self._listener.feed(WorkerResized(self._worker, self._size))
+
+    def _adapt(self) -> None:
+        """Resize if it makes a difference."""
+        if self._size != NO_LIMIT and not 0.8 < self._pace.right_size(self._slots) / self._size < 1.25:
+            self.resize()
 
     def why_unavailable(self) -> str | None:
         """Say why a call can't be sent now; None if it can."""

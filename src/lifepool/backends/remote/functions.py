@@ -4,10 +4,12 @@ A function travels as its import path, ``"package.module:name"``. What lifepool 
 binds, is told by a small structure around the path; the bound values travel with the arguments::
 
     "shop.prices:total"    {"partial": "shop.prices:total"}    {"chunk": {"partial": "shop.prices:total"}}
+    {"job": "shop.prices:total"}
 """
 
 from __future__ import annotations
 
+import logging
 import pickle
 import sys
 import time
@@ -39,7 +41,9 @@ Bound = list[tuple[tuple[Any, ...], dict[str, Any]]]
 
 _BY_PATH_HINT = "a cluster calls functions by their import path: define it at the top level of a module that nodes have"
 _BY_NAME = (FunctionType, BuiltinFunctionType, type)
-_PARTIAL, _CHUNK, _BATCH = "partial", "chunk", "batch"
+_PARTIAL, _CHUNK, _BATCH, _JOB = "partial", "chunk", "batch", "job"
+#: What calls the function of a job; nodes import it by name, for jobs are built on pools and not the other way round.
+_JOB_CALL = ("lifepool.jobs.calls", "JobCall")
 
 
 # -- the web process -----------------------------------------------------------------------------------------------
@@ -94,6 +98,10 @@ def _spec_of(fn: Any, bound: Bound) -> Spec:
         return {_BATCH: _path_of(fn.__wrapped__)}
     if isinstance(fn, Reference):
         return _path_of(fn.__wrapped__)
+    if (type(fn).__module__, type(fn).__name__) == _JOB_CALL:
+        path, *rest = fn.parts()
+        bound.append((tuple(rest), {}))
+        return {_JOB: path}
     owner = getattr(fn, "__self__", None)
     if isinstance(fn, _BY_NAME) and isinstance(owner, (ModuleType, NoneType)):
         return _path_of(fn)
@@ -126,7 +134,7 @@ def path_in(spec: Spec) -> str:
     Raises:
         ValueError: If it is no such structure.
     """
-    while isinstance(spec, dict) and len(spec) == 1 and (key := next(iter(spec))) in (_PARTIAL, _CHUNK, _BATCH):
+    while isinstance(spec, dict) and len(spec) == 1 and (key := next(iter(spec))) in (_PARTIAL, _CHUNK, _BATCH, _JOB):
         spec = spec[key]
     if not isinstance(spec, str) or spec.count(":") != 1:
         raise ValueError(f"{spec!r} names no function")
@@ -147,26 +155,29 @@ class NodeCall:
         limit: Bytes that the answer may have.
         setup: The call of the client's initializer, which each worker makes once before it makes others of that client;
             None if there is none.
+        log_level: Below this level the client wants nothing of what the call logs; None: the node's own level.
     """
 
-    __slots__ = ("__qualname__", "limit", "setup", "spec")
+    __slots__ = ("__qualname__", "limit", "log_level", "setup", "spec")
 
-    def __init__(self, spec: Spec, limit: int, setup: Setup | None = None) -> None:
+    def __init__(self, spec: Spec, limit: int, setup: Setup | None = None, log_level: int | None = None) -> None:
         self.spec: Spec = spec
         self.limit: int = limit
         self.setup: Setup | None = setup
+        self.log_level: int | None = log_level
         self.__qualname__ = path_in(spec).partition(":")[2]
 
     def __reduce__(self) -> tuple[object, ...]:
-        return (NodeCall, (self.spec, self.limit, self.setup))
+        return (NodeCall, (self.spec, self.limit, self.setup, self.log_level))
 
     def __call__(self, pickled: bytes) -> Answer:
         """Make it. What the user's code raises is in the answer."""
         run_s = 0.0
+        _log_from(self.log_level)
         try:
             if self.setup is not None:
                 _set_up(self.setup)
-            fn, arguments = _rebuilt(self.spec, pickled)
+            fn, arguments = rebuilt(self.spec, pickled)
             started = time.perf_counter()
             value = call_in_copy(fn, arguments)
             run_s = time.perf_counter() - started
@@ -175,6 +186,43 @@ class NodeCall:
             if is_of_runner(error):
                 raise
             return None, encode_error(error, self.limit), run_s
+
+
+class MovedCall:
+    """Make a call that a cluster gave back, in a worker of the client's own pool: as if it had been sent there first.
+
+    Args:
+        spec: Names the function.
+    """
+
+    __slots__ = ("__qualname__", "spec")
+
+    def __init__(self, spec: Spec) -> None:
+        self.spec: Spec = spec
+        self.__qualname__ = path_in(spec).partition(":")[2]
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return (MovedCall, (self.spec,))
+
+    def __call__(self, pickled: bytes) -> Any:
+        """Make it."""
+        return call_in_copy(*rebuilt(self.spec, pickled))
+
+
+_root = logging.getLogger()
+#: The level of the root logger as the node has set it, once a client has changed it.
+_level_of_node: int | None = None
+
+
+def _log_from(level: int | None) -> None:
+    """Have this worker log from a level on; None: as its node has it. It costs something only if that changes."""
+    global _level_of_node
+    if level is None:
+        level = _level_of_node
+    elif _level_of_node is None:
+        _level_of_node = _root.level
+    if level is not None and level != _root.level:
+        _root.setLevel(level)
 
 
 #: The setups that this worker has made, by what they are.
@@ -187,7 +235,7 @@ def _set_up(setup: Setup) -> None:
     key = (repr(spec), pickled)
     if key in _made:
         return
-    fn, arguments = _rebuilt(spec, pickled)
+    fn, arguments = rebuilt(spec, pickled)
     try:
         call_in_context(fn, arguments)
     except Exception as error:
@@ -196,7 +244,12 @@ def _set_up(setup: Setup) -> None:
     _made.add(key)
 
 
-def _rebuilt(spec: Spec, pickled: bytes) -> tuple[Callable[..., Any], Any]:
+def rebuilt(spec: Spec, pickled: bytes) -> tuple[Callable[..., Any], Any]:
+    """Return the function that a structure names, and the arguments.
+
+    Raises:
+        TaskNotPicklable: If they can't be had here.
+    """
     try:
         bound, arguments = pickle.loads(pickled)
         return _function(spec, iter(bound)), arguments
@@ -218,6 +271,10 @@ def _function(spec: Spec, bound: Any) -> Callable[..., Any]:
     if key == _BATCH:
         return BatchFunction(_function(inner, bound))
     args, keywords = next(bound)
+    if key == _JOB:
+        job_call: Any = resolve(*_JOB_CALL)
+        rebuilt: Callable[..., Any] = job_call.of_parts(path_in(inner), *args)
+        return rebuilt
     return partial(_function(inner, bound), *args, **keywords)
 
 

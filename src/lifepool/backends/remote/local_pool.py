@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
     import asyncio
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from lifepool._core.states import TaskState
     from lifepool.backends.remote.functions import Answer
@@ -19,6 +19,10 @@ class LocalPool(Protocol):
     @property
     def max_workers(self) -> int:
         """Return how many calls run at the same time."""
+
+    @property
+    def hooks(self) -> Sequence[object]:
+        """Return who watches it."""
 
     def submit(self, fn: Callable[..., Any], /, *args: Any, timeout: float | None = None) -> Any:
         """Begin a call; return its handle, a ``TaskHandle``."""
@@ -38,6 +42,12 @@ class LocalCall:
 
     def __init__(self, handle: Any) -> None:
         self.future: asyncio.Future[Answer] = handle
+
+    @property
+    def task(self) -> int:
+        """Return the number of the task that it is."""
+        number: int = self.future.id  # type: ignore[attr-defined]
+        return number
 
     @property
     def state(self) -> TaskState:

@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
+import time
+from collections import Counter, deque
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+from lifepool.statistics import NodeSnapshot
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 #: Seconds between two announcements of a node.
 BEAT_S = 0.5
 #: Seconds of silence after which a node counts as gone: a busy machine may well be late by two or three beats.
 SILENCE_S = 3.0
+#: Announcements from which the offset of a node's clock is taken: of so many one has come quickly.
+_OFFSETS = 20
 
 
 @dataclass(slots=True)
@@ -25,6 +34,10 @@ class Member:
         heard: Instant of its last announcement.
         refused: Messages that it has refused, by reason.
         workers: Its workers, by state.
+        offsets: By how many seconds its clock was ahead of ours, less the time that the announcement took: so the
+            largest is the nearest.
+        versions: Of its lifepool and its Python, if it says so.
+        allow: What it runs.
     """
 
     node: str
@@ -36,16 +49,48 @@ class Member:
     heard: float
     refused: dict[str, int]
     workers: dict[str, int]
+    offsets: deque[float]
+    versions: tuple[str, str]
+    allow: tuple[str, ...]
+
+    @property
+    def name(self) -> str:
+        """Return its machine and its process there."""
+        return f"{self.host}:{self.pid}"
+
+    def snapshot(self, now: float) -> NodeSnapshot:
+        """Return one look at it, at this monotonic instant."""
+        return NodeSnapshot(
+            node=self.node,
+            name=self.name,
+            state="draining" if self.draining else "ready",
+            slots=self.slots,
+            running=self.running,
+            workers=self.workers,
+            refused=self.refused,
+            heard_s=max(0.0, now - self.heard),
+            clock_offset_s=max(self.offsets, default=None),
+            lifepool=self.versions[0],
+            python=self.versions[1],
+            allow=self.allow,
+        )
 
 
 class Members:
     """Keep the nodes that announce themselves.
 
+    Args:
+        wall_clock: Seconds since the epoch, by the clock of this machine.
+
     Attributes:
         ever: Whether any node was heard of.
+        refused: Messages that nodes have refused since they were first heard of, by reason. Nodes that are gone are
+            included.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, wall_clock: Callable[[], float] = time.time) -> None:
+        self.refused: Counter[str] = Counter()
+        self._wall_clock = wall_clock
         self._members: dict[str, Member] = {}
         self.ever: bool = False
 
@@ -63,6 +108,12 @@ class Members:
         if left:
             return self._members.pop(node, None) is not None
         self.ever = True
+        offsets = deque[float](maxlen=_OFFSETS) if known is None else known.offsets
+        if "time" in head:
+            offsets.append(head["time"] - self._wall_clock())
+        if known is not None:
+            self.refused.update(Counter(head["refused"]) - Counter(known.refused))
+        lifepool, python = head.get("versions", ("", ""))
         self._members[node] = member = Member(
             node=node,
             host=head["host"],
@@ -73,6 +124,9 @@ class Members:
             heard=now,
             refused=head["refused"],
             workers=head["workers"],
+            offsets=offsets,
+            versions=(lifepool, python),
+            allow=tuple(head.get("allow", ())),
         )
         return known is None or (known.slots, known.draining) != (member.slots, member.draining)
 
@@ -84,10 +138,11 @@ class Members:
         """Return the nodes that were not heard of for too long."""
         return [each.node for each in self._members.values() if now - each.heard > SILENCE_S]
 
-    def bear_with(self, now: float) -> None:
-        """Give every node its time again: nothing could be heard until now."""
+    def bear_with(self, now: float, node: str | None = None) -> None:
+        """Give every node its time again, or one: nothing could be heard until now."""
         for member in self._members.values():
-            member.heard = now
+            if node in (None, member.node):
+                member.heard = now
 
     def slots(self) -> int:
         """Return how many tasks those nodes run at the same time that take more."""

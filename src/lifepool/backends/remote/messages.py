@@ -7,7 +7,6 @@ be passed off as another.
 
 from __future__ import annotations
 
-import base64
 import hashlib
 import hmac
 import json
@@ -63,9 +62,19 @@ class Message(NamedTuple):
         """Return it as bytes."""
         return b"".join((_LENGTHS.pack(_MAGIC, len(self.head), len(self.payload)), self.signature, *self[::2]))
 
-    def text(self) -> str:
-        """Return it as text that any JSON can hold."""
-        return base64.b64encode(self.pack()).decode("ascii")
+    @classmethod
+    def unpack_all(cls, packed: bytes) -> list[Message]:
+        """Return what ``pack`` was called on, for each of any number that were joined.
+
+        Raises:
+            Refused: If anything of it is nothing of the kind.
+        """
+        messages, view, start = [], memoryview(packed), 0
+        while start < len(packed):
+            end = start + _size_at(packed, start)
+            messages.append(cls.unpack(bytes(view[start:end])))
+            start = end
+        return messages
 
     @classmethod
     def unpack(cls, packed: bytes) -> Message:
@@ -83,18 +92,13 @@ class Message(NamedTuple):
             raise Refused("version", "it is no message of this version of lifepool", "use one version on all sides")
         return cls(packed[start : start + head], packed[_LENGTHS.size : start], packed[start + head :])
 
-    @classmethod
-    def from_text(cls, text: str) -> Message:
-        """Return what ``text`` was called on.
 
-        Raises:
-            Refused: If it is nothing of the kind.
-        """
-        try:
-            packed = base64.b64decode(text, validate=True)
-        except (ValueError, TypeError):
-            packed = b""
-        return cls.unpack(packed)
+def _size_at(packed: bytes, start: int) -> int:
+    try:
+        _, head, payload = _LENGTHS.unpack_from(packed, start)
+    except struct.error:
+        head = payload = 0  # it is refused for its size
+    return _LENGTHS.size + _DIGEST_BYTES + int(head) + int(payload)
 
 
 class Signer:

@@ -21,10 +21,12 @@ from lifepool._transfer.exceptions import PROTOCOL
 from lifepool.backends.remote import messages as msg
 from lifepool.backends.remote.functions import NodeCall
 from lifepool.backends.remote.local_pool import LocalCall, LocalPool
+from lifepool.backends.remote.logs import NodeLogs, wish_in
 from lifepool.backends.remote.members import BEAT_S
 from lifepool.backends.remote.messages import Message, Refused, Signer
+from lifepool.backends.remote.observation import about_node, now_here
 from lifepool.backends.remote.outcomes import RecentOutcomes, outcome_of
-from lifepool.backends.remote.security import LONGEST_WAIT_S, AllowList, Remembered, check_freshness
+from lifepool.backends.remote.security import ALLOW_ADVICE, LONGEST_WAIT_S, AllowList, Remembered, check_freshness
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -38,16 +40,22 @@ logger: logging.Logger = logging.getLogger("lifepool.node")
 PROGRESS_S = 0.1
 #: A call is ended here so many seconds after its deadline, if its client has not done it at that.
 GRACE_S = 0.05
+#: Seconds for which a call runs before its client is told that it does.
+TAKEN_S = 0.005
+#: Seconds for which a call waits for those that it came with.
+HAND_BACK_S = 0.3
 
 
 class _Running:
     """A call that this node has taken."""
 
-    __slots__ = ("client", "done", "handle", "progress")
+    __slots__ = ("ahead_s", "client", "done", "hand_back_at", "handle", "progress")
 
-    def __init__(self, client: str, done: Callable[[], object]) -> None:
+    def __init__(self, client: str, done: Callable[[], object], ahead_s: float) -> None:
         self.client = client
         self.done = done
+        self.ahead_s = ahead_s
+        self.hand_back_at: float | None = None  # the instant, if it has not started by then
         self.handle: LocalCall | None = None
         self.progress: object = None
 
@@ -59,7 +67,9 @@ class NodeAgent:
         pool: Runs them; a local one, which is started already and is not ended here.
         outlet: Where messages go out.
         signer: Makes and verifies them.
-        allow: Names of modules and functions that may be called.
+        allow: Names of modules and functions that may be called; None for all.
+        advice: How a module is allowed that is not.
+        tells_taken: Whether clients are told which calls are here; not needed if they have sent them to this node.
 
     Attributes:
         node: The id of this agent.
@@ -72,7 +82,10 @@ class NodeAgent:
         pool: LocalPool,
         outlet: Outlet,
         signer: Signer,
-        allow: Iterable[str] = (),
+        allow: Iterable[str] | None = (),
+        advice: str = ALLOW_ADVICE,
+        *,
+        tells_taken: bool = True,
     ) -> None:
         self.node: str = uuid.uuid4().hex[:12]
         self.refused: Counter[str] = Counter()
@@ -80,22 +93,33 @@ class NodeAgent:
         self._pool = pool
         self._outlet = outlet
         self._signer = signer
-        self._allow = AllowList(allow)
+        self._allow = AllowList(allow, advice)
+        self._tells_taken = tells_taken
         self._seen = Remembered()
         self._cancelled = Remembered()
         self._recent = RecentOutcomes()
+        self._taken: dict[str, list[str]] = {}  # by client, what it is to be told
         self._tasks: set[asyncio.Task[None]] = set()
         self._upkeep: asyncio.Task[None] | None = None
         self._idle = asyncio.Event()
         self._idle.set()
         self._state = "ready"
         self._host = socket.gethostname()
+        self._about = about_node(allow)
+        self._logs = next((hook for hook in pool.hooks if isinstance(hook, NodeLogs)), None)
+        if self._logs is not None:
+            self._logs.send = self._send_logs
 
     # -- life -----------------------------------------------------------------------------------------------------
 
     def start(self) -> None:
         """Say that the node is there, and go on saying it."""
         self._upkeep = asyncio.get_running_loop().create_task(self._keep_up())
+
+    @property
+    def is_cancelled(self) -> bool:
+        """Whether the event loop ends, and has cancelled what this agent does."""
+        return self._upkeep is not None and (self._upkeep.done() or self._upkeep.cancelling() > 0)
 
     async def drain(self, timeout: float) -> None:
         """Take no more, finish what is there within ``timeout`` seconds, hand back what has not started by then."""
@@ -129,7 +153,7 @@ class NodeAgent:
         fields = {
             "node": self.node, "host": self._host, "pid": os.getpid(), "slots": self._pool.max_workers,
             "running": len(self.running), "state": self._state, "refused": dict(self.refused),
-            "workers": dict(statistics.workers),
+            "workers": dict(statistics.workers), **self._about, **now_here(),
         }  # fmt: skip
         self._outlet.announce(self._signer.sign(msg.NODE, fields))
 
@@ -140,16 +164,43 @@ class NodeAgent:
                 self.announce()
             beats += 1
             self._send_progress()
+            if self._logs is not None:
+                self._logs.flush()
+            self._hand_back()
             await asyncio.sleep(PROGRESS_S)
+
+    def _hand_back(self) -> None:
+        """Hand back what waits for those that it came with: they run for longer than their client thought."""
+        now = asyncio.get_running_loop().time()
+        for id, call in list(self.running.items()):
+            if call.hand_back_at is None or call.handle is None or call.hand_back_at > now:
+                continue
+            call.hand_back_at = None
+            if call.handle.state is TaskState.QUEUED:
+                self._settle(id, msg.UNSTARTED, waited=True)
+                call.handle.future.cancel()
 
     # -- what comes in --------------------------------------------------------------------------------------------
 
-    def take(self, message: Message, done: Callable[[], object] = lambda: None) -> None:
+    def take(
+        self,
+        message: Message,
+        done: Callable[[], object] = lambda: None,
+        *,
+        ahead_s: float = 0.0,
+        shares: bool = False,
+        doubtful: bool = False,
+    ) -> None:
         """Take a call; whatever is wrong with it is told to its client, if it is known who that is.
 
         Args:
             message: The call.
             done: Called once, when this node is done with it, whatever became of it.
+            ahead_s: Seconds by which the client's clock is ahead of the outlet's, if the engine has found out.
+            shares: It came together with others that are to run here: should it have to wait for them, it is handed
+                back, for another node may be free.
+            doubtful: It may have been delivered before, to another node, and the engine has no memory of that: its
+                client decides.
         """
         try:
             head = self._signer.verify_head(message, msg.CALL)
@@ -165,7 +216,15 @@ class NodeAgent:
                 self.count(Refused("replayed", "it is running already"), id)
             done()
             return
-        self.running[id] = call = _Running(client, done)
+        if doubtful:
+            if id not in self._seen:  # else its client has heard of it
+                fields = {"id": id, "node": self.node, "status": msg.UNSTARTED, "doubtful": True}
+                self._outlet.post(client, self._signer.sign(msg.OUTCOME, fields))  # not kept: it is no outcome
+            done()
+            return
+        self.running[id] = call = _Running(client, done, ahead_s)
+        if shares:
+            call.hand_back_at = asyncio.get_running_loop().time() + HAND_BACK_S
         self._idle.clear()
         task = asyncio.get_running_loop().create_task(self._run_guarded(id, call, head, message))
         self._tasks.add(task)
@@ -198,6 +257,14 @@ class NodeAgent:
             else:
                 call.handle.future.cancel()
 
+    def abandon(self, client: str) -> None:
+        """Drop what a client has here that has not started: it is gone. If it returns, it hears so and sends anew."""
+        for id, call in list(self.running.items()):
+            if call.client == client and (call.handle is None or call.handle.state is TaskState.QUEUED):
+                self._settle(id, msg.UNSTARTED)
+                if call.handle is not None:
+                    call.handle.future.cancel()
+
     # -- one call -------------------------------------------------------------------------------------------------
 
     async def _run_guarded(self, id: str, call: _Running, head: dict[str, Any], message: Message) -> None:
@@ -210,7 +277,7 @@ class NodeAgent:
 
     async def _run(self, id: str, call: _Running, head: dict[str, Any], message: Message) -> None:
         try:
-            left = self._admit(id, head)
+            left = self._admit(id, head, call.ahead_s)
             payload = await self._claimed(id, head, message)
         except Refused as refusal:
             self.count(refusal, id)
@@ -226,22 +293,50 @@ class NodeAgent:
         if id in self._cancelled or id not in self.running:
             self._settle(id, msg.CANCELLED)
             return
-        self._outlet.post(call.client, self._signer.sign(msg.TAKEN, {"ids": [id], "node": self.node}))
+        if self._tells_taken:
+            self._say_taken(id, call)
         try:
             timeout = None if left is None else left + GRACE_S
-            handle = self._pool.submit(NodeCall(head["fn"], head["limit"], _setup_in(head)), payload, timeout=timeout)
+            wish = None if self._logs is None else wish_in(head)
+            node_call = NodeCall(head["fn"], head["limit"], _setup_in(head), None if wish is None else wish[0])
+            handle = self._pool.submit(node_call, payload, timeout=timeout)
             call.handle = LocalCall(handle)
+            if self._logs is not None:
+                self._logs.begin(call.handle.task, call.client, id, wish)
             await asyncio.wait([handle])
         except Exception as error:  # it was not admitted: the pool ends
             logger.info("a call is handed back: %s", error)
             self._settle(id, msg.UNSTARTED)
             return
         self._send_progress_of(id, call)
+        if self._logs is not None:
+            self._logs.end(call.handle.task)
         status, fields, answer = outcome_of(call.handle.future)
         self._settle(id, status, answer, **fields)
 
-    def _admit(self, id: str, head: dict[str, Any]) -> float | None:
-        now = self._outlet.now()
+    def _say_taken(self, id: str, call: _Running) -> None:
+        """Tell a client that a call is here, in one message for all that are taken in this turn of the loop.
+
+        A call that came alone may well have its outcome in a moment, which says the same.
+        """
+        if call.hand_back_at is None:
+            asyncio.get_running_loop().call_later(TAKEN_S, self._send_taken, call.client, [id])
+            return
+        if not self._taken:
+            asyncio.get_running_loop().call_soon(self._send_all_taken)
+        self._taken.setdefault(call.client, []).append(id)
+
+    def _send_all_taken(self) -> None:
+        taken, self._taken = self._taken, {}
+        for client, ids in taken.items():
+            self._send_taken(client, ids)
+
+    def _send_taken(self, client: str, ids: list[str]) -> None:
+        if ids := [id for id in ids if id in self.running]:
+            self._outlet.post(client, self._signer.sign(msg.TAKEN, {"ids": ids, "node": self.node}))
+
+    def _admit(self, id: str, head: dict[str, Any], ahead_s: float) -> float | None:
+        now = self._outlet.now() + ahead_s
         left = check_freshness(head, now, self._outlet.skew_s)
         self._allow.check(head["fn"])
         if "setup" in head:
@@ -300,6 +395,12 @@ class NodeAgent:
         for id, call in self.running.items():
             if call.handle is not None:
                 self._outlet.post(call.client, self._signer.sign(msg.TAKEN, {"ids": [id], "node": self.node}))
+
+    def _send_logs(self, client: str, records: bytes) -> None:
+        fields = {"node": self.node, "name": f"{self._host}:{os.getpid()}"}
+        # An engine that keeps what it can't send has a way for what may get lost.
+        send = getattr(self._outlet, "post_or_drop", self._outlet.post)
+        send(client, self._signer.sign(msg.LOG, fields, records))
 
     def _send_progress(self) -> None:
         for id, call in self.running.items():

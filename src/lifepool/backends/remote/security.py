@@ -19,6 +19,8 @@ LONGEST_WAIT_S = 120.0
 SKEW_S = 5.0
 #: Numbers of calls that a node remembers at most: past it the oldest are forgotten.
 MOST_REMEMBERED = 200_000
+#: How a module is allowed on a node that is started by ``lifepool worker``.
+ALLOW_ADVICE = "start the node with --allow {}, if it is meant to run that"
 
 
 class AllowList:
@@ -26,10 +28,13 @@ class AllowList:
 
     Args:
         names: Modules, which allow what is in them and below them; or single functions, as in ``"shop.prices:total"``.
+            None allows all: for engines that run whatever their clients ask for.
+        advice: How a module is allowed that is not.
     """
 
-    def __init__(self, names: Iterable[str]) -> None:
-        self._names = tuple(names)
+    def __init__(self, names: Iterable[str] | None, advice: str = ALLOW_ADVICE) -> None:
+        self._names = None if names is None else tuple(names)
+        self._advice = advice
 
     def check(self, spec: Any) -> str:
         """Return the import path of a function that is allowed.
@@ -42,11 +47,12 @@ class AllowList:
         except ValueError as error:
             raise Refused("not allowed", str(error)) from None
         module, _, _ = path.partition(":")
+        if self._names is None:
+            return path
         for name in self._names:
             if path == name or module == name or module.startswith(f"{name}."):
                 return path
-        hint = f"start the node with --allow {module}, if it is meant to run that"
-        raise Refused("not allowed", f"this node does not run {path}", hint)
+        raise Refused("not allowed", f"this node does not run {path}", self._advice.format(module))
 
 
 def check_freshness(head: dict[str, Any], now: float, skew_s: float) -> float | None:

@@ -28,6 +28,15 @@ class TransportListener(Protocol):
     def unsent(self, ids: Sequence[str]) -> None:
         """Take back calls that have not got out, as far as is known: they are sent again, under the same ids."""
 
+    def sent_to(self, node: str, ids: Sequence[str]) -> None:
+        """Take note of the node to which calls go, if the engine knows before that takes them: with it they are lost.
+
+        It is called within ``Transport.send``, or later.
+        """
+
+    def is_there(self, node: str) -> None:
+        """Take note that a node can't be heard for a moment, but is there as far as the engine knows."""
+
     def node_lost(self, node: str, reason: str) -> None:
         """Take note that a node is gone, if the engine finds out before its heartbeat is missed."""
 
@@ -55,13 +64,19 @@ class Transport(Protocol):
         """Return seconds since the epoch by the clock that nodes use as well."""
 
     def send(self, calls: Sequence[tuple[str, Message]]) -> None:
-        """Send calls, by their ids, to whichever nodes are free; those that can't be are given back by ``unsent``."""
+        """Send calls, by their ids, to whichever nodes are free; those that can't be are given back by ``unsent``.
+
+        Those that are given together are short: they may share a message of the engine's.
+        """
 
     def broadcast(self, message: Message) -> None:
         """Send to all nodes, once; it may get lost."""
 
     async def take_back(self, calls: Sequence[tuple[str, Message]]) -> set[str]:
         """Take calls back that no node has taken; return which are no longer on their way.
+
+        Args:
+            calls: All that were given to ``send`` together, in the same order.
 
         Raises:
             Exception: If that can't be found out now.

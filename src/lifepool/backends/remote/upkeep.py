@@ -13,7 +13,7 @@ from lifepool.backends.remote.members import BEAT_S, SILENCE_S
 from lifepool.errors import BackendError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
     from lifepool.backends.remote.availability import Availability
     from lifepool.backends.remote.calls import Calls, SentCall
@@ -45,6 +45,9 @@ class Owner(Protocol):
 
     def give_back(self, sent: SentCall, error: Exception) -> None:
         """Answer for a call that has no answer of its own."""
+
+    def unsent(self, ids: Sequence[str]) -> None:
+        """Let calls wait again."""
 
     def lose(self, sent: SentCall, head: dict[str, Any]) -> None:
         """Report that the call is lost, or was not started."""
@@ -125,7 +128,13 @@ class Upkeep:
         refuses = self._owner.why_unavailable() is not None
         if refuses is not self._refuses:
             self._refuses = refuses
+            if refuses and not self._available.is_down:  # there are no nodes: nobody takes what waits at the broker
+                for sent in self._calls:
+                    if sent.message is not None and sent.node is None:
+                        sent.search_at = now
             self._owner.resize()  # calls that wait for a slot are refused as well
+            if refuses and not self._available.is_down:
+                self._search_untaken(now)  # and those that wait for a node
 
     def _go_without_connection(self, now: float) -> None:
         """Fail what has not left; lose what was under way, if that has lasted too long."""
@@ -153,6 +162,11 @@ class Upkeep:
         if again and not self._available.is_down:
             self._owner.send_cancels(again)
 
+    def _search_untaken(self, now: float) -> None:
+        for sent in self._calls:
+            if sent.node is None and sent.message is not None:
+                sent.search_at = now
+
     def _search(self, now: float) -> None:
         """Look for calls that no node has said to have; find out which are lost."""
         due = [sent for sent in self._calls if sent.search_at is not None and sent.search_at <= now]
@@ -167,8 +181,11 @@ class Upkeep:
         """Take back what is still on its way, to send it anew; what is neither there nor with a node is lost."""
         nodes = {member.node for member in self._members.all()}
         missing = [sent for sent in calls if sent.node not in nodes and sent.message is not None]
+        envelopes = {id(sent.envelope): sent.envelope for sent in missing if sent.envelope is not None}.values()
+        gone: set[str] = set()
         try:
-            gone = await self._transport.take_back([(s.id, s.message) for s in missing if s.message is not None])
+            for found in await asyncio.gather(*(self._transport.take_back(each.calls) for each in envelopes)):
+                gone |= found
         except Exception as error:
             logger.debug("could not look for calls on their way: %s", error)
             for sent in missing:
@@ -183,3 +200,5 @@ class Upkeep:
                 )
             else:
                 self._owner.lose(sent, {"status": msg.UNSTARTED})
+        asked = {sent.id for sent in missing}
+        self._owner.unsent([id for each in envelopes for id, _ in each.calls if id not in gone and id not in asked])

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import ast
-import io
+import gc
 import sys
-import tokenize
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -14,11 +12,14 @@ from lifepool.cli.check import detect
 from lifepool.cli.check.comments import Ignores
 from lifepool.cli.check.detect.loops import has_base_http_middleware
 from lifepool.cli.check.finding import Finding, Hit, Location
-from lifepool.cli.check.model.module import Module
+from lifepool.cli.check.model.project import Project
+from lifepool.cli.check.model.sources import decode
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Set
     from pathlib import Path
+
+    from lifepool.cli.check.model.module import Module
 
 #: Python calls in one another. The usual 1000 are used up by a sum of 500 terms; they take no C stack.
 _DEPTH = 20_000
@@ -46,15 +47,16 @@ class _Checked:
     has_middleware: bool = False
 
 
-def check_files(files: Iterable[Path], codes: Set[str]) -> Report:
-    """Check each file.
+def check_files(files: Iterable[Path], codes: Set[str], roots: Iterable[Path] = ()) -> Report:
+    """Check files, together: what one imports from another is looked up there.
 
     Args:
         files: What to read.
         codes: The rules to apply.
+        roots: The folders of the project, where its imports start; without one, those of its packages.
     """
-    with _recursion(_DEPTH):
-        checked = [_check_file(file) for file in files]
+    with _recursion(_DEPTH), _without_garbage_collection():
+        checked = [*_check_project(files, roots)]
     findings = [finding for each in checked for finding in each.findings]
     if any(each.has_middleware for each in checked):
         findings += [finding for each in checked for finding in each.behind_middleware]
@@ -72,31 +74,39 @@ def _recursion(limit: int) -> Iterator[None]:
         sys.setrecursionlimit(before)
 
 
-def _check_file(file: Path) -> _Checked:
+@contextmanager
+def _without_garbage_collection() -> Iterator[None]:
+    """Keep the collector from walking the growing syntax trees again and again: nothing in them is garbage."""
+    before = gc.isenabled()
+    gc.disable()
     try:
-        source = _text(file.read_bytes())
-        return _check_source(source, file)
-    except SyntaxError as error:
-        return _unreadable(file, error.msg, error.lineno, error.offset)
-    except (OSError, ValueError) as error:
-        return _unreadable(file, getattr(error, "strerror", None) or str(error))
-    except (RecursionError, MemoryError):  # the parser of older Pythons says that its stack is out of memory
-        return _unreadable(file, "it is nested too deeply")
+        yield
+    finally:
+        if before:
+            gc.enable()
 
 
-def _text(data: bytes) -> str:
-    """Decode source as Python does: by its byte order mark, its coding line, or UTF-8."""
-    encoding, _ = tokenize.detect_encoding(io.BytesIO(data).readline)
-    return io.TextIOWrapper(io.BytesIO(data), encoding).read()
+def _check_project(files: Iterable[Path], roots: Iterable[Path]) -> Iterator[_Checked]:
+    project = Project(roots)
+    texts: dict[Path, str] = {}
+    for file in files:
+        try:
+            texts[file] = decode(file.read_bytes())
+            project.add(file, texts[file])
+        except (SyntaxError, OSError, ValueError, RecursionError, MemoryError) as error:
+            yield _unreadable(file, error)
+    for file, failure in project.link():
+        yield _unreadable(file, failure)
+    for module in project.modules:
+        yield _check_module(module, project, texts[module.path])
 
 
-def _check_source(source: str, file: Path) -> _Checked:
-    module = Module(ast.parse(source), file.name)
+def _check_module(module: Module, project: Project, source: str) -> _Checked:
     lines = source.split("\n")
     ignores = Ignores(source)
     found: dict[bool, list[Finding]] = {False: [], True: []}
-    for hit in dict.fromkeys(detect.hits(module)):
-        finding = _finding(hit, file, lines)
+    for hit in dict.fromkeys(detect.hits(module, project)):
+        finding = _finding(hit, module.path, lines)
         if not ignores.cover(finding.code, finding.location):
             found[hit.behind_middleware].append(finding)
     return _Checked(tuple(found[False]), tuple(found[True]), has_base_http_middleware(module))
@@ -117,6 +127,12 @@ def _column(lines: list[str], line: int, offset: int) -> int:
     return offset + 1 if text.isascii() else len(text.encode()[:offset].decode(errors="ignore")) + 1
 
 
-def _unreadable(file: Path, why: str, line: int | None = None, column: int | None = None) -> _Checked:
-    at = (line or 1, max(column or 1, 1))
+def _unreadable(file: Path, error: Exception) -> _Checked:
+    match error:
+        case SyntaxError(msg=why, lineno=line, offset=column):
+            at = (line or 1, max(column or 1, 1))
+        case RecursionError() | MemoryError():  # the parser of older Pythons says that its stack is out of memory
+            why, at = "it is nested too deeply", (1, 1)
+        case _:
+            why, at = getattr(error, "strerror", None) or str(error), (1, 1)
     return _Checked((Finding(file, Location(*at, at[0], at[1] + 1), "LP000", f"this file can't be read: {why}"),))

@@ -44,7 +44,8 @@ def check(
     if form not in FORMATS:
         raise WrongUsage(f"there is no format {form!r}; there are {', '.join(FORMATS)}")
     settings = load(Path.cwd(), select=select, ignore=ignore, exclude=exclude)
-    report = check_files(find_files(paths, settings.exclude, settings.root), settings.codes)
+    files = find_files(paths, settings.exclude, settings.root)
+    report = check_files(files, settings.codes, [settings.root, *filter(Path.is_dir, paths)])
     return FORMATS[form](report), not report.findings
 
 

@@ -6,6 +6,7 @@ import asyncio
 from typing import TYPE_CHECKING
 
 from lifepool.cli.doctor import machine, software
+from lifepool.cli.doctor.cluster import check_cluster
 from lifepool.cli.doctor.findings import Finding, Report, Section, fail
 from lifepool.cli.doctor.machine import Machine
 from lifepool.cli.doctor.selftest import check_engine
@@ -39,6 +40,27 @@ def diagnose(target: str | None = None, timeout: float = 60.0, here: Machine | N
     ]
     if target is not None:
         sections.append(Section(target, examine_isolated(target, timeout)))
+    return Report(tuple(section for section in sections if section.findings))
+
+
+def diagnose_cluster(backend: str, timeout: float = 60.0, here: Machine | None = None) -> Report:
+    """Try the whole path to a cluster: its URL, its broker, its nodes, and calls there and back.
+
+    Args:
+        backend: Its URL.
+        timeout: Seconds for each step.
+        here: Another machine to look at; None: this one.
+    """
+    here = here or Machine()
+
+    async def check() -> tuple[Finding, ...]:
+        return tuple([finding async for finding in check_cluster(backend, timeout)])
+
+    sections = [
+        Section("Versions", tuple(software.check_versions())),
+        Section("Variables", tuple(software.check_environment(here.environ))),
+        Section("Cluster", asyncio.run(check())),
+    ]
     return Report(tuple(section for section in sections if section.findings))
 
 

@@ -49,7 +49,7 @@ async def check_engine() -> AsyncIterator[Finding]:
     try:
         yield ok("start", f"a worker was ready after {time_text(time.perf_counter() - began)}")
         for topic, step in _STEPS.items():
-            with _what_is_meant_to_fail():
+            with without_warnings():
                 finding = await _bounded(topic, step, pool)
             yield finding
     finally:
@@ -57,7 +57,7 @@ async def check_engine() -> AsyncIterator[Finding]:
 
 
 @contextlib.contextmanager
-def _what_is_meant_to_fail() -> Iterator[None]:
+def without_warnings() -> Iterator[None]:
     """Keep the pool's warnings of tasks that were lost or timed out off the screen: here that is the test."""
     logger = logging.getLogger("lifepool")
     level = logger.level

@@ -9,7 +9,9 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
+from lifepool.cli.top.nodes import nodes_table, numbers_of_cluster
 from lifepool.cli.top.quantities import age, below, clock, count, memory, percent, plain, rate, seconds
+from lifepool.cli.top.tables import plain_table
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -45,7 +47,13 @@ class View:
             trouble: Why the state is old, if it is.
         """
         lines: list[RenderableType] = [_head(state, width, trouble), self._numbers(state, width)]
-        left = height - 10
+        left = height - (11 if state["counts"].get("routing") else 10)
+        cluster = state.get("cluster")  # a server of an earlier version has none
+        if cluster is not None:
+            for_nodes = min(len(cluster["nodes"]), max(1, left // 3))
+            lines.append(numbers_of_cluster(cluster))
+            lines.append(nodes_table(cluster["nodes"], for_nodes))
+            left -= for_nodes + 4
         workers, failures, names = state["workers"], state["failures"], state["names"]
         for_failures = min(len(failures), max(1, left // 4)) if failures else 0
         for_names = min(len(names), max(1, left // 4)) if names else 0
@@ -74,6 +82,8 @@ class View:
             "utilisation", percent(window.get("utilisation")), busy, self._chart("utilisation", chart, top=1.0)
         )
         table.add_row("queue", count(counts["queued"]), queue, self._chart("queued", chart))
+        if routing := counts.get("routing"):  # a server of an earlier version has none
+            table.add_row("cluster", routing["breaker"], _routing(routing), "")
         for name in ("wait", "run"):
             p50, p95, p99 = window.get(name) or (None, None, None)
             shortest = window.get("shortest")
@@ -104,6 +114,15 @@ def sparkline(values: Sequence[float | None], top: float | None = None) -> str:
     )
 
 
+def _routing(routing: dict[str, Any]) -> str:
+    """Say which of two backends does what."""
+    here, there = (
+        f"{count(of['running'])} run, {count(of['queued'])} wait, {count(of['completed'])} done"
+        for of in (routing["local"], routing["remote"])
+    )
+    return f"{there}; this machine {here}"
+
+
 def _head(state: dict[str, Any], width: int, trouble: str) -> Text:
     pool, server = state["pool"], state["server"]
     reasons = ", ".join(reason for reason in pool["reasons"] if reason != pool["state"])
@@ -125,29 +144,15 @@ def _head(state: dict[str, Any], width: int, trouble: str) -> Text:
     return line
 
 
-def _table(*titles: str) -> Table:
-    """Make a table without lines. ``*`` in front of a title: its column takes the room that is left; ``>``: numbers."""
-    table = Table(box=None, expand=True, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
-    for title in titles:
-        table.add_column(
-            title.lstrip("*>"),
-            no_wrap=True,
-            overflow="ellipsis",
-            ratio=1 if title.startswith("*") else None,
-            justify="right" if title.startswith(">") else "left",
-        )
-    return table
-
-
 def _workers(workers: Sequence[dict[str, Any]], room: int) -> Table:
-    table = _table("\nworker", "\nstate", "*\nruns", ">\nfor", ">\nmemory", ">\ndone", ">\nage")
+    table = plain_table("\nworker", "\nstate", "*\nruns", ">\nfor", ">\nmemory", ">\ndone", ">\nage")
     shown = list(workers)
     if len(workers) > room:
         shown = sorted(workers, key=lambda each: each["running_s"] or 0.0, reverse=True)[: room - 1]
     for worker in shown:
         task = "" if worker["task"] is None else f"{plain(worker['task_name'] or '(given up)')} #{worker['task']}"
         table.add_row(
-            f"#{worker['number']}",
+            "cluster" if worker["number"] < 0 else f"#{worker['number']}",
             worker["state"],
             Text(task, "cyan"),
             seconds(worker["running_s"], ""),
@@ -161,7 +166,7 @@ def _workers(workers: Sequence[dict[str, Any]], room: int) -> Table:
 
 
 def _names(names: Iterable[dict[str, Any]]) -> Table:
-    table = _table("*function", ">tasks", ">failed", ">mean run", ">longest", ">in all")
+    table = plain_table("*function", ">tasks", ">failed", ">mean run", ">longest", ">in all")
     for each in names:
         table.add_row(
             Text(plain(each["name"])),
@@ -175,7 +180,7 @@ def _names(names: Iterable[dict[str, Any]]) -> Table:
 
 
 def _failures(failures: Iterable[dict[str, Any]], now: float) -> Table:
-    table = _table("*failure", ">times", ">last", "*what it said")
+    table = plain_table("*failure", ">times", ">last", "*what it said")
     for each in failures:
         first_line = each["message"].partition("\n")[0]
         table.add_row(

@@ -7,6 +7,7 @@ import { timeOfDay } from "./format.js";
 import { Instruments } from "./instruments.js";
 import { Jobs } from "./jobs.js";
 import { Link } from "./link.js";
+import { Nodes } from "./nodes.js";
 import { TaskDialog } from "./task_dialog.js";
 import { Views } from "./views.js";
 import { blocks, exits, hintAtWideTables, totals, Names, Oldest } from "./tables.js";
@@ -22,7 +23,7 @@ const REASONS = {
 const actions = new Actions((text) => notice("action", text));
 const dialog = new TaskDialog(actions);
 const open = (task) => dialog.open(task);
-const parts = [new Instruments(), new Workers(open), new Failures(open), new Names(open), new Oldest(open), actions];
+const parts = [new Instruments(), new Workers(open), new Failures(open), new Names(open), new Oldest(open), new Nodes(), actions];
 const jobs = new Jobs(actions), views = new Views(() => jobs.update());
 const notices = new Map();
 

@@ -21,6 +21,8 @@ export class Workers {
     const { workers, pool, counts } = state;
     setText(byId("workers-note"), `${count(workers.length)} of at most ${count(pool.max_workers)}${restarts(counts.restarts)}`);
     byId("workers-empty").hidden = workers.length > 0;
+    byId("routing").hidden = !counts.routing;
+    if (counts.routing) setText(byId("routing"), routing(counts.routing));
     this.limit = pool.max_worker_memory;
     keyed(this.body, workers, (worker) => worker.number, (worker) => this.row(worker), (row, worker) => this.refresh(row, worker));
     this.draw();
@@ -56,7 +58,7 @@ export class Workers {
     runs.append(parts.name, " ", parts.task);
     lane.append(parts.lane);
     const { running, memory, done, age, pid } = parts.cells;
-    const head = make("th", { scope: "row", role: "rowheader" }, `#${worker.number}`);
+    const head = make("th", { scope: "row", role: "rowheader" }, worker.number < 0 ? "cluster" : `#${worker.number}`);
     const row = make("tr", { role: "row" }, head, state, runs, running, lane, memory, done, age, pid);
     row.parts = parts;
     return row;
@@ -125,6 +127,13 @@ export class Workers {
     event.currentTarget.title = mark ? `${mark[2]} #${mark[0]}: ${mark[5]}, ran ${seconds(mark[4])}` : "";
     event.currentTarget.classList.toggle("on-mark", Boolean(mark));
   }
+}
+
+/** Which of two backends does what. */
+function routing({ mode, breaker, breaker_opened: opened, moved, local, remote }) {
+  const of = (it) => `${count(it.running)} run, ${count(it.queued)} wait, ${count(it.completed)} done`;
+  const times = opened ? `, opened ${count(opened)} times` : "", came = moved ? ` · ${count(moved)} came back from the cluster` : "";
+  return `${mode} · this machine: ${of(local)} · cluster: ${of(remote)} · circuit breaker ${breaker}${times}${came}`;
 }
 
 function restarts(reasons) {

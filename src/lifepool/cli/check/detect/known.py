@@ -6,7 +6,7 @@ import ast
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from lifepool.cli.check.model.scopes import Call
+    from lifepool.cli.check.model.scopes import Call, Function
 
 #: Makers of pools of processes that send functions with pickle: they must be importable.
 PICKLING_POOLS = frozenset(
@@ -51,3 +51,10 @@ def short(name: str) -> str:
     parts = name.split(".")
     classes = [index for index, part in enumerate(parts) if part[:1].isupper()]
     return ".".join(parts[classes[0] :]) if classes else name
+
+
+def place_of(function: Function, seen_from: Function) -> str:
+    """Write where a function is: ``line 5``, or ``app/main.py:5`` seen from another file."""
+    home = function.home.module
+    line = function.node.lineno
+    return f"line {line}" if home is seen_from.home.module else f"{home.path.as_posix()}:{line}"

@@ -1,4 +1,4 @@
-"""LP008, LP009, LP013, LP014: what is sent to a pool, and how."""
+"""LP008, LP009, LP013, LP014, LP015: what is sent to a pool, and how."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 from lifepool.cli.check.detect.holdups import heavy
 from lifepool.cli.check.detect.known import PICKLING_POOLS, RUN_IN_EXECUTOR, short
 from lifepool.cli.check.finding import Hit
-from lifepool.cli.check.model.names import binding_of, function_of
 from lifepool.cli.check.model.scopes import Function, Value
 from lifepool.cli.check.tables import methods, words
 
@@ -17,6 +16,7 @@ if TYPE_CHECKING:
 
     from lifepool.cli.check.model.module import Module
     from lifepool.cli.check.model.names import Names
+    from lifepool.cli.check.model.project import Project
     from lifepool.cli.check.model.scopes import Call, Scope
 
 _EXECUTORS = "concurrent.futures.ProcessPoolExecutor() lifepool.futures.ProcessPoolExecutor() deadpool.Deadpool()"
@@ -27,6 +27,13 @@ _SENDING = (
     | methods("multiprocessing.Pool()", "apply apply_async imap imap_unordered map map_async starmap starmap_async")
     | methods("pebble.ProcessPool()", "map schedule submit")
 )
+#: Calls that give their first argument to a thread.
+_TO_THREADS = methods("concurrent.futures.ThreadPoolExecutor()", "submit map") | words(
+    "anyio.to_thread.run_sync asyncio.to_thread fastapi.concurrency.run_in_threadpool "
+    "starlette.concurrency.run_in_threadpool"
+)
+#: Decorators whose functions run in workers.
+_DECORATORS = methods("lifepool.Pool()", "task task() batch batch() resource resource()")
 _ONE_TASK = methods("lifepool.Pool()", "run submit")
 #: Keywords that are lifepool's own; a test compares them with the methods.
 OPTIONS = {
@@ -36,14 +43,17 @@ OPTIONS = {
 }
 
 
-def find(module: Module) -> Iterator[Hit]:
+def find(module: Module, project: Project) -> Iterator[Hit]:
     """Look at every call that hands a function to a pool."""
     for call in module.calls:
         if sent := _sent(call, module.names):
             yield from _function_hits(sent, call, module.names)
+        yield from _async_hits(call, module.names)
         yield from _keyword_hits(call)
         if call.name == "asyncio.gather" and any(_fans_out(each, call.scope, module.names) for each in call.node.args):
             yield Hit("LP014", call.node, "a task for each item, all at once, without a bound")
+    for function in module.parts.functions:
+        yield from _decorator_hits(function, module.names)
 
 
 def _sent(call: Call, names: Names) -> ast.expr | None:
@@ -59,18 +69,50 @@ def _sent(call: Call, names: Names) -> ast.expr | None:
     return None
 
 
-def _function_hits(sent: ast.expr, call: Call, names: Names) -> Iterator[Hit]:
-    while isinstance(sent, ast.Call) and sent.args and names.of(sent.func, call.scope) == "functools.partial":
+def _async_hits(call: Call, names: Names) -> Iterator[Hit]:
+    """Look for a coroutine function that is given to a worker or a thread: calling it runs nothing."""
+    arguments = call.node.args
+    if call.name == RUN_IN_EXECUTOR:
+        arguments = arguments[1:]
+    elif call.name not in _SENDING and call.name not in _TO_THREADS:
+        return
+    if arguments and (function := _async_function(_unwrapped(arguments[0], call.scope, names), call.scope, names)):
+        yield Hit("LP015", arguments[0], f"`{short(call.name)}` calls `{function.name}`, which returns a coroutine")
+
+
+def _decorator_hits(function: Function, names: Names) -> Iterator[Hit]:
+    for decorator in function.decorators if function.is_async else ():
+        maker = names.of(decorator, function.home)
+        if maker in _DECORATORS:
+            message = f"`{short(maker.removesuffix('()'))}` takes plain functions, and `{function.name}` is async"
+            yield Hit("LP015", decorator, message)
+
+
+def _async_function(node: ast.expr, scope: Scope, names: Names) -> Function | None:
+    """Return the coroutine function that is meant; a decorator may make anything of one."""
+    function = names.function_of(node, scope)
+    return function if function is not None and function.is_async and not function.decorators else None
+
+
+def _unwrapped(sent: ast.expr, scope: Scope, names: Names) -> ast.expr:
+    while isinstance(sent, ast.Call) and sent.args and names.of(sent.func, scope) == "functools.partial":
         sent = sent.args[0]
-    if what := _without_a_name(sent, call.scope):
+    return sent
+
+
+def _function_hits(sent: ast.expr, call: Call, names: Names) -> Iterator[Hit]:
+    sent = _unwrapped(sent, call.scope, names)
+    if _async_function(sent, call.scope, names):
+        return  # LP015 says it
+    if what := _without_a_name(sent, call.scope, names):
         yield Hit("LP008", sent, f"{what} can't be sent to another process by `{short(call.name)}`")
     elif isinstance(sent, ast.Attribute) and (owner := _owner(sent, call.scope, names)):
         yield Hit("LP009", sent, f"`{ast.unparse(sent)}` takes the whole `{owner}` along with each task")
 
 
-def _without_a_name(node: ast.expr, scope: Scope) -> str | None:
+def _without_a_name(node: ast.expr, scope: Scope, names: Names) -> str | None:
     """Describe a function that a worker could not import; None for others."""
-    binding = node if isinstance(node, ast.Lambda) else binding_of(node, scope)
+    binding = node if isinstance(node, ast.Lambda) else names.binding_of(node, scope)
     match binding:
         case ast.Lambda() | Value(value=ast.Lambda()):
             return "a lambda"
@@ -81,7 +123,7 @@ def _without_a_name(node: ast.expr, scope: Scope) -> str | None:
 
 def _owner(node: ast.Attribute, scope: Scope, names: Names) -> str | None:
     """Return the object that would be pickled with its method: ``self``, or what is known to be large."""
-    method = function_of(node, scope)
+    method = names.function_of(node, scope)
     if method is not None:
         bound = isinstance(node.value, ast.Name) and node.value.id == "self" and not _is_static(method)
         return "self" if bound else None

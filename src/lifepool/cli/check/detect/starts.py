@@ -6,13 +6,13 @@ from typing import TYPE_CHECKING
 
 from lifepool.cli.check.detect.known import makes_processes, short
 from lifepool.cli.check.finding import Hit
-from lifepool.cli.check.model.names import function_of
 from lifepool.cli.check.tables import methods, words
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from lifepool.cli.check.model.module import Module
+    from lifepool.cli.check.model.project import Project
     from lifepool.cli.check.model.scopes import Call, Function
 
 SERVERS = words(
@@ -31,9 +31,9 @@ LOOPS = words("anyio.run asyncio.Runner().run asyncio.run trio.run uvloop.run") 
 )
 
 
-def find(module: Module) -> Iterator[Hit]:
+def find(module: Module, project: Project) -> Iterator[Hit]:
     """Look at what runs when the module is imported."""
-    if module.file_name == "__main__.py":
+    if module.path.name == "__main__.py":
         return  # the standard library does not import it in workers
     starts = SERVERS | PROCESSES | (LOOPS if _makes_processes(module) else frozenset())
     ran = _run_by_import(module)
@@ -59,7 +59,7 @@ def _run_by_import(module: Module) -> set[Function]:
             function
             for call in module.calls
             if (call.function in ran if call.function else not call.guarded)
-            and (function := function_of(call.node.func, call.scope))
+            and (function := module.names.function_of(call.node.func, call.scope))
             and not function.is_async
         }
         if new <= ran:

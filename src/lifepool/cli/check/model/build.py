@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeGuard
 
 from lifepool.cli.check.model.scopes import (
     Call,
@@ -21,6 +21,7 @@ from lifepool.cli.check.model.scopes import (
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
+    from pathlib import Path
 
 
 @dataclass(frozen=True)
@@ -32,31 +33,49 @@ class Parts:
         functions: All functions, in order.
         classes: The scopes of all classes.
         calls: All calls.
+        imports: All that is imported, by its whole name.
+        app_state: What is assigned to ``app.state.x``, for each ``x``.
+        request_state: What lifespans yield for ``request.state.x``, for each ``x``.
     """
 
     root: Scope
     functions: tuple[Function, ...]
     classes: tuple[Scope, ...]
     calls: tuple[Call, ...]
+    imports: tuple[Import, ...]
+    app_state: dict[str, list[Value]]
+    request_state: dict[str, list[Value]]
 
 
-def walk(tree: ast.Module) -> Parts:
+def walk(tree: ast.Module, path: Path) -> Parts:
     """Note everything that is in a tree.
 
     A name may be used above the line where it is bound, so nothing is resolved before the walk is over.
     """
-    walker = _Walker(tree)
-    return Parts(walker.root, tuple(walker.functions), tuple(walker.classes), tuple(walker.calls))
+    walker = _Walker(tree, path)
+    return Parts(
+        walker.root,
+        tuple(walker.functions),
+        tuple(walker.classes),
+        tuple(walker.calls),
+        tuple(walker.imports),
+        walker.app_state,
+        walker.request_state,
+    )
 
 
 class _Walker(ast.NodeVisitor):
-    def __init__(self, tree: ast.Module) -> None:
-        self.root = Scope(tree, None, None)
+    def __init__(self, tree: ast.Module, path: Path) -> None:
+        self.root = Scope(tree, None, None, path=path)
         self.functions: list[Function] = []
         self.classes: list[Scope] = []
         self.calls: list[Call] = []
+        self.imports: list[Import] = []
+        self.app_state: dict[str, list[Value]] = {}
+        self.request_state: dict[str, list[Value]] = {}
         self._scope = self.root
         self._guarded = False
+        self._caught = False
         self._notes: dict[ast.expr, str] = {}  # what is known about a call before it is visited
         for statement in tree.body:
             self.visit(statement)
@@ -92,11 +111,17 @@ class _Walker(ast.NodeVisitor):
         function = Function(node, self._scope)
         function.scope = Scope(node, self._scope, function)
         self.functions.append(function)
+        injected = _injected(arguments)
         for parameter in function.parameters:
             self._visit_all([parameter.annotation])
-            function.scope.bind(parameter.arg, Value(self._scope, annotation=parameter.annotation))
+            given = Value(self._scope, injected.get(parameter.arg), parameter.annotation)
+            function.scope.bind(parameter.arg, given)
+        before, self._caught = self._caught, False  # it runs when it is called
         with self._inside(function.scope):
             self._visit_all(node.body if isinstance(node.body, list) else [node.body])
+        self._caught = before
+        if isinstance(node, ast.Lambda):
+            function.gives.append(node.body)
         return function
 
     def visit_ClassDef(self, node: ast.ClassDef) -> None:
@@ -108,9 +133,10 @@ class _Walker(ast.NodeVisitor):
             self._visit_all(node.body)
 
     def visit_ListComp(self, node: Comprehension) -> None:
-        with self._inside(self._nested(node)):
+        inner = self._scope.inner[node] = self._nested(node)
+        with self._inside(inner):
             for generator in node.generators:
-                self._bind(generator.target, Value(self._scope))
+                self._bind(generator.target, Value(self._scope, generator.iter, is_item=True))
                 self._visit_all([generator.iter, *generator.ifs])
             self._visit_all([node.key, node.value] if isinstance(node, ast.DictComp) else [node.elt])
 
@@ -124,12 +150,22 @@ class _Walker(ast.NodeVisitor):
     def visit_Import(self, node: ast.Import) -> None:
         for alias in node.names:
             name = alias.name if alias.asname else alias.name.partition(".")[0]
-            self._scope.bind(alias.asname or name, Import(name))
+            variable = alias.asname or name
+            self.imports.append(Import(alias.name, self._scope, variable))
+            self._scope.bind(variable, Import(name, self._scope, variable))
 
     def visit_ImportFrom(self, node: ast.ImportFrom) -> None:
         module = "." * node.level + (node.module or "")
         for alias in node.names:
-            self._scope.bind(alias.asname or alias.name, Import(f"{module}.{alias.name}"))
+            if alias.name == "*":
+                imported = Import(module, self._scope)
+                self.root.stars.append(imported)
+            else:
+                variable = alias.asname or alias.name
+                name = f"{module}.{alias.name}" if node.module else module + alias.name
+                imported = Import(name, self._scope, variable)
+                self._scope.bind(variable, imported)
+            self.imports.append(imported)
 
     def visit_Global(self, node: ast.Global) -> None:
         self._scope.outer.update(dict.fromkeys(node.names, self.root))
@@ -157,7 +193,7 @@ class _Walker(ast.NodeVisitor):
         self._visit_all([node.target, node.value])
 
     def visit_For(self, node: ast.For | ast.AsyncFor) -> None:
-        self._bind(node.target, Value(self._scope))
+        self._bind(node.target, Value(self._scope, node.iter, is_item=True))
         self.generic_visit(node)
 
     visit_AsyncFor = visit_For
@@ -169,6 +205,12 @@ class _Walker(ast.NodeVisitor):
         self.generic_visit(node)
 
     visit_AsyncWith = visit_With
+
+    def visit_Try(self, node: ast.Try) -> None:
+        before, self._caught = self._caught, self._caught or any(map(_catches_runtime_errors, node.handlers))
+        self._visit_all(node.body)
+        self._caught = before
+        self._visit_all([*node.handlers, *node.orelse, *node.finalbody])
 
     def visit_ExceptHandler(self, node: ast.ExceptHandler) -> None:
         if node.name:
@@ -194,6 +236,8 @@ class _Walker(ast.NodeVisitor):
             case ast.Attribute(value=ast.Name(id="self"), attr=name):
                 if owner := self._scope.enclosing_class:
                     owner.attributes.setdefault(name, []).append(value)
+            case ast.Attribute(value=ast.Attribute(attr="state"), attr=name):
+                self.app_state.setdefault(name, []).append(value)
             case ast.Tuple(elts=parts) | ast.List(elts=parts):
                 for part in parts:
                     self._bind(part, Value(self._scope))
@@ -212,15 +256,29 @@ class _Walker(ast.NodeVisitor):
 
     def visit_Return(self, node: ast.Return) -> None:
         self._note(node.value, "returned")
+        self._give(node.value)
         self.generic_visit(node)
 
     def visit_Yield(self, node: ast.Yield | ast.YieldFrom) -> None:
         if self._scope.function is not None:
             self._scope.function.is_generator = True
         self._note(node.value, "returned")
+        self._give(node.value)
+        if isinstance(node.value, ast.Dict):
+            self._keep_for_requests(node.value)
         self.generic_visit(node)
 
     visit_YieldFrom = visit_Yield
+
+    def _give(self, value: ast.expr | None) -> None:
+        if value is not None and self._scope.function is not None:
+            self._scope.function.gives.append(value)
+
+    def _keep_for_requests(self, state: ast.Dict) -> None:
+        """Note what a lifespan yields: requests find it in ``request.state``."""
+        for key, value in zip(state.keys, state.values, strict=True):
+            if isinstance(key, ast.Constant) and isinstance(key.value, str):
+                self.request_state.setdefault(key.value, []).append(Value(self._scope, value))
 
     def visit_Call(self, node: ast.Call) -> None:
         note = self._notes.get(node)
@@ -229,6 +287,7 @@ class _Walker(ast.NodeVisitor):
                 node,
                 self._scope,
                 self._guarded,
+                self._caught,
                 awaited=note == "awaited",
                 kept=note == "kept",
                 returned=note == "returned",
@@ -244,6 +303,35 @@ class _Walker(ast.NodeVisitor):
         self._visit_all(node.body)
         self._guarded = before
         self._visit_all(node.orelse)
+
+
+def _catches_runtime_errors(handler: ast.ExceptHandler) -> bool:
+    match handler.type:
+        case None:
+            return True
+        case ast.Tuple(elts=types):
+            names = [each.id for each in types if isinstance(each, ast.Name)]
+        case _:
+            names = [handler.type.id] if isinstance(handler.type, ast.Name) else []
+    return not {"RuntimeError", "Exception", "BaseException"}.isdisjoint(names)
+
+
+def _injected(arguments: ast.arguments) -> dict[str, ast.expr]:
+    """Return the defaults that FastAPI replaces by what a function gives: ``pool=Depends(get_pool)``."""
+    plain = [*arguments.posonlyargs, *arguments.args]
+    first = len(plain) - len(arguments.defaults)
+    pairs = [
+        *zip(plain[first:], arguments.defaults, strict=True),
+        *zip(arguments.kwonlyargs, arguments.kw_defaults, strict=True),
+    ]
+    return {parameter.arg: value for parameter, value in pairs if _is_injection(value)}
+
+
+def _is_injection(value: ast.expr | None) -> TypeGuard[ast.Call]:
+    match value:
+        case ast.Call(func=ast.Name(id=name) | ast.Attribute(attr=name)):
+            return name in ("Depends", "Security")
+    return False
 
 
 def _is_main_guard(test: ast.expr) -> bool:

@@ -6,39 +6,42 @@ import ast
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from lifepool.cli.check.model.build import walk
-from lifepool.cli.check.model.names import Names
-from lifepool.cli.check.model.roles import Roles
 from lifepool.cli.check.model.scopes import Value
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
+    from lifepool.cli.check.model.build import Parts
+    from lifepool.cli.check.model.names import Names
     from lifepool.cli.check.model.scopes import Call, Scope
 
 
 class Module:
-    """The model of a file.
+    """The model of a file; its calls have their names.
 
     Args:
-        tree: Its parsed source.
-        file_name: Without its folder: ``__main__.py`` is special.
+        path: The file, as it was named.
+        parts: What a walk of the tree has noted.
+        names: Of the project's expressions.
 
     Attributes:
-        names: Of its expressions.
         root: The module's scope.
         calls: All calls in it, in order.
-        roles: What its functions are for.
     """
 
-    def __init__(self, tree: ast.Module, file_name: str) -> None:
-        parts = walk(tree)
-        self.tree = tree
-        self.file_name = file_name
-        self.names: Names = Names()
+    def __init__(self, path: Path, parts: Parts, names: Names) -> None:
+        self.path = path
+        self.parts = parts
+        self.names: Names = names
         self.root: Scope = parts.root
         self.calls: tuple[Call, ...] = parts.calls
         for call in self.calls:
-            call.name = self.names.of(call.node.func, call.scope) or ""
-        self.roles: Roles = Roles(parts, self.names)
+            call.name = names.of(call.node.func, call.scope) or ""
+
+    @property
+    def tree(self) -> ast.AST:
+        """Return its parsed source."""
+        return self.root.node
 
     @cached_property
     def imports(self) -> set[str]:

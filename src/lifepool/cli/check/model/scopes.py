@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 from dataclasses import dataclass, field
+from pathlib import Path
 
 FunctionNode = ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda
 Comprehension = ast.ListComp | ast.SetComp | ast.DictComp | ast.GeneratorExp
@@ -16,9 +17,13 @@ class Import:
 
     Attributes:
         name: The dotted name that was imported; a relative import begins with a dot.
+        scope: Where that is written.
+        variable: The name that it has there; empty for ``*``.
     """
 
     name: str
+    scope: Scope
+    variable: str = ""
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,14 +34,16 @@ class Value:
         scope: Where that is written.
         value: The expression, if it is known.
         annotation: What the source says about its type; believed more than the value.
+        is_item: It is one of the items of ``value``: ``for x in value``.
     """
 
     scope: Scope
     value: ast.expr | None = None
     annotation: ast.expr | None = None
+    is_item: bool = False
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, repr=False)
 class Scope:
     """A module, a class, a function or a comprehension.
 
@@ -47,6 +54,9 @@ class Scope:
         names: What each name is bound to here, in order.
         attributes: Of a class: what is assigned to ``self.x`` in its methods.
         outer: Where names that are declared ``global`` or ``nonlocal`` belong.
+        inner: The scopes of comprehensions that are written here.
+        stars: Of a module: what ``from x import *`` names.
+        path: Of a module: its file.
     """
 
     node: ScopeNode
@@ -55,6 +65,9 @@ class Scope:
     names: dict[str, list[Binding]] = field(default_factory=dict)
     attributes: dict[str, list[Binding]] = field(default_factory=dict)
     outer: dict[str, Scope] = field(default_factory=dict)
+    inner: dict[ast.expr, Scope] = field(default_factory=dict)
+    stars: list[Import] = field(default_factory=list)
+    path: Path = Path()
 
     def bind(self, name: str, binding: Binding) -> None:
         """Note that a name is bound here, or where it was declared to be."""
@@ -70,6 +83,14 @@ class Scope:
         return None
 
     @property
+    def module(self) -> Scope:
+        """Return the scope of the module that this is part of."""
+        scope = self
+        while scope.parent is not None:
+            scope = scope.parent
+        return scope
+
+    @property
     def enclosing_class(self) -> Scope | None:
         """Return the class whose method this scope is part of."""
         scope: Scope | None = self
@@ -78,7 +99,7 @@ class Scope:
         return scope
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, repr=False)
 class Function:
     """A function, method or lambda.
 
@@ -87,12 +108,14 @@ class Function:
         home: The scope that it is defined in.
         scope: Its own scope.
         is_generator: There is a ``yield`` in it.
+        gives: What it returns or yields.
     """
 
     node: FunctionNode
     home: Scope
     scope: Scope = field(init=False)
     is_generator: bool = False
+    gives: list[ast.expr] = field(default_factory=list)
 
     @property
     def name(self) -> str:
@@ -133,6 +156,19 @@ class ClassBinding:
     scope: Scope
 
 
+@dataclass(frozen=True)
+class ModuleBinding:
+    """``import x``, where ``x`` is a module of the project.
+
+    Attributes:
+        path: Its file, or the folder of a package that has no ``__init__.py``.
+        root: Its scope; None for such a folder.
+    """
+
+    path: Path
+    root: Scope | None
+
+
 @dataclass(eq=False)
 class Call:
     """One call.
@@ -141,6 +177,7 @@ class Call:
         node: The call.
         scope: Where it stands.
         guarded: It is under ``if __name__ == "__main__":``.
+        caught: A ``RuntimeError`` of it is caught right there.
         awaited: It is the operand of ``await``.
         kept: What it returns is put into a global, an attribute or an item, and so outlives the function.
         returned: What it returns is returned or yielded.
@@ -150,6 +187,7 @@ class Call:
     node: ast.Call
     scope: Scope
     guarded: bool
+    caught: bool = False
     awaited: bool = False
     kept: bool = False
     returned: bool = False
@@ -161,4 +199,4 @@ class Call:
         return self.scope.function
 
 
-Binding = Import | Value | Function | ClassBinding
+Binding = Import | Value | Function | ClassBinding | ModuleBinding

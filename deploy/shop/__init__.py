@@ -1,0 +1,1 @@
+"""A small app to deploy: replace it by yours."""

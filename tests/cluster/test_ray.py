@@ -1,0 +1,145 @@
+"""What is Ray's alone: its client, the driver process beside the app, nodes that come and go, Ray on this machine."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import psutil
+import pytest
+
+from lifepool import Pool, TaskTimeout
+from lifepool.backends.remote.urls import make_remote_backend
+from tests import tasks
+from tests.cluster.ray_cluster import HAS_CLIENT, RayCluster, surroundings
+from tests.cluster.servers import ROOT, wait_until
+from tests.engine.gates import Gate, until
+
+if TYPE_CHECKING:
+    from lifepool.backends.remote.backend import RemoteBackend
+
+on_ray = pytest.mark.parametrize("engine", ["ray+gcs"], indirect=True)
+
+
+def driver_of(pid: int) -> psutil.Process:
+    """The driver process of an app."""
+    (found,) = [p for p in psutil.Process(pid).children() if "lifepool.backends.ray.driver" in p.cmdline()]
+    return found
+
+
+def slots(backend: RemoteBackend) -> int:
+    return backend.members.slots()
+
+
+@pytest.mark.skipif(not HAS_CLIENT, reason="Ray is installed without its client")
+@on_ray
+async def test_rays_client_does_as_well(engine: RayCluster, gate: Gate) -> None:
+    async with Pool(backend=engine.client_url) as pool:
+        assert await pool.gather(tasks.double, range(20)) == [2 * number for number in range(20)]
+        data = os.urandom(8 << 20)
+        assert await pool.run(tasks.echo, data) == data
+        hung = pool.submit(tasks.hold_in_c, gate.address, timeout=2.0)
+        cancelled = pool.submit(tasks.hold_stubbornly, gate.address)
+        for _ in range(2):
+            await gate.arrival()
+        cancelled.cancel()
+        with pytest.raises(TaskTimeout):
+            await hung
+        assert await pool.gather(tasks.double, range(4)) == [0, 2, 4, 6]  # both slots are free again
+
+
+@on_ray
+async def test_a_driver_process_that_is_killed_is_replaced_and_nothing_is_lost(engine: RayCluster, gate: Gate) -> None:
+    async with Pool(backend=engine.url) as pool:
+        under_way = pool.submit(tasks.hold, gate.address, "came home")
+        visitor = await gate.arrival()
+        driver_of(os.getpid()).kill()
+        visitor.let_through()
+        assert await under_way == "came home"
+        assert await pool.run(tasks.double, 2) == 4
+
+
+@on_ray
+async def test_slots_follow_nodes_as_they_join_and_leave(engine: RayCluster) -> None:
+    backend = make_remote_backend(engine.url)
+    async with Pool(backend=backend):
+        assert slots(backend) == 2
+        other = await asyncio.to_thread(engine.start_node, 1)
+        await until(lambda: slots(backend) == 3)
+        other.signal(signal.SIGTERM)
+        await until(lambda: slots(backend) == 2)
+        assert await asyncio.to_thread(other.wait) == 0
+
+
+APP = """
+import asyncio, logging, signal, sys
+from lifepool import Pool
+from tests import tasks
+
+async def main(url, address):
+    async with Pool(backend=url) as pool:
+        assert await pool.run(tasks.double, 2) == 4
+        assert not [name for name in sys.modules if name.partition(".")[0] in ("ray", "grpc")]
+        assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+        assert logging.root.handlers == []
+        print("it is here", flush=True)
+        await pool.run(tasks.hold, address)
+
+asyncio.run(main(*sys.argv[1:]))
+"""
+
+
+@on_ray
+async def test_ray_stays_out_of_the_app_and_its_driver_ends_with_it(engine: RayCluster, gate: Gate) -> None:
+    app = subprocess.Popen(
+        [sys.executable, "-c", APP, engine.url, gate.address], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+    try:
+        visitor = await gate.arrival()
+        driver = driver_of(app.pid)
+        app.kill()
+        assert app.communicate() == (b"it is here\n", b"")
+        await asyncio.to_thread(wait_until, lambda: not is_running(driver), "the end of the driver process")
+    finally:
+        app.kill()
+        app.communicate()
+    visitor.let_through()
+
+
+def is_running(process: psutil.Process) -> bool:
+    try:
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+
+
+def processes_of_ray() -> set[int]:
+    names = ("raylet", "gcs_server")
+    return {process.pid for process in psutil.process_iter(["name"]) if process.info["name"] in names}
+
+
+async def test_ray_on_this_machine_is_started_shared_and_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+    short = Path(tempfile.mkdtemp(prefix="r-"))  # the paths of sockets in it may have 107 bytes
+    monkeypatch.setenv("TMPDIR", str(short))
+    before = processes_of_ray()
+    try:
+        with surroundings():
+            async with Pool(backend="ray+local://?cpus=1") as first:
+                assert await first.run(tasks.double, 2) == 4
+                started = processes_of_ray() - before
+                assert len(started) == 2
+                async with Pool(backend="ray+local://?cpus=1") as second:
+                    assert await second.run(tasks.double, 3) == 6
+                    assert processes_of_ray() - before == started
+        await until(lambda: not processes_of_ray() & started)
+        (home,) = short.glob("lifepool-ray-*")
+        assert sorted(path.name for path in home.iterdir()) == ["address", "lock"]
+    finally:
+        shutil.rmtree(short)
