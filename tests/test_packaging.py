@@ -112,7 +112,7 @@ def test_the_source_distribution_holds_what_builds_and_tests_it(sdist: tarfile.T
 def test_links_of_the_description_lead_somewhere_from_the_package_index(wheel: zipfile.ZipFile) -> None:
     metadata = message_from_string(wheel.read(f"{INFO}/METADATA").decode())
     assert metadata["Description-Content-Type"] == "text/markdown"
-    links = re.findall(r"\]\(([^)\s]+)\)", metadata.get_payload())
+    links = re.findall(r"\]\(([^)\s]+)\)", str(metadata.get_payload()))
     assert len(links) > 30
     assert [link for link in links if not link.startswith(("https://", "#"))] == []
     ours = [link for link in links if f"/v{lifepool.__version__}/" in link]
