@@ -93,6 +93,7 @@ bench-distributed: .venv-distributed/.stamp  ## measure it against Dask, Ray and
 
 test-cluster: .venv-distributed/.stamp  ## tests of clusters, on real servers, in the environment that has the engines
 	@sh scripts/ensure-redis.sh
+	@sh scripts/ensure-rabbitmq.sh
 	.venv-distributed/bin/python -m pytest -n 2 --dist worksteal tests/cluster $(ARGS)
 
 serve-cluster: .venv-distributed/.stamp  ## run the reference service on Celery: Redis, two nodes and the service

@@ -156,7 +156,7 @@ def test_a_pool_that_is_not_started_has_loaded_no_engine() -> None:
 
 
 #: Engines of clusters: they are installed where the tests of clusters run.
-ENGINES = {"billiard", "celery", "dask", "distributed", "kombu", "redis"}
+ENGINES = {"billiard", "celery", "dask", "distributed", "kombu", "ray", "redis"}
 
 
 def test_every_module_can_be_imported_by_itself() -> None:

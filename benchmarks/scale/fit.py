@@ -64,7 +64,8 @@ def _turnover(runs: dict[str, Any], demands: Demands) -> float:
     run = run_of(runs, "sleep", 1)
     in_turn = run["workers"] / run["rate"]
     seen = simulate(demands, setup_of(runs, run), calls=300)
-    return max(0.0, demands.turnover_s + in_turn - run["workers"] / seen.rate)
+    missing: float = in_turn - run["workers"] / seen.rate
+    return max(0.0, demands.turnover_s + missing)
 
 
 def errors(runs: dict[str, Any], demands: Demands, *, calls: int = CALLS) -> list[dict[str, Any]]:

@@ -92,13 +92,14 @@ async def closed_loop(
     pool: Pool, window: int, seconds: float, call: tuple[Callable[..., Any], Any]
 ) -> tuple[list[float], float]:
     """Have so many calls under way all the time; return how long each took, and the seconds of it all."""
+    fn, argument = call
     latencies: list[float] = []
     began = time.perf_counter()
     until = began + seconds
 
     async def one_after_another() -> None:
         while (before := time.perf_counter()) < until:
-            await pool.run(*call)
+            await pool.run(fn, argument)
             latencies.append(time.perf_counter() - before)
 
     await asyncio.gather(*(one_after_another() for _ in range(window)))

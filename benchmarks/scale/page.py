@@ -15,7 +15,7 @@ NODES = (1, 3, 10, 30, 100, 300, 1000)
 TASKS_S = (0.01, 0.1, 1.0)
 WEB = 8
 COLOURS = ("#2f81f7", "#d29922", "#57ab5a")
-LOADED = Setup(nodes=100, web=4, task_s=0.1)
+LOADED = Setup(nodes=10, task_s=0.1)
 LOADS = (0.1, 0.3, 0.5, 0.7, 0.8, 0.9, 0.95)
 CALLS = 15_000
 
@@ -50,7 +50,7 @@ def _full(demands: Demands, task_s: float, nodes: int) -> tuple[Setup, Limits, O
 
 def demands_table(demands: Demands) -> str:
     """Say what a call costs."""
-    rows = [
+    rows: list[tuple[str, ...]] = [
         (name, f"{demand.turn_s * 1e3:.2f}", f"{demand.call_s * 1e3:.2f}", f"{demand.mib_s * 1e3:.1f}")
         for name, demand in (("web process", demands.web), ("Redis", demands.redis), ("agent", demands.agent))
     ]
@@ -66,7 +66,7 @@ def demands_table(demands: Demands) -> str:
 
 def fit_table(compared: list[dict[str, Any]]) -> str:
     """Set the model beside what was measured."""
-    rows = [
+    rows: list[tuple[str, ...]] = [
         (
             each["case"], str(each["nodes"]), f"{each['rate']:.0f}", f"{each['model_rate']:.0f}",
             f"{each['model_rate'] / each['rate'] - 1:+.0%}", f"{each['p50'] * 1e3:.1f}",
@@ -154,6 +154,7 @@ def _draw_fit(axis: Any, compared: list[dict[str, Any]]) -> None:
         axis.plot(nodes, [each["rate"] for each in runs], "o", color=colour, label=f"{label}, measured")
         axis.plot(nodes, [each["model_rate"] for each in runs], "-", color=colour, label="model")
     axis.set(title="one machine of two CPUs", xlabel="nodes", ylabel="calls/s", xscale="log", xticks=[1, 2, 4, 8])
+    axis.minorticks_off()
     axis.set_xticklabels(["1", "2", "4", "8"])
     axis.set_ylim(0)
     axis.legend(frameon=False, fontsize=7)
@@ -178,6 +179,10 @@ def _draw_latencies(axis: Any, demands: Demands) -> None:
     for colour, q, label in ((COLOURS[0], 0.5, "p50"), (COLOURS[1], 0.99, "p99")):
         axis.plot(LOADS, [each.quantile(q) * 1e3 for each in seen], "o-", color=colour, ms=4, label=label)
     axis.plot(LOADS, [latency(demands, setup) * 1e3 for setup in setups], "--", color=INK, label="formula, mean")
-    axis.set(title="100 nodes, tasks of 100 ms", xlabel=f"load (1 = {most:,.0f} calls/s)", ylabel="ms")
-    axis.set_ylim(0)
+    axis.set(
+        title=f"{LOADED.nodes} nodes, tasks of {_task(LOADED.task_s)}",
+        xlabel=f"load (1 = {most:,.0f} calls/s)",
+        ylabel="ms",
+    )
+    axis.set_ylim(0, 1.1 * seen[-1].quantile(0.99) * 1e3)
     axis.legend(frameon=False, fontsize=7)

@@ -244,7 +244,7 @@ class Cluster:
             agent, call = self._asking.popleft(), self._broker.popleft()
             agent.free -= 1
             agent.asks = False
-            self.clock.after(self._wait_s, lambda agent=agent, call=call: self._taken(agent, *call))
+            self.clock.after(self._wait_s, partial(self._taken, agent, *call))
 
     def _taken(self, agent: Agent, web: int, came: float) -> None:
         agent.place.use(self._demands.agent.call_s / 2, lambda: self._begin(agent, web, came))

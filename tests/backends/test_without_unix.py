@@ -26,6 +26,8 @@ for name in (
         delattr(os, name)
 for name in ("SIGHUP", "SIGUSR1", "SIGUSR2", "SIGSTOP", "pthread_kill", "setitimer"):
     delattr(signal, name)
+if hasattr(os, "process_cpu_count"):  # it asks for the affinity where there is one
+    os.process_cpu_count = os.cpu_count
 sys.platform = "win32"
 """
 

@@ -212,6 +212,22 @@ def test_what_another_thread_or_a_worker_runs_may_block(call: str, tmp_path: Pat
     assert found(tmp_path, {"slow.py": slow, "main.py": main}) == []
 
 
+def test_behind_more_than_three_calls_nothing_is_said(tmp_path: Path) -> None:
+    steps = "\n".join(f"def f{number}(): f{number - 1}()" for number in range(1, 4))
+    slow = f"import time\ndef f0(): time.sleep(1)\n{steps}\n"
+    main = "from slow import f2, f3\nasync def near(): f2()\n"
+    assert found(tmp_path, {"slow.py": slow, "main.py": main}) == [("LP005", "slow.py", 2)]
+    assert found(tmp_path, {"slow.py": slow, "main.py": main.replace("f2()", "f3()")}) == []
+
+
+@pytest.mark.parametrize("program", ["app/cli/main.py", "app/commands/load.py", "scripts/load.py", "tests/load.py"])
+def test_a_program_holds_nobody_up(program: str, tmp_path: Path) -> None:
+    slow = "import subprocess\ndef run(): subprocess.run(['ls'])\n"
+    use = "from slow import run\nasync def work():\n    run()\n"
+    assert found(tmp_path, {"slow.py": slow, program: use}) == []
+    assert found(tmp_path, {"slow.py": slow, program: use, "app/routes.py": use}) == [("LP005", "slow.py", 2)]
+
+
 # --- who starts and ends it ------------------------------------------------------------------------------------------
 
 ROUTES = "from pools import pool\nasync def count(text):\n    return await pool.run(len, text)\n"

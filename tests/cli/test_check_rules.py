@@ -313,6 +313,23 @@ def test_get_event_loop_is_found_in_plain_code_too(tmp_path: Path) -> None:
     assert codes(tmp_path, source) == ["LP010"]
 
 
+@pytest.mark.parametrize(
+    "source",
+    [
+        pytest.param("async def work():\n    return get_event_loop()", id="in async code, where one runs"),
+        pytest.param("def f():\n    try:\n        return get_event_loop()\n    except RuntimeError: ...", id="caught"),
+        pytest.param("try:\n    get_event_loop()\nexcept (OSError, Exception): ...", id="caught with others"),
+    ],
+)
+def test_get_event_loop_is_left_alone_where_it_does_not_raise(source: str, tmp_path: Path) -> None:
+    assert codes(tmp_path, f"from asyncio import get_event_loop\n{source}") == []
+
+
+def test_what_is_caught_around_a_definition_is_not_caught_in_it(tmp_path: Path) -> None:
+    source = "import asyncio\ntry:\n    def f(): return asyncio.get_event_loop()\nexcept RuntimeError: ..."
+    assert codes(tmp_path, source) == ["LP010"]
+
+
 def test_asking_for_the_client_is_fine_without_such_a_middleware(tmp_path: Path) -> None:
     source = f"{IMPORTS}\nasync def handler(request: Request):\n    await request.is_disconnected()"
     assert codes(tmp_path, source) == []

@@ -304,6 +304,19 @@ def test_of_several_server_processes_it_says_that_it_shows_and_reaches_one(page:
         page.click("#confirm-no")
 
 
+def test_a_pool_with_two_backends_says_what_each_does(page: Page, server: Server) -> None:
+    here, there = ({"running": n, "queued": 2 * n, "completed": 1000 * n} for n in (1, 2))
+    routing = {"mode": "overflow", "breaker": "open", "breaker_opened": 3, "moved": 4, "local": here, "remote": there}
+    cluster = ask(server, "/pool/state.json")["workers"][0] | {"number": -1}
+    expect(page.locator("#routing")).to_be_hidden()
+    changed(page, counts={"routing": routing}, workers=[cluster])
+    expect(page.locator("#routing")).to_have_text(
+        "overflow · this machine: 1 run, 2 wait, 1,000 done · cluster: 2 run, 4 wait, 2,000 done"
+        " · circuit breaker open, opened 3 times · 4 came back from the cluster"
+    )
+    expect(page.locator("#workers th", has_text="cluster")).to_have_count(1)
+
+
 def test_short_tasks_are_not_shown_as_idle_workers_or_invented_figures(page: Page) -> None:
     window = {"utilisation": 0.001, "occupied": 1.0, "shortest": 5e-5, "run": [5e-5, 5e-5, 1e-3]}
     changed(page, window=window, counts={"workers": {"busy": 2}})

@@ -104,7 +104,8 @@ class Sent:
     def __init__(self, logs: NodeLogs) -> None:
         logs.send = self._keep
         self.records: list[dict[str, Any]] = []
-        self.client = ClientLogs(self.records.append, 1000, logging.INFO)
+        self.client = ClientLogs()
+        self.client.want(self.records.append, 1000, logging.INFO)
         self.sizes: list[int] = []
 
     def _keep(self, client: str, records: bytes) -> None:
@@ -160,7 +161,8 @@ def test_a_record_behind_the_end_of_its_call_is_still_its() -> None:
 
 def test_nothing_in_a_record_is_unpickled() -> None:
     records: list[dict[str, Any]] = []
-    logs = ClientLogs(records.append, 100, logging.INFO)
+    logs = ClientLogs()
+    logs.want(records.append, 100, logging.INFO)
     logs.take("host:1", json.dumps([a_record("text", call="me-1")]).encode(), {"me-1": 3}.get)
     assert (records[0]["msg"], records[0]["task"], records[0]["node"]) == ("text", 3, "host:1")
 

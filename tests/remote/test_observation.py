@@ -8,6 +8,8 @@ import platform
 import threading
 from typing import Any
 
+import pytest
+
 import lifepool
 from lifepool import Pool
 from lifepool.backends.remote.members import Members
@@ -16,6 +18,7 @@ from tests import tasks
 from tests.engine.conftest import gate as gate
 from tests.engine.gates import Gate, until
 from tests.remote.test_loopback import world
+from tests.remote.two_backends import world as two_backends
 
 
 def announcement(**fields: Any) -> dict[str, Any]:
@@ -152,3 +155,14 @@ def test_statistics_can_be_read_while_calls_come_and_go() -> None:
     finally:
         stop.set()
         thread.join()
+
+
+@pytest.mark.parametrize("mode", ["overflow", "fallback"])
+async def test_of_a_pool_with_two_backends_the_cluster_is_seen_too(mode: str) -> None:
+    async with two_backends(mode) as w:
+        await until(lambda: bool((seen := w.pool.statistics().cluster) and seen.nodes))
+        assert await w.pool.run(tasks.double, 2) == 4
+        statistics = w.pool.statistics()
+        assert statistics.cluster is not None
+        assert statistics.routing is not None
+        assert statistics.cluster.overhead.count == statistics.routing.remote.completed

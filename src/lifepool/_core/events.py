@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Hashable  # noqa: TC003 - compiled, a dataclass needs the types of its fields
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
-if TYPE_CHECKING:
-    from lifepool.errors import PoolError
+# Imported when run, too: compiled, these dataclasses need the types of their fields when they are made.
+from lifepool.errors import PoolError  # noqa: TC001
 
 
 @dataclass(slots=True)

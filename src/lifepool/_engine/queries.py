@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from lifepool.backends.base import Backend
     from lifepool.errors import WorkerStartError
     from lifepool.hooks import TaskRecord
-    from lifepool.statistics import PoolStatistics, WorkerSnapshot
+    from lifepool.statistics import ClusterStatistics, PoolStatistics, WorkerSnapshot
 
 
 class QueueLoad(NamedTuple):
@@ -107,13 +107,16 @@ class Queries:
 
     def statistics(self, state: PoolState) -> PoolStatistics:
         """Return the numbers of a pool that is in this state."""
-        of_cluster = getattr(self._backend, "cluster_statistics", None)
 
         def read() -> PoolStatistics:
-            cluster = None if of_cluster is None else of_cluster()
-            return pool_statistics(self._scheduler, state, self._clock(), self._traffic, cluster)
+            return pool_statistics(self._scheduler, state, self._clock(), self._traffic, self._cluster())
 
         return read_consistently(read)
+
+    def _cluster(self) -> ClusterStatistics | None:
+        """Return one look at the cluster; None if there is none."""
+        look: Callable[[], ClusterStatistics | None] | None = getattr(self._backend, "cluster_statistics", None)
+        return None if look is None else look()
 
     def workers(self, *, memory: bool = True) -> tuple[WorkerSnapshot, ...]:
         """Return what each worker does; without their memory it costs no system call."""

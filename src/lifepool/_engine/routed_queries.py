@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from lifepool._core.routing import RoutedScheduler
     from lifepool._core.states import PoolState
     from lifepool._engine.handle import TaskHandle
-    from lifepool.backends.base import Backend
+    from lifepool.backends.routed import RoutedBackend
     from lifepool.statistics import PoolStatistics, WorkerSnapshot
 
 
@@ -35,7 +35,7 @@ class RoutedQueries(Queries):
     def __init__(
         self,
         scheduler: RoutedScheduler,
-        backend: Backend,
+        backend: RoutedBackend,
         handles: dict[int, TaskHandle[Any]],
         traffic: Traffic,
         clock: Callable[[], float],
@@ -81,7 +81,7 @@ class RoutedQueries(Queries):
         scheduler, now = self._both, self._clock()
 
         def read() -> PoolStatistics:
-            local = pool_statistics(scheduler.local, state, now, self._traffic)
+            local = pool_statistics(scheduler.local, state, now, self._traffic, self._cluster())
             return _together(local, pool_statistics(scheduler.remote, state, now, Traffic()), scheduler)
 
         return read_consistently(read)

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from lifepool._transfer.context import PropagatedContext
     from lifepool.backends.base import Capabilities, Listener, Payload
     from lifepool.backends.remote.functions import RemoteCall
+    from lifepool.statistics import ClusterStatistics
 
 
 class Cluster(Backend, Protocol):
@@ -28,6 +29,9 @@ class Cluster(Backend, Protocol):
 
     def why_unavailable(self) -> str | None:
         """Say why a call can't be sent now; None if it can."""
+
+    def cluster_statistics(self) -> ClusterStatistics | None:
+        """Return one look at it, from any thread; None before it was opened."""
 
 
 class RoutedBackend:
@@ -60,6 +64,10 @@ class RoutedBackend:
         """Have the workers of both send what they log."""
         self.local.forward_logs(on_record, per_second, level)
         self.remote.forward_logs(on_record, per_second, level)
+
+    def cluster_statistics(self) -> ClusterStatistics | None:
+        """Return one look at the cluster, from any thread; None before it was opened."""
+        return self.remote.cluster_statistics()
 
     def prepare(
         self,

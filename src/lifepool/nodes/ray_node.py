@@ -24,6 +24,7 @@ from lifepool.backends.remote.messages import VERSION, Message, Refused, Signer
 from lifepool.backends.remote.node import NodeAgent
 from lifepool.backends.remote.security import SKEW_S
 from lifepool.backends.remote.urls import secret_here
+from lifepool.nodes.task_logs import TaskLogs
 from lifepool.pool import Pool
 
 if TYPE_CHECKING:
@@ -43,6 +44,8 @@ IDLE_S = 30.0
 LOOK_S = 1.0
 #: Exchanges of one client that wait here; above, the oldest returns with nothing.
 WAITING = 8
+#: Messages for a client that wait here when what may get lost is dropped.
+MOST_HELD = 100
 #: Seconds that calls under way have when Ray drains the machine without saying how long that may take.
 DRAIN_S = 30.0
 _ADVICE = "add {} to LIFEPOOL_ALLOW in the environment of 'ray start' on that node, if it is meant to run that"
@@ -72,6 +75,11 @@ class _Client:
     def is_waiting(self) -> bool:
         """Whether it has an exchange pending."""
         return bool(self._waiting)
+
+    @property
+    def held(self) -> int:
+        """Return how many messages wait for an exchange."""
+        return len(self._outbox)
 
     def put(self, message: Message) -> None:
         """Send a message in this turn of the loop, together with others."""
@@ -130,6 +138,7 @@ class RayNode:
         logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
         # Its other settings are in the environment of the node: LIFEPOOL_MAX_WORKER_MEMORY and so on.
         self._pool = Pool(backend="local", max_workers=workers, timeout=None, drain_timeout=DRAIN_S, name="node")
+        self._pool.add_hook(TaskLogs())
         allow = os.environ.get(ALLOW_VARIABLE)
         names = None if allow is None else [name.strip() for name in allow.split(",")]
         self._agent = NodeAgent(self._pool, self, Signer(secret_here()), names, _ADVICE, tells_taken=False)
@@ -194,6 +203,11 @@ class RayNode:
     def post(self, client: str, message: Message) -> None:
         """Send to one client."""
         if (known := self._clients.get(client)) is not None:
+            known.put(message)
+
+    def post_or_drop(self, client: str, message: Message) -> None:
+        """Send to one client, unless much waits for it already: it is away."""
+        if (known := self._clients.get(client)) is not None and known.held < MOST_HELD:
             known.put(message)
 
     def announce(self, message: Message) -> None:

@@ -74,6 +74,10 @@ class AmqpOutlet:
         queue = self._names.replies(client)
         self._link.write(*[Publication("", queue, body) for body in joined])
 
+    def post_or_drop(self, client: str, message: Message) -> None:
+        """Publish to the client's queue, if there is a connection."""
+        self._link.say(Publication("", self._names.replies(client), message.pack()))
+
     def announce(self, message: Message) -> None:
         """Publish to all clients."""
         self._link.say(Publication(self._names.nodes, "", message.pack()))

@@ -29,7 +29,7 @@ from lifepool.backends.remote.functions import RemoteCall
 from lifepool.backends.remote.logs import ClientLogs
 from lifepool.backends.remote.members import Members
 from lifepool.backends.remote.messages import Message, Refused, Signer
-from lifepool.backends.remote.observation import ClusterCounts, cluster_statistics
+from lifepool.backends.remote.observation import ClusterCounts
 from lifepool.backends.remote.outcomes import error_of, lost_end
 from lifepool.backends.remote.pace import Pace
 from lifepool.backends.remote.sending import Sending
@@ -53,8 +53,6 @@ IN_FLIGHT = 1024
 NO_LIMIT = 1 << 30
 #: Seconds for which a start waits for nodes once it is known that the engine can't be reached.
 UNREACHABLE_AT_START_S = 2.0
-#: Slots before the first node is known.
-SLOTS_AT_FIRST = 8
 
 
 class RemoteBackend:
@@ -67,6 +65,8 @@ class RemoteBackend:
         ahead: Calls beyond the slots of the cluster, as a share of them, that wait there: then a node that is done with
             one has the next at hand.
         max_payload: Bytes that a call or a result may have.
+        progress: Whether its nodes pass progress on.
+        shares: Whether short calls may share an envelope.
         initializer: Called once in each worker of a node, before the first call of this client that it makes.
         initargs: Its arguments.
 
@@ -84,28 +84,30 @@ class RemoteBackend:
         in_flight: int = IN_FLIGHT,
         ahead: float = 0.5,
         max_payload: int = 256 * 1024 * 1024,
+        progress: bool = True,
+        shares: bool = True,
         initializer: Callable[..., object] | None = None,
         initargs: tuple[Any, ...] = (),
     ) -> None:
         self.members: Members = Members()
         self.refused: Counter[str] = Counter()
-        self.counts: ClusterCounts = ClusterCounts()
         self.client: str = uuid.uuid4().hex[:12]
         self._transport = transport
         self._signer = signer
-        self._ahead = ahead
         self._max_payload = max_payload
-        fields: dict[str, Any] = {"client": self.client, "limit": max_payload}
+        self._fields: dict[str, Any] = {"client": self.client, "limit": max_payload}
         if initializer is not None:
             setup = RemoteCall(initializer, initargs, (), max_payload)
-            fields["setup"] = [setup.spec, base64.b64encode(setup.pickled).decode()]
+            self._fields["setup"] = [setup.spec, base64.b64encode(setup.pickled).decode()]
         self._calls = Calls(self.client)
-        self._logs: ClientLogs | None = None
-        self._fields = fields
-        self._pace = Pace()
-        self._sending = Sending(self._calls, self.members, self._pace, transport, signer, fields, self.plan_flush)
+        self._logs = ClientLogs()
+        self.counts: ClusterCounts = ClusterCounts(transport.where, self.members, self._calls, self._logs, self.refused)
+        self._pace = Pace(ahead, max(2, in_flight))
+        self._sending = Sending(
+            self._calls, self.members, self._pace, transport, signer, self._fields, self.plan_flush, shares=shares
+        )
         self._slots = 0
-        self._size = SLOTS_AT_FIRST
+        self._size = self._pace.right_size(0)
         self._doubtful: list[str] = []  # ids of calls that were given up, and may have got out
         self._flush_planned = False
         self._worker: int | None = None
@@ -115,9 +117,8 @@ class RemoteBackend:
             kill=True,
             interrupt=True,
             retract=False,
-            progress=True,
+            progress=progress,
             crash_isolation=True,
-            views=False,
             logs=True,
             remote=True,
             slots=max(2, in_flight),
@@ -136,16 +137,14 @@ class RemoteBackend:
 
     def forward_logs(self, on_record: Callable[[dict[str, Any]], None], per_second: float, level: int | None) -> None:
         """Have nodes send home what the calls log that are sent from now on."""
-        self._logs = ClientLogs(on_record, per_second, level)
-        self._fields["logs"] = self._logs.wish
+        self._fields["logs"] = self._logs.want(on_record, per_second, level)
         self._calls.remembers = True
 
-    def cluster_statistics(self) -> ClusterStatistics:
-        """Return one look at the cluster, from any thread."""
-        return cluster_statistics(
-            self._transport.where, not self._available.is_down, self.why_unavailable(), self._loop.time(),
-            members=self.members, calls=self._calls, counts=self.counts, refused=self.refused, logs=self._logs,
-        )  # fmt: skip
+    def cluster_statistics(self) -> ClusterStatistics | None:
+        """Return one look at the cluster, from any thread; None before it was opened."""
+        if self._upkeep is None:
+            return None
+        return self.counts.look(not self._available.is_down, self.why_unavailable(), self._loop.time())
 
     def start_worker(self, worker: int) -> None:
         """Be ready when a node was heard of, or after a while without one: a cluster may come up after the app."""
@@ -299,10 +298,14 @@ class RemoteBackend:
         self._hurry()
 
     def sent_to(self, node: str, ids: Sequence[str]) -> None:
-        """Note on which node calls are."""
-        for id in ids:
-            if (sent := self._calls.get(id)) is not None:
-                self._calls.taken(sent, node)
+        """Note on which node calls are: they do not wait at the engine any more."""
+        taken = [sent for id in ids if (sent := self._calls.get(id)) is not None]
+        for sent in taken:
+            self._calls.taken(sent, node)
+        if taken and self._worker is not None:
+            self._listener.feed(TasksTaken(self._worker, tuple([sent.task for sent in taken])))
+        if self._calls.has_waiting:
+            self.plan_flush()
 
     def is_there(self, node: str) -> None:
         """Count a node as heard."""
@@ -335,22 +338,13 @@ class RemoteBackend:
             if self.members.heard(head, self._loop.time()):
                 self._count_nodes()
         elif kind == msg.TAKEN:
-            self._taken(head["node"], head["ids"])
+            self.sent_to(head["node"], head["ids"])
         elif kind == msg.PROGRESS:
             self._progressed(head, message.payload)
         elif kind == msg.LOG:
-            self._logged(head, message.payload)
+            self._logs.take(head["name"], message.payload, self._calls.task_of)
         else:
             self._finished(head, message)
-
-    def _taken(self, node: str, ids: list[str]) -> None:
-        taken = [sent for id in ids if (sent := self._calls.get(id)) is not None]
-        for sent in taken:
-            self._calls.taken(sent, node)
-        if taken and self._worker is not None:
-            self._listener.feed(TasksTaken(self._worker, tuple([sent.task for sent in taken])))
-        if self._calls.has_waiting:
-            self.plan_flush()
 
     # -- outcomes -------------------------------------------------------------------------------------------------
 
@@ -359,10 +353,6 @@ class RemoteBackend:
         value, error, _ = opened((pickled, None, 0.0))
         if sent is not None and self._worker is not None and error is None:
             self._listener.progressed(self._worker, sent.task, value)
-
-    def _logged(self, head: dict[str, Any], records: bytes) -> None:
-        if self._logs is not None:
-            self._logs.take(head["name"], records, self._calls.task_of)
 
     def _finished(self, head: dict[str, Any], message: Message) -> None:
         sent = self._calls.get(head["id"])
@@ -381,8 +371,9 @@ class RemoteBackend:
             answer = (payload, None, head["run_s"]) if status == msg.RETURNED else (None, payload, head["run_s"])
             value, error, run_s = opened(answer)
             self._calls.forget(sent)
+            if sent.envelope is not None:
+                self.counts.overhead.observe(max(0.0, self._loop.time() - sent.envelope.sent_at - run_s))
             self._pace.took(sent.payload.spec, run_s)
-            self.counts.overhead.observe(max(0.0, self._loop.time() - sent.sent_at - run_s))
             self._listener.returned(self._worker, sent.task, value, error, run_s=run_s, size=len(payload))
             self._adapt()
         else:
@@ -424,18 +415,12 @@ class RemoteBackend:
         """Tell the scheduler how many calls may be under way; without limit while none can be: each is refused then."""
         if self._worker is None or not self._is_ready:
             return
-        self._size = NO_LIMIT if self.why_unavailable() else self._right_size()
+        self._size = NO_LIMIT if self.why_unavailable() else self._pace.right_size(self._slots)
         self._listener.feed(WorkerResized(self._worker, self._size))
-
-    def _right_size(self) -> int:
-        """Return how many calls are worth having under way: more of them, the shorter they are."""
-        slots = self._slots or SLOTS_AT_FIRST
-        ahead = max(1, round(slots * max(self._ahead, self._pace.ahead()))) if self._ahead else 0
-        return min(slots + ahead, self.capabilities.slots)
 
     def _adapt(self) -> None:
         """Resize if it makes a difference."""
-        if self._size != NO_LIMIT and not 0.8 < self._right_size() / self._size < 1.25:
+        if self._size != NO_LIMIT and not 0.8 < self._pace.right_size(self._slots) / self._size < 1.25:
             self.resize()
 
     def why_unavailable(self) -> str | None:

@@ -42,12 +42,11 @@ class SentCall:
         cancelled: The instant at which it was cancelled.
         times_cancelled: How often its nodes were told again.
         search_at: The instant at which it is to be looked for.
-        sent_at: The instant at which it left.
         is_doubtful: Whether it came back, and may all the same have got out.
     """
 
     __slots__ = (
-        "cancelled", "envelope", "id", "is_doubtful", "message", "node", "payload", "search_at", "sent_at", "task",
+        "cancelled", "envelope", "id", "is_doubtful", "message", "node", "payload", "search_at", "task",
         "times_cancelled",
     )  # fmt: skip
 
@@ -61,7 +60,6 @@ class SentCall:
         self.cancelled: float | None = None
         self.times_cancelled: int = 0
         self.search_at: float | None = None
-        self.sent_at: float = 0.0
         self.is_doubtful: bool = False
 
 

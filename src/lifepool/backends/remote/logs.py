@@ -109,20 +109,24 @@ def _of_drops(worker: Any, count: int) -> bytes:
 class ClientLogs:
     """Hand what nodes send to whoever wants the logs of tasks.
 
-    Args:
-        on_record: Called with each record.
-        per_second: Records that each worker may send in a second.
-        level: Below it nothing is wanted; None: the level of the root logger.
-
     Attributes:
-        wish: What nodes are told of it, with each call.
         dropped: Records that nodes have dropped.
     """
 
-    def __init__(self, on_record: Callable[[dict[str, Any]], None], per_second: float, level: int | None) -> None:
-        self._on_record = on_record
-        self.wish: Wish = (logging.getLogger().level if level is None else level, per_second)
+    def __init__(self) -> None:
+        self._on_record: Callable[[dict[str, Any]], object] = lambda record: None
         self.dropped: int = 0
+
+    def want(self, on_record: Callable[[dict[str, Any]], None], per_second: float, level: int | None) -> Wish:
+        """Want records from now on; return what nodes are to be told of it, with each call.
+
+        Args:
+            on_record: Called with each record.
+            per_second: Records that each worker may send in a second.
+            level: Below it nothing is wanted; None: the level of the root logger.
+        """
+        self._on_record = on_record
+        return logging.getLogger().level if level is None else level, per_second
 
     def take(self, node: str, records: bytes, task_of: Callable[[str], int | None]) -> None:
         """Take what a node has sent.

@@ -25,45 +25,45 @@ _MOST_NAMES = 20
 class ClusterCounts:
     """Count what happens between one client and its nodes.
 
+    Args:
+        address: Of the cluster, for people.
+        members: The nodes.
+        calls: The client's calls.
+        logs: What tasks have logged on nodes.
+        refused: Messages of nodes that were refused, by reason.
+
     Attributes:
         overhead: Seconds of calls that were answered, without those that their functions ran.
         redelivered: Answers that came twice, or for calls that had an outcome before.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, address: str, members: Members, calls: Calls, logs: ClientLogs, refused: Counter[str]) -> None:
         self.overhead: Histogram = Histogram()
         self.redelivered: int = 0
+        self._address = address
+        self._members = members
+        self._calls = calls
+        self._logs = logs
+        self._refused = refused
 
-
-def cluster_statistics(
-    address: str,
-    connected: bool,
-    unavailable: str | None,
-    now: float,
-    *,
-    members: Members,
-    calls: Calls,
-    counts: ClusterCounts,
-    refused: Counter[str],
-    logs: ClientLogs | None,
-) -> ClusterStatistics:
-    """Take one look at a cluster, at this monotonic instant. It may be called in any thread."""
-    unsent, queued, taken = calls.counts()
-    return ClusterStatistics(
-        address=address,
-        connected=connected,
-        unavailable=unavailable,
-        nodes=tuple(member.snapshot(now) for member in members.all()),
-        slots=members.slots(),
-        unsent=unsent,
-        queued=queued,
-        taken=taken,
-        overhead=HistogramSnapshot(BUCKETS_S, tuple(counts.overhead.counts), counts.overhead.sum_s),
-        redelivered=counts.redelivered,
-        refused=dict(refused),
-        refused_by_nodes=dict(members.refused),
-        log_records_dropped=0 if logs is None else logs.dropped,
-    )
+    def look(self, connected: bool, unavailable: str | None, now: float) -> ClusterStatistics:
+        """Take one look at the cluster, at this monotonic instant. It may be called in any thread."""
+        unsent, queued, taken = self._calls.counts()
+        return ClusterStatistics(
+            address=self._address,
+            connected=connected,
+            unavailable=unavailable,
+            nodes=tuple(member.snapshot(now) for member in self._members.all()),
+            slots=self._members.slots(),
+            unsent=unsent,
+            queued=queued,
+            taken=taken,
+            overhead=HistogramSnapshot(BUCKETS_S, tuple(self.overhead.counts), self.overhead.sum_s),
+            redelivered=self.redelivered,
+            refused=dict(self._refused),
+            refused_by_nodes=dict(self._members.refused),
+            log_records_dropped=self._logs.dropped,
+        )
 
 
 def about_node(allow: Iterable[str] | None) -> dict[str, Any]:

@@ -24,7 +24,7 @@ def find(module: Module, project: Project) -> Iterator[Hit]:
         function = call.function
         if call.awaited or function is None or function not in project.roles.on_loop:
             continue
-        if function in project.roles.programs and not always_wrong(call.name):
+        if {function, project.roles.on_loop[function]} & project.roles.programs and not always_wrong(call.name):
             continue
         if (hit := _judged(call.node, call.name)) and not _is_done_by_then(call.node, function):
             code, message = hit

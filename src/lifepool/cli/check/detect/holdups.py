@@ -82,7 +82,7 @@ _HEAVY: frozenset[str] = (
     | {"pdfplumber.open", "fitz.open", "pymupdf.open", "pypdf.PdfReader", "pdf2image.convert_from_bytes"}
     | {"pdf2image.convert_from_path", "pdfminer.high_level.extract_text", "docx.Document", "openpyxl.load_workbook"}
     | {"bs4.BeautifulSoup", "lxml.html.fromstring", "trafilatura.extract", "readability.Document"}
-    | {"difflib.get_close_matches", "difflib.SequenceMatcher().ratio"}
+    | {"difflib.SequenceMatcher().ratio"}
 )
 #: Methods of whatever comes from a library, if they have one of these names.
 _HEAVY_METHODS: tuple[tuple[str, frozenset[str]], ...] = (

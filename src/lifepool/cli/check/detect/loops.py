@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 def find(module: Module, project: Project) -> Iterator[Hit]:
     """Look for ``get_event_loop`` and ``is_disconnected``."""
     for call in module.calls:
-        if call.name == "asyncio.get_event_loop":
+        if call.name == "asyncio.get_event_loop" and not (call.caught or _has_running_loop(call)):
             yield Hit("LP010", call.node, "`asyncio.get_event_loop()` raises where no loop runs")
         elif _asks_for_client(call):
             message = "`is_disconnected()` never turns true here: a BaseHTTPMiddleware is in front of the handlers"
@@ -28,6 +28,11 @@ def find(module: Module, project: Project) -> Iterator[Hit]:
 def has_base_http_middleware(module: Module) -> bool:
     """Return whether the module makes one: derives from it, adds it, or has ``@app.middleware("http")``."""
     return any(_is_middleware(node) for node in ast.walk(module.tree))
+
+
+def _has_running_loop(call: Call) -> bool:
+    """Tell whether the call stands in an async function: there it returns the loop that runs."""
+    return call.function is not None and call.function.is_async
 
 
 def _asks_for_client(call: Call) -> bool:

@@ -75,6 +75,7 @@ class _Walker(ast.NodeVisitor):
         self.request_state: dict[str, list[Value]] = {}
         self._scope = self.root
         self._guarded = False
+        self._caught = False
         self._notes: dict[ast.expr, str] = {}  # what is known about a call before it is visited
         for statement in tree.body:
             self.visit(statement)
@@ -115,8 +116,10 @@ class _Walker(ast.NodeVisitor):
             self._visit_all([parameter.annotation])
             given = Value(self._scope, injected.get(parameter.arg), parameter.annotation)
             function.scope.bind(parameter.arg, given)
+        before, self._caught = self._caught, False  # it runs when it is called
         with self._inside(function.scope):
             self._visit_all(node.body if isinstance(node.body, list) else [node.body])
+        self._caught = before
         if isinstance(node, ast.Lambda):
             function.gives.append(node.body)
         return function
@@ -203,6 +206,12 @@ class _Walker(ast.NodeVisitor):
 
     visit_AsyncWith = visit_With
 
+    def visit_Try(self, node: ast.Try) -> None:
+        before, self._caught = self._caught, self._caught or any(map(_catches_runtime_errors, node.handlers))
+        self._visit_all(node.body)
+        self._caught = before
+        self._visit_all([*node.handlers, *node.orelse, *node.finalbody])
+
     def visit_ExceptHandler(self, node: ast.ExceptHandler) -> None:
         if node.name:
             self._scope.bind(node.name, Value(self._scope))
@@ -278,6 +287,7 @@ class _Walker(ast.NodeVisitor):
                 node,
                 self._scope,
                 self._guarded,
+                self._caught,
                 awaited=note == "awaited",
                 kept=note == "kept",
                 returned=note == "returned",
@@ -293,6 +303,17 @@ class _Walker(ast.NodeVisitor):
         self._visit_all(node.body)
         self._guarded = before
         self._visit_all(node.orelse)
+
+
+def _catches_runtime_errors(handler: ast.ExceptHandler) -> bool:
+    match handler.type:
+        case None:
+            return True
+        case ast.Tuple(elts=types):
+            names = [each.id for each in types if isinstance(each, ast.Name)]
+        case _:
+            names = [handler.type.id] if isinstance(handler.type, ast.Name) else []
+    return not {"RuntimeError", "Exception", "BaseException"}.isdisjoint(names)
 
 
 def _injected(arguments: ast.arguments) -> dict[str, ast.expr]:

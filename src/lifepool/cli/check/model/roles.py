@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ast
-from collections import defaultdict
+from collections import defaultdict, deque
 from dataclasses import dataclass
 from itertools import chain
 from typing import TYPE_CHECKING
@@ -13,7 +13,7 @@ from lifepool.cli.check.model.scopes import Function
 from lifepool.cli.check.tables import words
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator, Mapping
 
     from lifepool.cli.check.model.module import Module
     from lifepool.cli.check.model.names import Names
@@ -42,9 +42,15 @@ _HANDLER_CLASSES = {
     "starlette.endpoints.WebSocketEndpoint": frozenset({"on_connect", "on_receive", "on_disconnect"}),
 }
 _MAIN_NAMES = frozenset({"main", "_main", "amain", "async_main", "main_async", "cli"})
+#: Folders and files whose code is a program of its own: the loop that it holds up serves nobody.
+_PROGRAM_FOLDERS = words("cli cli.py commands manage.py scripts test tests conftest.py")
+_NEAR = 5  # parts of the path: what is above them is no part of the project
 _START_NAMES = frozenset({"lifespan", "_lifespan", "startup", "on_startup", "shutdown", "on_shutdown"})
 _START_KEYWORDS = frozenset({"lifespan", "on_startup", "on_shutdown"})
 _START_CALLS = frozenset({"add_event_handler", "on_event", "lifespan"})
+#: From an async function to a plain one. Each call on the way may depend on a condition that nobody here can see, so
+#: the longer the way, the less it says (docs/decisions/0051-check-sees-a-project.md).
+_MOST_CALLS = 3
 _ONCE_DECORATORS = frozenset({"command", "fixture", "task", "main"})
 
 
@@ -73,10 +79,10 @@ class Roles:
     Attributes:
         per_request: Handlers, dependencies, middleware, and what they lead to; each with the handler it came from.
         at_start: Lifespans, and what they await: nothing is served yet, so they may take their time.
-        programs: ``main``, commands and tests: what runs once, whole.
+        programs: ``main``, commands, tests, and what is in their folders: what runs once, whole.
         once: Programs, what modules call at their own level, and what these lead to.
         on_loop: What runs on the event loop and holds it up: async functions that are neither of the above, and plain
-            functions that they call; each with the async function it came from.
+            functions that they call, in three steps at most; each with the async function it came from.
         callers: Which function on the loop calls a plain one of these.
     """
 
@@ -96,9 +102,7 @@ class Roles:
         at_import = chain.from_iterable(map(_mentioned, self._mentions.get(None, ())))
         self.once: set[Function] = set(self._led_to([*self.programs, *at_import, *self.at_start]))
         self.callers: dict[Function, Function] = {}
-        self.on_loop: dict[Function, Function] = self._closure(
-            filter(self._may_not_block, self._functions), _called_plainly, self.callers
-        )
+        self.on_loop: dict[Function, Function] = self._on_loop()
 
     def _mention(self, call: Call) -> _Mention:
         given = [*call.node.args, *(keyword.value for keyword in call.node.keywords)]
@@ -114,23 +118,44 @@ class Roles:
         return self._closure(roots, _mentioned)
 
     def _closure(
-        self,
-        roots: Iterable[Function],
-        step: Callable[[_Mention], Iterable[Function]],
-        callers: dict[Function, Function] | None = None,
+        self, roots: Iterable[Function], step: Callable[[_Mention], Iterable[Function]]
     ) -> dict[Function, Function]:
-        """Return all functions that the roots lead to in steps, each with its root; note what led to each."""
+        """Return all functions that the roots lead to in steps, each with its root."""
         reached = {root: root for root in roots}
-        ahead = list(reached)
+        for function, caller in self._steps(list(reached), step):
+            reached[function] = reached[caller]
+        return reached
+
+    def _steps(
+        self,
+        roots: list[Function],
+        step: Callable[[_Mention], Iterable[Function]],
+        most: int | None = None,
+        known: Mapping[Function, int] | None = None,
+    ) -> Iterator[tuple[Function, Function]]:
+        """Yield each further function with the one that leads there: the nearest first, in ``most`` steps at most."""
+        ahead, distances = deque(roots), {**(known or {}), **dict.fromkeys(roots, 0)}
         while ahead:
-            here = ahead.pop()
-            for mention in self._mentions.get(here, ()):
-                for function in step(mention):
-                    if function not in reached and not _is_cached(function):
-                        reached[function] = reached[here]
-                        if callers is not None:
-                            callers[function] = here
-                        ahead.append(function)
+            here = ahead.popleft()
+            if distances[here] == most:
+                return
+            for function in chain.from_iterable(map(step, self._mentions.get(here, ()))):
+                if function not in distances and not _is_cached(function):
+                    distances[function] = distances[here] + 1
+                    ahead.append(function)
+                    yield function, here
+
+    def _on_loop(self) -> dict[Function, Function]:
+        """Return the functions that run on the loop; note who calls them. What serves goes before programs."""
+        reached: dict[Function, Function] = {}
+        able = [function for function in self._functions if self._may_not_block(function)]
+        for roots in ([each for each in able if each not in self.programs], able):
+            new = [root for root in roots if root not in reached]
+            steps = self._steps(new, _called_plainly, _MOST_CALLS, dict.fromkeys(reached, 0))
+            reached |= {root: root for root in new}
+            for function, caller in steps:
+                reached[function] = reached[caller]
+                self.callers[function] = caller
         return reached
 
     def _may_not_block(self, function: Function) -> bool:
@@ -216,6 +241,8 @@ def _is_lifespan(function: Function, decorators: set[str]) -> bool:
 
 
 def _is_program(function: Function) -> bool:
+    if not _PROGRAM_FOLDERS.isdisjoint(function.home.module.path.parts[-_NEAR:]):
+        return True
     decorators = {_last_part(decorator) for decorator in function.decorators}
     return (
         function.name in _MAIN_NAMES or function.name.startswith("test_") or not _ONCE_DECORATORS.isdisjoint(decorators)

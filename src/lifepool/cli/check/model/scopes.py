@@ -43,7 +43,7 @@ class Value:
     is_item: bool = False
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, repr=False)
 class Scope:
     """A module, a class, a function or a comprehension.
 
@@ -99,7 +99,7 @@ class Scope:
         return scope
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, repr=False)
 class Function:
     """A function, method or lambda.
 
@@ -177,6 +177,7 @@ class Call:
         node: The call.
         scope: Where it stands.
         guarded: It is under ``if __name__ == "__main__":``.
+        caught: A ``RuntimeError`` of it is caught right there.
         awaited: It is the operand of ``await``.
         kept: What it returns is put into a global, an attribute or an item, and so outlives the function.
         returned: What it returns is returned or yielded.
@@ -186,6 +187,7 @@ class Call:
     node: ast.Call
     scope: Scope
     guarded: bool
+    caught: bool = False
     awaited: bool = False
     kept: bool = False
     returned: bool = False
