@@ -80,7 +80,7 @@ class DaskCluster:
 
     @property
     def url(self) -> str:
-        return f"dask+{self.server.address}?ahead=0"
+        return f"dask+{self.server.address}/?ahead=0"
 
     def start_node(
         self, workers: int = 1, *, allow: tuple[str, ...] = ("tests", "builtins", "time"), **environment: str

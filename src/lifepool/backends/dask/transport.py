@@ -47,7 +47,8 @@ class DaskTransport:
 
     def __init__(self, url: ClusterUrl, signer: Signer) -> None:
         self.where: str = url.where
-        self._address = url.address if urlsplit(url.address).port else f"{url.address}:{PORT}"
+        address = url.address.rstrip("/")
+        self._address = address if urlsplit(address).port else f"{address}:{PORT}"
         self._queue = url.queue
         self._signer = signer
         self._is_up = False
