@@ -9,6 +9,7 @@ import pytest
 
 from lifepool import Pool, TaskTimeout
 from lifepool.backends.remote import node as node_module
+from lifepool.backends.remote import sending
 from lifepool.backends.remote.calls import Calls
 from lifepool.backends.remote.loopback import LoopbackCluster, LoopbackTransport
 from lifepool.backends.remote.members import Members
@@ -65,6 +66,12 @@ class Desk:
         before = len(self.wire.sent)
         self.sending.flush(Deadlines())
         return [len(ids) for ids in self.wire.sent[before:]]
+
+
+@pytest.fixture(autouse=True)
+def long_moment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Gather for a second: on a busy machine more than ten milliseconds may pass between two lines of a test."""
+    monkeypatch.setattr(sending, "GATHER_S", 1.0)
 
 
 async def test_calls_travel_alone_until_they_are_known_to_be_short() -> None:
