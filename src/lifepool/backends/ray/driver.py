@@ -304,7 +304,10 @@ class Driver:
 
         is_busy = self._loop.time() - self.large_at < ANSWER_BUSY_S
         async with _within(ANSWER_BUSY_S if is_busy else ANSWER_S, "it does not answer"):
-            nodes = await self._loop.run_in_executor(self._looker, ray.nodes)
+            try:
+                nodes = await self._loop.run_in_executor(self._looker, ray.nodes)
+            except Exception as error:  # what Ray's client says then is that Ray was never started
+                raise Gone(f"it answers no more: {_in_one_line(error)}") from error
         alive = {node["NodeID"]: node for node in nodes if node["Alive"] and node["Resources"].get("CPU", 0) >= 1}
         self._resources = {id: int(node["Resources"]["CPU"]) for id, node in alive.items()}
         for id in alive.keys() - self._nodes.keys():
