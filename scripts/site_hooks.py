@@ -13,7 +13,7 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 from tests.docs.markdown import slug  # noqa: E402
-from tests.docs.site import DOCS, as_on_site, content, listed, pages_outside  # noqa: E402
+from tests.docs.site import DOCS, as_on_site, content, languages, listed, pages_outside  # noqa: E402
 
 _outside: dict[str, Path] = {}
 
@@ -21,7 +21,7 @@ _outside: dict[str, Path] = {}
 class _ListsAsOnGitHub(Extension):
     """What belongs to an item of a list is indented by two spaces, not by four."""
 
-    def extendMarkdown(self, md: Markdown) -> None:
+    def extendMarkdown(self, md: Markdown) -> None:  # noqa: N802 - its name in Python-Markdown
         """Set it."""
         md.tab_length = 2
 
@@ -52,6 +52,10 @@ def on_page_markdown(markdown: str, page: Any, config: Any, files: Files) -> str
 
 
 def on_page_context(context: Any, page: Any, config: Any, nav: Any) -> Any:
-    """Have the words around a page, such as "Next", in the language of the page."""
-    config.theme["language"] = "zh" if page.file.src_uri.startswith("zh/") else "en"
+    """Have the words around a page, such as "Next", in its language, and name the page in the other one."""
+    language, other = languages(page.file.src_uri)
+    config.theme["language"] = language
+    translation = next(shown for shown in nav.pages if shown.file.src_uri == other)
+    name = {"en": "中文", "zh": "English"}[language]
+    context["other_language"] = {"url": translation.url, "name": name, "lang": "en" if language == "zh" else "zh"}
     return context

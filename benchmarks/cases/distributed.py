@@ -15,11 +15,12 @@ MILLISECONDS = 1e3
 MEBIBYTE = 1 << 20
 REQUIRES = {
     "dask": ("distributed",),
+    "lifepool-dask": ("distributed",),
     "ray": ("ray",),
     "celery": ("celery", "redis"),
     "lifepool-celery": ("celery", "redis"),
 }
-NAMES = ("lifepool", "standard", "dask", "ray", "celery", "lifepool-celery")
+NAMES = ("lifepool", "standard", "dask", "lifepool-dask", "ray", "celery", "lifepool-celery")
 Measured = Callable[[Contender, Parameters], Coroutine[Any, Any, Outcome]]
 
 

@@ -175,6 +175,27 @@ class LifepoolOnCelery(Contender):
         await asyncio.to_thread(end_children)
 
 
+class LifepoolOnRay(Ray):
+    """lifepool with ``backend="ray+gcs://..."`` on such a cluster."""
+
+    async def start(self) -> None:
+        """Start the cluster, and the pool, which places its actor there."""
+        from lifepool import Pool
+
+        await super().start()
+        self._pool = Pool(backend=f"ray+gcs://{self._ray.get_runtime_context().gcs_address}")
+        await self._pool.__aenter__()
+
+    async def run(self, fn: Callable[..., T], *args: Any) -> T:
+        """Run it as with any pool."""
+        return await self._pool.run(fn, *args)
+
+    async def close(self) -> None:
+        """End the pool and the cluster."""
+        await self._pool.__aexit__(None, None, None)
+        await super().close()
+
+
 class Celery(Contender):
     """Celery with Redis as broker and for results, each result awaited by a thread in ``AsyncResult.get``."""
 
@@ -224,6 +245,7 @@ CONTENDERS: dict[str, type[Contender]] = {
     "dask": Dask,
     "lifepool-dask": LifepoolOnDask,
     "ray": Ray,
+    "lifepool-ray": LifepoolOnRay,
     "celery": Celery,
     "lifepool-celery": LifepoolOnCelery,
 }

@@ -309,8 +309,8 @@ class PoolStatistics:
         requests: What ``LoadShedding`` decided about requests: ``admitted``; ``refused_pool``, the wait for workers was
             too long; ``refused_loop``, the event loop had too much to do; ``dropped``, admitted, and given up before
             its first task ran. Empty without it.
-        routing: How tasks are shared out between this machine and a cluster; None for a pool with one backend.
         cluster: The nodes, and what happens between them and this process; None if the pool has no cluster.
+        routing: How tasks are shared out between this machine and a cluster; None for a pool with one backend.
     """
 
     state: str
@@ -338,8 +338,8 @@ class PoolStatistics:
     shared_sent: int = 0
     shared_received: int = 0
     requests: Mapping[str, int] = field(default_factory=dict)
-    routing: RoutingStatistics | None = None
     cluster: ClusterStatistics | None = None
+    routing: RoutingStatistics | None = None
 
     @property
     def workers_up(self) -> int:

@@ -1,4 +1,4 @@
-"""The model of a cluster says what was measured; its two ways of computing agree; the page shows its figures."""
+"""The model of a cluster: it says what was measured, its two ways agree, and the page shows its figures."""
 
 from __future__ import annotations
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from tests.cluster.servers import ROOT, Program, free_port, python, wait_until
 
 if TYPE_CHECKING:
+    import signal
     from pathlib import Path
 
 
@@ -47,6 +48,10 @@ class DaskScheduler:
         if self._running is not None:
             self._running.kill()
             self._running = None
+
+    def signal(self, number: signal.Signals) -> None:
+        assert self._running is not None
+        self._running.signal(number)
 
     def __enter__(self) -> DaskScheduler:
         self.start()

@@ -227,7 +227,7 @@ def metrics_table() -> str:
     """Every metric."""
     rows = [
         [f"`{each.name}`", each.kind, ", ".join(f"`{label}`" for label in each.labels), each.help, _across(each)]
-        for each in (*metrics.METRICS, *ROUTING_METRICS, *metrics.CLUSTER_METRICS, *JOB_METRICS)
+        for each in (*metrics.METRICS, *metrics.CLUSTER_METRICS, *ROUTING_METRICS, *JOB_METRICS)
     ]
     return table(["metric", "kind", "labels", "meaning", "over processes"], rows)
 
@@ -240,8 +240,8 @@ def _across(metric: metrics.Metric) -> str:
 
 def metric_labels() -> str:
     """Every label and its values."""
-    shown = (*metrics.METRICS, *ROUTING_METRICS, *metrics.CLUSTER_METRICS)
-    found = dict.fromkeys(label for each in shown for label in each.labels)
+    known = (*metrics.METRICS, *metrics.CLUSTER_METRICS, *ROUTING_METRICS)
+    found = dict.fromkeys(label for each in known for label in each.labels)
     return table(["label", "values"], ([f"`{label}`", _LABEL_VALUES[label]] for label in found))
 
 

@@ -25,6 +25,7 @@ OUTSIDE = "repository"  # the folder of the site for what is not in docs
 
 _FENCE = re.compile(r"(^( *)```.*?^\2```$)", re.DOTALL | re.MULTILINE)
 _LINK = re.compile(r"(\[[^\]]*\]\()([^)\s]+)(\))")
+_BREAK = re.compile(r"(?<=[\u3000-\u9fff\uff00-\uffef]) *\n *(?=[\u4e00-\u9fff])")  # browsers would show a space
 _COMMENT = re.compile(r"<!--(.*?)-->\n?(?:\n*```(\w+)\n)?", re.DOTALL)
 _FILE = re.compile(r"(?:file|saved): ([\w.]+)$")
 _LANGUAGES = {".py": "python", ".toml": "toml", ".yml": "yaml", ".yaml": "yaml", ".json": "json", ".sh": "sh"}
@@ -95,7 +96,7 @@ def as_on_site(text: str, path: Path) -> str:
         path: Where it is in the repository.
     """
     here = on_site(path)
-    language = "zh" if here.startswith("zh/") else "en"
+    language, _ = languages(here)
 
     def lead(link: re.Match[str]) -> str:
         target, anchor = _target(path, link[2])
@@ -112,8 +113,19 @@ def as_on_site(text: str, path: Path) -> str:
         name = file[1] if file else _OUTPUT[language] if said.startswith("output") else ""
         return f'```{fence} title="{name}"\n' if name else f"```{fence}\n"
 
-    parts = [part if index % 2 else _LINK.sub(lead, part) for index, part in enumerate(_split(text))]
+    def shown(prose: str) -> str:
+        return _LINK.sub(lead, _BREAK.sub("", prose) if language == "zh" else prose)
+
+    parts = [part if index % 2 else shown(part) for index, part in enumerate(_split(text))]
     return _COMMENT.sub(title, "".join(parts))
+
+
+def languages(page: str) -> tuple[str, str]:
+    """Return the language of a page of the site, and the page in the other one: its translation, or else the start."""
+    if page.startswith("zh/"):
+        other = page.removeprefix("zh/")
+        return "zh", other if (DOCS / other).exists() else "README.md"
+    return "en", f"zh/{page}" if (DOCS / "zh" / page).exists() else "zh/README.md"
 
 
 def listed(entries: Iterable[Any], pages: Iterable[str]) -> list[Any]:

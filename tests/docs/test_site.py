@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import pytest
-import yaml
+import yaml  # type: ignore[import-untyped]
 
 from tests.docs.markdown import PAGES, ROOT
-from tests.docs.site import DOCS, as_on_site, content, listed, on_site, pages_outside
+from tests.docs.site import DOCS, as_on_site, content, languages, listed, on_site, pages_outside
 
 PAGES_OF_DOCS = sorted(page.relative_to(DOCS).as_posix() for page in DOCS.rglob("*.md"))
 
@@ -66,6 +66,25 @@ def test_the_name_of_a_file_and_output_are_titles_and_contexts_are_hidden() -> N
         '```python title="main.py"\na\n```\n\n```text title="Output"\nb\n```\n\n```python\nd\n```\n'
     )
     assert 'title="输出"' in as_on_site(text, DOCS / "zh" / "README.md")
+
+
+@pytest.mark.parametrize(
+    ("page", "language", "other"),
+    [
+        ("tutorial/8-deploy-it.md", "en", "zh/tutorial/8-deploy-it.md"),
+        ("zh/tutorial/8-deploy-it.md", "zh", "tutorial/8-deploy-it.md"),
+        ("how-to/deploy.md", "en", "zh/README.md"),
+        ("zh/terms.md", "zh", "README.md"),
+    ],
+)
+def test_a_page_leads_to_the_one_in_the_other_language(page: str, language: str, other: str) -> None:
+    assert languages(page) == (language, other)
+
+
+def test_chinese_lines_are_joined_without_a_space() -> None:
+    text = "一行。\n二行\n\n- 三行\n  四行 code\n五行\n- 六行\n"
+    assert as_on_site(text, DOCS / "zh" / "README.md") == "一行。二行\n\n- 三行四行 code\n五行\n- 六行\n"
+    assert as_on_site("一\n二", DOCS / "README.md") == "一\n二"
 
 
 def test_what_pages_link_to_outside_of_docs_is_shown() -> None:

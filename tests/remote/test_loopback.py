@@ -348,3 +348,33 @@ async def test_a_timeout_of_a_call_that_no_node_has_taken_says_that_it_waited() 
         with pytest.raises(TaskTimeout, match="while it was waiting") as late:
             await w.pool.run(tasks.double, 2, timeout=0.2)
         assert not late.value.started
+
+
+async def test_a_call_that_may_have_been_delivered_before_is_for_its_client_to_decide(gate: Gate) -> None:
+    async with world(nodes=2, workers=1) as w:
+        held = w.pool.submit(tasks.hold, gate.address, "ran once")
+        visitor = await gate.arrival()
+        (call,) = w.backend._calls
+        await until(lambda: call.node is not None)
+        assert call.message is not None
+        idle = next(node for node in w.cluster.nodes if node.agent.node != call.node)
+        idle.agent.take(call.message, doubtful=True)
+        await until(lambda: not idle.agent.running)
+        visitor.let_through()
+        assert await held == "ran once"
+        assert (w.pool.statistics().completed, w.pool.statistics().retried) == (1, 0)
+
+
+async def test_a_call_that_came_again_and_is_nowhere_is_tried_again() -> None:
+    async with world(nodes=1, workers=1, ahead=1) as w:
+        (node,) = w.cluster.nodes
+        serve, w.cluster.serve = w.cluster.serve, lambda: None  # type: ignore[method-assign]
+        waits = w.pool.submit(tasks.double, 4, retries=1)
+        await until(lambda: bool(w.cluster.queue))
+        (call,) = w.backend._calls
+        w.cluster.queue.clear()
+        assert call.message is not None
+        node.agent.take(call.message, doubtful=True)
+        await until(lambda: call.search_at is not None and not node.agent.running)
+        w.cluster.serve = serve  # type: ignore[method-assign]
+        assert await waits == 8

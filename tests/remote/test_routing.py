@@ -92,6 +92,9 @@ async def test_a_cluster_that_is_there_gets_all() -> None:
     async with world("fallback") as w:
         assert await w.pool.gather(tasks.double, range(20)) == [2 * n for n in range(20)]
         assert (w.routing.local.submitted, w.routing.breaker) == (0, "closed")
+        cluster = w.pool.statistics().cluster
+        assert cluster is not None
+        assert cluster.slots == 1
 
 
 async def test_calls_run_here_while_it_is_lost_and_there_when_it_is_back() -> None:

@@ -32,7 +32,7 @@ from lifepool._core.states import PoolState
 from lifepool.errors import BackendUnavailable, PoolError, QueueFull
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Hashable
 
     from lifepool._core.admission import Admission
     from lifepool._core.commands import Command
@@ -230,16 +230,14 @@ class RoutedScheduler:
             return (True, False)
         return (True, False) if self.admission.is_slow_here(timeout, name) else (False, True)
 
-    def refusal(
-        self, timeout: float | None, fair_key: str | None, name: str | None, *, remote: bool
-    ) -> PoolError | None:
+    def refusal(self, timeout: float | None, fair_key: Hashable, name: str | None, *, remote: bool) -> PoolError | None:
         """Return why one of the two would refuse a task now, or None."""
         if self.state.is_ending:
             return closed_error(self.state)
         side = self.remote if remote else self.local
         return side.admission.refusal(timeout, fair_key, name)
 
-    def admit(self, timeout: float | None, fair_key: str | None = None, name: str | None = None) -> PoolError | None:
+    def admit(self, timeout: float | None, fair_key: Hashable = None, name: str | None = None) -> PoolError | None:
         """Return why both would refuse a task, and count that; None if one of them takes it."""
         refusal = self.admission.refusal(timeout, fair_key, name)
         if isinstance(refusal, QueueFull):
@@ -331,7 +329,7 @@ class RoutedAdmission:
         self._scheduler = scheduler
         self._target_wait = target_wait
 
-    def refusal(self, timeout: float | None, fair_key: str | None = None, name: str | None = None) -> PoolError | None:
+    def refusal(self, timeout: float | None, fair_key: Hashable = None, name: str | None = None) -> PoolError | None:
         """Return why a task would be refused now, or None; see ``Admission.refusal``."""
         scheduler = self._scheduler
         here = scheduler.refusal(timeout, fair_key, name, remote=False)

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from lifepool._core.routing import RoutedScheduler
     from lifepool._core.states import PoolState
     from lifepool._engine.handle import TaskHandle
-    from lifepool.backends.base import Backend
+    from lifepool.backends.routed import RoutedBackend
     from lifepool.statistics import PoolStatistics, WorkerSnapshot
 
 
@@ -35,7 +35,7 @@ class RoutedQueries(Queries):
     def __init__(
         self,
         scheduler: RoutedScheduler,
-        backend: Backend,
+        backend: RoutedBackend,
         handles: dict[int, TaskHandle[Any]],
         traffic: Traffic,
         clock: Callable[[], float],

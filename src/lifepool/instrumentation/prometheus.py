@@ -247,7 +247,7 @@ class _RegistryExporter(Collector):
 
     def describe(self) -> Iterable[Family]:
         """Return the names alone, so that registering collects nothing."""
-        return [_family(metric) for metric in (*METRICS, *ROUTING_METRICS, *CLUSTER_METRICS, *JOB_METRICS)]
+        return [_family(metric) for metric in (*METRICS, *CLUSTER_METRICS, *ROUTING_METRICS, *JOB_METRICS)]
 
     def collect(self) -> Iterator[Family]:
         """Bring every pool up to date and show it."""
@@ -260,7 +260,7 @@ def _families(hooks: Sequence[PrometheusHook], totals: Totals) -> Iterator[Famil
     for hook in hooks:
         hook.refresh()
     shown = together(hook.gauges for hook in hooks)
-    for metric in (*METRICS, *ROUTING_METRICS, *CLUSTER_METRICS):
+    for metric in (*METRICS, *CLUSTER_METRICS, *ROUTING_METRICS):
         family = _family(metric)
         for labels, total in totals.counters(metric):
             family.add_metric(labels, total)

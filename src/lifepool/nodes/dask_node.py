@@ -76,7 +76,7 @@ class DaskNode:
             settings = dataclasses.replace(settings, max_workers=worker.state.nthreads)
         self._pool = settings.pool()
         self._signer = Signer(secret_here())
-        self._agent = NodeAgent(self._pool, self, self._signer, config.allow, _ADVICE)
+        self._agent = NodeAgent(self._pool, self, self._signer, config.allow, _ADVICE, tells_taken=False)
         self._lines: dict[str, Line] = {}  # by client
         self._is_open = True
         self._has_ended = False

@@ -68,22 +68,23 @@ def celery_body(messages: Sequence[Message]) -> str:
 _EMBEDDED = {"callbacks": None, "errbacks": None, "chain": None, "chord": None}
 
 
-def celery_headers(id: str) -> dict[str, Any]:
+def celery_headers(id: str, time_limit: float | None = None) -> dict[str, Any]:
     """Return the headers of Celery's message, version 2 of its protocol."""
     return {
         "lang": "py", "task": TASK, "id": id, "root_id": id, "parent_id": None, "group": None, "argsrepr": "",
-        "kwargsrepr": "", "origin": "lifepool", "retries": 0, "timelimit": [None, None], "eta": None, "expires": None,
-        "ignore_result": True,
+        "kwargsrepr": "", "origin": "lifepool", "retries": 0, "timelimit": [time_limit, None], "eta": None,
+        "expires": None, "ignore_result": True,
     }  # fmt: skip
 
 
-def celery_message(queue: str, id: str, messages: Sequence[Message]) -> str:
+def celery_message(queue: str, id: str, messages: Sequence[Message], time_limit: float | None = None) -> str:
     """Return an envelope as Celery's Redis transport has it in the list.
 
     Args:
         queue: Where it is put.
         id: Of its first call; Celery takes it for the id of its task.
         messages: Its calls.
+        time_limit: Seconds after which Celery's own workers end it.
     """
     properties = {
         "correlation_id": id, "reply_to": "", "delivery_mode": 2, "priority": 0,
@@ -94,7 +95,7 @@ def celery_message(queue: str, id: str, messages: Sequence[Message]) -> str:
             "body": celery_body(messages),
             "content-encoding": "utf-8",
             "content-type": "application/json",
-            "headers": celery_headers(id),
+            "headers": celery_headers(id, time_limit),
             "properties": properties,
         }
     )

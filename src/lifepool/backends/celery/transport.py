@@ -6,6 +6,7 @@ read brings home many, and nothing is left behind.
 
 from __future__ import annotations
 
+import json
 import logging
 from typing import TYPE_CHECKING
 
@@ -24,6 +25,8 @@ logger: logging.Logger = logging.getLogger("lifepool")
 
 #: Seconds after its last sign of life for which a client counts as there, and what is its stays.
 CLIENT_S = 15
+#: Seconds beyond a call's deadline after which Celery's own workers end it, if its client has not: and at least.
+LIMIT_GRACE_S, LEAST_LIMIT_S = 0.5, 1.0
 
 
 def make_transport(url: ClusterUrl) -> CeleryTransport:
@@ -73,7 +76,10 @@ class CeleryTransport:
 
     def _packed(self, calls: Sequence[tuple[str, Message]]) -> str:
         """Return calls as they are in the queue: the same each time, so that they can be found there again."""
-        return celery_message(self._keys.queue, calls[0][0], [message for _, message in calls])
+        limit = None
+        if self._url.workers == "celery" and (left := json.loads(calls[0][1].head)["left"]) is not None:
+            limit = max(LEAST_LIMIT_S, left + LIMIT_GRACE_S)
+        return celery_message(self._keys.queue, calls[0][0], [message for _, message in calls], limit)
 
     def broadcast(self, message: Message) -> None:
         """Publish to all nodes."""

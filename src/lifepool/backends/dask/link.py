@@ -152,6 +152,8 @@ class NodeLink:
         self.sent.clear()
         if not self._is_closing:
             self._owner.lost(node, f"there is no connection to the Dask worker at {self.address}")
+        if self._has_said_bye:
+            await asyncio.sleep(RETURN_S)  # its worker ends as well: asking it for a node would only fill its log
 
     async def _use(self, comm: Any, node: str) -> None:
         """Use a connection until it breaks, and its successors to the same node."""

@@ -39,6 +39,8 @@ FIRST_NODES_S = 10.0
 PATIENCE_S = 10.0
 #: Seconds between two attempts to get an actor, doubling from the first to the last.
 RETRY_FIRST_S, RETRY_LAST_S = 0.3, 10.0
+#: Seconds that disconnecting may take, and ending a Ray that was started here.
+DISCONNECT_S, END_LOCAL_S = 2.0, 10.0
 #: Exchanges that a node is given at a time; Ray itself limits how many an actor has under way.
 MOST_EXCHANGES = 100_000
 
@@ -254,10 +256,9 @@ class Driver:
         with contextlib.suppress(Exception):
             async with asyncio.timeout(1):
                 await asyncio.gather(*(node.leave() for node in self._nodes.values()), return_exceptions=True)
-        if self._local is not None:
-            with contextlib.suppress(Exception):
-                async with asyncio.timeout(10):
-                    await asyncio.to_thread(self._local.end)
+        with contextlib.suppress(Exception):
+            async with asyncio.timeout(DISCONNECT_S if self._local is None else END_LOCAL_S):
+                await asyncio.to_thread(_disconnect if self._local is None else self._local.end)
 
     # -- the cluster ----------------------------------------------------------------------------------------------
 
@@ -338,6 +339,13 @@ async def _within(seconds: float, what: str) -> Any:
             yield
     except TimeoutError:
         raise Gone(what) from None
+
+
+def _disconnect() -> None:
+    """Have Ray end at once what it has for us on the head."""
+    import ray
+
+    ray.shutdown()
 
 
 async def _answer(ref: Any) -> Any:

@@ -65,7 +65,8 @@ class DriverProcess:
         self._end_s = end_s
         self._input: asyncio.WriteTransport | None = None
         self._task: asyncio.Task[None] | None = None
-        self._is_closed = False
+        self._closing = asyncio.Event()
+        self._process: subprocess.Popen[bytes] | None = None
         self._last_words = ""
 
     def open(self) -> None:
@@ -80,31 +81,31 @@ class DriverProcess:
 
     async def close(self) -> None:
         """End it: it may say goodbye to the nodes."""
-        self._is_closed = True
-        task = self._task
-        if task is None:
+        self._closing.set()
+        if self._task is None:
             return
         if self._input is not None:
             self._input.close()
-            await asyncio.wait([task], timeout=self._end_s)
-        task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
+        await asyncio.wait([self._task], timeout=self._end_s)
+        if self._process is not None:  # it hangs
+            self._process.kill()
+        await self._task
 
     # -- inside ---------------------------------------------------------------------------------------------------
 
     async def _keep(self) -> None:
         pause = RETRY_FIRST_S
-        while True:
+        while not self._closing.is_set():
             try:
                 was_up = await self._run()
             except Exception as error:
                 logger.exception("lifepool failed in its dealings with its Ray driver; it starts another")
                 was_up = False
                 self._ends.ended(repr(error))
-            if self._is_closed:
-                return
             pause = RETRY_FIRST_S if was_up else min(2 * pause, RETRY_LAST_S)
-            await asyncio.sleep(pause)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(pause):
+                    await self._closing.wait()
 
     async def _run(self) -> bool:
         """Run the process once; return whether it was connected."""
@@ -114,16 +115,19 @@ class DriverProcess:
             self._command, stdin=pipe, stdout=pipe, stderr=pipe, env=self._environment,
             start_new_session=True,  # it ends when this process does, and not by Ctrl-C
         )  # fmt: skip
+        self._process = process
         transports: list[asyncio.BaseTransport] = []
         beside: list[asyncio.Task[None]] = []
         self._last_words, self._heard, self._patience_s = "", self._loop.time(), FIRST_WORD_S
         try:
             self._input = await _writer(process.stdin, transports)
+            if self._closing.is_set():
+                self._input.close()
             output = await _reader(process.stdout, transports)
             noting = self._loop.create_task(self._note(await _reader(process.stderr, transports)))
             beside = [noting, self._loop.create_task(self._watch(process))]
             was_up, reason = await self._take(output)
-            if not self._is_closed:
+            if not self._closing.is_set():
                 await asyncio.wait([noting], timeout=LAST_WORDS_S)
                 self._ends.ended(reason or self._last_words or "its driver process has ended")
             return was_up
@@ -136,6 +140,7 @@ class DriverProcess:
             for transport in transports:
                 transport.close()
             await asyncio.to_thread(process.wait)
+            self._process = None
 
     async def _take(self, reader: asyncio.StreamReader) -> tuple[bool, str]:
         """Take frames until there are no more; return whether it was connected, and the reason that it gives."""

@@ -53,8 +53,6 @@ IN_FLIGHT = 1024
 NO_LIMIT = 1 << 30
 #: Seconds for which a start waits for nodes once it is known that the engine can't be reached.
 UNREACHABLE_AT_START_S = 2.0
-#: Slots before the first node is known.
-SLOTS_AT_FIRST = 8
 
 
 class RemoteBackend:
@@ -67,6 +65,8 @@ class RemoteBackend:
         ahead: Calls beyond the slots of the cluster, as a share of them, that wait there: then a node that is done with
             one has the next at hand.
         max_payload: Bytes that a call or a result may have.
+        progress: Whether its nodes pass progress on.
+        shares: Whether short calls may share an envelope.
         initializer: Called once in each worker of a node, before the first call of this client that it makes.
         initargs: Its arguments.
 
@@ -84,6 +84,8 @@ class RemoteBackend:
         in_flight: int = IN_FLIGHT,
         ahead: float = 0.5,
         max_payload: int = 256 * 1024 * 1024,
+        progress: bool = True,
+        shares: bool = True,
         initializer: Callable[..., object] | None = None,
         initargs: tuple[Any, ...] = (),
     ) -> None:
@@ -92,7 +94,6 @@ class RemoteBackend:
         self.client: str = uuid.uuid4().hex[:12]
         self._transport = transport
         self._signer = signer
-        self._ahead = ahead
         self._max_payload = max_payload
         self._fields: dict[str, Any] = {"client": self.client, "limit": max_payload}
         if initializer is not None:
@@ -101,10 +102,12 @@ class RemoteBackend:
         self._calls = Calls(self.client)
         self._logs = ClientLogs()
         self.counts: ClusterCounts = ClusterCounts(transport.where, self.members, self._calls, self._logs, self.refused)
-        self._pace = Pace()
-        self._sending = Sending(self._calls, self.members, self._pace, transport, signer, self._fields, self.plan_flush)
+        self._pace = Pace(ahead, max(2, in_flight))
+        self._sending = Sending(
+            self._calls, self.members, self._pace, transport, signer, self._fields, self.plan_flush, shares=shares
+        )
         self._slots = 0
-        self._size = SLOTS_AT_FIRST
+        self._size = self._pace.right_size(0)
         self._doubtful: list[str] = []  # ids of calls that were given up, and may have got out
         self._flush_planned = False
         self._worker: int | None = None
@@ -114,7 +117,7 @@ class RemoteBackend:
             kill=True,
             interrupt=True,
             retract=False,
-            progress=True,
+            progress=progress,
             crash_isolation=True,
             logs=True,
             remote=True,
@@ -295,10 +298,14 @@ class RemoteBackend:
         self._hurry()
 
     def sent_to(self, node: str, ids: Sequence[str]) -> None:
-        """Note on which node calls are."""
-        for id in ids:
-            if (sent := self._calls.get(id)) is not None:
-                self._calls.taken(sent, node)
+        """Note on which node calls are: they do not wait at the engine any more."""
+        taken = [sent for id in ids if (sent := self._calls.get(id)) is not None]
+        for sent in taken:
+            self._calls.taken(sent, node)
+        if taken and self._worker is not None:
+            self._listener.feed(TasksTaken(self._worker, tuple([sent.task for sent in taken])))
+        if self._calls.has_waiting:
+            self.plan_flush()
 
     def is_there(self, node: str) -> None:
         """Count a node as heard."""
@@ -331,22 +338,13 @@ class RemoteBackend:
             if self.members.heard(head, self._loop.time()):
                 self._count_nodes()
         elif kind == msg.TAKEN:
-            self._taken(head["node"], head["ids"])
+            self.sent_to(head["node"], head["ids"])
         elif kind == msg.PROGRESS:
             self._progressed(head, message.payload)
         elif kind == msg.LOG:
             self._logs.take(head["name"], message.payload, self._calls.task_of)
         else:
             self._finished(head, message)
-
-    def _taken(self, node: str, ids: list[str]) -> None:
-        taken = [sent for id in ids if (sent := self._calls.get(id)) is not None]
-        for sent in taken:
-            self._calls.taken(sent, node)
-        if taken and self._worker is not None:
-            self._listener.feed(TasksTaken(self._worker, tuple([sent.task for sent in taken])))
-        if self._calls.has_waiting:
-            self.plan_flush()
 
     # -- outcomes -------------------------------------------------------------------------------------------------
 
@@ -417,18 +415,12 @@ class RemoteBackend:
         """Tell the scheduler how many calls may be under way; without limit while none can be: each is refused then."""
         if self._worker is None or not self._is_ready:
             return
-        self._size = NO_LIMIT if self.why_unavailable() else self._right_size()
+        self._size = NO_LIMIT if self.why_unavailable() else self._pace.right_size(self._slots)
         self._listener.feed(WorkerResized(self._worker, self._size))
-
-    def _right_size(self) -> int:
-        """Return how many calls are worth having under way: more of them, the shorter they are."""
-        slots = self._slots or SLOTS_AT_FIRST
-        ahead = max(1, round(slots * max(self._ahead, self._pace.ahead()))) if self._ahead else 0
-        return min(slots + ahead, self.capabilities.slots)
 
     def _adapt(self) -> None:
         """Resize if it makes a difference."""
-        if self._size != NO_LIMIT and not 0.8 < self._right_size() / self._size < 1.25:
+        if self._size != NO_LIMIT and not 0.8 < self._pace.right_size(self._slots) / self._size < 1.25:
             self.resize()
 
     def why_unavailable(self) -> str | None:

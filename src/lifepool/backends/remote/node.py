@@ -40,6 +40,8 @@ logger: logging.Logger = logging.getLogger("lifepool.node")
 PROGRESS_S = 0.1
 #: A call is ended here so many seconds after its deadline, if its client has not done it at that.
 GRACE_S = 0.05
+#: Seconds for which a call runs before its client is told that it does.
+TAKEN_S = 0.005
 #: Seconds for which a call waits for those that it came with.
 HAND_BACK_S = 0.3
 
@@ -162,9 +164,9 @@ class NodeAgent:
                 self.announce()
             beats += 1
             self._send_progress()
-            self._hand_back()
             if self._logs is not None:
                 self._logs.flush()
+            self._hand_back()
             await asyncio.sleep(PROGRESS_S)
 
     def _hand_back(self) -> None:
@@ -216,7 +218,8 @@ class NodeAgent:
             return
         if doubtful:
             if id not in self._seen:  # else its client has heard of it
-                self._post(client, id, msg.UNSTARTED, doubtful=True)
+                fields = {"id": id, "node": self.node, "status": msg.UNSTARTED, "doubtful": True}
+                self._outlet.post(client, self._signer.sign(msg.OUTCOME, fields))  # not kept: it is no outcome
             done()
             return
         self.running[id] = call = _Running(client, done, ahead_s)
@@ -291,7 +294,7 @@ class NodeAgent:
             self._settle(id, msg.CANCELLED)
             return
         if self._tells_taken:
-            self._say_taken(id, call.client)
+            self._say_taken(id, call)
         try:
             timeout = None if left is None else left + GRACE_S
             wish = None if self._logs is None else wish_in(head)
@@ -311,15 +314,25 @@ class NodeAgent:
         status, fields, answer = outcome_of(call.handle.future)
         self._settle(id, status, answer, **fields)
 
-    def _say_taken(self, id: str, client: str) -> None:
-        """Tell a client that a call is here, in one message for all that are taken in this turn of the loop."""
-        if not self._taken:
-            asyncio.get_running_loop().call_soon(self._send_taken)
-        self._taken.setdefault(client, []).append(id)
+    def _say_taken(self, id: str, call: _Running) -> None:
+        """Tell a client that a call is here, in one message for all that are taken in this turn of the loop.
 
-    def _send_taken(self) -> None:
+        A call that came alone may well have its outcome in a moment, which says the same.
+        """
+        if call.hand_back_at is None:
+            asyncio.get_running_loop().call_later(TAKEN_S, self._send_taken, call.client, [id])
+            return
+        if not self._taken:
+            asyncio.get_running_loop().call_soon(self._send_all_taken)
+        self._taken.setdefault(call.client, []).append(id)
+
+    def _send_all_taken(self) -> None:
         taken, self._taken = self._taken, {}
         for client, ids in taken.items():
+            self._send_taken(client, ids)
+
+    def _send_taken(self, client: str, ids: list[str]) -> None:
+        if ids := [id for id in ids if id in self.running]:
             self._outlet.post(client, self._signer.sign(msg.TAKEN, {"ids": ids, "node": self.node}))
 
     def _admit(self, id: str, head: dict[str, Any], ahead_s: float) -> float | None:

@@ -18,6 +18,8 @@ AHEAD_S = 0.02
 LEAST_S = 0.0002
 #: What a function is taken to run after one of its calls was handed back, for it had waited in its envelope.
 HANDED_BACK_S = 0.05
+#: Slots before the first node is known.
+SLOTS_AT_FIRST = 8
 #: Functions that are remembered; past it the one that was not called for the longest time is forgotten.
 MOST_REMEMBERED = 1000
 
@@ -26,9 +28,16 @@ _ANY_WEIGHT = 1 / 32  # of the newest run of all
 
 
 class Pace:
-    """Keep how long each function runs lately, and calls on the whole."""
+    """Keep how long each function runs lately, and calls on the whole.
 
-    def __init__(self) -> None:
+    Args:
+        ahead: Calls that may wait at the cluster, as a share of its slots, however long they run.
+        most: Calls that may be under way.
+    """
+
+    def __init__(self, ahead: float = 0.5, most: int = 1024) -> None:
+        self._ahead = ahead
+        self._most = most
         self._runs: OrderedDict[str, float] = OrderedDict()
         self._mean: float | None = None
 
@@ -48,9 +57,12 @@ class Pace:
         known = self._runs.get(_key(spec))
         return None if known is None or known > SHORT_S else max(LEAST_S, known)
 
-    def ahead(self) -> float:
-        """Return how many calls may wait at the cluster for each slot, by the time that they run."""
-        return 0.0 if self._mean is None else AHEAD_S / max(LEAST_S, self._mean)
+    def right_size(self, slots: int) -> int:
+        """Return how many calls are worth having under way: more of them, the shorter they are."""
+        slots = slots or SLOTS_AT_FIRST
+        by_time = 0.0 if self._mean is None else AHEAD_S / max(LEAST_S, self._mean)
+        ahead = max(1, round(slots * max(self._ahead, by_time))) if self._ahead else 0
+        return min(slots + ahead, self._most)
 
     def _set(self, key: str, run_s: float) -> None:
         self._runs[key] = run_s

@@ -56,12 +56,13 @@ class Sending:
         transport: Where they go.
         signer: Signs them.
         fields: Of every call.
+        shares: Whether short calls may share an envelope.
         again: Called when it is time to flush once more.
     """
 
     def __init__(
         self, calls: Calls, members: Members, pace: Pace, transport: Transport, signer: Signer, fields: dict[str, Any],
-        again: Callable[[], object],
+        again: Callable[[], object], *, shares: bool = True,
     ) -> None:  # fmt: skip
         self._calls = calls
         self._members = members
@@ -70,6 +71,7 @@ class Sending:
         self._signer = signer
         self._fields = fields
         self._again = again
+        self._shares = shares
         self._on_the_way: list[Envelope] = []
         self._timer: asyncio.TimerHandle | None = None
 
@@ -82,7 +84,8 @@ class Sending:
         now = loop.time()
         short: list[tuple[SentCall, float]] = []
         for sent in self._calls.waiting:
-            run_s = self._pace.run_s(sent.payload.spec) if sent.payload.size <= SMALL_BYTES else None
+            may_share = self._shares and sent.payload.size <= SMALL_BYTES
+            run_s = self._pace.run_s(sent.payload.spec) if may_share else None
             if run_s is None:
                 self._send([sent], deadlines, now)
             else:

@@ -51,6 +51,7 @@ class Engine(NamedTuple):
     also: tuple[str, ...] = ()
 
 
+_ON_REDIS = Engine("lifepool.backends.celery.transport", "celery", "celery", options=("workers",))
 _DASK = Engine(
     "lifepool.backends.dask.transport",
     "distributed",
@@ -71,8 +72,8 @@ _RAY = Engine(
 
 #: By the scheme of the URL.
 ENGINES = {
-    "celery+redis": Engine("lifepool.backends.celery.transport", "celery", "celery"),
-    "celery+rediss": Engine("lifepool.backends.celery.transport", "celery", "celery"),
+    "celery+redis": _ON_REDIS,
+    "celery+rediss": _ON_REDIS,
     "celery+amqp": Engine("lifepool.backends.celery.amqp_transport", "celery", "celery"),
     "celery+amqps": Engine("lifepool.backends.celery.amqp_transport", "celery", "celery"),
     "dask+tcp": _DASK,
@@ -103,11 +104,18 @@ def _share(text: str) -> float:
     return number
 
 
+def _workers(text: str) -> str:
+    if text not in ("lifepool", "celery"):
+        raise ValueError
+    return text
+
+
 #: The options of URLs: how each is read, and what it must be.
 _OPTIONS: dict[str, tuple[Callable[[str], Any], str]] = {
     "queue": (_name, "a name of letters, digits, '.', '_' and '-'"),
     "in_flight": (_whole, "a whole number >= 1"),
     "ahead": (_share, "a share from 0 to 100"),
+    "workers": (_workers, "'lifepool', or 'celery' for workers of an app that was given to register()"),
     "cpus": (_whole, "a whole number >= 1"),
 }
 #: Those that all engines have.
@@ -125,6 +133,7 @@ class ClusterUrl:
         queue: Calls of this queue are run by nodes of this queue.
         in_flight: Calls that one client has under way at most.
         ahead: Calls beyond the slots of the cluster, as a share of them, that may wait there.
+        workers: What runs calls: ``"lifepool"``, nodes of our own, or ``"celery"``, the processes of Celery's workers.
         cpus: CPUs that each node takes, of those that its machine has.
     """
 
@@ -134,6 +143,7 @@ class ClusterUrl:
     queue: str = "lifepool"
     in_flight: int = IN_FLIGHT
     ahead: float = 0.5
+    workers: str = "lifepool"
     cpus: int | None = None
 
     @property
@@ -249,4 +259,6 @@ def make_remote_backend(text: str, **options: Any) -> RemoteBackend:
     url = parse(text)
     signer = signer_for(url)
     transport: Transport = importlib.import_module(url.engine.module).make_transport(url)
+    if url.workers == "celery":
+        options |= {"progress": False, "shares": False}
     return RemoteBackend(transport, signer, in_flight=url.in_flight, ahead=url.ahead, **options)
