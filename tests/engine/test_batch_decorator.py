@@ -13,6 +13,7 @@ from lifepool import (
     Pool,
 )
 from tests.engine import batched
+from tests.engine.scheduling import scheduler_of
 
 
 async def _async_function(items: list[int]) -> list[int]:
@@ -66,7 +67,7 @@ async def test_statistics_know_a_batch_by_its_functions_name() -> None:
     async with batched.pool as pool:
         await batched.double(1)
         assert pool._engine is not None
-        assert pool._engine._scheduler.run_times.estimate("double") is not None
+        assert scheduler_of(pool._engine).run_times.estimate("double") is not None
 
 
 @pytest.mark.parametrize("backend", ["inline", "executor"])

@@ -23,6 +23,7 @@ from lifepool.errors import ClientDisconnected
 from tests import tasks
 from tests.engine import batched
 from tests.engine.gates import Gate, Visitor, until
+from tests.engine.scheduling import scheduler_of
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -443,4 +444,4 @@ async def test_the_door_knows_a_batch_by_the_name_that_its_run_time_is_learned_u
     batch: Any = pool.batch(batched.Nested.double)
     async with pool:
         assert await batch(2) == 4
-        assert pool._runtime.running_engine()._scheduler.run_times.mean(batch._plan().name) is not None
+        assert scheduler_of(pool._runtime.running_engine()).run_times.mean(batch._plan().name) is not None

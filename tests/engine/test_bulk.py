@@ -16,6 +16,7 @@ from lifepool._engine.scope import TaskScope, current_scope
 from lifepool.errors import ClientDisconnected
 from tests import tasks
 from tests.engine.gates import Gate, until
+from tests.engine.scheduling import scheduler_of
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator, Iterator
@@ -433,7 +434,7 @@ async def test_chunks_are_known_by_the_function_that_is_mapped_everywhere(gate: 
             visitor.let_through()
             await mapping
         await pool.gather(tasks.double, range(100), chunksize=50)
-        learned = pool._runtime.running_engine()._scheduler.run_times
+        learned = scheduler_of(pool._runtime.running_engine()).run_times
         assert learned.estimate("double") is None
         assert learned.estimate("double x64") is not None
         assert learned.estimate("run_chunk") is None

@@ -16,6 +16,7 @@ from tests import tasks
 from tests.engine import constant_tasks
 from tests.engine.constant_tasks import Table, look_up
 from tests.engine.gates import until
+from tests.engine.scheduling import scheduler_of
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -100,7 +101,7 @@ async def test_one_that_came_with_a_task_that_was_taken_back_is_there_for_the_ne
         visitor = await gate.arrival()
         taken_back = pool.submit(tasks.perform, "nothing", shared)
         assert pool._engine is not None
-        (worker,) = pool._engine._scheduler.fleet
+        (worker,) = scheduler_of(pool._engine).fleet
         assert len(worker.tasks) == 2
         taken_back.cancel()
         await until(lambda: len(worker.tasks) == 1)
