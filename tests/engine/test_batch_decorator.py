@@ -66,7 +66,7 @@ async def test_statistics_know_a_batch_by_its_functions_name() -> None:
     async with batched.pool as pool:
         await batched.double(1)
         assert pool._engine is not None
-        assert pool._engine._scheduler.run_times.estimate("double") is not None
+        assert pool._engine.queries._scheduler.run_times.estimate("double") is not None
 
 
 @pytest.mark.parametrize("backend", ["inline", "executor"])

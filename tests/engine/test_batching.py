@@ -443,4 +443,4 @@ async def test_the_door_knows_a_batch_by_the_name_that_its_run_time_is_learned_u
     batch: Any = pool.batch(batched.Nested.double)
     async with pool:
         assert await batch(2) == 4
-        assert pool._runtime.running_engine()._scheduler.run_times.mean(batch._plan().name) is not None
+        assert pool._runtime.running_engine().queries._scheduler.run_times.mean(batch._plan().name) is not None

@@ -433,7 +433,7 @@ async def test_chunks_are_known_by_the_function_that_is_mapped_everywhere(gate: 
             visitor.let_through()
             await mapping
         await pool.gather(tasks.double, range(100), chunksize=50)
-        learned = pool._runtime.running_engine()._scheduler.run_times
+        learned = pool._runtime.running_engine().queries._scheduler.run_times
         assert learned.estimate("double") is None
         assert learned.estimate("double x64") is not None
         assert learned.estimate("run_chunk") is None

@@ -100,7 +100,7 @@ async def test_one_that_came_with_a_task_that_was_taken_back_is_there_for_the_ne
         visitor = await gate.arrival()
         taken_back = pool.submit(tasks.perform, "nothing", shared)
         assert pool._engine is not None
-        (worker,) = pool._engine._scheduler.fleet
+        (worker,) = pool._engine.queries._scheduler.fleet
         assert len(worker.tasks) == 2
         taken_back.cancel()
         await until(lambda: len(worker.tasks) == 1)
