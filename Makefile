@@ -17,7 +17,7 @@ MATRIX_TESTS = tests/core tests/engine tests/codec tests/shared tests/transfer
 # Not celery, dask and ray: they are large, and have an environment of their own (.venv-distributed).
 DEV_EXTRAS = fastapi uvloop prometheus otel progress cli jobs jobs-postgresql examples
 # All but those that have a target of their own: test-examples, test-servers, test-cluster.
-TESTS = $(filter-out $(addprefix tests/,__pycache__ examples servers cluster),$(patsubst %/,%,$(wildcard tests/*/))) \
+TESTS = $(filter-out $(addprefix tests/,__pycache__ examples deploy benchmarks servers cluster remote),$(patsubst %/,%,$(wildcard tests/*/))) \
 	$(wildcard tests/test_*.py)
 QUICK_TESTS = tests/core tests/engine tests/codec tests/shared tests/transfer tests/usercode tests/worker tests/backends \
 	tests/test_chunks.py tests/test_config.py tests/test_errors.py tests/test_pool.py tests/test_statistics.py
@@ -54,8 +54,8 @@ serve: .venv-serve/.stamp  ## run the reference service (HOST, PORT, WORKERS)
 test: $(STAMP) chromium promtool postgresql  ## run the tests of the library (ARGS="-k name")
 	$(RUN) pytest -n $(JOBS) --dist worksteal $(TESTS) $(ARGS)
 
-test-examples: $(STAMP) chromium postgresql  ## run the tests of the reference service, and every example of the docs
-	$(RUN) pytest -n $(JOBS) --dist worksteal tests/examples $(ARGS)
+test-examples: $(STAMP) chromium postgresql  ## run the tests of the reference service, every example of the docs, deploy/ and benchmarks/
+	$(RUN) pytest -n $(JOBS) --dist worksteal tests/examples tests/deploy tests/benchmarks $(ARGS)
 
 test-quick: $(STAMP)  ## the inner loop: tests without programs, servers and documents, on one event loop, in a minute
 	$(RUN) pytest -q -n $(JOBS) --dist worksteal --one-loop $(NOT_QUICK) $(QUICK_TESTS) $(ARGS)
@@ -97,6 +97,7 @@ bench-distributed: .venv-distributed/.stamp  ## measure it against Dask, Ray and
 
 test-cluster: .venv-distributed/.stamp  ## tests of clusters, on real servers: Celery on Redis, and Dask
 	@sh scripts/ensure-redis.sh
+	.venv-distributed/bin/python -m pytest -n 2 --dist worksteal tests/remote $(ARGS)
 	.venv-distributed/bin/python -m pytest -n 2 --dist worksteal tests/cluster -k "not ($(RABBITMQ) or $(RAY))" $(ARGS)
 
 test-rabbitmq: .venv-distributed/.stamp  ## the same on Celery and RabbitMQ

@@ -22,7 +22,7 @@ class TaskLogs(NodeLogs, Hook):
     node's root logger, with the worker's number as ``worker``.
     """
 
-    logs_per_second = PER_SECOND
+    logs_per_second: float = PER_SECOND
 
     def worker_logged(self, log: dict[str, Any]) -> None:
         """Send a record home, or handle it here."""

@@ -6,15 +6,18 @@ is set up lifepool is imported: a worker without lifepool says so, and goes on w
 
 import importlib
 import sys
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from distributed.diagnostics.plugin import WorkerPlugin
+if TYPE_CHECKING:
+    WorkerPlugin = object  # Dask has no types
+else:
+    from distributed.diagnostics.plugin import WorkerPlugin
 
 #: What Dask knows the plugin by.
 NAME = "lifepool"
 
 
-class NodePlugin(WorkerPlugin):  # type: ignore[misc]  # Dask has no types
+class NodePlugin(WorkerPlugin):
     """Start a node when a worker has started, and end it with that."""
 
     name = "lifepool"

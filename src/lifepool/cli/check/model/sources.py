@@ -44,7 +44,7 @@ class Sources:
         self._parts: dict[Path, Parts | None] = {}  # by absolute path
         self._folders: dict[Path, tuple[Path, ...]] = {}
         self._listed: dict[Path, frozenset[str]] = {}
-        self.walked = 0
+        self.walked: int = 0
 
     def add(self, source: str, path: Path) -> Parts:
         """Take a file to check.
