@@ -6,7 +6,7 @@ set -eu
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 python=$PWD/.venv/bin/python
-tar -cf - --exclude='*.so' --exclude=__pycache__ pyproject.toml README.md LICENSE src | tar -xf - -C "$work"
+tar -cf - --exclude='*.so' --exclude=__pycache__ pyproject.toml README.md LICENSE scripts src | tar -xf - -C "$work"
 echo "compiling"
 (cd "$work" && HATCH_BUILD_HOOK_ENABLE_MYPYC=1 "$python" -m build --no-isolation --wheel --outdir dist . >build.log 2>&1) ||
     { cat "$work/build.log"; exit 1; }
