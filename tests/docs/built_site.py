@@ -34,7 +34,7 @@ LOOKED_AT = [
     "architecture/",
     "zh/tutorial/1-a-service-that-hangs/",
 ]
-SEARCHED = {"drain_timeout": "how-to/deploy/", "事件循环": "zh/tutorial/"}
+SEARCHED = {"terminationGracePeriodSeconds": "how-to/deploy/", "事件循环": "zh/tutorial/"}
 #: Where to keep pictures of the pages, for people to look at.
 PICTURES = os.environ.get("SITE_PICTURES")
 
