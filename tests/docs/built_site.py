@@ -34,7 +34,7 @@ LOOKED_AT = [
     "architecture/",
     "zh/tutorial/1-a-service-that-hangs/",
 ]
-SEARCHED = {"terminationGracePeriodSeconds": "how-to/deploy/", "事件循环": "zh/tutorial/"}
+SEARCHED = {"notebook": "how-to/use-in-a-notebook/", "事件循环": "zh/tutorial/"}
 #: Where to keep pictures of the pages, for people to look at.
 PICTURES = os.environ.get("SITE_PICTURES")
 
