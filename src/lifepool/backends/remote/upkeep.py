@@ -128,13 +128,9 @@ class Upkeep:
         refuses = self._owner.why_unavailable() is not None
         if refuses is not self._refuses:
             self._refuses = refuses
-            if refuses and not self._available.is_down:  # there are no nodes: nobody takes what waits at the broker
-                for sent in self._calls:
-                    if sent.message is not None and sent.node is None:
-                        sent.search_at = now
             self._owner.resize()  # calls that wait for a slot are refused as well
             if refuses and not self._available.is_down:
-                self._search_untaken(now)  # and those that wait for a node
+                self._search_untaken(now)  # and those that wait for a node at the broker: there is none to take them
 
     def _go_without_connection(self, now: float) -> None:
         """Fail what has not left; lose what was under way, if that has lasted too long."""
