@@ -1,6 +1,7 @@
 #!/bin/sh
-# `make test-rabbitmq` needs a RabbitMQ. Finds the program, or installs Debian's package, or says what to do. The tests start a broker of their
-# own; Debian's package would start one as a service as well, which is kept from happening while it is installed.
+# `make test-rabbitmq` needs a RabbitMQ. Finds the program, or installs Debian's package, or says what to do. The tests
+# start a broker of their own; Debian's package would start one as a service as well, which is kept from happening while
+# it is installed.
 set -eu
 
 found() { [ -x /usr/lib/rabbitmq/bin/rabbitmq-server ] || command -v rabbitmq-server >/dev/null 2>&1; }

@@ -11,6 +11,7 @@ from lifepool._engine.snapshot import pool_statistics, read_consistently, worker
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from lifepool._core.routing import RoutedScheduler
     from lifepool._core.scheduler import Scheduler
     from lifepool._core.states import PoolState
     from lifepool._engine.handle import TaskHandle
@@ -94,7 +95,9 @@ class Queries:
 
     def load(self) -> QueueLoad:
         """Return how much waits; on the event loop's thread only. It costs a few microseconds."""
-        scheduler = self._scheduler
+        return self._load_of(self._scheduler, self._scheduler.tally.outcomes[TASK_COMPLETED])
+
+    def _load_of(self, scheduler: Scheduler | RoutedScheduler, completed: int) -> QueueLoad:
         admission, since = scheduler.admission, scheduler.next_since
         return QueueLoad(
             0.0 if since is None else max(0.0, self._clock() - since),
@@ -102,7 +105,7 @@ class Queries:
             scheduler.run_times.overall_s or 0.0,
             admission.waiting,
             admission.capacity,
-            scheduler.tally.outcomes[TASK_COMPLETED],
+            completed,
         )
 
     def statistics(self, state: PoolState) -> PoolStatistics:

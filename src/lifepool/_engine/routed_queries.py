@@ -65,16 +65,9 @@ class RoutedQueries(Queries):
 
     def load(self) -> QueueLoad:
         """Return how much waits where a task goes first; on the event loop's thread only."""
-        scheduler = self._both
-        admission, since = scheduler.admission, scheduler.next_since
-        return QueueLoad(
-            0.0 if since is None else max(0.0, self._clock() - since),
-            admission.predicted_wait_s,
-            scheduler.run_times.overall_s or 0.0,
-            admission.waiting,
-            admission.capacity,
-            sum(side.tally.outcomes[TASK_COMPLETED] for side in (scheduler.local, scheduler.remote)),
-        )
+        both = self._both
+        completed = sum(side.tally.outcomes[TASK_COMPLETED] for side in (both.local, both.remote))
+        return self._load_of(both, completed)
 
     def statistics(self, state: PoolState) -> PoolStatistics:
         """Return the numbers of a pool that is in this state."""
