@@ -55,10 +55,10 @@ class Service:
         url: Where it listens, without a slash at the end.
     """
 
-    def __init__(self, **env: str) -> None:
+    def __init__(self, program: str = "examples.domains", **env: str) -> None:
         self.url = ""
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "examples.domains"],
+            [sys.executable, "-m", program],
             cwd=ROOT,
             env={**os.environ, "PORT": "0", "LIFEPOOL_MAX_WORKERS": "2", **env},
             stdout=subprocess.PIPE,
@@ -107,14 +107,14 @@ class Service:
 
 
 @contextlib.contextmanager
-def running(**env: str) -> Iterator[Service]:
-    """Run the service on a free port of the loopback until the block ends."""
+def running(program: str = "examples.domains", **env: str) -> Iterator[Service]:
+    """Run the service, or another program that starts it, on a free port of the loopback until the block ends."""
     with tempfile.TemporaryDirectory(prefix="domains-") as folder:
-        yield from _running({"DOMAINS_FOLDER": folder, **env})
+        yield from _running(program, {"DOMAINS_FOLDER": folder, **env})
 
 
-def _running(env: dict[str, str]) -> Iterator[Service]:
-    service = Service(**env)
+def _running(program: str, env: dict[str, str]) -> Iterator[Service]:
+    service = Service(program, **env)
     try:
         service.url = service.read_until(r"The page +(http://\S+)/\n")
         service.read_until("(?s)" + "Application startup complete.*" * int(env.get("WORKERS", "1")))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import random
 from typing import TYPE_CHECKING
 
@@ -16,21 +18,48 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 PATIENCE_MS = 30_000
+ALL = 1000  # pieces: more than a file has
 expect.set_options(timeout=PATIENCE_MS)
 
-#: Written down in the page itself, for what a test that looks now and then would miss.
-WATCH_THE_BAR = """() => {
-    window.seen = [];
-    const bar = document.getElementById("bar"), what = document.getElementById("job-what");
-    new MutationObserver(() => {
-        if (what.textContent === "Searching" && bar.hasAttribute("value")) window.seen.push(bar.value);
-    }).observe(document.getElementById("job"), { subtree: true, attributes: true, childList: true });
-}"""
+
+class Gate:
+    """Where the search of the service waits after each piece (`held`)."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        os.mkfifo(path)
+        self._pipe = os.open(path, os.O_RDWR | os.O_NONBLOCK)
+
+    def let(self, pieces: int) -> None:
+        """Let so many pieces pass."""
+        os.write(self._pipe, bytes(pieces))
+
+    def shut(self) -> None:
+        """Take back what did not pass."""
+        with contextlib.suppress(BlockingIOError):
+            os.read(self._pipe, ALL)
+
+    def close(self) -> None:
+        """Let all that wait pass."""
+        os.close(self._pipe)
 
 
 @pytest.fixture(scope="module")
-def service() -> Iterator[Service]:
-    with running() as service:
+def lasting_gate(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gate]:
+    gate = Gate(tmp_path_factory.mktemp("gate") / "pipe")
+    yield gate
+    gate.close()
+
+
+@pytest.fixture
+def gate(lasting_gate: Gate) -> Gate:
+    lasting_gate.shut()
+    return lasting_gate
+
+
+@pytest.fixture(scope="module")
+def service(lasting_gate: Gate) -> Iterator[Service]:
+    with running("tests.examples.domains.held", GATE=str(lasting_gate.path)) as service:
         yield service
 
 
@@ -63,15 +92,19 @@ def page(tab: Page) -> Iterator[Page]:
 
 
 @pytest.fixture(scope="module")
-def slow_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Make a file that takes a few seconds: international names, each of them new, are the dearest text there is."""
-    letters = str.maketrans("0123456789", "äöüßéèñçåø")
+def big_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("files") / "log.txt"
     with path.open("w", encoding="utf-8") as file:
-        file.write("".join(f"{number:08}.de ".translate(letters) for number in range(40_000)))
+        file.write("".join(f"{number:08}.de " for number in range(40_000)))
         file.write("plain words that hold no name " * 60_000 + "www.example.com\n")
     assert path.stat().st_size > 2_000_000
     return path
+
+
+def bar_after(page: Page, far: float) -> float:
+    """Wait for the bar to be farther than `far`; return where it is."""
+    page.wait_for_function(f"() => document.getElementById('bar').value > {far}")
+    return float(page.evaluate("document.getElementById('bar').value"))
 
 
 def choose(page: Page, path: Path) -> None:
@@ -80,20 +113,24 @@ def choose(page: Page, path: Path) -> None:
     chooser.value.set_files(path)
 
 
-def test_a_big_file_is_a_job_with_a_bar_that_moves_and_survives_a_reload(page: Page, slow_file: Path) -> None:
-    page.evaluate(WATCH_THE_BAR)
-    choose(page, slow_file)
+def test_a_big_file_is_a_job_with_a_bar_that_moves_and_survives_a_reload(
+    page: Page, big_file: Path, gate: Gate
+) -> None:
+    choose(page, big_file)
     expect(page.locator("#job-what")).to_have_text("Searching")
-    page.wait_for_function("() => new Set(window.seen.filter((far) => 0 < far && far < 1)).size >= 3")
-    seen = page.evaluate("window.seen")
-    assert seen == sorted(seen)
+    seen = [bar_after(page, 0)]
+    for _ in range(2):
+        gate.let(1)
+        seen.append(bar_after(page, seen[-1]))
+    assert seen[-1] < 1
     expect(page.locator("#job-far")).to_contain_text("MB searched")
     address = page.url
     assert "#job=" in address
 
     page.reload()
     expect(page.locator("#job-what")).to_have_text("Searching")
-    page.wait_for_function("() => document.getElementById('bar').value > 0")
+    assert bar_after(page, 0) >= seen[-1]
+    gate.let(ALL)
     expect(page.get_by_role("status")).to_contain_text("40,001 names")
     expect(page.locator("#job")).to_be_hidden()
     expect(page.get_by_role("status")).to_contain_text("s on the server")
@@ -107,8 +144,9 @@ def test_a_big_file_is_a_job_with_a_bar_that_moves_and_survives_a_reload(page: P
     assert "#" not in page.url
 
 
-def test_a_job_is_stopped_from_the_page(page: Page, slow_file: Path) -> None:
-    choose(page, slow_file)
+@pytest.mark.usefixtures("gate")
+def test_a_job_is_stopped_from_the_page(page: Page, big_file: Path) -> None:
+    choose(page, big_file)
     expect(page.locator("#job-what")).to_have_text("Searching")
     page.get_by_role("button", name="Stop").click()
     expect(page.get_by_role("alert")).to_contain_text("The job was stopped.")
@@ -127,9 +165,10 @@ def test_a_job_that_is_gone_and_a_file_that_is_damaged_are_explained(
     expect(page.get_by_role("alert")).to_contain_text("damaged")
 
 
-def test_it_fits_a_phone(page: Page, slow_file: Path) -> None:
+@pytest.mark.usefixtures("gate")
+def test_it_fits_a_phone(page: Page, big_file: Path) -> None:
     page.set_viewport_size({"width": 360, "height": 740})
-    choose(page, slow_file)
+    choose(page, big_file)
     expect(page.locator("#job-far")).to_contain_text("MB searched")
     assert page.evaluate("document.documentElement.scrollWidth") <= 360
     page.get_by_role("button", name="Stop").click()
