@@ -39,6 +39,19 @@ class Report:
 
 
 @dataclass(frozen=True)
+class Reading:
+    """What was read, and what was found in it.
+
+    Attributes:
+        project: The model of the source.
+        report: The result.
+    """
+
+    project: Project
+    report: Report
+
+
+@dataclass(frozen=True)
 class _Checked:
     """The result of one file, and what it says about the others."""
 
@@ -55,13 +68,20 @@ def check_files(files: Iterable[Path], codes: Set[str], roots: Iterable[Path] = 
         codes: The rules to apply.
         roots: The folders of the project, where its imports start; without one, those of its packages.
     """
+    return read_and_check(files, codes, roots).report
+
+
+def read_and_check(files: Iterable[Path], codes: Set[str], roots: Iterable[Path] = ()) -> Reading:
+    """Check files as `check_files` does; return the model of the project too."""
+    project = Project(roots)
     with _recursion(_DEPTH), _without_garbage_collection():
-        checked = [*_check_project(files, roots)]
+        checked = [*_check_project(project, files)]
     findings = [finding for each in checked for finding in each.findings]
     if any(each.has_middleware for each in checked):
         findings += [finding for each in checked for finding in each.behind_middleware]
     wanted = (finding for finding in findings if finding.code in codes)
-    return Report(len(checked), tuple(sorted(wanted, key=lambda each: (each.path, each.location, each.code))))
+    ordered = sorted(wanted, key=lambda each: (each.path, each.location, each.code))
+    return Reading(project, Report(len(checked), tuple(ordered)))
 
 
 @contextmanager
@@ -86,8 +106,7 @@ def _without_garbage_collection() -> Iterator[None]:
             gc.enable()
 
 
-def _check_project(files: Iterable[Path], roots: Iterable[Path]) -> Iterator[_Checked]:
-    project = Project(roots)
+def _check_project(project: Project, files: Iterable[Path]) -> Iterator[_Checked]:
     texts: dict[Path, str] = {}
     for file in files:
         try:
