@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 from lifepool._core.framing import MAX_FRAME_BYTES
 from lifepool._pool.pool_thread import PoolThread, is_queued
 from lifepool._pool.thread_futures import ThreadFuture
+from lifepool.backends.selection import make_backend
 from lifepool.futures.errors import as_standard
 from lifepool.futures.mapping import RunAll, in_chunks, one_by_one, results_in_order
 from lifepool.futures.multiprocessing_locks import make_sendable
@@ -24,6 +25,9 @@ if TYPE_CHECKING:
     from concurrent.futures import Future
     from multiprocessing.context import BaseContext
     from types import TracebackType
+
+    from lifepool.backends.base import Backend
+    from lifepool.config import PoolConfig
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -72,6 +76,7 @@ class ProcessPoolExecutor(standard.ProcessPoolExecutor):
             settings["initargs"] = tuple(initargs)
         defaults = {name: value for name, value in _DEFAULTS.items() if f"LIFEPOOL_{name.upper()}" not in os.environ}
         pool = Pool(max_queue=sys.maxsize, **defaults, **settings)
+        pool._runtime.make_backend = _make_backend
         self._max_workers = pool.max_workers  # read by dask, joblib and others, as the standard executor has it
         self._thread = PoolThread(pool._runtime, pool.submit, as_standard)
         weakref.finalize(self, self._thread.end).atexit = False  # forgotten: finish what is there, then end
@@ -162,6 +167,14 @@ class ProcessPoolExecutor(standard.ProcessPoolExecutor):
         The futures of what runs raise ``WorkerLost``.
         """
         self._thread.end_workers(kill=True)
+
+
+def _make_backend(config: PoolConfig, modules: tuple[str, ...]) -> Backend:
+    """Make the pool's backend, whose template the next executor may have."""
+    backend: Any = make_backend(config, modules)
+    if hasattr(backend, "parks_template"):
+        backend.parks_template = True
+    return backend  # type: ignore[no-any-return]
 
 
 def _check(max_workers: object, initializer: object, max_tasks_per_child: object) -> None:
