@@ -3,25 +3,28 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import signal
 import subprocess
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import psutil
+import pytest
 
 import lifepool
+from lifepool.backends.local.template import client
+from lifepool.backends.local.template.client import Template
 from lifepool.backends.local.template.parking import place
-from lifepool.futures import ProcessPoolExecutor
+from lifepool.futures import ProcessPoolExecutor, TaskNotPicklable
 from tests.engine.gates import PATIENCE_S
 from tests.futures.helpers import ROOT, value
 from tests.gone import still_there
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
-
-    import pytest
 
 
 def template_of_an_executor() -> int:
@@ -218,3 +221,55 @@ def test_a_leak_check_can_end_it_at_once() -> None:
     template = template_of_an_executor()
     place.end()
     assert not psutil.pid_exists(template)
+
+
+# -- the first one -----------------------------------------------------------------------------------------------------
+
+
+def test_the_templates_process_starts_before_the_pool_does_and_is_the_pools() -> None:
+    with ProcessPoolExecutor(1) as executor, recording(Template, "begin") as begun:
+        template = value(executor.submit(os.getppid))
+    assert [each.pid for each in begun] == [template]
+
+
+def test_a_template_that_has_begun_ends_if_its_pool_does_not_start() -> None:
+    with (
+        ProcessPoolExecutor(1, initializer=lambda: None) as executor,
+        recording(Template, "begin") as begun,
+        pytest.raises(TaskNotPicklable),
+    ):
+        value(executor.submit(os.getppid))
+    place.end()
+    assert [each.pid for each in begun] == [None]
+
+
+def test_one_that_has_begun_and_gets_no_instructions_ends_by_itself() -> None:
+    template = Template((), name="idle")
+    with patched_program("from lifepool.backends.local.template import program; program.PARKED_S = 0.01"):
+        template.begin()
+    assert template._process is not None
+    assert template._process.wait(PATIENCE_S) == -signal.SIGKILL  # as all end: with their groups
+    template.stop()
+
+
+@contextlib.contextmanager
+def recording(cls: type[Any], name: str) -> Iterator[list[Any]]:
+    """Note the objects whose method is called."""
+    called: list[Any] = []
+    method = getattr(cls, name)
+
+    def call(self: Any) -> Any:
+        called.append(self)
+        return method(self)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(cls, name, call)
+        yield called
+
+
+@contextlib.contextmanager
+def patched_program(line: str) -> Iterator[None]:
+    """Have templates that start meanwhile run this line first."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(client, "_PROGRAM", client._PROGRAM.replace("from lifepool", f"{line}; from lifepool", 1))
+        yield

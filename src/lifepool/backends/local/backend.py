@@ -109,10 +109,11 @@ class LocalBackend:
         self._listener = listener
         self._loop = asyncio.get_running_loop()
         self._may_poll = may_poll()
-        self._template = self._find_template()
-        has_main = self._template.main is not None
+        template = Template(self._preload, self._modules, name=self._name)
+        has_main = template.main is not None
         if self._initializer is not None:
             self._to_initialize = Initializer(self._initializer, self._initargs, self._max_payload, has_main=has_main)
+        self._template = self._parked_like(template) or template
         # Asking for a fork blocks: milliseconds, or as long as the first preload takes. That is kept from the loop.
         self._starter = ThreadPoolExecutor(1, thread_name_prefix=f"lifepool-{self._name}-start")
         # Should the program end without closing the pool: end the template, and so the workers, before multiprocessing
@@ -124,13 +125,12 @@ class LocalBackend:
         self._outbox = Outbox(self._loop, self._threads, self._max_payload, has_main=has_main)
         forked.register(self)
 
-    def _find_template(self) -> Template:
-        """Take one that an earlier backend has parked, or make one."""
-        template = Template(self._preload, self._modules, name=self._name)
+    def _parked_like(self, template: Template) -> Template | None:
+        """Take a template like this one that is there already."""
         self._likeness: Hashable = None
         if self.parks_template:
             self._likeness = likeness(self._preload, self._modules, template.main, self._name)
-        return place.take(self._likeness) or template
+        return place.take(self._likeness)
 
     async def close(self) -> None:
         """End every worker that is left and the template; or park that."""

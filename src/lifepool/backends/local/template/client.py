@@ -95,6 +95,7 @@ class Template:
         self._left_out: set[str] = set()
         self._process: subprocess.Popen[bytes] | None = None
         self._line: socket.socket | None = None
+        self._begun: socket.socket | None = None  # the line of one that has no instructions yet
         self._importing = ""  # what it said last that it imports
         self._environment = dict(os.environ)
         self.workers: weakref.WeakSet[ForkedWorker] = weakref.WeakSet()
@@ -111,6 +112,15 @@ class Template:
     def surroundings(self) -> Surroundings:
         """Return the server's folder, and what has changed in its environment since this template was made."""
         return surroundings(self._environment)
+
+    def begin(self) -> None:
+        """Start its process, which loads what every template needs, before there are instructions for it.
+
+        Raises:
+            OSError: If the machine is at a limit.
+        """
+        with forked.making:
+            self._begun = self._spawn()
 
     def fork(self, fds: list[int]) -> tuple[int, int]:
         """Ask for a child. Blocks for as long as the start of the template takes, if it has to be started.
@@ -198,9 +208,10 @@ class Template:
 
     def close_line(self) -> None:
         """Close this process's end of the socket; the template ends when nobody holds it any more."""
-        if self._line is not None:
-            self._line.close()
-            self._line = None
+        for line in (self._line, self._begun):
+            if line is not None:
+                line.close()
+        self._line = self._begun = None
 
     # -- its start --------------------------------------------------------------------------------------------------
 
@@ -212,9 +223,11 @@ class Template:
             if self._answers(self._line, [1, 2]):  # standard output and error may be others by now
                 self._is_parked = False
                 return self._line
-        self.stop(patiently=not self._is_parked)  # reaps one that has ended
-        self._is_parked = False
-        line = self._spawn()
+        line, self._begun = self._begun, None
+        if line is None:
+            self.stop(patiently=not self._is_parked)  # reaps one that has ended
+            self._is_parked = False
+            line = self._spawn()
         try:
             while True:
                 send_message(line, self._instructions())

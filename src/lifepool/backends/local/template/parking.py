@@ -37,7 +37,7 @@ _INHERITED = ("Umask", "Uid", "Gid", "Groups", "SigIgn", "Cpus_allowed_list", "M
 
 
 class ParkingPlace:
-    """A place for one template that waits for its next pool."""
+    """A place for one template that waits for its next pool, or its first one."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -57,7 +57,25 @@ class ParkingPlace:
         """Park a template in place of the one that is here, or end it if it can't be. Blocks for milliseconds."""
         if likeness is None or not template.park():
             template.stop()
-            return
+        else:
+            self._keep(template, likeness)
+
+    def begin(self, preload: tuple[str, ...], name: str) -> None:
+        """Have a template here that is starting, if none is here that is like it; what it needs is loaded meanwhile.
+
+        Args:
+            preload: What it will have to import.
+            name: The pool's.
+        """
+        template = Template(preload, name=name)
+        like = likeness(preload, (), template.main, name)
+        with self._lock:
+            is_here = self._template is not None and like == self._likeness
+        if like is not None and not is_here:
+            template.begin()
+            self._keep(template, like)
+
+    def _keep(self, template: Template, likeness: Hashable) -> None:
         with self._lock:
             before, self._template, self._likeness = self._template, template, likeness
         # Before multiprocessing waits for its children: finalizers with a priority run before that.
