@@ -10,6 +10,7 @@ from benchmarks import environment, goals, harness, page, report
 from benchmarks.cases import CASES
 from benchmarks.cases.base import Case
 from benchmarks.harness import Plan, Sample
+from benchmarks.regressions import command as regressions
 from benchmarks.result import RESULTS, Result
 from benchmarks.sizing import available_cpus
 
@@ -162,6 +163,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     arguments = sys.argv[1:] if arguments is None else arguments
     if arguments[:1] == ["goals"]:
         return goals.main(arguments[1:])
+    if arguments[:1] == ["check"]:
+        return regressions.main(arguments[1:])
     if arguments[:1] == ["page"]:
         return page.main(arguments[1:])
     options = parse(arguments)

@@ -1,6 +1,6 @@
 """The harness runs cases in rounds and writes a result that can be read again.
 
-The cheapest case stands for all of them here; that each one runs is in every_case.py, for `make bench-check`.
+The cheapest case stands for all of them here; that each one runs is in every_case.py, for `make bench-smoke`.
 """
 
 import json
