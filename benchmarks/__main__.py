@@ -1,7 +1,6 @@
 """``python -m benchmarks``: choose, measure, write the result, print the tables."""
 
 import argparse
-import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -134,10 +133,6 @@ def write(options: argparse.Namespace, plans: Sequence[Plan], samples: Sequence[
         harness.add_earlier_rounds(result, earlier)
         samples = [Sample(**sample) for sample in result["samples"]]
     tables = {(plan.case.name, plan.loop): report.rows_of(plan, samples) for plan in plans}
-    result["summary"] = [
-        {"case": case, "loop": loop, "rows": [report.to_json(row) for row in rows]}
-        for (case, loop), rows in tables.items()
-    ]
     tables_md = []
     for plan in plans:
         rows = tables[plan.case.name, plan.loop]
@@ -147,7 +142,7 @@ def write(options: argparse.Namespace, plans: Sequence[Plan], samples: Sequence[
     if earlier:
         harness.keep_other_cases(result, earlier)
         tables_md = [page.cases_block(Result(result))]
-    target.write_text(json.dumps(result, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    target.write_text(harness.to_text(result), encoding="utf-8")
     target.with_suffix(".md").write_text(report.markdown_page(about, tables_md), encoding="utf-8")
     return target
 
