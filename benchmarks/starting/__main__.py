@@ -53,9 +53,7 @@ class Case:
 CASES = {
     "empty": Case("first result of a script that imports nothing", 1, (), "first"),
     "numpy": Case("first result of a script that imports numpy", 1, ("numpy",), "first"),
-    "pandas": Case(
-        "first result of a script that imports pandas and scipy.stats", 1, ("pandas", "scipy.stats"), "first"
-    ),
+    "pandas": Case("first result of a script that imports pandas and scipy", 1, ("pandas", "scipy.stats"), "first"),
     "forty": Case("forty executors, one after another", 40, (), "all"),
 }
 
