@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import gc
-import sys
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -12,17 +9,15 @@ from lifepool.cli.check import detect
 from lifepool.cli.check.comments import Ignores
 from lifepool.cli.check.detect.loops import has_base_http_middleware
 from lifepool.cli.check.finding import Finding, Hit, Location
-from lifepool.cli.check.model.project import Project
-from lifepool.cli.check.model.sources import decode
+from lifepool.cli.check.reading import read
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Set
     from pathlib import Path
 
     from lifepool.cli.check.model.module import Module
-
-#: Python calls in one another. The usual 1000 are used up by a sum of 500 terms; they take no C stack.
-_DEPTH = 20_000
+    from lifepool.cli.check.model.project import Project
+    from lifepool.cli.check.reading import Reading
 
 
 @dataclass(frozen=True)
@@ -55,8 +50,8 @@ def check_files(files: Iterable[Path], codes: Set[str], roots: Iterable[Path] = 
         codes: The rules to apply.
         roots: The folders of the project, where its imports start; without one, those of its packages.
     """
-    with _recursion(_DEPTH), _without_garbage_collection():
-        checked = [*_check_project(files, roots)]
+    with read(files, roots) as reading:
+        checked = [*_check_project(reading)]
     findings = [finding for each in checked for finding in each.findings]
     if any(each.has_middleware for each in checked):
         findings += [finding for each in checked for finding in each.behind_middleware]
@@ -64,41 +59,11 @@ def check_files(files: Iterable[Path], codes: Set[str], roots: Iterable[Path] = 
     return Report(len(checked), tuple(sorted(wanted, key=lambda each: (each.path, each.location, each.code))))
 
 
-@contextmanager
-def _recursion(limit: int) -> Iterator[None]:
-    before = sys.getrecursionlimit()
-    sys.setrecursionlimit(max(before, limit))
-    try:
-        yield
-    finally:
-        sys.setrecursionlimit(before)
-
-
-@contextmanager
-def _without_garbage_collection() -> Iterator[None]:
-    """Keep the collector from walking the growing syntax trees again and again: nothing in them is garbage."""
-    before = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if before:
-            gc.enable()
-
-
-def _check_project(files: Iterable[Path], roots: Iterable[Path]) -> Iterator[_Checked]:
-    project = Project(roots)
-    texts: dict[Path, str] = {}
-    for file in files:
-        try:
-            texts[file] = decode(file.read_bytes())
-            project.add(file, texts[file])
-        except (SyntaxError, OSError, ValueError, RecursionError, MemoryError) as error:
-            yield _unreadable(file, error)
-    for file, failure in project.link():
+def _check_project(reading: Reading) -> Iterator[_Checked]:
+    for file, failure in reading.unreadable:
         yield _unreadable(file, failure)
-    for module in project.modules:
-        yield _check_module(module, project, texts[module.path])
+    for module in reading.project.modules:
+        yield _check_module(module, reading.project, reading.texts[module.path])
 
 
 def _check_module(module: Module, project: Project, source: str) -> _Checked:
