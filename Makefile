@@ -40,8 +40,8 @@ export PYTHONDONTWRITEBYTECODE =
 
 .PHONY: help setup serve test test-quick test-examples test-servers test-cluster test-rabbitmq test-ray \
 	test-compiled serve-cluster stress stress-jobs mutants chromium \
-	postgresql promtool fmt lint types bench bench-check bench-distributed docs check matrix coverage build wheel-test \
-	lock clean docs-site
+	postgresql promtool fmt lint types bench bench-check bench-smoke bench-distributed docs check matrix coverage \
+	build wheel-test lock clean docs-site
 
 help:  ## print this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-17s %s\n", $$1, $$2 }' Makefile
@@ -88,7 +88,10 @@ types: $(STAMP)  ## mypy --strict
 bench: $(STAMP)  ## measure lifepool against its peers
 	$(RUN) benchmarks $(ARGS)
 
-bench-check: $(STAMP)  ## run every benchmark case, too briefly to measure anything
+bench-check: $(STAMP)  ## did anything get slower? five minutes, on a quiet machine (ARGS="--store")
+	$(RUN) benchmarks check $(ARGS)
+
+bench-smoke: $(STAMP)  ## run every benchmark case, too briefly to measure anything
 	$(RUN) pytest -n $(JOBS) --dist worksteal tests/benchmarks/every_case.py $(ARGS)
 
 bench-distributed: .venv-distributed/.stamp  ## measure it against Dask, Ray and Celery, on loopback
@@ -119,7 +122,7 @@ docs-site: $(STAMP) .venv-docs/.stamp chromium  ## build the documentation's sit
 	@NO_MKDOCS_2_WARNING=1 .venv-docs/bin/mkdocs build --quiet
 	$(RUN) pytest -q tests/docs/built_site.py $(ARGS)
 
-check: lint types test test-examples test-servers test-cluster test-rabbitmq test-ray test-compiled matrix bench-check docs-site  ## everything a change must pass
+check: lint types test test-examples test-servers test-cluster test-rabbitmq test-ray test-compiled matrix bench-smoke docs-site  ## everything a change must pass
 
 matrix: $(STAMP)  ## core and engine tests on the other Pythons of this machine
 	@sh scripts/matrix.sh $(MATRIX_TESTS)

@@ -1,7 +1,6 @@
 """``python -m benchmarks``: choose, measure, write the result, print the tables."""
 
 import argparse
-import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,6 +9,7 @@ from benchmarks import environment, goals, harness, page, report
 from benchmarks.cases import CASES
 from benchmarks.cases.base import Case
 from benchmarks.harness import Plan, Sample
+from benchmarks.regressions import command as regressions
 from benchmarks.result import RESULTS, Result
 from benchmarks.sizing import available_cpus
 
@@ -133,10 +133,6 @@ def write(options: argparse.Namespace, plans: Sequence[Plan], samples: Sequence[
         harness.add_earlier_rounds(result, earlier)
         samples = [Sample(**sample) for sample in result["samples"]]
     tables = {(plan.case.name, plan.loop): report.rows_of(plan, samples) for plan in plans}
-    result["summary"] = [
-        {"case": case, "loop": loop, "rows": [report.to_json(row) for row in rows]}
-        for (case, loop), rows in tables.items()
-    ]
     tables_md = []
     for plan in plans:
         rows = tables[plan.case.name, plan.loop]
@@ -146,7 +142,7 @@ def write(options: argparse.Namespace, plans: Sequence[Plan], samples: Sequence[
     if earlier:
         harness.keep_other_cases(result, earlier)
         tables_md = [page.cases_block(Result(result))]
-    target.write_text(json.dumps(result, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    target.write_text(harness.to_text(result), encoding="utf-8")
     target.with_suffix(".md").write_text(report.markdown_page(about, tables_md), encoding="utf-8")
     return target
 
@@ -162,6 +158,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     arguments = sys.argv[1:] if arguments is None else arguments
     if arguments[:1] == ["goals"]:
         return goals.main(arguments[1:])
+    if arguments[:1] == ["check"]:
+        return regressions.main(arguments[1:])
     if arguments[:1] == ["page"]:
         return page.main(arguments[1:])
     options = parse(arguments)

@@ -105,6 +105,13 @@ def to_json(environment: dict[str, object], plans: Sequence[Plan], samples: Sequ
     }
 
 
+def to_text(result: Mapping[str, Any]) -> str:
+    """Return a result as the text of its file, with a line for each sample."""
+    rest = json.dumps({key: value for key, value in result.items() if key != "samples"}, indent=1, ensure_ascii=False)
+    samples = ",\n  ".join(json.dumps(sample, ensure_ascii=False) for sample in result["samples"])
+    return f'{rest[:-2]},\n "samples": [\n  {samples}\n ]\n}}\n'
+
+
 def read(path: Path) -> dict[str, Any] | None:
     """Return the content of a result file; None if there is none."""
     if not path.exists():
@@ -152,7 +159,7 @@ def add_earlier_rounds(result: dict[str, Any], earlier: Mapping[str, Any]) -> No
 def keep_other_cases(result: dict[str, Any], earlier: Mapping[str, Any]) -> None:
     """Add to a result what an earlier one has of cases that were not measured now, and when that was made."""
     measured = {(plan["case"], plan["loop"]) for plan in result["plans"]}
-    for part in ("plans", "samples", "summary"):
+    for part in ("plans", "samples"):
         kept = [entry for entry in earlier[part] if (entry["case"], entry["loop"]) not in measured]
         result[part] = [*kept, *result[part]]
     about = {key: earlier["environment"][key] for key in ("date", "commit")}

@@ -63,17 +63,6 @@ def _advantage(contender: str, metric: Metric, samples: Sequence[Sample]) -> Spr
     return Spread.of(ratios) if ratios else None
 
 
-def to_json(row: Row) -> dict[str, Any]:
-    """Return a row for the result file."""
-    return {
-        "contender": row.contender,
-        "metrics": {name: vars(spread) for name, spread in row.metrics.items()},
-        "lifepool is better by": vars(row.advantage) if row.advantage else None,
-        "failures": row.failures,
-        "left over": row.left_over,
-    }
-
-
 def number(value: float) -> str:
     """Return three significant digits, without an exponent."""
     if value == 0 or abs(value) >= 100:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import os
+import sys
 import threading
 import time
 from collections import Counter
@@ -50,6 +51,7 @@ class Snapshot:
     def take(cls) -> Snapshot:
         """Look at this process now."""
         helpers = _stdlib_helpers()
+        _end_parked_template()
         return cls(
             processes=frozenset(p for p in _descendants() if p.pid not in helpers),
             threads=frozenset(threading.enumerate()),
@@ -75,6 +77,13 @@ class Snapshot:
         lines += [f"{count} file descriptor(s) to {target}" for target, count in self.fds.items()]
         lines += [f"shared memory /dev/shm/{name}" for name in self.shm]
         return "\n".join(f"  {line}" for line in sorted(lines))
+
+
+def _end_parked_template() -> None:
+    """End what an executor has left for the next one; it would end by itself some seconds later."""
+    parking = sys.modules.get("lifepool.backends.local.template.parking")
+    if parking is not None:
+        parking.place.end()
 
 
 def leaks_since(before: Snapshot, grace: float | None = None) -> Snapshot:

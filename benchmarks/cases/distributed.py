@@ -7,6 +7,7 @@ from typing import Any
 
 from benchmarks import tasks
 from benchmarks.cases.base import Case, Metric, Outcome, Parameters, latency_columns
+from benchmarks.distributed.servers import rabbitmq_program
 from lifepool.cli.bench.contenders import Contender
 from lifepool.cli.bench.timing import count_calls, started, time_calls
 from lifepool.cli.summary import latency_metrics
@@ -17,10 +18,14 @@ REQUIRES = {
     "dask": ("distributed",),
     "lifepool-dask": ("distributed",),
     "ray": ("ray",),
+    "lifepool-ray": ("ray",),
     "celery": ("celery", "redis"),
     "lifepool-celery": ("celery", "redis"),
+    "lifepool-rabbitmq": ("celery", "redis"),
 }
-NAMES = ("lifepool", "standard", "dask", "lifepool-dask", "ray", "celery", "lifepool-celery")
+NAMES = ("lifepool", "standard", "dask", "lifepool-dask", "ray", "lifepool-ray", "celery", "lifepool-celery")
+if rabbitmq_program():  # it is large: no package of Python brings it along
+    NAMES += ("lifepool-rabbitmq",)
 Measured = Callable[[Contender, Parameters], Coroutine[Any, Any, Outcome]]
 
 

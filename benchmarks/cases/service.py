@@ -14,7 +14,7 @@ from benchmarks.load import Record, Stream
 from benchmarks.services import LIFEPOOL, LONG_LIVED, PER_REQUEST, VARIANTS
 from benchmarks.texts import make_texts
 from lifepool.cli.processes import end_leader
-from lifepool.cli.summary import distribution, latency_metrics
+from lifepool.cli.summary import latency_metrics
 
 HOST = "127.0.0.1"
 BACKLOG = 2048  # connections that may wait to be accepted, as uvicorn's own default
@@ -117,7 +117,6 @@ def _outcome(work: Record, idle: Record, health: Record, timeout: float) -> Outc
             "errors": work.errors,
             "health errors": health.errors,
             "idle health ms": calm,
-            "quantiles": distribution([value * MILLISECONDS for value in latencies]),
             "generator late, p99 ms": latency_metrics(work.late, MILLISECONDS)["p99"],
         },
     )

@@ -9,12 +9,12 @@ import subprocess
 import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack
 from typing import Any, TypeVar
 
 import psutil
 
-from benchmarks.distributed.servers import HOST, end, redis, worker_environment
+from benchmarks.distributed.servers import HOST, end, rabbitmq, redis, worker_environment
 from benchmarks.environment import ROOT
 from lifepool.cli.bench.contenders import Contender, Lifepool, Standard
 from lifepool.errors import BackendUnavailable
@@ -142,11 +142,11 @@ class LifepoolOnCelery(Contender):
     package = "celery"
 
     async def start(self) -> None:
-        """Start Redis, a node and the pool."""
+        """Start the broker, a node and the pool."""
         from lifepool import Pool
 
         self._ends = ExitStack()
-        url = f"celery+{self._ends.enter_context(redis())}"
+        url = f"celery+{self._ends.enter_context(self._broker())}"
         self._ends.callback(end, self._start_node(url))
         self._pool = Pool(backend=url, start_timeout=UP_BOUND_S)
         await self._pool.__aenter__()
@@ -159,6 +159,9 @@ class LifepoolOnCelery(Contender):
                 else:
                     return
 
+    def _broker(self) -> AbstractContextManager[str]:
+        return redis()
+
     def _start_node(self, url: str) -> subprocess.Popen[bytes]:
         command = [sys.executable, "-m", "lifepool", "worker", "--backend", url, "--max-workers", str(self.workers)]
         command += ["--allow", "benchmarks", "--allow", "builtins", "--allow", "lifepool"]
@@ -169,10 +172,17 @@ class LifepoolOnCelery(Contender):
         return await self._pool.run(fn, *args)
 
     async def close(self) -> None:
-        """End the pool, the node and Redis."""
+        """End the pool, the node and the broker."""
         await self._pool.__aexit__(None, None, None)
         await asyncio.to_thread(self._ends.close)
         await asyncio.to_thread(end_children)
+
+
+class LifepoolOnRabbitmq(LifepoolOnCelery):
+    """The same with ``backend="celery+amqp://..."``."""
+
+    def _broker(self) -> AbstractContextManager[str]:
+        return rabbitmq()
 
 
 class LifepoolOnRay(Ray):
@@ -248,4 +258,5 @@ CONTENDERS: dict[str, type[Contender]] = {
     "lifepool-ray": LifepoolOnRay,
     "celery": Celery,
     "lifepool-celery": LifepoolOnCelery,
+    "lifepool-rabbitmq": LifepoolOnRabbitmq,
 }

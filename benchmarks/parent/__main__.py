@@ -1,8 +1,8 @@
 """Where do the microseconds of a task go in the server process?
 
 ``python -m benchmarks.parent`` takes about half a minute, prints a table for each event loop, and writes it with its
-JSON to ``results/parent.md`` and ``.json`` (``--name``). ``--before results/parent-before.json`` shows an earlier run
-beside it: run it on the old commit with ``--name parent-before``.
+JSON to ``results/parent.md`` and ``.json`` (``--name``). ``--before FILE`` shows an earlier run
+beside it: run it on the old commit with ``--name before``, and keep that file.
 """
 
 from __future__ import annotations

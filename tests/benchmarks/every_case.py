@@ -1,6 +1,6 @@
 """Every case of the benchmarks, and every server of the service case, runs and gives a complete result.
 
-That takes half a minute, and the package can hardly break it: `make bench-check` runs this file, which pytest does not
+That takes half a minute, and the package can hardly break it: `make bench-smoke` runs this file, which pytest does not
 collect by itself. What a run does with cases is in test_benchmark_run.py.
 """
 

@@ -268,6 +268,7 @@ def test_a_file_that_starts_the_pool_is_read_though_it_is_not_checked(tmp_path: 
     [
         ("async def f():\n    pool = Pool()\n    return await pool.run(len, 'x')", ["LP012"]),
         ("async def f():\n    pool = Pool()\n    async with pool:\n        return await pool.run(len, 'x')", []),
+        ("async def f():\n    async with Pool() as pool:\n        return await pool.run(len, 'x')", []),
         ("async def f():\n    pool = Pool()\n    await pool.start()\n    return await pool.run(len, 'x')", []),
         ("async def f():\n    pool = Pool()\n    g(pool)\n    return await pool.run(len, 'x')", []),
         ("def f():\n    pool = Pool()\n    return pool.max_workers", []),

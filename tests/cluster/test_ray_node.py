@@ -71,7 +71,7 @@ def call(client: str, number: int, path: str, *args: Any) -> Message:
     import pickle
 
     fields = {
-        "id": f"{client}-{number}", "client": client, "fn": path, "issued": time.time(), "left": None, "limit": 1 << 20,
+        "id": f"{client}-{number}", "client": client, "fn": path, "issued": time.time(), "left": None, "limit": 1 << 22,
     }  # fmt: skip
     return SIGNER.sign(msg.CALL, fields, pickle.dumps(([], args)))
 
@@ -147,16 +147,32 @@ async def test_a_call_whose_client_is_unknown_is_an_error_of_the_exchange() -> N
 
 
 @pytest.mark.usefixtures("around")
+async def test_a_pool_that_takes_long_to_start_is_no_difference_of_clocks(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with running() as node:
+        begin, now, since = node._begin, time.time, [0.0]
+
+        async def slowly() -> None:
+            await begin()
+            since[0] = 3600.0  # so long it took
+
+        monkeypatch.setattr(node, "_begin", slowly)
+        monkeypatch.setattr(ray_node.time, "time", lambda: now() + since[0])
+        await node.hello("c", now())
+        (outcome,) = await outcomes(node, "c", call("c", 1, "builtins:abs", -1), count=1)
+        assert outcome["status"] == msg.RETURNED
+
+
+@pytest.mark.usefixtures("around")
 async def test_a_large_reply_is_announced() -> None:
     async with running() as node:
         await node.hello("c", time.time())
-        sent = frames.join([(True, call("c", 1, "tests.tasks:echo", bytes(frames.LARGE + 1)))])
+        sent = frames.join([(True, call("c", 1, "tests.tasks:echo", bytes(frames.ANNOUNCED + 1)))])
         sizes: list[tuple[int, int]] = []
-        while not sizes or sizes[-1][1] < frames.LARGE:
+        while not sizes or sizes[-1][1] < frames.ANNOUNCED:
             reply = await node.exchange("c", sent)
             sizes.append((frames.split_reply(reply)[0].coming, len(reply)))
             sent = b""
-        assert sizes[-2][0] >= frames.LARGE
+        assert sizes[-2][0] >= frames.ANNOUNCED
         assert sizes[-1][0] == 0
 
 

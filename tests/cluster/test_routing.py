@@ -63,8 +63,6 @@ async def test_calls_survive_a_server_that_goes_and_comes_back(own_engine: Harne
         assert routing_of(pool).remote.completed == before + 1
 
 
-# On RabbitMQ, what waits in the queue can't be taken back: it moves here when the broker has dropped it.
-@pytest.mark.parametrize("own_engine", without("celery+amqp"), indirect=True)
 async def test_a_node_that_is_killed_costs_what_it_ran_and_this_machine_goes_on(
     own_engine: Harness, gate: Gate
 ) -> None:

@@ -20,10 +20,13 @@ from lifepool.backends.local.codec.large_text import (
     LARGE_ASCII,
     LARGE_WIDE,
     LargeText,
+    likely_bytes,
     placeholder,
     placeholders,
 )
 from lifepool.backends.local.codec.out_of_band import load_out_of_band, write_with_texts
+from lifepool.backends.local.codec.sink import BIG_BYTES
+from lifepool.backends.local.shared.arena import Arguments
 from tests import tasks
 
 MIB = 1 << 20
@@ -87,6 +90,7 @@ def is_same(back: str, value: str) -> bool:
 @pytest.fixture
 def small_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(text, "_PIECE", 1000)
+    monkeypatch.setattr(text, "_NARROW_PIECE", 500)
     monkeypatch.setattr(text, "_PIECE_READ", 4096)
 
 
@@ -120,6 +124,26 @@ def test_a_hint_that_is_wrong_costs_time_only(monkeypatch: pytest.MonkeyPatch) -
 def test_a_text_has_no_more_bytes_than_it_has_in_memory() -> None:
     for unit, width in (("a", 1), ("é", 1), ("水", 2), ("😀", 4)):
         assert len(block_of(LargeText(unit * 100_000))) < width * 100_000 + 300
+
+
+def test_what_is_expected_of_a_text_is_what_it_takes() -> None:
+    for unit in ("a", "é", "水", "😀"):
+        value = LargeText(unit * 100_000)
+        assert 0 <= len(block_of(value)) - value.likely_bytes < 300
+    narrow, wide = "a" * 100_000, "水" * 100_000
+    assert likely_bytes(placeholders((narrow, wide, 1)), 150_000) == 300_000
+    assert likely_bytes((narrow, 1), 150_000) == 150_000
+
+
+def test_a_text_that_is_big_only_with_its_own_width_goes_straight_into_shared_memory() -> None:
+    value = "“quoted” " * 5_000  # two bytes for each character, and fewer characters than make a payload big
+    assert len(value) < BIG_BYTES < 2 * len(value)
+    shared = Arguments(MIB)
+    call = CallEncoder(MIB, shared).encode(tasks.echo, (value,), size=len(value))
+    assert call.shared
+    assert not shared.expects_big  # it was not pickled before it was seen to be big
+    call.lease = None
+    shared.close()
 
 
 def test_only_large_texts_that_gain_by_it_have_a_placeholder() -> None:

@@ -83,7 +83,7 @@ def test_work_that_is_submitted_in_the_last_lines_of_a_script_is_done(tmp_path: 
 
 def test_a_script_waits_for_its_work_however_long_it_takes_and_says_what_for(gate: Gate) -> None:
     with running_script(
-        "import lifepool.futures; lifepool._pool.pool_thread.REMIND_S = 0.05\n"
+        "import lifepool._pool.pool_thread; lifepool._pool.pool_thread.REMIND_S = 0.05\n"
         f"ProcessPoolExecutor(1).submit(tasks.hold, {gate.address!r}).add_done_callback(lambda f: print(f.exception()))"
     ) as process:
         visitor = arrive(gate)
@@ -98,7 +98,7 @@ def test_a_script_waits_for_its_work_however_long_it_takes_and_says_what_for(gat
 
 def test_ctrl_c_at_exit_cancels_what_is_left_and_says_so(gate: Gate) -> None:
     with running_script(
-        "import lifepool.futures; lifepool._pool.pool_thread.REMIND_S = 0.05\n"
+        "import lifepool._pool.pool_thread; lifepool._pool.pool_thread.REMIND_S = 0.05\n"
         "executor = ProcessPoolExecutor(1)\n"
         f"futures = [executor.submit(tasks.hold_in_c, {gate.address!r}) for _ in range(3)]\n"
         "import atexit; atexit.register(lambda: print([future.cancelled() for future in futures]))"

@@ -13,13 +13,17 @@ from prometheus_client import CollectorRegistry
 
 from lifepool import Pool
 from lifepool.instrumentation.grafana import DASHBOARD, RULES, write_to
-from lifepool.instrumentation.metrics import METRICS
+from lifepool.instrumentation.metrics import CLUSTER_METRICS, METRICS
 from lifepool.instrumentation.prometheus import PrometheusHook
+from lifepool.instrumentation.routing import ROUTING_METRICS
 from tests import tasks
 from tests.instrumentation.scrapes import Scrape, scrape
 
 HERE = Path(__file__).parent
 _NAME = re.compile(r"\blifepool_\w+\b")
+_SUFFIX = re.compile(r"_(bucket|sum|count)$")
+#: What the dashboard shows. Those of clusters are exposed by pools that have one.
+SHOWN = (*METRICS, *CLUSTER_METRICS, *ROUTING_METRICS)
 _SELECTOR = re.compile(r"(lifepool_\w+)\{([^}]*)\}")
 
 
@@ -43,13 +47,15 @@ async def test_every_metric_and_label_of_the_dashboard_and_the_rules_exists(tmp_
     dashboard = json.loads((tmp_path / DASHBOARD).read_text())
     text = "\n".join(queries(dashboard)) + (tmp_path / RULES).read_text()
     samples = {name for name, _ in seen._samples}
-    assert set(_NAME.findall(text)) - samples - {metric.name for metric in METRICS} == set()
-    labels = {metric.name: {"job", *metric.labels} for metric in METRICS}
+    of_clusters = {metric.name for metric in (*CLUSTER_METRICS, *ROUTING_METRICS)}
+    names = {name for name in _NAME.findall(text) if _SUFFIX.sub("", name) not in of_clusters}
+    assert names - samples - {metric.name for metric in METRICS} == set()
+    labels = {metric.name: {"job", *metric.labels} for metric in SHOWN}
     for name, selector in _SELECTOR.findall(text):
-        base = re.sub(r"_(bucket|sum|count)$", "", name)
+        base = _SUFFIX.sub("", name)
         assert set(re.findall(r"(\w+)[!=]~?", selector)) <= labels[base], selector
-    used = {re.sub(r"_(bucket|sum|count)$", "", name) for name in _NAME.findall("\n".join(queries(dashboard)))}
-    assert used == {metric.name for metric in METRICS}, "the dashboard shows all there is"
+    used = {_SUFFIX.sub("", name) for name in _NAME.findall("\n".join(queries(dashboard)))}
+    assert used == {metric.name for metric in SHOWN}, "the dashboard shows all there is"
 
 
 def test_the_dashboard_is_one_that_grafana_can_load(tmp_path: Path) -> None:

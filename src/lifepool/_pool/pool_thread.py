@@ -49,6 +49,7 @@ class PoolThread:
         runtime: The pool's.
         submit: The pool's ``submit``.
         as_raised: Turns an error of the pool, or of a task, into what the futures raise.
+        first: Called on the thread before anything else there. What goes wrong in it, the pool's start meets as well.
     """
 
     def __init__(
@@ -56,7 +57,9 @@ class PoolThread:
         runtime: PoolRuntime,
         submit: Callable[..., TaskHandle[Any]],
         as_raised: Callable[[BaseException], BaseException],
+        first: Callable[[], None] = lambda: None,
     ) -> None:
+        self._first = first
         self._runtime = runtime
         self._submit = submit
         self._as_raised = as_raised
@@ -165,6 +168,8 @@ class PoolThread:
 
     def _run(self) -> None:
         try:
+            with contextlib.suppress(Exception):
+                self._first()
             with asyncio.Runner(loop_factory=lambda: self._loop) as runner:
                 runner.run(self._serve())
         finally:

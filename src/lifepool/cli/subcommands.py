@@ -76,35 +76,53 @@ _JSON = Annotated[bool, typer.Option("--json", help="Print the report as JSON.")
 @app.command()
 def doctor(
     target: Annotated[
-        str | None, typer.Argument(metavar="MODULE:POOL", help="Your pool, or the app around it.")
+        str | None,
+        typer.Argument(
+            metavar="MODULE:POOL", help="Your pool, or the app around it; or a folder: each app of the project in it."
+        ),
     ] = None,
     timeout: Annotated[
         float, typer.Option(min=1.0, help="Seconds for your module to import and a worker to start.")
     ] = 60.0,
+    factory: Annotated[bool, typer.Option("--factory", help="What you name is a function that makes the app.")] = False,
     backend: Annotated[
         str | None, typer.Option(help="Try the way to this cluster instead, step by step: celery+redis://host/0")
     ] = None,
     as_json: _JSON = False,
 ) -> None:
-    """Look at this machine, try the engine, check your pool; say what to fix.
+    """Look at this machine, try the engine, check your pool or project; say what to fix.
 
-    The exit code is 1 if something does not work, else 0.
+    The exit code is 1 if something does not work, else 0. What you name is imported, in a process of its own.
     """
-    from lifepool.cli.doctor.examination import diagnose, diagnose_cluster
+    from lifepool.cli.doctor.examination import diagnose, diagnose_cluster, diagnose_project
     from lifepool.cli.doctor.render import render
     from lifepool.cli.output import show
 
-    _check_name(target, "MODULE:POOL")
+    folder = _folder(target)
+    if folder is None:
+        _check_name(target, "MODULE:POOL")
     if backend is not None and target is not None:
         raise typer.BadParameter("give a pool or --backend, not both: each is a report of its own")
-    report = diagnose(target, timeout) if backend is None else diagnose_cluster(backend, timeout)
+    if backend is not None:
+        report = diagnose_cluster(backend, timeout)
+    elif folder is not None:
+        with _settings_errors("doctor"):
+            report = diagnose_project(folder, timeout)
+    else:
+        report = diagnose(target, timeout, is_factory=factory)
     show(report, render, as_json=as_json)
     raise typer.Exit(report.exit_code)
 
 
 @app.command()
 def advise(
-    target: Annotated[str, typer.Argument(metavar="MODULE:FUNCTION", help="The function you think of offloading.")],
+    target: Annotated[
+        str,
+        typer.Argument(
+            metavar="MODULE:FUNCTION",
+            help="The function you think of offloading; or a folder: list what is worth measuring there.",
+        ),
+    ],
     args: Annotated[
         str, typer.Option(help="Its arguments, as between the parentheses of a call; may use n, the size: \"'a' * n\".")
     ] = "",
@@ -120,6 +138,12 @@ def advise(
     from lifepool.cli.advise.render import render
     from lifepool.cli.output import show
 
+    if (folder := _folder(target)) is not None:
+        from lifepool.cli.advise import candidates
+
+        with _settings_errors("advise"):
+            show(candidates.candidates_of(folder), candidates.render, as_json=as_json)
+        return
     _check_name(target, "MODULE:FUNCTION")
     arguments = Arguments(args, kwargs)
     try:
@@ -193,6 +217,25 @@ def worker(
         drain_timeout=drain_timeout,
     )
     raise typer.Exit(run_worker(backend, queue, given))
+
+
+def _folder(target: str | None) -> Path | None:
+    """Return the folder that is meant by a target, if it is one."""
+    if target is None or ":" in target or not Path(target).is_dir():
+        return None
+    return Path(target)
+
+
+@contextmanager
+def _settings_errors(name: str) -> Iterator[None]:
+    """Say on one line what is wrong with the settings in pyproject.toml."""
+    from lifepool.cli.check.settings import WrongUsage
+
+    try:
+        yield
+    except WrongUsage as error:
+        typer.echo(f"lifepool {name}: {error}", err=True)
+        raise typer.Exit(2) from None
 
 
 def _check_name(name: str | None, shape: str) -> None:

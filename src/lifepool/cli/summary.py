@@ -6,8 +6,6 @@ from dataclasses import dataclass
 from statistics import median
 from typing import Self
 
-QUANTILES = (0.0, 0.01, 0.05, 0.1, 0.25, 0.5, 0.75, 0.9, 0.95, 0.99, 0.999, 1.0)
-
 
 def percentile(ordered: Sequence[float], share: float) -> float:
     """Return the nearest-rank percentile: always a value that was really measured.
@@ -18,12 +16,6 @@ def percentile(ordered: Sequence[float], share: float) -> float:
     """
     rank = math.ceil(share * len(ordered))
     return ordered[max(0, min(len(ordered), rank) - 1)]
-
-
-def distribution(samples: Sequence[float]) -> dict[str, float]:
-    """Return the quantiles that are kept in a result file, by their share as text."""
-    ordered = sorted(samples)
-    return {str(share): percentile(ordered, share) for share in QUANTILES}
 
 
 def latency_metrics(seconds: Sequence[float], scale: float) -> dict[str, float]:

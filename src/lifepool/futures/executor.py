@@ -12,18 +12,19 @@ from concurrent.futures import process as standard
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 from lifepool._core.framing import MAX_FRAME_BYTES
-from lifepool._pool.pool_thread import PoolThread, is_queued
 from lifepool._pool.thread_futures import ThreadFuture
 from lifepool.futures.errors import as_standard
 from lifepool.futures.mapping import RunAll, in_chunks, one_by_one, results_in_order
 from lifepool.futures.multiprocessing_locks import make_sendable
-from lifepool.pool import Pool
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
     from concurrent.futures import Future
     from multiprocessing.context import BaseContext
     from types import TracebackType
+
+    from lifepool.backends.base import Backend
+    from lifepool.config import PoolConfig
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -63,6 +64,10 @@ class ProcessPoolExecutor(standard.ProcessPoolExecutor):
         *,
         max_tasks_per_child: int | None = None,
     ) -> None:
+        # Not at the top: the template and workers import the script, and so this module, and never make a pool.
+        from lifepool._pool.pool_thread import PoolThread
+        from lifepool.pool import Pool
+
         _check(max_workers, initializer, max_tasks_per_child)
         self._mp_context = _usable(mp_context)  # read by joblib and others; the pool does not use it
         given = {"max_workers": max_workers, "initializer": initializer, "max_tasks_per_worker": max_tasks_per_child}
@@ -72,8 +77,11 @@ class ProcessPoolExecutor(standard.ProcessPoolExecutor):
             settings["initargs"] = tuple(initargs)
         defaults = {name: value for name, value in _DEFAULTS.items() if f"LIFEPOOL_{name.upper()}" not in os.environ}
         pool = Pool(max_queue=sys.maxsize, **defaults, **settings)
+        pool._runtime.make_backend = _make_backend
         self._max_workers = pool.max_workers  # read by dask, joblib and others, as the standard executor has it
-        self._thread = PoolThread(pool._runtime, pool.submit, as_standard)
+        self._thread = PoolThread(
+            pool._runtime, pool.submit, as_standard, functools.partial(_begin_template, pool.config)
+        )
         weakref.finalize(self, self._thread.end).atexit = False  # forgotten: finish what is there, then end
 
     def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
@@ -145,6 +153,8 @@ class ProcessPoolExecutor(standard.ProcessPoolExecutor):
             wait: Return when that is done; it takes as long as the tasks take.
             cancel_futures: Cancel what no worker has begun.
         """
+        from lifepool._pool.pool_thread import is_queued
+
         self._thread.end(cancel=is_queued if cancel_futures else None)
         if wait:
             self._thread.join()
@@ -162,6 +172,27 @@ class ProcessPoolExecutor(standard.ProcessPoolExecutor):
         The futures of what runs raise ``WorkerLost``.
         """
         self._thread.end_workers(kill=True)
+
+
+def _begin_template(config: PoolConfig) -> None:
+    """Start the template's process while this one imports what a running pool needs."""
+    if config.backend == "local":
+        from lifepool.backends.selection import is_local_supported
+
+        if is_local_supported():
+            from lifepool.backends.local.template.parking import place
+
+            place.begin(config.preload, config.name)
+
+
+def _make_backend(config: PoolConfig, modules: tuple[str, ...]) -> Backend:
+    """Make the pool's backend, whose template the next executor may have."""
+    from lifepool.backends.selection import make_backend
+
+    backend: Any = make_backend(config, modules)
+    if hasattr(backend, "parks_template"):
+        backend.parks_template = True
+    return backend  # type: ignore[no-any-return]
 
 
 def _check(max_workers: object, initializer: object, max_tasks_per_child: object) -> None:

@@ -11,6 +11,8 @@ import contextlib
 import itertools
 import logging
 import os
+import signal
+import threading
 import time
 from collections import deque
 from typing import TYPE_CHECKING, Any
@@ -97,8 +99,13 @@ class TaskPool(BasePool):
         )  # fmt: skip
 
     def register_with_event_loop(self, loop: Any) -> None:
-        """Have Celery's loop look at what is done."""
+        """Have Celery's loop look at what is done, and wake up for a signal.
+
+        Python goes back to waiting after a signal, for as long as Celery has no other timer: ten seconds on RabbitMQ.
+        """
         loop.add_reader(self._wake_read, self._finish_done)
+        if threading.current_thread() is threading.main_thread():
+            signal.set_wakeup_fd(self._wake_write, warn_on_full_buffer=False)
 
     def on_apply(
         self,
@@ -151,6 +158,8 @@ class TaskPool(BasePool):
         """Finish what is there, hand back what has not started, and end the node."""
         self._node.stop()
         self._finish_done()
+        if threading.current_thread() is threading.main_thread():
+            signal.set_wakeup_fd(-1)
         os.close(self._wake_write)
         os.close(self._wake_read)
 

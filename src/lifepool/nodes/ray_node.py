@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 import ray
 
 from lifepool.backends.guard import logged
-from lifepool.backends.ray.frames import LARGE, Load, reply, split
+from lifepool.backends.ray.frames import ANNOUNCED, Load, reply, split
 from lifepool.backends.remote.messages import VERSION, Message, Refused, Signer
 from lifepool.backends.remote.node import NodeAgent
 from lifepool.backends.remote.security import SKEW_S
@@ -98,7 +98,7 @@ class _Client:
     def _flush(self) -> None:
         self._is_planned = False
         size = sum(len(message.payload) for message in self._outbox)
-        if size > LARGE and not self._has_warned:  # the client is to know that nothing else comes through meanwhile
+        if size > ANNOUNCED and not self._has_warned:  # the client is to know that nothing else comes through now
             self._has_warned = self._reply((), coming=size)
             self.plan()
         elif self._reply(self._outbox):
@@ -165,12 +165,13 @@ class RayNode:
             client: Names it.
             now: The time by its clock.
         """
+        ahead_s = now - time.time()  # at once: a pool that starts takes its time, which is no difference of clocks
         if self._start is None:
             self._start = asyncio.create_task(self._begin())
         await asyncio.shield(self._start)
         known = self._clients.get(client)
         if known is None:
-            known = self._clients[client] = _Client(now - time.time(), self._load)
+            known = self._clients[client] = _Client(ahead_s, self._load)
         known.leave()  # exchanges of a driver that is gone
         known.heard = time.monotonic()
         self._agent.announce()

@@ -4,18 +4,20 @@ RabbitMQ has no memory that nodes share, so its calls are not claimed there. A m
 says so; its node asks the client, which knows whether another node has it.
 
 A large payload goes into a queue of its own, in parts, and its name is in the call; that queue goes when it was read,
-or some time after. What is in Celery's queue can't be taken out of it singly: the broker itself drops it after
-``WAIT_S``, and by then it counts as not started.
+or some time after. What is in Celery's queue is taken out of it while no node reads it (``amqp_recall``). While nodes
+read it, it stays: the broker itself drops it after ``WAIT_S``, and by then it counts as not started.
 """
 
 from __future__ import annotations
 
+import asyncio
 import json
 import logging
 import time
 from typing import TYPE_CHECKING, Any
 
 from lifepool.backends.celery.amqp_link import AmqpLink, Publication
+from lifepool.backends.celery.amqp_recall import recall
 from lifepool.backends.celery.names import BESIDE, Queues, celery_body, celery_headers
 from lifepool.backends.celery.transport import CLIENT_S
 from lifepool.backends.remote.messages import Message, Refused
@@ -53,6 +55,8 @@ class AmqpTransport:
         self._names = Queues(url.queue)
         self._link: AmqpLink | None = None
         self._unwritten: dict[str, None] = {}  # ids of calls, in order
+        self._recalling: asyncio.Future[tuple[set[str], bool]] | None = None  # until it looks into the queue
+        self._recalled: set[str] = set()  # what it is to look for
 
     async def open(self, listener: TransportListener, client: str) -> None:
         """Begin to connect."""
@@ -97,25 +101,37 @@ class AmqpTransport:
         self._opened.say(Publication(self._names.control, "", message.pack()))
 
     async def take_back(self, calls: Sequence[tuple[str, Message]]) -> set[str]:
-        """Find out whether calls are still in the queue.
+        """Take calls out of the queue, if no node reads it; else find out whether they may be there.
 
         Raises:
             LookupError: If there is something in it, and these may be.
         """
         if not calls:
             return set()
+        first = calls[0][0]
         issued = json.loads(calls[0][1].head)["issued"]
         if self.now() - issued > WAIT_S + LATE_S:
             return set()  # the broker has dropped them
-        if await self._opened.ask(self._queued):
-            raise LookupError("they may be in the queue")
+        if self._recalling is None:
+            self._recalled = set()
+            self._recalling = asyncio.ensure_future(self._recall(self._recalled))
+        self._recalled.add(first)
+        taken, is_all = await asyncio.shield(self._recalling)
+        if first in taken:
+            return set()
+        if not is_all:
+            raise LookupError("they may be in the queue: there is much in it")
         return {id for id, _ in calls}
 
-    def _queued(self, connection: Any) -> int:
-        channel = connection.channel()
-        count: int = declare_calls(channel, self._names.queue).message_count
-        channel.close()
-        return count
+    async def _recall(self, ids: set[str]) -> tuple[set[str], bool]:
+        """Look for all envelopes together that are asked for in this turn of the loop."""
+        await asyncio.sleep(0)
+        self._recalling = None
+        queue = self._names.queue
+        found: tuple[set[str], bool] = await self._opened.ask(
+            lambda connection: recall(connection, lambda channel: declare_calls(channel, queue), queue, ids, WAIT_S)
+        )
+        return found
 
     async def close(self) -> None:
         """Delete what is ours, and disconnect."""

@@ -13,17 +13,12 @@ import time
 from collections import deque
 from typing import TYPE_CHECKING, Any, Protocol
 
-from redis.asyncio import Redis
-from redis.asyncio.retry import Retry
-from redis.backoff import NoBackoff
-from redis.exceptions import RedisError
+from lifepool.backends.celery.resp import Command, RedisConnection, RedisError, connect
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
 
 logger: logging.Logger = logging.getLogger("lifepool")
-
-Command = tuple[Any, ...]
 
 #: Seconds after which an answer that has not come means that the connection is broken, though nobody says so.
 ANSWER_S = 2.0
@@ -118,7 +113,7 @@ class RedisLink:
         self._is_empty = asyncio.Event()
         self._offset = 0.0
         self._doubt_s = float("inf")  # the round trip in which it was found out
-        self._redis: Redis | None = None
+        self._redis: RedisConnection | None = None
         self._task: asyncio.Task[None] | None = None
 
     def open(self) -> None:
@@ -186,8 +181,7 @@ class RedisLink:
         pause = RETRY_FIRST_S
         while True:
             try:
-                async with self._connection(ANSWER_S) as probe, self._connection(None) as bulk:
-                    await self._use(probe, bulk)
+                await self._use()
             except (RedisError, OSError, TimeoutError) as error:
                 reason = f"{type(error).__name__}: {error}"
             except Exception as error:
@@ -199,47 +193,44 @@ class RedisLink:
             pause = RETRY_FIRST_S if was_up else min(2 * pause, RETRY_LAST_S)
             await asyncio.sleep(pause)
 
-    def _connection(self, answer_s: float | None) -> Redis:
-        return Redis.from_url(
-            self._address,
-            socket_connect_timeout=ANSWER_S / 2,
-            socket_timeout=answer_s,
-            retry=Retry(NoBackoff(), 0),
-        )
+    async def _use(self) -> None:
+        """Connect, and use the connections until one breaks; raise what it breaks with.
 
-    async def _use(self, probe: Redis, bulk: Redis) -> None:
-        """Use the connections until one breaks; raise what it breaks with.
-
-        Args:
-            probe: Notices that the server has gone silent.
-            bulk: For all else: what is large may take its time.
+        One of them notices that the server has gone silent. On the others, what is large may take its time.
         """
-        self._doubt_s = float("inf")
-        for _ in range(CLOCK_READS):
-            await self._read_clock(probe)
-            if self._doubt_s < CLOCK_DOUBT_S:
-                break
-        async with bulk.pubsub(ignore_subscribe_messages=True) as channel:
-            await channel.subscribe(self._channel)
-            await channel.get_message(timeout=ANSWER_S / 2)  # until it has: nothing is missed that is said from now on
+        async with contextlib.AsyncExitStack() as connections:
+
+            async def connected(on_push: Callable[[Any], object] | None = None) -> RedisConnection:
+                connection = await connect(self._address, ANSWER_S, on_push)
+                return await connections.enter_async_context(connection)
+
+            probe, bulk, channel = await connected(), await connected(), await connected(self._published)
+            self._doubt_s = float("inf")
+            for _ in range(CLOCK_READS):
+                await self._read_clock(probe)
+                if self._doubt_s < CLOCK_DOUBT_S:
+                    break
+            async with asyncio.timeout(ANSWER_S):
+                await channel.ask(("SUBSCRIBE", self._channel))  # nothing is missed that is said from now on
+            jobs = [self._write_all(bulk), self._live(probe), _until_lost(channel)]
+            if self._inbox is not None:
+                jobs.append(self._take_all(await connected(), self._inbox))
             self._redis = bulk
             self._ends.up()
-            jobs = [self._write_all(bulk), self._live(probe), self._listen(channel)]
-            if self._inbox is not None:
-                jobs.append(self._take_all(bulk, self._inbox))
             await _until_one_fails(jobs)
 
-    async def _read_clock(self, probe: Redis) -> None:
+    async def _read_clock(self, probe: RedisConnection) -> None:
         """Ask the server for its time; believe it if the answer came quickly, compared with those before."""
         before = time.time()
-        seconds, micros = await probe.time()
+        async with asyncio.timeout(ANSWER_S):
+            ((seconds, micros),) = await probe.ask(("TIME",))
         after = time.time()
         self._doubt_s *= 1.01  # both clocks drift apart, so that some later answer counts again
         if after - before <= self._doubt_s:
             self._doubt_s = max(after - before, 1e-4)
-            self._offset = seconds + micros / 1e6 - (before + after) / 2
+            self._offset = int(seconds) + int(micros) / 1e6 - (before + after) / 2
 
-    async def _write_all(self, redis: Redis) -> None:
+    async def _write_all(self, redis: RedisConnection) -> None:
         while True:
             self._has_more.clear()
             batch = self._next_batch()
@@ -248,7 +239,7 @@ class RedisLink:
                 await self._has_more.wait()
                 continue
             try:
-                answers = await _execute(redis, [command for entry in batch for command in entry.commands])
+                answers = await redis.ask(*[command for entry in batch for command in entry.commands])
             except BaseException as error:
                 for entry in batch:
                     entry.fail(ConnectionError(str(error)))  # not again: it may have been executed
@@ -271,32 +262,27 @@ class RedisLink:
             room -= len(batch[-1].commands)
         return batch
 
-    async def _live(self, probe: Redis) -> None:
+    async def _live(self, probe: RedisConnection) -> None:
         while True:
             if signs := self._ends.signs_of_life():
-                await _execute(probe, signs)
+                async with asyncio.timeout(ANSWER_S):
+                    await probe.ask(*signs)
             await self._read_clock(probe)
             await asyncio.sleep(BEAT_S)
 
-    async def _listen(self, channel: Any) -> None:
-        while True:
-            message = await channel.get_message(timeout=BLOCK_S)
-            if message is not None and message["type"] == "message":
-                self._ends.heard(message["data"])
+    def _published(self, message: Any) -> None:
+        if isinstance(message, list) and message[0] == b"message":
+            self._ends.heard(message[2])
 
-    async def _take_all(self, redis: Redis, inbox: str) -> None:
+    async def _take_all(self, redis: RedisConnection, inbox: str) -> None:
         while True:
-            taken: Any = await redis.execute_command("BLMPOP", BLOCK_S, 1, inbox, "LEFT", "COUNT", MOST_TAKEN)
+            (taken,) = await redis.ask(("BLMPOP", BLOCK_S, 1, inbox, "LEFT", "COUNT", MOST_TAKEN))
             for data in taken[1] if taken else ():
                 self._ends.heard(data)
 
 
-async def _execute(redis: Redis, commands: Any) -> list[Any]:
-    async with redis.pipeline(transaction=False) as pipeline:
-        for command in commands:
-            pipeline.execute_command(*command)
-        answers: list[Any] = await pipeline.execute()
-    return answers
+async def _until_lost(connection: RedisConnection) -> None:
+    await asyncio.shield(connection.lost)
 
 
 async def _until_one_fails(jobs: list[Coroutine[Any, Any, None]]) -> None:

@@ -24,12 +24,13 @@ from lifepool.backends.local.logs.receiver import LogReceiver
 from lifepool.backends.local.outbox import Outbox
 from lifepool.backends.local.shared.arena_upkeep import Upkeep, trim
 from lifepool.backends.local.template.client import Template
+from lifepool.backends.local.template.parking import likeness, place
 from lifepool.backends.local.template.process import UNKNOWN_EXIT, WorkerProcess
 from lifepool.backends.local.worker.startup import WorkerSpec
 from lifepool.backends.start_failures import why_not_started
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Hashable
 
     from lifepool._transfer.context import PropagatedContext
     from lifepool.backends.local.shared.arena import Lease
@@ -55,6 +56,9 @@ class LocalBackend:
         max_payload: Limit of pickled calls and results in bytes.
         max_worker_memory: Bytes a worker may occupy; reported after each task, and limited hard above it.
         name: Used in the names of processes.
+
+    Attributes:
+        parks_template: Whether the next backend like this one may have its template; set it before ``open``.
     """
 
     capabilities: Capabilities = Capabilities(
@@ -79,6 +83,7 @@ class LocalBackend:
         max_worker_memory: int | None = None,
         name: str = "pool",
     ) -> None:
+        self.parks_template = False
         self._initializer = initializer
         self._initargs = initargs
         self._to_initialize: Initializer | None = None
@@ -104,10 +109,11 @@ class LocalBackend:
         self._listener = listener
         self._loop = asyncio.get_running_loop()
         self._may_poll = may_poll()
-        self._template = Template(self._preload, self._modules, name=self._name)
-        has_main = self._template.main is not None
+        template = Template(self._preload, self._modules, name=self._name)
+        has_main = template.main is not None
         if self._initializer is not None:
             self._to_initialize = Initializer(self._initializer, self._initargs, self._max_payload, has_main=has_main)
+        self._template = self._parked_like(template) or template
         # Asking for a fork blocks: milliseconds, or as long as the first preload takes. That is kept from the loop.
         self._starter = ThreadPoolExecutor(1, thread_name_prefix=f"lifepool-{self._name}-start")
         # Should the program end without closing the pool: end the template, and so the workers, before multiprocessing
@@ -119,15 +125,25 @@ class LocalBackend:
         self._outbox = Outbox(self._loop, self._threads, self._max_payload, has_main=has_main)
         forked.register(self)
 
+    def _parked_like(self, template: Template) -> Template | None:
+        """Take a template like this one that is there already."""
+        self._likeness: Hashable = None
+        if self.parks_template:
+            self._likeness = likeness(self._preload, self._modules, template.main, self._name)
+        return place.take(self._likeness)
+
     async def close(self) -> None:
-        """End every worker that is left and the template."""
+        """End every worker that is left and the template; or park that."""
         if not hasattr(self, "_starter"):
             return
+        end = self._template.stop
+        if self._likeness is not None and not self._connections:
+            end = partial(place.put, self._template, self._likeness)
         for connection in list(self._connections.values()):
             self.kill_worker(connection.number)
         starter, template = self._starter, self._template
         try:
-            stopping = self._loop.run_in_executor(starter, template.stop)
+            stopping = self._loop.run_in_executor(starter, end)
         except RuntimeError:  # no thread can be started
             template.kill()
             template.stop()

@@ -24,6 +24,9 @@ ALIVE = 7
 
 #: Bytes above which a batch takes its time.
 LARGE = 256 * 1024
+#: Bytes of a reply above which it is announced by another: below, a slow network brings it before its node counts as
+#: late, and the announcement would cost a round trip of Ray's.
+ANNOUNCED = 2 * 1024 * 1024
 
 _HEAD = struct.Struct("!BIQ")
 _LENGTH = struct.Struct("!BQ")
@@ -98,11 +101,15 @@ class Load(NamedTuple):
 
 def join(messages: Iterable[tuple[bool, Message]]) -> bytes:
     """Put messages into a batch, each with whether it is a call."""
+    return b"".join(_parts(messages))
+
+
+def _parts(messages: Iterable[tuple[bool, Message]]) -> list[bytes]:
     parts: list[bytes] = []
     for is_call, message in messages:
-        packed = message.pack()
-        parts += (_LENGTH.pack(_CALL if is_call else _OTHER, len(packed)), packed)
-    return b"".join(parts)
+        packed = message.parts()
+        parts += (_LENGTH.pack(_CALL if is_call else _OTHER, sum(map(len, packed))), *packed)
+    return parts
 
 
 def split(batch: bytes, start: int = 0) -> Iterator[tuple[bool, Message]]:
@@ -111,16 +118,17 @@ def split(batch: bytes, start: int = 0) -> Iterator[tuple[bool, Message]]:
     Raises:
         Refused: If one is no message of this version.
     """
+    view = memoryview(batch)
     while start < len(batch):
         kind, length = _LENGTH.unpack_from(batch, start)
         start += _LENGTH.size
-        yield kind == _CALL, Message.unpack(batch[start : start + length])
+        yield kind == _CALL, Message.unpack(view[start : start + length])
         start += length
 
 
 def reply(load: Load, messages: Iterable[Message]) -> bytes:
     """Put messages of a node into a reply."""
-    return _LOAD.pack(*load) + join((False, message) for message in messages)
+    return b"".join([_LOAD.pack(*load), *_parts((False, message) for message in messages)])
 
 
 def split_reply(data: bytes) -> tuple[Load, Iterator[tuple[bool, Message]]]:

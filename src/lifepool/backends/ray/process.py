@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import fcntl
 import json
 import logging
 import os
@@ -33,6 +34,8 @@ END_S = 4.0
 RETRY_FIRST_S, RETRY_LAST_S = 0.1, 1.0
 #: Bytes read ahead.
 AHEAD = 1 << 20
+#: Bytes that fit into a pipe, as far as the system allows: both sides go on meanwhile, and wake up less often.
+PIPE_BYTES = 1 << 20
 _PROGRAM = "lifepool.backends.ray.driver"
 
 
@@ -116,6 +119,8 @@ class DriverProcess:
             start_new_session=True,  # it ends when this process does, and not by Ctrl-C
         )  # fmt: skip
         self._process = process
+        for pipe in (process.stdin, process.stdout):
+            _widen(pipe)
         transports: list[asyncio.BaseTransport] = []
         beside: list[asyncio.Task[None]] = []
         self._last_words, self._heard, self._patience_s = "", self._loop.time(), FIRST_WORD_S
@@ -178,6 +183,13 @@ class DriverProcess:
                 if text:
                     self._last_words = text[-500:]
                     logger.debug("Ray: %s", text)
+
+
+def _widen(pipe: Any) -> None:
+    """Have a pipe hold more, where that can be said (on Linux), and as far as it is allowed."""
+    if hasattr(fcntl, "F_SETPIPE_SZ"):
+        with contextlib.suppress(OSError):
+            fcntl.fcntl(pipe, fcntl.F_SETPIPE_SZ, PIPE_BYTES)
 
 
 async def _line(reader: asyncio.StreamReader) -> bytes:

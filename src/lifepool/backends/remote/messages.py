@@ -60,7 +60,11 @@ class Message(NamedTuple):
 
     def pack(self) -> bytes:
         """Return it as bytes."""
-        return b"".join((_LENGTHS.pack(_MAGIC, len(self.head), len(self.payload)), self.signature, *self[::2]))
+        return b"".join(self.parts())
+
+    def parts(self) -> tuple[bytes, ...]:
+        """Return the bytes of which it is joined: a payload may be large, and is to be copied once."""
+        return _LENGTHS.pack(_MAGIC, len(self.head), len(self.payload)), self.signature, *self[::2]
 
     @classmethod
     def unpack_all(cls, packed: bytes) -> list[Message]:
@@ -72,12 +76,12 @@ class Message(NamedTuple):
         messages, view, start = [], memoryview(packed), 0
         while start < len(packed):
             end = start + _size_at(packed, start)
-            messages.append(cls.unpack(bytes(view[start:end])))
+            messages.append(cls.unpack(view[start:end]))
             start = end
         return messages
 
     @classmethod
-    def unpack(cls, packed: bytes) -> Message:
+    def unpack(cls, packed: bytes | memoryview) -> Message:
         """Return what ``pack`` was called on.
 
         Raises:
@@ -90,7 +94,8 @@ class Message(NamedTuple):
             magic, head, payload = b"", 0, 0
         if magic != _MAGIC or len(packed) != start + head + payload:
             raise Refused("version", "it is no message of this version of lifepool", "use one version on all sides")
-        return cls(packed[start : start + head], packed[_LENGTHS.size : start], packed[start + head :])
+        view = memoryview(packed)
+        return cls(bytes(view[start : start + head]), bytes(view[_LENGTHS.size : start]), bytes(view[start + head :]))
 
 
 def _size_at(packed: bytes, start: int) -> int:

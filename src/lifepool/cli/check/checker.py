@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import gc
+import sys
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -9,15 +12,17 @@ from lifepool.cli.check import detect
 from lifepool.cli.check.comments import Ignores
 from lifepool.cli.check.detect.loops import has_base_http_middleware
 from lifepool.cli.check.finding import Finding, Hit, Location
-from lifepool.cli.check.reading import read
+from lifepool.cli.check.model.project import Project
+from lifepool.cli.check.model.sources import decode
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Set
     from pathlib import Path
 
     from lifepool.cli.check.model.module import Module
-    from lifepool.cli.check.model.project import Project
-    from lifepool.cli.check.reading import Reading
+
+#: Python calls in one another. The usual 1000 are used up by a sum of 500 terms; they take no C stack.
+_DEPTH = 20_000
 
 
 @dataclass(frozen=True)
@@ -31,6 +36,19 @@ class Report:
 
     files: int
     findings: tuple[Finding, ...]
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What was read, and what was found in it.
+
+    Attributes:
+        project: The model of the source.
+        report: The result.
+    """
+
+    project: Project
+    report: Report
 
 
 @dataclass(frozen=True)
@@ -50,20 +68,56 @@ def check_files(files: Iterable[Path], codes: Set[str], roots: Iterable[Path] = 
         codes: The rules to apply.
         roots: The folders of the project, where its imports start; without one, those of its packages.
     """
-    with read(files, roots) as reading:
-        checked = [*_check_project(reading)]
+    return read_and_check(files, codes, roots).report
+
+
+def read_and_check(files: Iterable[Path], codes: Set[str], roots: Iterable[Path] = ()) -> Reading:
+    """Check files as `check_files` does; return the model of the project too."""
+    project = Project(roots)
+    with _recursion(_DEPTH), _without_garbage_collection():
+        checked = [*_check_project(project, files)]
     findings = [finding for each in checked for finding in each.findings]
     if any(each.has_middleware for each in checked):
         findings += [finding for each in checked for finding in each.behind_middleware]
     wanted = (finding for finding in findings if finding.code in codes)
-    return Report(len(checked), tuple(sorted(wanted, key=lambda each: (each.path, each.location, each.code))))
+    ordered = sorted(wanted, key=lambda each: (each.path, each.location, each.code))
+    return Reading(project, Report(len(checked), tuple(ordered)))
 
 
-def _check_project(reading: Reading) -> Iterator[_Checked]:
-    for file, failure in reading.unreadable:
+@contextmanager
+def _recursion(limit: int) -> Iterator[None]:
+    before = sys.getrecursionlimit()
+    sys.setrecursionlimit(max(before, limit))
+    try:
+        yield
+    finally:
+        sys.setrecursionlimit(before)
+
+
+@contextmanager
+def _without_garbage_collection() -> Iterator[None]:
+    """Keep the collector from walking the growing syntax trees again and again: nothing in them is garbage."""
+    before = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if before:
+            gc.enable()
+
+
+def _check_project(project: Project, files: Iterable[Path]) -> Iterator[_Checked]:
+    texts: dict[Path, str] = {}
+    for file in files:
+        try:
+            texts[file] = decode(file.read_bytes())
+            project.add(file, texts[file])
+        except (SyntaxError, OSError, ValueError, RecursionError, MemoryError) as error:
+            yield _unreadable(file, error)
+    for file, failure in project.link():
         yield _unreadable(file, failure)
-    for module in reading.project.modules:
-        yield _check_module(module, reading.project, reading.texts[module.path])
+    for module in project.modules:
+        yield _check_module(module, project, texts[module.path])
 
 
 def _check_module(module: Module, project: Project, source: str) -> _Checked:

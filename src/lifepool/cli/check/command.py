@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lifepool.cli.check.checker import check_files
+from lifepool.cli.check.checker import Reading, check_files, read_and_check
 from lifepool.cli.check.files import find_files
 from lifepool.cli.check.formats import FORMATS, text
 from lifepool.cli.check.rules import RULES
@@ -47,6 +47,17 @@ def check(
     files = find_files(paths, settings.exclude, settings.root)
     report = check_files(files, settings.codes, [settings.root, *filter(Path.is_dir, paths)])
     return FORMATS[form](report), not report.findings
+
+
+def read(folder: Path) -> Reading:
+    """Read and check the project in a folder, with the settings of its pyproject.toml.
+
+    Raises:
+        WrongUsage: If the settings make no sense.
+    """
+    settings = load(folder, select=(), ignore=(), exclude=())
+    files = find_files([folder], settings.exclude, settings.root)
+    return read_and_check(files, settings.codes, [folder])
 
 
 def explain(code: str) -> str:

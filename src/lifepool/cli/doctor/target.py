@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import inspect
 import time
+import traceback
 from typing import TYPE_CHECKING, Any
 
 from lifepool._host.cpus import CpuBudget, cpu_budget
@@ -31,15 +33,33 @@ def examine(request: dict[str, Any]) -> dict[str, Any]:
     """Import the target, find its pool, check it; findings as JSON.
 
     Args:
-        request: ``target`` as in ``module:pool``, and ``timeout`` in seconds for all of it.
+        request: ``target`` as in ``module:pool``, ``timeout`` in seconds for all of it, and ``is_factory``: whether
+            the target is a function that makes the app.
     """
     deadline = time.monotonic() + request["timeout"]
-    return {"findings": [dataclasses.asdict(finding) for finding in _findings(request["target"], deadline)]}
+    findings = _findings(request["target"], deadline, is_factory=request.get("is_factory", False))
+    return {"findings": [dataclasses.asdict(finding) for finding in findings]}
 
 
-def _findings(target: str, deadline: float) -> Iterator[Finding]:
+def _made_by(factory: Any, target: str) -> object:
+    """Call a function that makes an app.
+
+    Raises:
+        NotFound: If it is none, or fails.
+    """
+    try:
+        return factory()
+    except Exception as error:
+        last = traceback.extract_tb(error.__traceback__)[-1]
+        message = f"{target}() failed: {type(error).__name__}: {error} ({last.filename}:{last.lineno})"
+        raise NotFound(message, "the server calls it without arguments, as `uvicorn --factory` does") from None
+
+
+def _findings(target: str, deadline: float, *, is_factory: bool) -> Iterator[Finding]:
     try:
         found = import_target(target)
+        if is_factory:
+            found, target = _made_by(found, target), f"{target}()"
         pools = find_pools(found, target)
     except NotFound as error:
         yield fail("import", str(error), error.hint)
@@ -79,7 +99,8 @@ def find_pools(found: object, target: str) -> list[Pool]:
     state = getattr(getattr(found, "state", None), "_state", {})
     lifespan = getattr(getattr(found, "router", None), "lifespan_context", None)
     if lifespan is None:
-        raise NotFound(f"{target} is a {type(found).__name__}, neither a Pool nor a FastAPI app", _NAME_THE_POOL)
+        hint = "if it makes the app, add --factory" if inspect.isfunction(found) else _NAME_THE_POOL
+        raise NotFound(f"{target} is a {type(found).__name__}, neither a Pool nor a FastAPI app", hint)
     installed = getattr(state.get("lifepool"), "pools", [])
     pools = [*installed, *(value for value in state.values() if isinstance(value, Pool)), *_pools_in(lifespan, 0)]
     if not pools:

@@ -69,7 +69,7 @@ def encode_result(
 def _dump(value: object, shared: ResultWriter | None, max_payload: int) -> bytes | Stored:
     encoded = placeholder(value)
     try:
-        return dump(encoded, (value,), shared, max_payload)
+        return dump(encoded, (value,), shared, max_payload, None if encoded is value else encoded.likely_bytes)
     except TooLarge:
         if encoded is value:
             raise

@@ -20,7 +20,7 @@ from lifepool._usercode.display import reason_of
 from lifepool._usercode.interrupts import is_from_signal
 from lifepool.backends.local.codec import unreachable
 from lifepool.backends.local.codec.diagnosis import explain
-from lifepool.backends.local.codec.large_text import LARGE, placeholders
+from lifepool.backends.local.codec.large_text import LARGE, likely_bytes, placeholders
 from lifepool.backends.local.codec.out_of_band import buffers_of, load_out_of_band
 from lifepool.backends.local.codec.sink import PROTOCOL, TooLarge, dump, store_out_of_band
 from lifepool.backends.local.codec.unreachable import is_of_main, misses_main
@@ -162,7 +162,10 @@ class CallEncoder:
     ) -> Call:
         function = self.function(fn)
         try:
-            parts = placeholders(args) if copy and size is not None and size >= LARGE else args
+            parts = args
+            if copy and size is not None and size >= LARGE:
+                parts = placeholders(args)
+                size = likely_bytes(parts, size)
             limit = self._max_payload - len(function)
             try:
                 pickled = self._pickled_arguments(parts, args, propagated, size, limit, copy=copy)

@@ -27,10 +27,16 @@ LARGE_WIDE = 2 * 1024 * 1024
 #: Characters that are encoded in one go, and bytes that are decoded: about a millisecond under the lock.
 _PIECE = 256 * 1024
 _PIECE_READ = 2 * 1024 * 1024
+#: With one byte each no more: the bytes stay in the processor's cache until they are copied. Wider ones cost more to
+#: cut out than that saves.
+_NARROW_PIECE = 64 * 1024
 
 #: By bytes for each character. UTF-16 has no lone surrogates: a text with some takes four bytes each.
 _CODECS = {1: ("latin-1", "strict"), 2: ("utf-16-le", "strict"), 4: ("utf-32-le", "surrogatepass")}
 _WIDEST = 4
+#: What stands at the end of the bytes of ASCII: its codec looks at them as it copies, that of Latin-1 before.
+_ASCII = 0
+_READ = {**_CODECS, _ASCII: ("ascii", "strict")}
 
 
 class Rewindable(Protocol):
@@ -53,6 +59,11 @@ class LargeText:
 
     def __init__(self, text: str) -> None:
         self._text = text
+
+    @property
+    def likely_bytes(self) -> int:
+        """Guess how many bytes it takes."""
+        return len(self._text) * _likely_width(self._text)
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickle it with its bytes in the pickle, for the socket."""
@@ -78,7 +89,7 @@ class LargeText:
             except UnicodeEncodeError:
                 file.size = start
             else:
-                file.write(bytes((width,)))
+                file.write(bytes((_ASCII if width == 1 and self._text.isascii() else width,)))
                 return
 
     def _pieces(self, width: int) -> Iterator[bytes]:
@@ -88,8 +99,9 @@ class LargeText:
             UnicodeEncodeError: If a character takes more than ``width`` bytes.
         """
         codec, errors = _CODECS[width]
-        for start in range(0, len(self._text), _PIECE):
-            piece = self._text[start : start + _PIECE]
+        size = _NARROW_PIECE if width == 1 else _PIECE
+        for start in range(0, len(self._text), size):
+            piece = self._text[start : start + size]
             encoded = piece.encode(codec, errors)
             if len(encoded) != width * len(piece):
                 raise UnicodeEncodeError(codec, piece, 0, len(piece), "characters of two units")
@@ -124,8 +136,12 @@ def placeholder(value: Any) -> Any:
     """Return what to pickle instead of a value."""
     if type(value) is not str or len(value) < LARGE:
         return value
-    least = LARGE_ASCII if value.isascii() else LARGE_WIDE if _likely_width(value) == _WIDEST else LARGE
-    return LargeText(value) if len(value) >= least else value
+    if value.isascii():
+        return LargeText(value) if len(value) >= LARGE_ASCII else value
+    if _likely_width(value) < _WIDEST or len(value) >= LARGE_WIDE:
+        return LargeText(value)
+    keep_memory(_WIDEST * len(value))  # as many bytes has the text that is made of its UTF-8
+    return value
 
 
 def placeholders(values: tuple[Any, ...]) -> tuple[Any, ...]:
@@ -134,10 +150,15 @@ def placeholders(values: tuple[Any, ...]) -> tuple[Any, ...]:
     return tuple(made.setdefault(id(value), placeholder(value)) for value in values)
 
 
+def likely_bytes(values: tuple[Any, ...], estimate: int) -> int:
+    """Return the larger of an estimate and what the large texts among these values take."""
+    return max(estimate, sum([value.likely_bytes for value in values if type(value) is LargeText]))
+
+
 def read_text(data: bytes | memoryview) -> str:
     """Return a text that was written; the buffer is released."""
     with memoryview(data) as view:
-        codec, errors = _CODECS[view[-1]]
+        codec, errors = _READ[view[-1]]
         if len(view) <= _PIECE_READ:
             return str(view[:-1], codec, errors)
         text = ""

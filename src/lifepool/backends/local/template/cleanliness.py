@@ -57,7 +57,7 @@ def holdings() -> Holdings:
         with contextlib.suppress(OSError):  # the one of this listing is closed already
             about = os.fstat(int(name))
             found[int(name)] = (about.st_dev, about.st_ino, about.st_mode)
-    return Holdings(found, _shared_memory(), _has_children())
+    return Holdings(found, _shared_memory(), has_children())
 
 
 def left_open(before: Holdings) -> list[str]:
@@ -189,7 +189,8 @@ def _shared_memory() -> frozenset[str]:
         return frozenset()
 
 
-def _has_children() -> bool:
+def has_children() -> bool:
+    """Return whether this process has child processes, running or not; False where the system does not say."""
     if not hasattr(os, "waitid"):
         return False
     try:

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from lifepool.backends.local import fork_safety as forked
 from lifepool.backends.local.main_script import main_script
-from lifepool.backends.local.template.messages import receive_message, send_message
+from lifepool.backends.local.template.messages import GRANTED, receive_message, send_message
 from lifepool.backends.local.template.preparation import preparation, search_path
 from lifepool.backends.local.template.program import MAIN, Instructions
 from lifepool.backends.local.template.surroundings import Surroundings, current_folder, surroundings
@@ -36,6 +36,8 @@ logger: logging.Logger = logging.getLogger("lifepool")
 
 #: Seconds that a template has to end when its end of the socket is closed.
 CLOSED_S = 1.0
+#: Seconds that a template has to answer when it is parked or taken again; it does nothing else then.
+ANSWER_S = 1.0
 
 _ENDED_HINT = "the process from which workers are forked ended, or was ended, while it was asked"
 
@@ -93,10 +95,12 @@ class Template:
         self._left_out: set[str] = set()
         self._process: subprocess.Popen[bytes] | None = None
         self._line: socket.socket | None = None
+        self._begun: socket.socket | None = None  # the line of one that has no instructions yet
         self._importing = ""  # what it said last that it imports
         self._environment = dict(os.environ)
         self.workers: weakref.WeakSet[ForkedWorker] = weakref.WeakSet()
         self._left: list[ForkedWorker] = []
+        self._is_parked = False
         leave_reaping_to(self)
         forked.register(self)
 
@@ -108,6 +112,15 @@ class Template:
     def surroundings(self) -> Surroundings:
         """Return the server's folder, and what has changed in its environment since this template was made."""
         return surroundings(self._environment)
+
+    def begin(self) -> None:
+        """Start its process, which loads what every template needs, before there are instructions for it.
+
+        Raises:
+            OSError: If the machine is at a limit.
+        """
+        with forked.making:
+            self._begun = self._spawn()
 
     def fork(self, fds: list[int]) -> tuple[int, int]:
         """Ask for a child. Blocks for as long as the start of the template takes, if it has to be started.
@@ -158,15 +171,29 @@ class Template:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(self.pid, signal.SIGKILL)
 
-    def stop(self) -> None:
-        """Let it go, and reap it. It takes what is left of its workers with it."""
+    def stop(self, *, patiently: bool = True) -> None:
+        """Let it go, and reap it. It takes what is left of its workers with it.
+
+        Args:
+            patiently: Wait for ever: somebody else kills it if it hangs. Else it is killed after ``CLOSED_S``.
+        """
         self.close_line()
         if self._process is not None:
+            if not patiently and _exit_code(self._process) is None:
+                self.kill()
             self._process.wait()
             self._process = None
         left, self._left = self._left, []
         for each in left:
             each.dispose()
+
+    def park(self) -> bool:
+        """Have it wait for another pool, or end by itself; False if it can't: something is left of its workers."""
+        if self._line is None or self._left:
+            return False
+        self._is_parked = self._answers(self._line, [])
+        self.workers.clear()
+        return self._is_parked
 
     def dispose_later(self, process: ForkedWorker) -> None:
         """Let go of a process that may still live when the template ends, and it with it."""
@@ -181,18 +208,26 @@ class Template:
 
     def close_line(self) -> None:
         """Close this process's end of the socket; the template ends when nobody holds it any more."""
-        if self._line is not None:
-            self._line.close()
-            self._line = None
+        for line in (self._line, self._begun):
+            if line is not None:
+                line.close()
+        self._line = self._begun = None
 
     # -- its start --------------------------------------------------------------------------------------------------
 
     def _ready_line(self) -> socket.socket:
         """Return the socket of a template that is ready; start one if there is none (any more)."""
         if self._line is not None and self._process is not None and self._process.poll() is None:
-            return self._line
-        self.stop()  # reaps one that has ended
-        line = self._spawn()
+            if not self._is_parked:
+                return self._line
+            if self._answers(self._line, [1, 2]):  # standard output and error may be others by now
+                self._is_parked = False
+                return self._line
+        line, self._begun = self._begun, None
+        if line is None:
+            self.stop(patiently=not self._is_parked)  # reaps one that has ended
+            self._is_parked = False
+            line = self._spawn()
         try:
             while True:
                 send_message(line, self._instructions())
@@ -206,6 +241,21 @@ class Template:
             line.close()
             raise
 
+    @staticmethod
+    def _answers(line: socket.socket, fds: list[int]) -> bool:
+        """Send a request that is about no worker (see ``forking.py``), and return whether it is granted."""
+        try:
+            line.settimeout(ANSWER_S)
+            if fds:
+                reduction.sendfds(line, fds)
+            else:
+                line.sendall(b"\0")
+            granted = line.recv(1) == GRANTED
+            line.settimeout(None)
+        except OSError:
+            return False
+        return granted
+
     def _spawn(self) -> socket.socket:
         tracker = _tracker()
         ours, theirs = socket.socketpair()
@@ -216,7 +266,7 @@ class Template:
             executable = os.fsdecode(spawn.get_executable() or sys.executable or "")
             # An import must not read what is typed for the server, nor stop because it tries to.
             self._process = subprocess.Popen(
-                [executable, *_interpreter_flags(), "-c", program],
+                [executable, *interpreter_flags(), "-c", program],
                 stdin=subprocess.DEVNULL,
                 pass_fds=(theirs.fileno(), tracker),
             )
@@ -305,7 +355,7 @@ def _how_it_ended(code: int | None) -> str:
     return f"was killed by signal {-code}" if code < 0 else f"ended with exit code {code}"
 
 
-def _interpreter_flags() -> list[str]:
+def interpreter_flags() -> list[str]:
     """Return the options that this interpreter was started with; ``multiprocessing`` passes on some of ``-X`` only."""
     flags: list[str] = vars(util)["_args_from_interpreter_flags"]()
     passed = {flag.partition("=")[0] for flag in flags}

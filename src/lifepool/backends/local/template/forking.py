@@ -2,6 +2,9 @@
 
 The requests come on a socket that has no name: nobody but the server can ask. Of each worker the server has a pipe from
 which it reads the worker's pid, and then its exit code.
+
+A request is told by the descriptors that it brings: none: the pool has ended, wait a while for another one; two: that
+one has come, and these are its standard output and error; more: fork a worker that has them.
 """
 
 from __future__ import annotations
@@ -18,7 +21,8 @@ import sys
 from multiprocessing import forkserver, reduction, resource_tracker, spawn, util
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from lifepool.backends.local.template.cleanliness import reopen
+from lifepool.backends.local.template.cleanliness import has_children, reopen
+from lifepool.backends.local.template.messages import GRANTED
 from lifepool.backends.local.worker.signals import ignore, restore_handlers
 
 if TYPE_CHECKING:
@@ -28,6 +32,8 @@ if TYPE_CHECKING:
 
 #: Descriptors that a request may bring; Linux allows 253.
 MOST_DESCRIPTORS = 253
+#: Seconds to wait for another pool when one has ended (see ``parking.py``).
+PARKED_S = 10.0
 
 
 class Forker:
@@ -50,6 +56,7 @@ class Forker:
         os.set_blocking(self._woken, False)
         os.set_blocking(self._waking, False)
         self._handlers = handlers
+        self._patience_s: float | None = None  # how long to wait for a request
         signal.signal(signal.SIGCHLD, ignore)
         signal.set_wakeup_fd(self._waking, warn_on_full_buffer=False)
         self._selector = selectors.DefaultSelector()
@@ -60,7 +67,9 @@ class Forker:
         """Fork and reap, until the server is gone or lets go."""
         while True:
             self._keep_spare()
-            ready = {key.fileobj for key, _ in self._selector.select()}
+            ready = {key.fileobj for key, _ in self._selector.select(self._patience_s)}
+            if not ready:
+                return  # no other pool has come
             if self._woken in ready:
                 with contextlib.suppress(BlockingIOError):
                     os.read(self._woken, 65536)
@@ -81,6 +90,8 @@ class Forker:
                 _tell(report, -errno.EMFILE)
             _close(fds)
             return True
+        if len(fds) <= 2:
+            return self._change_pool(fds)
         instructions, report, *rest = fds
         try:
             pid = self._processes.fork()
@@ -93,6 +104,21 @@ class Forker:
         self._reporting[pid] = report
         _close([instructions, *rest])
         _tell(report, pid)
+        return True
+
+    def _change_pool(self, fds: list[int]) -> bool:
+        """Wait for another pool, or begin with it; False if this process must end with the one that it had."""
+        if fds:
+            self._patience_s = None
+            for fd, number in zip(fds, (1, 2), strict=True):
+                os.dup2(fd, number)
+            _close(fds)
+        else:
+            self._reap()
+            if has_children():  # what tasks have started ends with their pool
+                return False
+            self._patience_s = PARKED_S
+        self._line.sendall(GRANTED)
         return True
 
     def _keep_spare(self) -> None:

@@ -9,6 +9,9 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     import socket
 
+#: The answer to a request that is about no worker: to be parked, or to be taken again.
+GRANTED = b"\1"
+
 _LENGTH = struct.Struct("<I")
 
 

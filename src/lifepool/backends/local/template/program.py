@@ -35,7 +35,7 @@ from lifepool.backends.local.template.cleanliness import (
     left_open,
     new_descriptors,
 )
-from lifepool.backends.local.template.forking import Forker
+from lifepool.backends.local.template.forking import PARKED_S, Forker
 from lifepool.backends.local.template.messages import receive_message, send_message
 from lifepool.backends.local.template.reaping import Processes
 from lifepool.backends.local.template.surroundings import current_folder
@@ -105,8 +105,12 @@ def run_template(line_fd: int, tracker_fd: int) -> None:
         tracker: Any = vars(resource_tracker)["_resource_tracker"]
         tracker._fd = tracker_fd
         line = socket.socket(fileno=line_fd)
+        for name in ("template.process", "worker.bootstrap"):  # so that workers have them
+            importlib.import_module(f"lifepool.backends.local.{name}")
         begun = _beginning()
+        line.settimeout(PARKED_S)
         instructions: Instructions = receive_message(line)
+        line.settimeout(None)
         _prepare(instructions, line)
         handlers = _import_all(instructions, line, begun)
         send_message(line, ("ready",))
@@ -114,8 +118,8 @@ def run_template(line_fd: int, tracker_fd: int) -> None:
         gc.collect()
         gc.freeze()
         Forker(line, files_to_reopen(begun.holdings_before), handlers, processes).serve()
-    except (EOFError, ConnectionError):
-        return  # the server is gone
+    except (EOFError, ConnectionError, TimeoutError):
+        return  # the server is gone, or has no use for this process
     except Exception:
         sys.excepthook(*sys.exc_info())
     finally:
@@ -163,8 +167,6 @@ def _import_all(instructions: Instructions, line: socket.socket, begun: Beginnin
     """
     handlers: dict[int, Any] = {}
     path = list(sys.path)
-    for name in ("template.process", "worker.bootstrap"):  # so that workers have them
-        importlib.import_module(f"lifepool.backends.local.{name}")
     refused: dict[str, tuple[str, str]] = {}
     with _killed_with(line):
         for name in _wanted(instructions):

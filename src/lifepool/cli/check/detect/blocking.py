@@ -31,6 +31,16 @@ def find(module: Module, project: Project) -> Iterator[Hit]:
             yield Hit(code, call.node, message + _where(function, project))
 
 
+def heavy_functions(module: Module, project: Project) -> Iterator[tuple[Function, int]]:
+    """Yield the plain functions that compute on the event loop, and the line of the call that does."""
+    for call in module.calls:
+        function = call.function
+        if function is None or function.is_async or function not in project.roles.on_loop or not heavy(call.name):
+            continue
+        if not {function, project.roles.on_loop[function]} & project.roles.programs:
+            yield function, call.node.lineno
+
+
 def _judged(node: ast.Call, name: str) -> tuple[str, str] | None:
     if name in ANSWERS and not _does_not_wait(node):
         return "LP007", f"`{short(name)}()` blocks until the pool has answered"

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from lifepool.cli.check.model.scopes import Call, Function
 
+#: Makers of apps that a server serves.
+APPS = frozenset({"fastapi.FastAPI", "starlette.applications.Starlette"})
 #: Makers of pools of processes that send functions with pickle: they must be importable.
 PICKLING_POOLS = frozenset(
     {

@@ -34,6 +34,7 @@ _TO_THREADS = methods("concurrent.futures.ThreadPoolExecutor()", "submit map") |
 )
 #: Decorators whose functions run in workers.
 _DECORATORS = methods("lifepool.Pool()", "task task() batch batch() resource resource()")
+_TASKS = methods("lifepool.Pool()", "task task()")
 _ONE_TASK = methods("lifepool.Pool()", "run submit")
 #: Keywords that are lifepool's own; a test compares them with the methods.
 OPTIONS = {
@@ -67,6 +68,18 @@ def _sent(call: Call, names: Names) -> ast.expr | None:
     if call.name in PICKLING_POOLS:
         return next((keyword.value for keyword in call.node.keywords if keyword.arg == "initializer"), None)
     return None
+
+
+def sent_functions(module: Module, names: Names) -> Iterator[tuple[Function, int]]:
+    """Yield the functions of the project that a module gives to workers, and the line where it does."""
+    for call in module.calls:
+        sent = _sent(call, names)
+        function = None if sent is None else names.function_of(_unwrapped(sent, call.scope, names), call.scope)
+        if function is not None:
+            yield function, call.node.lineno
+    for function in module.parts.functions:
+        if any(names.of(decorator, function.home) in _TASKS for decorator in function.decorators):
+            yield function, function.node.lineno
 
 
 def _async_hits(call: Call, names: Names) -> Iterator[Hit]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from lifepool.cli.check.detect import mentions
+from lifepool.cli.check.detect.known import APPS
 from lifepool.cli.check.finding import Hit
 from lifepool.cli.check.model.scopes import Value
 from lifepool.cli.check.tables import words
@@ -17,7 +18,6 @@ if TYPE_CHECKING:
     from lifepool.cli.check.model.project import Project
     from lifepool.cli.check.model.scopes import Binding, Call
 
-_APPS = frozenset({"fastapi.FastAPI", "starlette.applications.Starlette"})
 _SENDS = words("run submit map gather")
 #: What may be done with a pool that does not start it. Everything else might: it is given away, entered, ...
 _USES = _SENDS | words("task batch resource statistics readiness workers cancel add_hook max_workers state config")
@@ -27,7 +27,7 @@ _HOW = "no lifespan, no `install`, no `async with`"
 def find(module: Module, project: Project) -> Iterator[Hit]:
     """Look at the pools that are kept in a global, a local variable or an attribute."""
     for call in module.calls:
-        if call.name != "lifepool.Pool" or call.returned:
+        if call.name != "lifepool.Pool" or call.returned or call.entered:
             continue
         if name := _left_unstarted(call, module, project):
             yield Hit("LP012", call.node, f"nothing starts `{name}`: {_HOW}")
@@ -79,5 +79,5 @@ def _is_served(module: Module, project: Project) -> bool:
     """Tell whether a file that makes an app imports the module: then all that could start a pool in it was seen."""
     here = module.path.absolute()
     return any(
-        here in project.reach(each.path) for each in project.modules if any(call.name in _APPS for call in each.calls)
+        here in project.reach(each.path) for each in project.modules if any(call.name in APPS for call in each.calls)
     )

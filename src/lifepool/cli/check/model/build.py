@@ -200,6 +200,7 @@ class _Walker(ast.NodeVisitor):
 
     def visit_With(self, node: ast.With | ast.AsyncWith) -> None:
         for item in node.items:
+            self._note(item.context_expr, "entered")
             if item.optional_vars is not None:
                 self._bind(item.optional_vars, Value(self._scope, item.context_expr))
         self.generic_visit(node)
@@ -291,6 +292,7 @@ class _Walker(ast.NodeVisitor):
                 awaited=note == "awaited",
                 kept=note == "kept",
                 returned=note == "returned",
+                entered=note == "entered",
             )
         )
         self.generic_visit(node)

@@ -181,6 +181,7 @@ class Call:
         awaited: It is the operand of ``await``.
         kept: What it returns is put into a global, an attribute or an item, and so outlives the function.
         returned: What it returns is returned or yielded.
+        entered: A `with` enters what it returns.
         name: The dotted name of what is called, as `Names` writes it; empty if it is not known.
     """
 
@@ -191,6 +192,7 @@ class Call:
     awaited: bool = False
     kept: bool = False
     returned: bool = False
+    entered: bool = False
     name: str = ""
 
     @property

@@ -1,0 +1,1 @@
+"""What does the start of an executor cost a script?"""
