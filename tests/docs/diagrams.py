@@ -19,7 +19,7 @@ THEMES = {"light": "neutral", "dark": "dark"}
 #: Compact, since a page is 700 pixels wide; labels are text of the page's font, which can be searched and read aloud.
 CONFIG = {
     "fontFamily": "inherit",
-    "flowchart": {"nodeSpacing": 25, "rankSpacing": 45, "htmlLabels": False},
+    "flowchart": {"nodeSpacing": 25, "rankSpacing": 25, "htmlLabels": False},
     "sequence": {
         "actorMargin": 12,
         "width": 100,
@@ -30,7 +30,7 @@ CONFIG = {
     },
 }
 #: A diagram shrinks to this part of its width; below, the figure scrolls to the side.
-LEAST_SCALE = 0.75
+LEAST_SCALE = 0.62
 
 _FENCE = re.compile(r"^```mermaid\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 _PLACE = re.compile(r'<div class="diagram" data-number="(\d+)"></div>')

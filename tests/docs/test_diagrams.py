@@ -53,7 +53,7 @@ def test_each_place_gets_a_drawing_for_each_ground_with_names_of_its_own() -> No
     assert len(names) == len(set(names)) == 8
     assert set(re.findall(r"url\(#([^)]+)\)", html)) == {name for name in names if name.endswith("arrow")}
     assert set(re.findall(r"#([\w-]+)[ ](?:\.x|path)", html)) == set(names)
-    assert html.count("min-width: 300px") == 4
+    assert html.count("min-width: 248px") == 4
 
 
 def test_what_is_no_drawing_ends_the_build() -> None:
