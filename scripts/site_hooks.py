@@ -6,16 +6,19 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import mermaidx
 from markdown import Extension, Markdown
 from mkdocs.structure.files import File, Files, InclusionLevel
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
+from tests.docs.diagrams import CONFIG, with_figures, with_places  # noqa: E402
 from tests.docs.markdown import slug  # noqa: E402
 from tests.docs.site import DOCS, as_on_site, content, languages, listed, pages_outside  # noqa: E402
 
 _outside: dict[str, Path] = {}
+_diagrams: dict[str, list[str]] = {}  # the sources on each page
 
 
 class _ListsAsOnGitHub(Extension):
@@ -47,8 +50,21 @@ def on_files(files: Files, config: Any) -> Files:
 
 
 def on_page_markdown(markdown: str, page: Any, config: Any, files: Files) -> str:
-    """Turn a page of the repository into one of the site."""
-    return as_on_site(markdown, _outside.get(page.file.src_uri, DOCS / page.file.src_uri))
+    """Turn a page of the repository into one of the site, with a place for each diagram."""
+    shown = as_on_site(markdown, _outside.get(page.file.src_uri, DOCS / page.file.src_uri))
+    shown, _diagrams[page.file.src_uri] = with_places(shown)
+    return shown
+
+
+def on_post_page(output: str, page: Any, config: Any) -> str:
+    """Draw the diagrams of a page."""
+    return with_figures(output, _diagrams[page.file.src_uri], _draw)
+
+
+def _draw(source: str, theme: str) -> str:
+    """Return a diagram as SVG; what can't be drawn ends the build with Mermaid's own message."""
+    svg: str = mermaidx.render(source, theme=theme, config=CONFIG).svg()
+    return svg
 
 
 def on_page_context(context: Any, page: Any, config: Any, nav: Any) -> Any:

@@ -32,9 +32,15 @@ LOOKED_AT = [
     "tutorial/5-a-text-without-end/",
     "how-to/deploy/",
     "architecture/",
+    "reference/states/",
     "zh/tutorial/1-a-service-that-hangs/",
 ]
 SEARCHED = {"notebook": "how-to/use-in-a-notebook/", "事件循环": "zh/tutorial/"}
+#: The diagrams of a page, each with some of its labels.
+DIAGRAMS = {
+    "architecture/": [["Engine", "worker", "asks for a fork"], ["caller", "submit(fn, args)", "RESULT frame"]],
+    "reference/states/": [["QUEUED", "TIMED_OUT"], ["STARTING", "STOPPING"], ["CREATED", "CLOSED"]],
+}
 #: Where to keep pictures of the pages, for people to look at.
 PICTURES = os.environ.get("SITE_PICTURES")
 
@@ -142,6 +148,30 @@ def test_pages_can_be_read(browser: Browser, address: str, kind: Literal["light"
         assert (ground == "rgb(255, 255, 255)") == (kind != "dark")
     assert [url for url in asked if not url.startswith((address, "data:", "blob:"))] == []
     assert failed == []
+
+
+@pytest.mark.parametrize("kind", ["light", "dark", "phone"])
+def test_diagrams_are_drawn_with_labels_that_can_be_read(
+    browser: Browser, address: str, kind: Literal["light", "dark", "phone"]
+) -> None:
+    page = browser.new_page(
+        viewport={"width": 390 if kind == "phone" else 1280, "height": 900},
+        color_scheme="dark" if kind == "dark" else "light",
+        java_script_enabled=kind != "phone",  # they are drawn already
+    )
+    for path, labels in DIAGRAMS.items():
+        page.goto(f"{address}/{path}", wait_until="networkidle")
+        assert page.locator("code", has_text="-->").count() == 0, "no source is left"
+        shown = page.locator("figure.diagram svg:visible")
+        assert shown.count() == len(labels), "each once: in the colours of this ground"
+        for index, names in enumerate(labels):
+            for name in names:
+                label = shown.nth(index).get_by_text(name, exact=True).first
+                box = label.bounding_box()
+                assert box is not None, name
+                assert 9 <= box["height"] <= 40, name
+        if PICTURES:
+            shown.first.screenshot(path=f"{PICTURES}/diagram-{kind}-{path.strip('/').replace('/', '-')}.png")
 
 
 def test_the_search_and_the_other_language_are_found(browser: Browser, address: str) -> None:
