@@ -81,7 +81,7 @@ async def test_who_is_not_let_in_is_told_why() -> None:
 
 
 async def test_who_waits_is_told_when_the_connection_breaks() -> None:
-    async with server(b"+PONG\r\n", b"+half of an ans") as (address, _):
+    async with server(b"+PONG\r\n", b"+half of it") as (address, _):
         connection = await connect(f"redis://{address}", 5)
         with pytest.raises(OSError, match=r"closed|reset"):
             await connection.ask(("GET", "key"))
