@@ -156,7 +156,7 @@ async def test_a_pool_that_takes_long_to_start_is_no_difference_of_clocks(monkey
             since[0] = 3600.0  # so long it took
 
         monkeypatch.setattr(node, "_begin", slowly)
-        monkeypatch.setattr(ray_node.time, "time", lambda: now() + since[0])
+        monkeypatch.setattr(time, "time", lambda: now() + since[0])
         await node.hello("c", now())
         (outcome,) = await outcomes(node, "c", call("c", 1, "builtins:abs", -1), count=1)
         assert outcome["status"] == msg.RETURNED

@@ -24,30 +24,27 @@ ANSWERS = b"".join(
 EXPECTED = [b"OK", 12, -1, None, None, [], [[b"a\r\nbc"], b""], LARGE, [LARGE[:READ_BYTES], 1, b"ab"]]
 
 
-@pytest.mark.parametrize("step", [1, 2, 7, 1000, READ_BYTES - 1, READ_BYTES, 1 << 20])
-def test_answers_are_put_together_from_any_pieces(step: int) -> None:
+def read(data: bytes, step: int) -> list[Any]:
     got: list[Any] = []
     replies = Replies(got.append)
-    at = 0
-    while at < len(ANSWERS):
+    while data:
         space = replies.space()
-        count = min(step, len(space), len(ANSWERS) - at)
+        count = min(step, len(space), len(data))
         assert count
-        space[:count] = ANSWERS[at : at + count]
-        at += count
+        space[:count], data = data[:count], data[count:]
         replies.was_read(count)
-    assert got == EXPECTED
+    return got
+
+
+@pytest.mark.parametrize("step", [1, 2, 7, 1000, READ_BYTES - 1, READ_BYTES, 1 << 20])
+def test_answers_are_put_together_from_any_pieces(step: int) -> None:
+    assert read(ANSWERS, step) == EXPECTED
 
 
 @pytest.mark.parametrize("nonsense", [b"HTTP/1.1 400 Bad Request\r\n", b"$x\r\n", b"\r\n", b"+" + bytes(READ_BYTES)])
 def test_what_is_no_answer_is_an_error(nonsense: bytes) -> None:
-    replies = Replies(lambda value: None)
     with pytest.raises(RedisError):
-        while nonsense:
-            space = replies.space()
-            piece, nonsense = nonsense[: len(space)], nonsense[len(space) :]
-            space[: len(piece)] = piece
-            replies.was_read(len(piece))
+        read(nonsense, 1 << 20)
 
 
 @contextlib.asynccontextmanager
@@ -68,8 +65,9 @@ async def server(*answers: bytes) -> AsyncIterator[tuple[str, list[bytes]]]:
 
 async def test_it_says_who_it_is_and_selects_its_database() -> None:
     async with server(b"+OK\r\n+OK\r\n+PONG\r\n", b"+OK\r\n") as (address, came):
-        async with await connect(f"redis://me:p%40ss@{address}/3", 5) as connection:
-            assert await connection.ask(("SET", "key", b"value", "EX", 2)) == [b"OK"]
+        connection = await connect(f"redis://me:p%40ss@{address}/3", 5)
+        assert await connection.ask(("SET", "key", b"value", "EX", 2)) == [b"OK"]
+        connection.close()
     assert came[0] == (
         b"*3\r\n$4\r\nAUTH\r\n$2\r\nme\r\n$4\r\np@ss\r\n*2\r\n$6\r\nSELECT\r\n$1\r\n3\r\n*1\r\n$4\r\nPING\r\n"
     )
@@ -83,11 +81,11 @@ async def test_who_is_not_let_in_is_told_why() -> None:
 
 
 async def test_who_waits_is_told_when_the_connection_breaks() -> None:
-    async with server(b"+PONG\r\n", b"+half of an ans") as (address, _):
+    async with server(b"+PONG\r\n", b"+half of it") as (address, _):
         connection = await connect(f"redis://{address}", 5)
-        with pytest.raises(OSError, match="closed|reset"):
+        with pytest.raises(OSError, match=r"closed|reset"):
             await connection.ask(("GET", "key"))
-        with pytest.raises(OSError, match="closed|reset"):
+        with pytest.raises(OSError, match=r"closed|reset"):
             await connection.ask(("GET", "key"))
         assert connection.lost.done()
 
@@ -96,12 +94,13 @@ async def test_what_nobody_asked_for_is_passed_on() -> None:
     said: asyncio.Queue[Any] = asyncio.Queue()
     message = b"*3\r\n$7\r\nmessage\r\n$1\r\nc\r\n$5\r\nhello\r\n"
     async with server(b"+PONG\r\n", b"*3\r\n$9\r\nsubscribe\r\n$1\r\nc\r\n:1\r\n" + message) as (address, _):
-        async with await connect(f"redis://{address}", 5, said.put_nowait) as connection:
-            assert await connection.ask(("SUBSCRIBE", "c")) == [[b"subscribe", b"c", 1]]
-            assert await asyncio.wait_for(said.get(), 5) == [b"message", b"c", b"hello"]
+        connection = await connect(f"redis://{address}", 5, said.put_nowait)
+        assert await connection.ask(("SUBSCRIBE", "c")) == [[b"subscribe", b"c", 1]]
+        assert await asyncio.wait_for(said.get(), 5) == [b"message", b"c", b"hello"]
+        connection.close()
 
 
 async def test_a_server_that_hangs_up_is_an_error() -> None:
     async with server() as (address, _):
-        with pytest.raises(OSError, match="closed|reset"):
+        with pytest.raises(OSError, match=r"closed|reset"):
             await connect(f"redis://{address}", 5)

@@ -74,7 +74,7 @@ def make_app(url: ClusterUrl) -> Any:
             return connection
 
     class TakesForGood(AMQP):  # type: ignore[misc]  # Celery has no types
-        """Take messages out of a list of Redis, and keep no books there of what was taken.
+        """Take messages out of a list of Redis, and keep no record there of what was taken.
 
         Celery would write each message into a hash and delete it at once, for calls are acknowledged before they run:
         two more round trips, in which its loop does nothing else. A call that gets lost in between is looked for by

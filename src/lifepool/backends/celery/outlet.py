@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from lifepool.backends.celery.link import Command, RedisLink
+from lifepool.backends.celery.link import RedisLink
 from lifepool.backends.celery.names import Keys
 from lifepool.backends.celery.posts import Posts
 from lifepool.backends.celery.transport import CLIENT_S
 from lifepool.backends.remote.messages import Message, Refused
 
 if TYPE_CHECKING:
+    from lifepool.backends.celery.resp import Command
     from lifepool.backends.remote.node import NodeAgent
     from lifepool.backends.remote.urls import ClusterUrl
 

@@ -10,7 +10,7 @@ import json
 import logging
 from typing import TYPE_CHECKING
 
-from lifepool.backends.celery.link import Command, RedisLink
+from lifepool.backends.celery.link import RedisLink
 from lifepool.backends.celery.names import BESIDE, Keys, celery_message
 from lifepool.backends.remote.messages import Message, Refused
 from lifepool.backends.remote.security import LONGEST_WAIT_S
@@ -18,6 +18,7 @@ from lifepool.backends.remote.security import LONGEST_WAIT_S
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from lifepool.backends.celery.resp import Command
     from lifepool.backends.remote.transport import TransportListener
     from lifepool.backends.remote.urls import ClusterUrl
 

@@ -119,8 +119,8 @@ class DriverProcess:
             start_new_session=True,  # it ends when this process does, and not by Ctrl-C
         )  # fmt: skip
         self._process = process
-        for pipe in (process.stdin, process.stdout):
-            _widen(pipe)
+        for end in (process.stdin, process.stdout):
+            _widen(end)
         transports: list[asyncio.BaseTransport] = []
         beside: list[asyncio.Task[None]] = []
         self._last_words, self._heard, self._patience_s = "", self._loop.time(), FIRST_WORD_S
