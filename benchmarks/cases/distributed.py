@@ -23,7 +23,9 @@ REQUIRES = {
     "lifepool-celery": ("celery", "redis"),
     "lifepool-rabbitmq": ("celery", "redis"),
 }
-NAMES = ("lifepool", "standard", "dask", "lifepool-dask", "ray", "lifepool-ray", "celery", "lifepool-celery")
+NAMES: tuple[str, ...] = (
+    "lifepool", "standard", "dask", "lifepool-dask", "ray", "lifepool-ray", "celery", "lifepool-celery",
+)  # fmt: skip
 if rabbitmq_program():  # it is large: no package of Python brings it along
     NAMES += ("lifepool-rabbitmq",)
 Measured = Callable[[Contender, Parameters], Coroutine[Any, Any, Outcome]]

@@ -92,12 +92,15 @@ def rabbitmq() -> Iterator[str]:
             "SERVER_ADDITIONAL_ERL_ARGS": "-kernel inet_dist_use_interface {127,0,0,1}",
         }  # fmt: skip
         environment = {**os.environ, **names, **{f"RABBITMQ_{name}": value for name, value in settings.items()}}
-        quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL, "env": environment}
-        ends.callback(end, subprocess.Popen(["epmd"], **quiet))
-        server = subprocess.Popen(["sh", program], **quiet)
+        ends.callback(end, _started(["epmd"], environment))
+        server = _started(["sh", program], environment)
         ends.callback(_end_family, server)
         _wait_until_up(server, port, RABBITMQ_UP_BOUND_S)
         yield f"amqp://guest:guest@{HOST}:{port}//"
+
+
+def _started(command: list[str], environment: dict[str, str]) -> subprocess.Popen[bytes]:
+    return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=environment)
 
 
 def _end_family(process: subprocess.Popen[bytes]) -> None:
