@@ -10,6 +10,7 @@ from benchmarks.cases.lengths import LENGTHS, efficiency_case
 from benchmarks.cases.overload import overload_case
 from benchmarks.cases.queueing import queue_case
 from benchmarks.cases.restart import restart_case
+from benchmarks.cases.scale import callers_case, full_queue_case, start_case
 from benchmarks.cases.scaling import workers_case
 from benchmarks.cases.service import service_case
 from benchmarks.cases.service_overload import service_overload_case
@@ -27,6 +28,9 @@ _ALL = (
     hashing_case(),
     *(queue_case(f"1e{power}", 10**power) for power in range(1, 7)),
     *(workers_case(2**power) for power in range(7)),
+    *(callers_case(f"1e{power}", 10**power) for power in range(5)),
+    *(full_queue_case(f"1e{power}", 10**power) for power in (4, 6)),
+    *(start_case(workers) for workers in (2, 16, 64)),
     restart_case(),
     *lag_cases(),
     cold_start_case(),

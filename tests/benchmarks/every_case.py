@@ -27,7 +27,7 @@ def test_a_smoke_run_of_the_default_set_measures_every_case_of_it(tmp_path: Path
 
 
 def test_the_cases_beyond_the_default_set_run_too(tmp_path: Path) -> None:
-    names = ["out-64KiB-str", "in-1KiB-numpy", "queue-1e1", "workers-4"]
+    names = ["out-64KiB-str", "in-1KiB-numpy", "queue-1e1", "workers-4", "callers-1e1", "full-queue-1e4", "start-64"]
     assert_complete(run(tmp_path, *names, "--contender", "lifepool"), rounds=1)
 
 

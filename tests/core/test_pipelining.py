@@ -2,9 +2,18 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
 from lifepool._core import policy
 from lifepool._core.states import TaskState
-from tests.core.script import knowing
+from tests.core.script import knowing, limits_for
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from tests.core.script import Script
 
 
 def test_short_tasks_are_pipelined_as_deep_as_they_are_short() -> None:
@@ -78,33 +87,33 @@ def test_an_idle_worker_is_given_what_is_pipelined_elsewhere() -> None:
     for task in (1, 2, 3, 4):
         pool.submit(task, name="f")
     pool.returned(2, 1, 1e-3)
-    assert pool.returned(2, 4, 1e-3) == ["4 is completed", "retract from w1"]
-    assert pool.retracted(1, 3) == ["send 3 to w2"]
+    assert pool.returned(2, 3, 1e-3) == ["3 is completed", "retract from w1"]
+    assert pool.retracted(1, 4) == ["send 4 to w2"]
 
 
 def test_tasks_that_are_nearly_done_are_not_stolen() -> None:
     pool = knowing(1e-4, max_workers=2, min_workers=2)
     for task in (1, 2, 3):
         pool.submit(task, name="f")
-    assert pool.returned(2, 1, 1e-4) == ["1 is completed"]
+    assert pool.returned(1, 2, 1e-4) == ["2 is completed"]
 
 
 def test_a_theft_that_comes_too_late_leaves_all_as_it_is() -> None:
     pool = knowing(1e-3, max_workers=2, min_workers=2)
     for task in (1, 2, 3):
         pool.submit(task, name="f")
-    assert pool.returned(2, 1, 1e-3) == ["1 is completed", "retract from w1"]
-    assert pool.retracted(1) == []
-    assert pool.returned(1, 2, 1e-3) == ["2 is completed"]
+    assert pool.returned(1, 2, 1e-3) == ["2 is completed", "retract from w2"]
+    assert pool.retracted(2) == []
+    assert pool.returned(2, 1, 1e-3) == ["1 is completed"]
 
 
 def test_a_task_that_nobody_wants_is_not_stolen() -> None:
     pool = knowing(1e-3, max_workers=2, min_workers=2)
     for task in (1, 2, 3):
         pool.submit(task, name="f")
-    assert pool.cancel(3) == ["3 is cancelled", "retract from w1"]
-    pool.retracted(1)
-    assert pool.returned(2, 1, 1e-3) == ["1 is completed"]
+    assert pool.cancel(3) == ["3 is cancelled", "retract from w2"]
+    pool.retracted(2)
+    assert pool.returned(1, 2, 1e-3) == ["2 is completed"]
 
 
 def test_what_was_taken_back_keeps_its_position() -> None:
@@ -128,3 +137,47 @@ def test_a_worker_that_is_interrupted_gets_nothing_more_until_it_has_answered() 
     assert "interrupt 2 on w1" in said
     assert not [line for line in said if line.startswith("send")]
     assert "send 3 to w1" in pool.returned(1, 2, succeeded=False)
+
+
+def more_workers_than_cpus(run_s: float) -> Script:
+    """Return a pool of four workers on two CPUs that knows how long tasks of ``f`` take."""
+    pool = knowing(run_s, max_workers=4, min_workers=4, max_queue=100, cpus=2.0)
+    for worker in (3, 4):  # they start as those before them are ready
+        pool.ready(worker)
+    assert len(pool.scheduler.fleet.idle) == 4
+    return pool
+
+
+def sent_to(pool: Script, tasks: Iterable[int], name: str) -> list[str]:
+    return [line.split()[-1] for task in tasks for line in pool.submit(task, name=name) if line.startswith("send")]
+
+
+def test_very_short_tasks_keep_only_as_many_workers_busy_as_there_are_cpus() -> None:
+    pool = more_workers_than_cpus(1e-5)
+    assert sent_to(pool, range(16), "f") == ["w4", "w3"] * 8
+    assert sent_to(pool, (16,), "f") == ["w2"], "those are full: nobody waits beside a free worker"
+
+
+def test_tasks_that_are_longer_or_unknown_spread_over_all_workers() -> None:
+    assert sent_to(more_workers_than_cpus(1e-3), range(4), "f") == ["w4", "w3", "w2", "w1"]
+    assert sent_to(more_workers_than_cpus(1e-5), range(4), "unknown") == ["w4", "w3", "w2", "w1"]
+
+
+def test_very_short_tasks_do_not_wait_behind_one_that_turned_out_to_be_long() -> None:
+    pool = more_workers_than_cpus(1e-5)
+    sent_to(pool, (1, 2, 3), "f")
+    pool.now += 2 * policy.OVERRUN_S
+    assert sent_to(pool, (4,), "f") == ["w2"]
+
+
+def test_very_short_tasks_do_not_wait_behind_a_long_one_while_another_worker_is_free() -> None:
+    pool = more_workers_than_cpus(1e-5)
+    assert sent_to(pool, (1, 2), "unknown") == ["w4", "w3"]
+    assert sent_to(pool, (3,), "f") == ["w2"]
+
+
+@pytest.mark.parametrize("limits", [{"cpus": None}, {"cpus": 4.0}, {"slots": 2}, {"can_retract": False}])
+def test_short_tasks_are_gathered_only_where_it_helps(limits: dict[str, Any]) -> None:
+    few = {"max_workers": 4, "cpus": 2.0}
+    assert policy.workers_for_short(limits_for(**few)) == 2
+    assert policy.workers_for_short(limits_for(**few | limits)) == 0

@@ -97,11 +97,11 @@ def test_who_waits_behind_an_import_runs_elsewhere_once_somebody_is_free() -> No
     pool = knowing(0.2e-3, max_workers=2, min_workers=2)
     for task in (1, 2, 3):
         pool.submit(task, name="f")
-    assert pool.scheduler.fleet.workers[1].tasks == [2, 3]
-    pool.loading(1, 2)
-    assert "retract from w1" in pool.pass_time(0.01)
-    pool.returned(2, 1)
-    assert "send 3 to w2" in pool.retracted(1, 3)
+    assert pool.scheduler.fleet.workers[2].tasks == [1, 3]
+    pool.loading(2, 1)
+    assert "retract from w2" in pool.pass_time(0.01)
+    pool.returned(1, 2)
+    assert "send 3 to w1" in pool.retracted(2, 3)
 
 
 def test_nothing_is_learned_from_it_about_the_queue() -> None:

@@ -1,7 +1,9 @@
 """The dispatcher: which waiting task goes to which worker, and what is taken back because it would wait too long there.
 
 Rules
-    1. A free worker gets the next task at once.
+    1. A free worker gets the next task at once; but of very short tasks, only as many workers are kept busy as there
+       are CPUs, as long as those have room. To wake one more worker takes longer than such a task, and it would take
+       the CPU from the others, and from the server.
     2. With none free, a busy worker gets one ahead (*pipelining*) if tasks of that name are short: the more, the
        shorter they are. Its next task is then there already when it answers.
     3. Nobody waits behind a long task while another worker is free: what is pipelined is taken back when the task
@@ -44,11 +46,13 @@ class Dispatcher:
         self._supervisor = supervisor
         self._fleet = supervisor.fleet
         self._run_times = decision.run_times
+        self._cpus = policy.workers_for_short(self._limits)
         self._scales = self._limits.min_workers < self._limits.max_workers
 
     def assign(self, task: Task) -> bool:
         """Give a task, before which none waits, to a worker; return False if no worker may take it."""
-        worker = self._fleet.free_worker() or self._pipeline_worker(task)
+        worker = (self._gathered(task) if self._cpus else None) or self._fleet.free_worker()
+        worker = worker or self._pipeline_worker(task)
         if worker is None:
             return False
         self._send(task, worker)
@@ -59,11 +63,23 @@ class Dispatcher:
         queue, tasks = self._queue, self._tasks
         while (number := queue.peek()) is not None:
             task = tasks[number]
-            worker = self._fleet.free_worker() or self._pipeline_worker(task)
+            worker = (self._gathered(task) if self._cpus else None) or self._fleet.free_worker()
+            worker = worker or self._pipeline_worker(task)
             if worker is None:
                 break
             queue.pop()
             self._send(task, worker)
+
+    def _gathered(self, task: Task) -> Worker | None:
+        """Return a busy worker for a very short task though another is free: more of them than CPUs do not help."""
+        fleet = self._fleet
+        if len(fleet.busy) < self._cpus or not fleet.idle or self._depth(task) < policy.PIPELINE_DEPTH:
+            return None
+        worker = fleet.pipeline_worker(policy.PIPELINE_DEPTH, self._decision.now)
+        if worker is None:
+            return None
+        running = self._tasks.get(worker.tasks[0])  # nobody waits behind a long task, not even until it overruns
+        return worker if running is not None and self._depth(running) == policy.PIPELINE_DEPTH else None
 
     def _pipeline_worker(self, task: Task) -> Worker | None:
         if self._limits.slots > 1:
@@ -98,12 +114,8 @@ class Dispatcher:
         # As long as anything is pipelined, the timer is set that looks after it.
         if not self._fleet.idle or _REBALANCE not in self._decision.timers:
             return
-        for worker in self._fleet:
-            if (
-                len(worker.tasks) > 1
-                and worker.state is states.WORKER_BUSY
-                and self._is_worth_stealing(worker.tasks[1])
-            ):
+        for worker in self._fleet.busy.values():
+            if len(worker.tasks) > 1 and self._is_worth_stealing(worker.tasks[1]):
                 self._decision.out.append(do.RetractTasks(worker.id))
                 return
 

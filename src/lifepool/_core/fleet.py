@@ -69,14 +69,15 @@ class Worker:
 class Fleet:
     """Hold all workers by number.
 
-    Invariant: ``idle`` holds exactly the READY workers, the most recently used last (its caches are warm, and the
-    others grow old enough to be let go).
+    Invariants: ``idle`` holds exactly the READY workers, the most recently used last (its caches are warm, and the
+    others grow old enough to be let go); ``busy`` holds exactly the BUSY ones, by number.
     """
 
     def __init__(self, limits: Limits) -> None:
         self.limits = limits
         self.workers: dict[int, Worker] = {}
         self.idle: list[Worker] = []
+        self.busy: dict[int, Worker] = {}  # of many workers it may be a few: those are looked through for each task
         self._counted = 0
         self.last_number: int = 0  # of the newest worker
 
@@ -97,8 +98,7 @@ class Fleet:
         """Forget a worker that is gone, and return it; return None if it was forgotten before."""
         worker = self.workers.pop(number, None)
         if worker is not None:
-            if worker.state is WorkerState.READY:
-                self.idle.remove(worker)
+            self._take_out(worker)
             self.uncount(worker)
             worker.move(WorkerState.DEAD)
         return worker
@@ -106,20 +106,31 @@ class Fleet:
     def set_ready(self, worker: Worker) -> None:
         """Note that the worker has nothing to do."""
         worker.move(states.WORKER_READY)
+        self.busy.pop(worker.id, None)
         self.idle.append(worker)
 
     def set_busy(self, worker: Worker) -> None:
         """Note that an idle worker gets a task."""
-        self.idle.remove(worker)
+        if self.idle[-1] is worker:  # it nearly always is
+            self.idle.pop()
+        else:
+            self.idle.remove(worker)
         worker.move(states.WORKER_BUSY)
+        self.busy[worker.id] = worker
 
     def set_leaving(self, worker: Worker, state: WorkerState, reason: ExitReason) -> None:
         """Note that the worker takes no more tasks, and why; the first reason stays."""
-        if worker.state is WorkerState.READY:
-            self.idle.remove(worker)
+        self._take_out(worker)
         self.uncount(worker)
         worker.exit_reason = worker.exit_reason or reason
         worker.move(state)
+
+    def _take_out(self, worker: Worker) -> None:
+        """Forget that the worker takes tasks."""
+        if worker.state is WorkerState.READY:
+            self.idle.remove(worker)
+        else:
+            self.busy.pop(worker.id, None)
 
     def uncount(self, worker: Worker) -> None:
         """Note that the worker makes room for another one."""
@@ -146,19 +157,18 @@ class Fleet:
         if self.idle:
             return self.idle[-1]
         if self.limits.slots > 1:
-            for worker in self:
-                if worker.state is states.WORKER_BUSY and len(worker.tasks) < worker.slots:
+            for worker in self.busy.values():
+                if len(worker.tasks) < worker.slots:
                     return worker
         return None
 
     def pipeline_worker(self, depth: int, now: float) -> Worker | None:
         """Return the busy worker with the shortest pipeline below ``depth`` that may take one more task, or None."""
         best: Worker | None = None
-        for worker in self.workers.values():
+        for worker in self.busy.values():
             load = len(worker.tasks)
             if (
-                worker.state is states.WORKER_BUSY
-                and load < depth
+                load < depth
                 and (best is None or load < len(best.tasks))
                 and worker.interrupted is None
                 and now - worker.head_since < OVERRUN_S

@@ -52,6 +52,8 @@ def _check_workers(scheduler: Scheduler) -> None:
             raise InternalError(f"worker {worker.id} imports for {worker.loading} and holds {worker.tasks}")
         if (worker.state is WorkerState.READY) is not (worker in scheduler.fleet.idle):
             raise InternalError(f"worker {worker.id} is {worker.state.name}; the idle list disagrees")
+        if (worker.state is WorkerState.BUSY) is not (worker.id in scheduler.fleet.busy):
+            raise InternalError(f"worker {worker.id} is {worker.state.name}; the busy ones disagree")
         if worker.state in (WorkerState.READY, WorkerState.STARTING) and worker.tasks:
             raise InternalError(f"worker {worker.id} is {worker.state.name} and holds {worker.tasks}")
     counted = sum(worker.counted for worker in scheduler.fleet)

@@ -102,6 +102,14 @@ def pipeline_depth(estimate_s: float | None) -> int:
     return 1 + max(1, int(PIPELINE_S / estimate_s))
 
 
+def workers_for_short(limits: Limits) -> int:
+    """Return how many busy workers are enough for very short tasks, or 0 if there are never more than that."""
+    if limits.cpus is None or limits.slots > 1 or not limits.can_retract:
+        return 0
+    enough = max(1, math.ceil(limits.cpus))
+    return enough if limits.max_workers > enough else 0
+
+
 #: Workers that wait rather than compute while they start are started together, but no more for each CPU than this.
 STARTS_FOR_EACH_CPU = 32
 
