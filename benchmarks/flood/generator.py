@@ -300,7 +300,8 @@ def main() -> None:
         report = asyncio.run(run())
     else:
         report = uvloop.run(run())
-    print(json.dumps(report))
+    with open(1, "w", closefd=False) as output:  # buffered even under python -u, which may lose the end of a long text
+        json.dump(report, output)
 
 
 if __name__ == "__main__":

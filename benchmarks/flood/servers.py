@@ -121,6 +121,8 @@ def main() -> None:
     options = parser.parse_args()
     die_with_parent()
     listener = socket.create_server(("127.0.0.1", 0), backlog=BACKLOG)
+    # asyncio does it only for sockets that name their protocol. Else each answer waits 40 ms for the client's ACK.
+    listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     print(listener.getsockname()[1], flush=True)
     app = make_app(options.variant, options.workers)
     config = uvicorn.Config(
