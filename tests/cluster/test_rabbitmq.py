@@ -1,9 +1,13 @@
-"""What is RabbitMQ's alone: the queues that we make there."""
+"""What is RabbitMQ's alone: the queues that we make there, and how a node ends."""
 
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING
+import os
+import select
+import signal
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 import amqp
@@ -12,10 +16,12 @@ from lifepool import Pool
 from lifepool.backends.celery.amqp_link import PART_BYTES
 from lifepool.backends.celery.names import Queues
 from lifepool.backends.remote.urls import make_remote_backend
+from lifepool.nodes.celery_pool import TaskPool
 from tests import tasks
 from tests.cluster.rabbitmq import CeleryOnRabbitmq, RabbitServer, rabbitmq_program
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
 
@@ -35,8 +41,37 @@ async def test_no_queue_stays_in_rabbitmq(tmp_path: Path) -> None:
         assert not has_queue(server, names.replies(backend.client))
 
 
-def has_queue(server: RabbitServer, name: str) -> bool:
+@contextmanager
+def connected(server: RabbitServer) -> Iterator[Any]:
     with amqp.Connection(urlsplit(server.address).netloc.rpartition("@")[2]) as connection:
+        yield connection
+
+
+class Loop:
+    """What is used of Celery's event loop."""
+
+    def add_reader(self, file: int, then: Any) -> None:
+        self.file = file
+
+
+def test_a_signal_wakes_the_loop_of_a_node() -> None:
+    pool, loop = TaskPool.__new__(TaskPool), Loop()
+    pool._wake_read, pool._wake_write = os.pipe()
+    os.set_blocking(pool._wake_write, False)
+    before = signal.signal(signal.SIGUSR1, lambda *_: None)
+    try:
+        pool.register_with_event_loop(loop)
+        os.kill(os.getpid(), signal.SIGUSR1)
+        assert select.select([loop.file], [], [], 30)[0] == [loop.file]
+    finally:
+        signal.set_wakeup_fd(-1)
+        signal.signal(signal.SIGUSR1, before)
+        os.close(pool._wake_read)
+        os.close(pool._wake_write)
+
+
+def has_queue(server: RabbitServer, name: str) -> bool:
+    with connected(server) as connection:
         try:
             connection.channel().queue_declare(name, passive=True)
         except amqp.NotFound:
