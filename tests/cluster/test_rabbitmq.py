@@ -1,4 +1,4 @@
-"""What is RabbitMQ's alone: the queues that we make there, and how a node ends."""
+"""What is RabbitMQ's alone: the queues that we make there, what is taken out of them, and how a node ends."""
 
 from __future__ import annotations
 
@@ -6,15 +6,21 @@ import asyncio
 import os
 import select
 import signal
+import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 import amqp
+import pytest
 
 from lifepool import Pool
 from lifepool.backends.celery.amqp_link import PART_BYTES
-from lifepool.backends.celery.names import Queues
+from lifepool.backends.celery.amqp_recall import recall
+from lifepool.backends.celery.amqp_transport import WAIT_S, declare_calls
+from lifepool.backends.celery.names import Queues, celery_body
+from lifepool.backends.remote import messages as msg
+from lifepool.backends.remote.messages import Signer
 from lifepool.backends.remote.urls import make_remote_backend
 from lifepool.nodes.celery_pool import TaskPool
 from tests import tasks
@@ -45,6 +51,42 @@ async def test_no_queue_stays_in_rabbitmq(tmp_path: Path) -> None:
 def connected(server: RabbitServer) -> Iterator[Any]:
     with amqp.Connection(urlsplit(server.address).netloc.rpartition("@")[2]) as connection:
         yield connection
+
+
+def put(channel: Any, queue: str, id: str) -> None:
+    call = Signer(None).sign(
+        msg.CALL, {"id": id, "client": id, "fn": "time:sleep", "issued": time.time(), "left": None}
+    )
+    properties = {"correlation_id": id, "expiration": "50000", "content_type": "application/json"}
+    channel.basic_publish_confirm(amqp.Message(celery_body([call]), **properties), "", queue)
+
+
+def test_what_waits_without_nodes_is_taken_out_and_what_others_have_there_stays_as_good_as_new(tmp_path: Path) -> None:
+    program = rabbitmq_program()
+    assert program is not None, "run `sh scripts/ensure-rabbitmq.sh`"
+    with RabbitServer(program, tmp_path) as server, connected(server) as connection:
+
+        def look(ids: set[str]) -> tuple[set[str], bool]:
+            return recall(connection, lambda channel: declare_calls(channel, "q"), "q", ids, WAIT_S)
+
+        assert look({"mine"}) == (set(), True)
+        channel = connection.channel()
+        channel.confirm_select()
+        put(channel, "q", "begun")
+        channel.basic_reject(channel.basic_get("q").delivery_tag, requeue=True)  # as of a node that died
+        for id in ("theirs", "mine", "theirs too"):
+            put(channel, "q", id)
+        assert look({"mine", "begun"}) == ({"mine"}, True)
+        left = [channel.basic_get("q", no_ack=True) for _ in range(3)]
+        assert [each and each.properties["correlation_id"] for each in left] == ["theirs", "theirs too", None]
+        assert not any(each.delivery_info["redelivered"] for each in left if each)
+        assert all(0 < int(each.properties["expiration"]) <= 1000 * WAIT_S for each in left if each)
+        put(channel, "q", "mine")
+        channel.basic_qos(0, 1, False)
+        channel.basic_consume("q", consumer_tag="node", callback=lambda _: None)
+        put(channel, "q", "mine too")
+        with pytest.raises(LookupError, match="nodes read"):
+            look({"mine too"})
 
 
 class Loop:
