@@ -26,6 +26,7 @@ from fastapi import Depends, FastAPI, Request
 
 from benchmarks import environment
 from benchmarks.client import Client, get
+from benchmarks.listening import listening_socket
 from benchmarks.load import Stream
 from benchmarks.page import machine, table
 from benchmarks.report import number
@@ -157,7 +158,7 @@ async def measure(name: str, way: str, duration: float, warm: float) -> Figures:
     """
     example = EXAMPLES[name]
     request = post(example.path, example.kind, example.body())
-    with socket.create_server(("127.0.0.1", 0), backlog=2048) as listener:
+    with listening_socket(2048) as listener:
         process = start_server(name, way, listener)
         client = Client(*listener.getsockname()[:2])
     try:

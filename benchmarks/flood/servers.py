@@ -6,10 +6,10 @@ It ends when its standard input ends, with every process of its group.
 import argparse
 import asyncio
 import json
-import socket
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 
+from benchmarks.listening import listening_socket
 from benchmarks.services import die_with_parent
 
 BACKLOG = 2048  # uvicorn's default
@@ -120,9 +120,7 @@ def main() -> None:
     parser.add_argument("--access-log", action="store_true")
     options = parser.parse_args()
     die_with_parent()
-    listener = socket.create_server(("127.0.0.1", 0), backlog=BACKLOG)
-    # asyncio does it only for sockets that name their protocol. Else each answer waits 40 ms for the client's ACK.
-    listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    listener = listening_socket(BACKLOG)
     print(listener.getsockname()[1], flush=True)
     app = make_app(options.variant, options.workers)
     config = uvicorn.Config(
