@@ -96,6 +96,7 @@ bench-smoke: $(STAMP)  ## run every benchmark case, too briefly to measure anyth
 
 bench-distributed: .venv-distributed/.stamp  ## measure it against Dask, Ray and Celery, on loopback
 	@sh scripts/ensure-redis.sh
+	@sh scripts/ensure-rabbitmq.sh
 	.venv-distributed/bin/python -m benchmarks $(DISTRIBUTED) --loop asyncio --name distributed $(ARGS)
 
 test-cluster: .venv-distributed/.stamp  ## tests of clusters, on real servers: Celery on Redis, and Dask

@@ -10,15 +10,15 @@ requests, hands a few on and refuses the rest.
 from __future__ import annotations
 
 import asyncio
-import socket
 import time
 from collections import Counter
 
 import psutil
 
-from benchmarks.cases.service import BACKLOG, END_BOUND, HEALTH, HOST, START_BOUND, start_server
+from benchmarks.cases.service import BACKLOG, END_BOUND, HEALTH, START_BOUND, start_server
 from benchmarks.cases.service_overload import WORK
 from benchmarks.client import Client
+from benchmarks.listening import listening_socket
 from benchmarks.services import LIFEPOOL
 from lifepool.cli.processes import end_leader
 
@@ -43,7 +43,7 @@ async def load(client: Client) -> Counter[int]:
 
 async def main() -> None:
     """Measure and print."""
-    with socket.create_server((HOST, 0), backlog=BACKLOG) as listener:
+    with listening_socket(BACKLOG) as listener:
         process = start_server(LIFEPOOL, WORKERS, listener)
         client = Client(*listener.getsockname()[:2])
     try:

@@ -45,9 +45,11 @@ class App(Item):
 
     Attributes:
         is_factory: It is such a function.
+        has_lifepool: Its module, or one that comes with it, imports lifepool.
     """
 
     is_factory: bool
+    has_lifepool: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,7 +132,9 @@ class Inventory:
 
     def _app(self, module: Module, name: str, line: int, *, is_factory: bool) -> App:
         item = self._item(module, name, line)
-        return App(item.name, item.folder, item.path, item.line, is_factory)
+        reached = map(self._project.sources.parts, self._project.reach(module.path))
+        imports = {each.name.partition(".")[0] for parts in reached if parts is not None for each in parts.imports}
+        return App(item.name, item.folder, item.path, item.line, is_factory, "lifepool" in imports)
 
     def _item(self, module: Module, name: str, line: int) -> Item:
         path = module.path.absolute()

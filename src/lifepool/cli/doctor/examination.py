@@ -53,13 +53,13 @@ def diagnose_project(folder: Path, timeout: float = 60.0, here: Machine | None =
     """Do what `diagnose` does for each app of a project, and say what is wrong with its pools in the source.
 
     Args:
-        folder: Where the project is. Its source is read; only modules with an app are imported.
+        folder: Where the project is. Its source is read; only modules with an app that uses lifepool are imported.
         timeout: Seconds for each app.
         here: Another machine to look at; None: this one.
     """
     reading = read(folder)
     inventory = Inventory(reading.project, folder)
-    apps = inventory.apps
+    apps = [app for app in inventory.apps if app.has_lifepool]
     sections = [Section(f"Source in {folder}", tuple(check_source(reading.report, inventory, folder)))]
     for app in apps[:MOST_APPS]:
         findings = examine_isolated(app.name, timeout, app.folder, is_factory=app.is_factory)

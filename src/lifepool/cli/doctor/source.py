@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from lifepool.cli.check.checker import Report
-    from lifepool.cli.check.inventory import Inventory, Item
+    from lifepool.cli.check.inventory import App, Inventory, Item
 
 #: Apps that are imported and tried; a project that has more is asked to name one.
 MOST_APPS = 5
@@ -31,19 +31,24 @@ def check_source(report: Report, inventory: Inventory, folder: Path) -> Iterator
         folder: Where it is; paths are shown from there.
     """
     yield ok("source", read_text(report.files))
-    yield _apps(inventory.apps)
+    yield from _apps(inventory.apps)
     yield _pools(inventory.pools)
     yield from _rules(report, inventory, folder)
 
 
-def _apps(apps: Sequence[Item]) -> Finding:
+def _apps(apps: Sequence[App]) -> Iterator[Finding]:
+    tried = [app.name for app in apps if app.has_lifepool]
+    others = [app.name for app in apps if not app.has_lifepool]
     if not apps:
         fix = "name it, as in lifepool doctor main:app: only FastAPI and Starlette apps are known, kept in a global"
-        return warn("apps", "no app was found", fix)
-    if len(apps) > MOST_APPS:
-        left = ", ".join(app.name for app in apps[MOST_APPS:])
-        return warn("apps", f"{len(apps)} were found; not tried: {left}", "name one, as in lifepool doctor main:app")
-    return ok("apps", ", ".join(app.name for app in apps))
+        yield warn("apps", "no app was found", fix)
+    if len(tried) > MOST_APPS:
+        seen = f"{len(tried)} use lifepool; not tried: {', '.join(tried[MOST_APPS:])}"
+        yield warn("apps", seen, "name one, as in lifepool doctor main:app")
+    elif tried:
+        yield ok("apps", ", ".join(tried))
+    if others:
+        yield ok("other apps", f"not tried, they do not use lifepool: {', '.join(others)}")
 
 
 def _pools(pools: Sequence[Item]) -> Finding:
