@@ -13,7 +13,9 @@ import time
 from collections import deque
 from typing import TYPE_CHECKING, Any, Protocol
 
-from lifepool.backends.celery.resp import Command, RedisConnection, RedisError, connect
+from redis.exceptions import RedisError
+
+from lifepool.backends.celery.redis_connection import Command, RedisConnection, connect
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
@@ -200,11 +202,10 @@ class RedisLink:
         """
         async with contextlib.AsyncExitStack() as connections:
 
-            async def connected(on_push: Callable[[Any], object] | None = None) -> RedisConnection:
-                connection = await connect(self._address, ANSWER_S, on_push)
-                return await connections.enter_async_context(connection)
+            async def connected() -> RedisConnection:
+                return await connections.enter_async_context(await connect(self._address, ANSWER_S))
 
-            probe, bulk, channel = await connected(), await connected(), await connected(self._published)
+            probe, bulk, channel = await connected(), await connected(), await connected()
             self._doubt_s = float("inf")
             for _ in range(CLOCK_READS):
                 await self._read_clock(probe)
@@ -212,7 +213,7 @@ class RedisLink:
                     break
             async with asyncio.timeout(ANSWER_S):
                 await channel.ask(("SUBSCRIBE", self._channel))  # nothing is missed that is said from now on
-            jobs = [self._write_all(bulk), self._live(probe), _until_lost(channel)]
+            jobs = [self._write_all(bulk), self._live(probe), self._listen(channel)]
             if self._inbox is not None:
                 jobs.append(self._take_all(await connected(), self._inbox))
             self._redis = bulk
@@ -270,19 +271,17 @@ class RedisLink:
             await self._read_clock(probe)
             await asyncio.sleep(BEAT_S)
 
-    def _published(self, message: Any) -> None:
-        if isinstance(message, list) and message[0] == b"message":
-            self._ends.heard(message[2])
+    async def _listen(self, channel: RedisConnection) -> None:
+        while True:
+            kind, _, data = await channel.hear()
+            if kind == b"message":
+                self._ends.heard(data)
 
     async def _take_all(self, redis: RedisConnection, inbox: str) -> None:
         while True:
             (taken,) = await redis.ask(("BLMPOP", BLOCK_S, 1, inbox, "LEFT", "COUNT", MOST_TAKEN))
             for data in taken[1] if taken else ():
                 self._ends.heard(data)
-
-
-async def _until_lost(connection: RedisConnection) -> None:
-    await asyncio.shield(connection.lost)
 
 
 async def _until_one_fails(jobs: list[Coroutine[Any, Any, None]]) -> None:

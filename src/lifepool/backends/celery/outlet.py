@@ -11,7 +11,7 @@ from lifepool.backends.celery.transport import CLIENT_S
 from lifepool.backends.remote.messages import Message, Refused
 
 if TYPE_CHECKING:
-    from lifepool.backends.celery.resp import Command
+    from lifepool.backends.celery.redis_connection import Command
     from lifepool.backends.remote.node import NodeAgent
     from lifepool.backends.remote.urls import ClusterUrl
 

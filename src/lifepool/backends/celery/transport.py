@@ -18,7 +18,7 @@ from lifepool.backends.remote.security import LONGEST_WAIT_S
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from lifepool.backends.celery.resp import Command
+    from lifepool.backends.celery.redis_connection import Command
     from lifepool.backends.remote.transport import TransportListener
     from lifepool.backends.remote.urls import ClusterUrl
 
