@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import importlib
 import os
 import signal
 import subprocess
@@ -104,6 +105,22 @@ def test_another_folder_needs_another_template(monkeypatch: pytest.MonkeyPatch, 
     before = template_of_an_executor()
     monkeypatch.chdir(tmp_path)
     assert template_of_an_executor() != before
+
+
+def test_a_module_that_was_edited_is_read_again(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    module = tmp_path / "edited_between_executors.py"
+    module.write_text("def answer(): return 1\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    edited = importlib.import_module("edited_between_executors")
+    monkeypatch.delitem(sys.modules, "edited_between_executors")
+    monkeypatch.setitem(sys.modules, "edited_between_executors", edited)
+    first = template_of_an_executor()
+    assert template_of_an_executor() == first
+    module.write_text("def answer(): return 2\n")
+    os.utime(module, ns=(1, 1))
+    with ProcessPoolExecutor(1) as executor:
+        assert value(executor.submit(edited.answer)) == 2
+        assert value(executor.submit(os.getppid)) != first
 
 
 def test_another_umask_needs_another_template() -> None:

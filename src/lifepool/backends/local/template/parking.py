@@ -6,7 +6,8 @@ that would start the same one, and only if nothing is left of the workers that w
 
 What "the same one" means
     The same things to import, and the same process around them: environment, folder, arguments, search path, limits,
-    user, processors (see ``likeness``). Standard output and error are handed over anew when the template is taken.
+    user, processors (see ``likeness``). Nobody has edited the program's own modules meanwhile. Standard output and
+    error are handed over anew when the template is taken.
 
 How long
     The template ends by itself after ``PARKED_S`` (``forking.py``), and when this process ends. No thread watches it:
@@ -17,8 +18,10 @@ from __future__ import annotations
 
 import os
 import sys
+import sysconfig
 import threading
 from contextlib import suppress
+from functools import cache
 from multiprocessing import spawn, util
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -31,6 +34,8 @@ from lifepool.backends.local.template.surroundings import surroundings
 
 if TYPE_CHECKING:
     from collections.abc import Hashable
+
+_LIFEPOOL = str(Path(__file__).parents[3]) + os.sep
 
 #: Lines of ``/proc/…/status`` that a new process inherits.
 _INHERITED = ("Umask", "Uid", "Gid", "Groups", "SigIgn", "Cpus_allowed_list", "Mems_allowed_list", "CapEff", "Seccomp")
@@ -123,7 +128,8 @@ def likeness(preload: tuple[str, ...], modules: tuple[str, ...], main: object, n
         around = surroundings(dict(os.environ))
         about: dict[str, Any] = {
             **told,
-            "imports": (preload, modules, main, _changed(main)),
+            "imports": (preload, modules, main),
+            "files": [(file, _changed(file)) for file in _own_files(main)],
             "program": (spawn.get_executable(), sys.executable, interpreter_flags()),
             "surroundings": (around.folder, around.start_method, sorted(os.environ.items())),
             "process": (_status(), _read("limits"), _read("cgroup"), os.getpriority(os.PRIO_PROCESS, 0)),
@@ -140,7 +146,20 @@ def _read(name: str) -> str:
     return Path("/proc/thread-self", name).read_text()
 
 
-def _changed(main: Any) -> float | None:
-    """Return when the main script was changed: it may be written anew while the program runs."""
-    path = getattr(main, "path", None)
-    return None if path is None else os.stat(path).st_mtime
+def _own_files(main: Any) -> list[str]:
+    """Return the files of the modules that are the program's own: they may be edited while it runs."""
+    files = [getattr(main, "path", None), *(getattr(each, "__file__", None) for each in list(sys.modules.values()))]
+    return sorted({file for file in files if isinstance(file, str) and not file.startswith(_installed())})
+
+
+@cache
+def _installed() -> tuple[str, ...]:
+    paths = sysconfig.get_paths()
+    return tuple({paths[name] + os.sep for name in ("stdlib", "platstdlib", "purelib", "platlib")} | {_LIFEPOOL})
+
+
+def _changed(file: str) -> int | None:
+    """Return when a file was changed; None if it is gone."""
+    with suppress(OSError):
+        return os.stat(file).st_mtime_ns
+    return None
