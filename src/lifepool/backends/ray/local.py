@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 #: Seconds for which another app may take to start Ray, before this one starts its own.
 OTHERS_START_S = 30.0
+#: Seconds for which Ray's processes may still write into its folder when it has ended.
+LAST_WRITES_S = 3.0
 #: Seconds in which a Ray that is said to run must accept a connection.
 ANSWER_S = 1.0
 
@@ -78,7 +80,7 @@ class LocalRay:
         """Remove the folders of those that were killed."""
         for folder in self._home.glob("[0-9]*"):
             if not _is_alive(int(folder.name)):
-                shutil.rmtree(folder, ignore_errors=True)
+                _remove(folder)
 
     def end(self) -> None:
         """Disconnect, and end what was started here. It blocks for a second or two."""
@@ -86,7 +88,17 @@ class LocalRay:
 
         ray.shutdown()
         if self._folder is not None:
-            shutil.rmtree(self._folder, ignore_errors=True)
+            _remove(self._folder)
+
+
+def _remove(folder: Path) -> None:
+    """Remove a folder into which processes that are just ending may still write."""
+    deadline = time.monotonic() + LAST_WRITES_S
+    while folder.exists():
+        shutil.rmtree(folder, ignore_errors=True)
+        if time.monotonic() > deadline:
+            return  # the next one that starts Ray here sees to it
+        time.sleep(0.02)
 
 
 def _home() -> Path:
