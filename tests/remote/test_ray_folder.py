@@ -27,7 +27,7 @@ def test_a_folder_into_which_something_is_still_written_is_removed(
             path.mkdir()
             (path / "log").write_text("the last words")
 
-    monkeypatch.setattr(local.shutil, "rmtree", remove_while_a_process_writes)
+    monkeypatch.setattr(shutil, "rmtree", remove_while_a_process_writes)
     local._remove(folder)
     assert not folder.exists()
     assert len(times) == 2
