@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import os
 import signal
@@ -12,12 +13,27 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
+from lifepool import BackendUnavailable, TaskTimeout, WorkerLost
+from tests import tasks
+
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from lifepool import Pool
 
 ROOT = Path(__file__).resolve().parents[2]
 #: Seconds for a program to come up or to end; a loaded machine takes its time.
 START_S = 40.0
+
+
+async def works_again(pool: Pool) -> None:
+    """Send calls until one is answered."""
+    async with asyncio.timeout(START_S):
+        while True:
+            with contextlib.suppress(BackendUnavailable, TaskTimeout, WorkerLost):
+                assert await pool.run(tasks.double, 4, timeout=10.0) == 8
+                return
+            await asyncio.sleep(0.05)
 
 
 class Server(Protocol):

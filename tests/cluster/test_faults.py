@@ -10,6 +10,7 @@ import pytest
 
 from lifepool import BackendUnavailable, Pool, TaskTimeout, WorkerLost
 from tests import tasks
+from tests.cluster.servers import works_again
 from tests.engine.gates import Gate, until
 
 if TYPE_CHECKING:
@@ -63,16 +64,7 @@ async def test_a_server_that_is_gone_is_named_and_all_heals_when_it_is_back(own_
         visitor.let_through()
         await asyncio.to_thread(own_engine.start_server)
         assert await under_way == "came home"
-        assert await _in_the_end(pool) == 8
-
-
-async def _in_the_end(pool: Pool) -> int:
-    async with asyncio.timeout(30):
-        while True:
-            try:
-                return await pool.run(tasks.double, 4, timeout=10.0)
-            except (BackendUnavailable, TaskTimeout):
-                await asyncio.sleep(0.05)
+        await works_again(pool)
 
 
 async def test_a_pool_starts_without_a_server_and_says_so(own_engine: Harness) -> None:
@@ -82,7 +74,7 @@ async def test_a_pool_starts_without_a_server_and_says_so(own_engine: Harness) -
             await pool.run(tasks.double, 1)
         await asyncio.to_thread(own_engine.start_server)
         await asyncio.to_thread(own_engine.start_node)
-        assert await _in_the_end(pool) == 8
+        await works_again(pool)
 
 
 async def test_a_server_that_hangs_is_noticed(own_engine: Harness) -> None:
@@ -102,4 +94,4 @@ async def test_a_server_that_hangs_is_noticed(own_engine: Harness) -> None:
                         break
         finally:
             server.signal(signal.SIGCONT)
-        assert await _in_the_end(pool) == 8
+        await works_again(pool)

@@ -15,7 +15,7 @@ from lifepool.backends.remote.urls import make_remote_backend
 from tests import tasks
 from tests.cluster.celery_redis import CeleryOnRedis
 from tests.cluster.proxy import Proxy
-from tests.cluster.servers import RedisServer, python, wait_until
+from tests.cluster.servers import RedisServer, python, wait_until, works_again
 from tests.engine.gates import Gate, until
 
 if TYPE_CHECKING:
@@ -49,15 +49,6 @@ def through(proxy: Proxy, harness: Harness) -> str:
 
 def port_of(harness: Harness) -> int:
     return int(harness.server.address.rpartition(":")[2].partition("/")[0])
-
-
-async def works_again(pool: Pool) -> None:
-    async with asyncio.timeout(40):
-        while True:
-            with contextlib.suppress(BackendUnavailable, TaskTimeout, WorkerLost):
-                assert await pool.run(tasks.double, 4, timeout=5.0) == 8
-                return
-            await asyncio.sleep(0.05)
 
 
 async def is_refused(pool: Pool) -> None:

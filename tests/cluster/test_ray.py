@@ -15,11 +15,11 @@ from typing import TYPE_CHECKING, Any
 import psutil
 import pytest
 
-from lifepool import Pool, TaskTimeout
+from lifepool import BackendUnavailable, Pool, TaskTimeout, WorkerLost
 from lifepool.backends.remote.urls import make_remote_backend
 from tests import tasks
 from tests.cluster.ray_cluster import HAS_CLIENT, RayCluster, surroundings
-from tests.cluster.servers import ROOT, wait_until
+from tests.cluster.servers import ROOT, wait_until, works_again
 from tests.engine.gates import Gate, until
 
 if TYPE_CHECKING:
@@ -53,6 +53,25 @@ async def test_rays_client_does_as_well(engine: RayCluster, gate: Gate) -> None:
         with pytest.raises(TaskTimeout):
             await hung
         assert await pool.gather(tasks.double, range(4)) == [0, 2, 4, 6]  # both slots are free again
+
+
+@pytest.mark.skipif(not HAS_CLIENT, reason="Ray is installed without its client")
+@pytest.mark.parametrize("own_engine", ["ray+gcs"], indirect=True)
+async def test_a_killed_head_is_named_over_rays_client_and_all_heals_when_it_is_back(
+    own_engine: RayCluster, gate: Gate
+) -> None:
+    await asyncio.to_thread(own_engine.start_node)
+    async with Pool(backend=own_engine.client_url) as pool:
+        limited = pool.submit(tasks.hold, gate.address, timeout=10.0)
+        visitor = await gate.arrival()
+        own_engine.stop_server()
+        with pytest.raises(BackendUnavailable, match="can't be reached"):
+            await pool.run(tasks.double, 1)
+        with pytest.raises((TaskTimeout, WorkerLost, BackendUnavailable)):  # the last if its start was not heard of
+            await limited
+        visitor.let_through()
+        await asyncio.to_thread(own_engine.start_server)
+        await works_again(pool)
 
 
 @on_ray
