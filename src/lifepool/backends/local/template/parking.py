@@ -103,7 +103,7 @@ class ParkingPlace:
 
 
 #: The one place of this process.
-place = ParkingPlace()
+place: ParkingPlace = ParkingPlace()
 
 
 def likeness(preload: tuple[str, ...], modules: tuple[str, ...], main: object, name: str) -> Hashable:
