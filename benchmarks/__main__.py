@@ -168,6 +168,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         plans = [harness.after(plan, earlier) for plan in plans]
     if (busy := environment.busy_percent()) > environment.MOST_BUSY and not options.quick:
         print(f"WARNING: the CPUs are {busy:.0f} % busy: something else runs, and the figures will show it")
+    environment.compile_sources()
     samples = measure_all(plans)
     print(f"written to {write(options, plans, samples, busy)} and .md beside it")
     if options.quick:

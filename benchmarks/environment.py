@@ -1,5 +1,6 @@
 """Where and with what a run was made: a figure without it cannot be compared to another."""
 
+import compileall
 import os
 import platform
 import subprocess
@@ -96,3 +97,10 @@ def _output(*command: str) -> str | None:
     except (OSError, subprocess.SubprocessError):
         return None
     return done.stdout.strip()
+
+
+def compile_sources() -> None:
+    """Compile what is imported once, as an installation does, and not anew in each process that is measured."""
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+    for folder in ("src", "benchmarks"):
+        compileall.compile_dir(ROOT / folder, quiet=2)

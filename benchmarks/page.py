@@ -135,10 +135,11 @@ def cases_block(result: Result) -> str:
 def _about(plan: dict[str, Any]) -> str:
     """Return name, event loop and rounds of a case; when it was measured, if that was in an earlier run."""
     made, runs = plan.get("made"), plan.get("runs", [])
-    when = f"; {made['date'][:10]}, commit {made['commit'][:12]}" if made else ""
+    when = f", {made['date'][:10]}" if made else ""
     if len(runs) > 1:
         first, last = (run["date"][:16].replace("T", " ") for run in (runs[0], runs[-1]))
-        when = f" in {len(runs)} runs from {first} to {last} UTC{when}"
+        when = f" in {len(runs)} runs, {first} to {last.removeprefix(first[:11])} UTC"
+    when += f", commit {made['commit'][:12]}" if made else ""
     return f"`{plan['case']}`, {plan['loop']}, {plan['rounds']} rounds{when}"
 
 
