@@ -96,7 +96,7 @@ def test_rounds_of_several_runs_are_put_together(tmp_path: Path) -> None:
     assert len(plans[0]["runs"]) == 2
     order = [(sample["round"], sample["contender"]) for sample in samples]
     assert order == [(0, "standard"), (0, "limit"), (1, "limit"), (1, "standard"), (2, "standard"), (2, "limit")]
-    assert "3 rounds in 2 runs from " in (tmp_path / "tiny.md").read_text(encoding="utf-8")
+    assert "3 rounds in 2 runs, 20" in (tmp_path / "tiny.md").read_text(encoding="utf-8")
 
 
 def test_rounds_with_other_parameters_are_not_put_together(tmp_path: Path) -> None:
