@@ -189,6 +189,7 @@ class Driver:
         self._loop = asyncio.get_running_loop()
         self._failed: asyncio.Future[str] = self._loop.create_future()
         self._local: LocalRay | None = None
+        self._input_ended = False
         self.large_at: float = float("-inf")  # the instant at which something large was last on its way
         self._looker = ThreadPoolExecutor(1)  # of its own: others may wait long for actors
 
@@ -216,7 +217,7 @@ class Driver:
         self.start(self._live())
         futures: list[asyncio.Future[Any]] = [reading, working, self._failed]
         await asyncio.wait(futures, return_when=asyncio.FIRST_COMPLETED)
-        if reading.done() and not self._failed.done():
+        if self._input_ended:  # whatever else happens meanwhile: a Ray that was started here has to be ended
             await self._end()
             return 0
         self.put(Frame.about(DOWN, reason=self._failed.result()))
@@ -250,6 +251,7 @@ class Driver:
                 frame = await frames.read(reader)
                 if (node := self._by_number.get(frame.node)) is not None:
                     node.send(frame.data)
+        self._input_ended = True
 
     async def _end(self) -> None:
         """Say goodbye, as far as that goes quickly."""
