@@ -86,7 +86,11 @@ def fail_deeply() -> NoReturn:
 
 
 def announce(address: str) -> socket.socket:
-    """Tell the gate that this process is here."""
+    """Tell the gate that this process is here.
+
+    Close or keep what this returns. One that is merely dropped is closed by a finalizer, which calls its `__repr__` for
+    a warning: an interrupt that is raised in there is lost, as everything is that a finalizer raises.
+    """
     connection = socket.socket(socket.AF_UNIX)
     connection.connect(address)
     connection.sendall(b"%d\n" % os.getpid())

@@ -23,14 +23,14 @@ GROUP = 'sleep 1000 & sh -c "sleep 1000 & echo there; wait"'
 
 def wait_for_child(address: str) -> None:
     with subprocess.Popen(SLEEP) as child:
-        announce(address)
+        announce(address).close()
         child.wait()
 
 
 def wait_for_forgotten_child(address: str) -> None:
     """Nothing waits for it or kills it when the task is broken off."""
     child = subprocess.Popen(SLEEP)
-    announce(address)
+    announce(address).close()
     child.wait()
 
 
@@ -79,7 +79,7 @@ def wait_for_kept_executor(address: str) -> None:
     pids = {executor.submit(os.getpid).result() for executor in (own, kept[0])}
     assert len(pids) == 2
     own.submit(time.sleep, 1000)
-    announce(address)
+    announce(address).close()
     time.sleep(1000)
 
 
@@ -92,39 +92,39 @@ def wait_for_shell(address: str) -> None:
     shell = subprocess.Popen(["sh", "-c", GROUP], stdout=subprocess.PIPE)
     assert shell.stdout is not None
     shell.stdout.readline()
-    announce(address)
+    announce(address).close()
     shell.wait()
 
 
 def wait_for_orphan(address: str) -> None:
     """Its parent, a shell, has ended: it is nobody's child here."""
     subprocess.run("sleep 1000 &", shell=True, check=True)
-    announce(address)
+    announce(address).close()
     time.sleep(1000)
 
 
 def wait_for_session(address: str) -> None:
     child = subprocess.Popen(SLEEP, start_new_session=True)
-    announce(address)
+    announce(address).close()
     child.wait()
 
 
 def wait_for_process(address: str) -> None:
     process = multiprocessing.get_context("fork").Process(target=time.sleep, args=(1000,))
     process.start()
-    announce(address)
+    announce(address).close()
     process.join()
 
 
 def wait_for_spawned_process(address: str) -> None:
     process = multiprocessing.get_context("forkserver").Process(target=time.sleep, args=(1000,))
     process.start()
-    announce(address)
+    announce(address).close()
     process.join()
 
 
 def hang_in_system(address: str) -> None:
-    announce(address)
+    announce(address).close()
     os.system("sleep 1000")
 
 

@@ -109,5 +109,5 @@ def hang_in_a_nested_pool(address: str) -> None:
     """Two announce themselves: this one, and the task of a pool in it."""
     executor = ProcessPoolExecutor(max_workers=1)
     future = executor.submit(hold_in_c, address)
-    announce(address)
+    announce(address).close()
     future.result()

@@ -17,7 +17,7 @@ def wait_for_interrupt(address: str) -> bool:
     other.start()
     signal.pthread_sigmask(signal.SIG_BLOCK, {INTERRUPT})
     try:
-        announce(address)
+        announce(address).close()
         return signal.sigtimedwait({INTERRUPT}, PATIENCE_S) is not None
     finally:
         stop.set()
