@@ -90,18 +90,18 @@ def test_the_shortest_pipeline_gets_the_task() -> None:
     fleet, (a, b, c) = fleet_of(3)
     busy(fleet, a, 1, 2, 3)
     busy(fleet, b, 4, 5)
-    assert fleet.pipeline_worker(8, NOON) is b
-    assert fleet.pipeline_worker(3, NOON) is b
-    assert fleet.pipeline_worker(2, NOON) is None
+    assert fleet.pipeline_worker(8, NOON - OVERRUN_S) is b
+    assert fleet.pipeline_worker(3, NOON - OVERRUN_S) is b
+    assert fleet.pipeline_worker(2, NOON - OVERRUN_S) is None
     busy(fleet, c, 6)
-    assert fleet.pipeline_worker(2, NOON) is c
+    assert fleet.pipeline_worker(2, NOON - OVERRUN_S) is c
 
 
 @pytest.mark.parametrize("spoil", ["overrun", "interrupted", "last task", "leaving"])
 def test_nothing_is_pipelined_behind(spoil: str) -> None:
     fleet, (worker,) = fleet_of(1, max_tasks_per_worker=5)
     busy(fleet, worker, 1)
-    assert fleet.pipeline_worker(8, NOON) is worker
+    assert fleet.pipeline_worker(8, NOON - OVERRUN_S) is worker
     if spoil == "overrun":
         worker.head_since = NOON - 1.01 * OVERRUN_S
     elif spoil == "interrupted":
@@ -110,7 +110,7 @@ def test_nothing_is_pipelined_behind(spoil: str) -> None:
         worker.completed = 4
     else:
         fleet.set_leaving(worker, WorkerState.DRAINING, ExitReason.MAX_MEMORY)
-    assert fleet.pipeline_worker(8, NOON) is None
+    assert fleet.pipeline_worker(8, NOON - OVERRUN_S) is None
 
 
 def test_a_worker_retires_after_its_last_task_and_without_a_limit_never() -> None:

@@ -56,7 +56,7 @@ def _imports_for_another(s: Scheduler) -> None:
 
 
 def _too_many(s: Scheduler) -> None:
-    s.fleet.workers[1].tasks += range(100, 110)
+    s.fleet.workers[1].tasks += range(100, 150)
 
 
 def _twice_the_same(s: Scheduler) -> None:

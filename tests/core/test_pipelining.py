@@ -41,6 +41,34 @@ def test_nothing_is_pipelined_where_nothing_can_be_taken_back() -> None:
     assert pool.submit(2, name="f") == []
 
 
+def test_a_server_that_is_late_sends_as_much_ahead_as_lasts_until_its_next_turn() -> None:
+    pool = knowing(2e-3)
+    for task in (1, 2, 3):
+        pool.submit(task, name="f")
+    pool.now += 0.0405  # a turn of the server's loop, in which it has heard of nothing
+    assert pool.scheduler.task_state(2) is TaskState.RUNNING, "it was not taken back: it may be done"
+    said = pool.returned(1, 1, 2e-3)
+    assert said == ["1 is completed", "send 3 to w1"]
+    sent = [task for task in range(4, 44) if f"send {task} to w1" in pool.submit(task, name="f")]
+    assert len(sent) == int(0.0385 / 2e-3) + 1 - 2, "38.5 ms of work, and the one that runs"
+
+
+def test_the_server_that_is_in_time_again_sends_less_ahead() -> None:
+    gap = policy.next_gap(0.0, 0.04)
+    assert gap == policy.next_gap(gap, gap) == 0.04
+    for _ in range(500):
+        gap = policy.next_gap(gap, 1e-4)
+    assert gap < policy.PIPELINE_S
+    assert policy.next_gap(0.0, 5.0) == policy.GAP_MOST_S, "one long block is not what lies ahead"
+
+
+def test_tasks_as_long_as_the_server_is_late_are_pipelined() -> None:
+    assert policy.pipeline_depth(0.02, 0.05) == 3
+    assert policy.pipeline_depth(0.05, 0.05) == 2
+    assert policy.pipeline_depth(0.051, 0.05) == 1
+    assert policy.pipeline_depth(0.0, 0.05) == policy.PIPELINE_MOST
+
+
 def test_what_waits_behind_an_overrun_task_is_taken_back() -> None:
     pool = knowing(1e-3)
     for task in (1, 2):
@@ -77,7 +105,7 @@ def test_only_what_waits_behind_an_overrun_task_is_taken_back() -> None:
     for task in (1, 2, 3, 4):
         pool.submit(task, name="f")
     pool.now += 4e-3
-    pool.returned(2, 1, 1e-3)
+    pool.returned(2, 1, 4e-3)
     pool.submit(5, name="f")
     assert pool.fire() == ["retract from w1", "wake in 0.005"]
 

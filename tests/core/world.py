@@ -240,7 +240,7 @@ class World:
     def _most(self) -> int:
         if self.limits.slots > 1 or not self.limits.can_retract:
             return self.limits.slots
-        return policy.PIPELINE_DEPTH
+        return policy.PIPELINE_MOST
 
     def _retract_tasks(self, command: do.RetractTasks) -> None:
         assert self.limits.can_retract

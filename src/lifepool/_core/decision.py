@@ -28,6 +28,7 @@ class DecisionContext:
         timers: Every deadline there is.
         tally: What happened so far.
         run_times: How long functions take.
+        gap_s: Seconds from the end of a task until the worker can have its next, at the longest of late.
         history: The recent events.
         pool_state: The state of the pool; only ``PoolStates`` changes it.
         now: The instant of the event that is being decided about.
@@ -35,13 +36,14 @@ class DecisionContext:
         armed: The instant last asked for by ``SetTimer``, until it has come.
     """
 
-    __slots__ = ("armed", "history", "limits", "now", "out", "pool_state", "run_times", "tally", "timers")
+    __slots__ = ("armed", "gap_s", "history", "limits", "now", "out", "pool_state", "run_times", "tally", "timers")
 
     def __init__(self, limits: Limits) -> None:
         self.limits: Limits = limits
         self.timers: TimerQueue = TimerQueue()
         self.tally: Tally = Tally()
         self.run_times: RunTimes = RunTimes()
+        self.gap_s: float = 0.0
         self.history: History = History()
         self.pool_state: PoolState = PoolState.CREATED
         self.now: float = 0.0

@@ -5,7 +5,7 @@ Rules
        are CPUs, as long as those have room. To wake one more worker takes longer than such a task, and it would take
        the CPU from the others, and from the server.
     2. With none free, a busy worker gets one ahead (*pipelining*) if tasks of that name are short: the more, the
-       shorter they are. Its next task is then there already when it answers.
+       shorter they are, and the later the server hears of answers. Its next task is then there already when it answers.
     3. Nobody waits behind a long task while another worker is free: what is pipelined is taken back when the task
        before it overruns, and when a worker becomes free and nobody else waits.
 """
@@ -75,23 +75,27 @@ class Dispatcher:
         fleet = self._fleet
         if len(fleet.busy) < self._cpus or not fleet.idle or self._depth(task) < policy.PIPELINE_DEPTH:
             return None
-        worker = fleet.pipeline_worker(policy.PIPELINE_DEPTH, self._decision.now)
+        worker = fleet.pipeline_worker(policy.PIPELINE_DEPTH, self._decision.now - self._overrun_s())
         if worker is None:
             return None
         running = self._tasks.get(worker.tasks[0])  # nobody waits behind a long task, not even until it overruns
-        return worker if running is not None and self._depth(running) == policy.PIPELINE_DEPTH else None
+        return worker if running is not None and self._depth(running) >= policy.PIPELINE_DEPTH else None
 
     def _pipeline_worker(self, task: Task) -> Worker | None:
         if self._limits.slots > 1:
             return None
         depth = self._depth(task)
-        return self._fleet.pipeline_worker(depth, self._decision.now) if depth > 1 else None
+        return self._fleet.pipeline_worker(depth, self._decision.now - self._overrun_s()) if depth > 1 else None
+
+    def _overrun_s(self) -> float:
+        """Return the seconds after which a task was not short after all; what is heard of it comes later by the gap."""
+        return policy.OVERRUN_S + self._decision.gap_s
 
     def _depth(self, task: Task) -> int:
         """Return how many tasks a worker may have, this one included."""
         if not self._limits.can_retract:
             return 1
-        return policy.pipeline_depth(self._run_times.estimate(task.name))
+        return policy.pipeline_depth(self._run_times.estimate(task.name), self._decision.gap_s)
 
     def _send(self, task: Task, worker: Worker) -> None:
         decision = self._decision
@@ -103,7 +107,7 @@ class Dispatcher:
             if CLAIM not in decision.timers.instants:
                 self._supervisor.watch_claims()
         elif worker.tasks and self._limits.slots == 1 and _REBALANCE not in decision.timers.instants:
-            decision.timers.set(_REBALANCE, decision.now + policy.OVERRUN_S)
+            decision.timers.set(_REBALANCE, decision.now + self._overrun_s())
         task.move(states.TASK_RUNNING)
         task.worker = worker
         worker.tasks.append(task.id)
@@ -129,12 +133,12 @@ class Dispatcher:
     def rebalance(self) -> None:
         """Take back the tasks that wait behind a task which turned out to be long."""
         decision = self._decision
-        pipelining = [worker for worker in self._fleet if len(worker.tasks) > 1]
+        pipelining, overrun_s = [worker for worker in self._fleet if len(worker.tasks) > 1], self._overrun_s()
         for worker in pipelining:
-            if decision.now - worker.head_since >= policy.OVERRUN_S:
+            if decision.now - worker.head_since >= overrun_s:
                 decision.out.append(do.RetractTasks(worker.id))
         if pipelining:
-            decision.timers.set(_REBALANCE, decision.now + policy.OVERRUN_S)
+            decision.timers.set(_REBALANCE, decision.now + overrun_s)
 
     def refill(self, worker: Worker) -> bool:
         """Give the worker that has just answered its next tasks; return False if ``dispatch`` is needed after all.
@@ -147,7 +151,7 @@ class Dispatcher:
             return False
         if worker.interrupted is not None:
             return False
-        while (load := len(worker.tasks)) < policy.PIPELINE_DEPTH and (number := queue.peek()) is not None:
+        while (load := len(worker.tasks)) < policy.PIPELINE_MOST and (number := queue.peek()) is not None:
             task = self._tasks[number]
             if load and (load >= self._depth(task) or self._fleet.retires_after(worker, load)):
                 break

@@ -8,11 +8,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from lifepool._core import states
-from lifepool._core.policy import OVERRUN_S, Limits
 from lifepool._core.states import WORKER_TRANSITIONS, ExitReason, WorkerState, moved
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from lifepool._core.policy import Limits
 
 
 class Worker:
@@ -162,8 +163,13 @@ class Fleet:
                     return worker
         return None
 
-    def pipeline_worker(self, depth: int, now: float) -> Worker | None:
-        """Return the busy worker with the shortest pipeline below ``depth`` that may take one more task, or None."""
+    def pipeline_worker(self, depth: int, since: float) -> Worker | None:
+        """Return the busy worker with the shortest pipeline below ``depth`` that may take one more task, or None.
+
+        Args:
+            depth: Tasks that it may have then.
+            since: The first of its tasks must not have begun earlier.
+        """
         best: Worker | None = None
         for worker in self.busy.values():
             load = len(worker.tasks)
@@ -171,7 +177,7 @@ class Fleet:
                 load < depth
                 and (best is None or load < len(best.tasks))
                 and worker.interrupted is None
-                and now - worker.head_since < OVERRUN_S
+                and worker.head_since > since
                 and not self.retires_after(worker, load)
             ):
                 best = worker

@@ -45,7 +45,7 @@ def _check_tasks(scheduler: Scheduler) -> None:
 
 def _check_workers(scheduler: Scheduler) -> None:
     for worker in scheduler.fleet:
-        most = worker.widest if scheduler.limits.slots > 1 else policy.PIPELINE_DEPTH
+        most = worker.widest if scheduler.limits.slots > 1 else policy.PIPELINE_MOST
         if len(worker.tasks) > most or len(worker.tasks) != len(set(worker.tasks)):
             raise InternalError(f"worker {worker.id} holds {worker.tasks}")
         if worker.loading is not None and worker.loading not in worker.tasks[:1]:

@@ -15,6 +15,13 @@ PIPELINE_S = 1e-3
 PIPELINE_TASK_S = 5e-3
 #: Never more than this many tasks at one worker, however short they are: past 8 nothing is gained any more.
 PIPELINE_DEPTH = 8
+#: But the gap is as long as a turn of the server's loop. In an overload a turn takes tens of milliseconds, and what a
+#: worker has must last until the next one: it gets up to so many tasks then.
+PIPELINE_MOST = 32
+#: The longest gap of late counts, up to so many seconds: one block of the loop says nothing of the next turn.
+GAP_MOST_S = 0.1
+#: Each answer leaves this share of it. A turn in which tens of answers come does not make it forgotten, some turns do.
+GAP_KEPT = 0.99
 #: Of tasks this short, in seconds, or shorter, a pipeline is full before it holds ``PIPELINE_S`` of work.
 _SHORTEST = PIPELINE_S / (PIPELINE_DEPTH - 1)
 #: A task that runs longer than this was not short after all: what is pipelined behind it is taken back.
@@ -93,13 +100,26 @@ class Limits:
     can_retract: bool = True  # what a worker has not started can be taken back, so that pipelining is safe
 
 
-def pipeline_depth(estimate_s: float | None) -> int:
-    """Return how many tasks of this run time a worker may have, the running one included."""
-    if estimate_s is None or estimate_s > PIPELINE_TASK_S:
+def pipeline_depth(estimate_s: float | None, gap_s: float = 0.0) -> int:
+    """Return how many tasks of this run time a worker may have, the running one included.
+
+    Args:
+        estimate_s: Seconds that such a task runs; None if that is not known.
+        gap_s: Seconds from the end of a task until the next one can be there.
+    """
+    if estimate_s is None or estimate_s > max(PIPELINE_TASK_S, gap_s):
         return 1
+    if gap_s > PIPELINE_S:
+        return min(PIPELINE_MOST, 1 + max(1, int(gap_s / max(estimate_s, _SHORTEST))))
     if estimate_s <= _SHORTEST:
         return PIPELINE_DEPTH
     return 1 + max(1, int(PIPELINE_S / estimate_s))
+
+
+def next_gap(gap_s: float, seen_s: float) -> float:
+    """Return the gap, after an answer for which the worker, or what it had ahead, waited for ``seen_s`` seconds."""
+    kept = gap_s * GAP_KEPT
+    return min(seen_s, GAP_MOST_S) if seen_s > kept else kept
 
 
 def workers_for_short(limits: Limits) -> int:

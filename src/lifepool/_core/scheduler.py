@@ -69,7 +69,7 @@ class Scheduler:
 
     Invariants (checked from scratch by ``invariants.check``, in tests after every step):
         1. A task is in exactly one of: the queue, in preparation, waiting for a retry, one worker's list, settled.
-        2. A worker has at most ``slots`` tasks, or with one slot and pipelining ``PIPELINE_DEPTH``.
+        2. A worker has at most ``slots`` tasks, or with one slot and pipelining ``PIPELINE_MOST``.
         3. Every settled task produced exactly one ``Settle``.
     """
 

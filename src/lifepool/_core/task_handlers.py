@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from lifepool._core import commands as do
-from lifepool._core import states
+from lifepool._core import policy, states
 from lifepool._core.pool_states import unfinished
 from lifepool._core.states import ExitReason, TaskState, WorkerState
 from lifepool._core.task import Task
@@ -128,6 +128,7 @@ class TaskHandlers:
         decision = self._decision
         worker.tasks.remove(number)
         worker.completed += 1
+        decision.gap_s = policy.next_gap(decision.gap_s, decision.now - worker.head_since - run_s)
         worker.head_since = decision.now
         if worker.interrupted is not None:
             self._supervisor.answered(worker, number)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from math import inf
 from random import random
 from typing import TYPE_CHECKING
 
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
 EXEMPT = ("/health", "/healthz", "/livez", "/metrics", "/readyz")
 #: Seconds between two looks at the loop while there are requests.
 BEAT_S = 0.01
+#: Seconds for which a look at the pools holds while requests are refused, which changes nothing in them.
+FRESH_S = 0.002
 #: Seconds without a request after which nothing is looked at any more.
 IDLE_S = 2.0
 
@@ -65,6 +68,8 @@ class LoadShedding:
         self._refusals = Refusals()
         self._meter = LagMeter(BEAT_S, kept=0, on_tick=self._beat)
         self._last = 0.0  # when a request came
+        self._looked = -inf  # when the pools were asked
+        self._found = (0.0, 0.0)  # what a newcomer would wait, and how long a task takes
         self._loop: asyncio.AbstractEventLoop | None = None  # while it is looked at
         self._watched: asyncio.AbstractEventLoop | None = None  # the last that was
 
@@ -77,7 +82,7 @@ class LoadShedding:
         refusal, retry_after = self._decide(now)
         if refusal is not None:
             self._count(refusal)
-            await self._refusals.answer(scope, receive, send, retry_after)
+            await self._refusals.answer(scope, receive, send, now, retry_after)
             return
         self._count("admitted")
         request = self._requests.begin(scope, receive, now)
@@ -99,9 +104,11 @@ class LoadShedding:
         if loop is not self._loop:  # the first request, after a pause, or the app was started again
             self._begin(loop)
         self._last = now
-        wait, run = self._wait(now)
+        wait, run = self._found if now - self._looked < FRESH_S else self._look(now)
         overdue = max(0.0, now - self._meter.due)
         refusal = self._controller.refusal(now, wait, overdue, run)
+        if refusal is None:
+            self._looked = -inf
         return refusal, 0 if refusal is None else self._controller.retry_after(wait, random())  # noqa: S311 - no secret
 
     def _begin(self, loop: asyncio.AbstractEventLoop) -> None:
@@ -110,10 +117,11 @@ class LoadShedding:
             self._watched = loop
             self._controller = Controller(self._target)
             self._requests = AdmittedRequests()
+            self._refusals = Refusals()
         self._loop = loop
         self._meter.start()
 
-    def _wait(self, now: float) -> tuple[float, float]:
+    def _look(self, now: float) -> tuple[float, float]:
         """Return how long a newcomer would wait for a worker, and how long a task takes."""
         arriving, wait, run = self._requests.arriving(now), 0.0, 0.0
         for pool in self._pools:
@@ -121,12 +129,14 @@ class LoadShedding:
             if engine is not None:
                 load = engine.queries.load()
                 wait, run = max(wait, pool_wait(load, arriving)), max(run, load.run_s)
+        self._looked, self._found = now, (wait, run)
         return wait, run
 
     def _beat(self, now: float, lag: float) -> None:
         """Look at how long requests wait, and give up those that have waited in vain."""
-        wait, run = self._wait(now)
+        wait, run = self._look(now)
         self._controller.observe(now, wait, lag, run)
+        self._refusals.give_up_late(now)
         if run:
             for _ in range(self._requests.drop(now, self._controller.drop_after(run))):
                 self._count("dropped")

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import json
-from typing import TYPE_CHECKING
+from collections import deque
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from lifepool.integrations.asgi import Receive, Scope, Send
@@ -20,23 +22,53 @@ DISCARDING_MOST = 1000
 _DETAIL = "the service has more requests than it can answer in time; send it again after Retry-After seconds"
 
 
+@dataclass(slots=True)
+class Discard:
+    """A body that is thrown away.
+
+    Attributes:
+        task: Reads it; None when that is over.
+        ends: The monotonic instant at which that is given up.
+        is_late: Whether it was.
+    """
+
+    task: asyncio.Task[Any] | None
+    ends: float
+    is_late: bool = False
+
+
 class Refusals:
-    """Answer 503 at the least cost."""
+    """Answer 503 at the least cost.
+
+    A timer for each body would cost a tenth of a refusal, though hardly one ever goes off: the middleware calls
+    ``give_up_late`` instead.
+    """
 
     def __init__(self) -> None:
         self._made: dict[int, tuple[list[tuple[bytes, bytes]], bytes]] = {}  # by Retry-After
         self._discarding = 0
+        self._discards: deque[Discard] = deque()  # in the order of their ends; those that are over, too
 
-    async def answer(self, scope: Scope, receive: Receive, send: Send, retry_after: int) -> None:
+    def give_up_late(self, now: float) -> None:
+        """Read no more of bodies that have taken ``DISCARD_S``; to be called many times a second."""
+        discards = self._discards
+        while discards and (discards[0].task is None or discards[0].ends <= now):
+            discard = discards.popleft()
+            if discard.task is not None:
+                discard.is_late = True
+                discard.task.cancel()
+
+    async def answer(self, scope: Scope, receive: Receive, send: Send, now: float, retry_after: int) -> None:
         """Refuse a request; its connection stays open if its body is small, and comes at once.
 
         Args:
             scope: The request's.
             receive: The server's.
             send: The server's.
+            now: The monotonic instant.
             retry_after: Seconds after which to come again.
         """
-        reusable = await self._discard(scope, receive)
+        reusable = await self._discard(scope, receive, now)
         if reusable is None:
             return
         made = self._made.get(retry_after)
@@ -48,7 +80,7 @@ class Refusals:
         await send({"type": "http.response.start", "status": 503, "headers": headers})
         await send({"type": "http.response.body", "body": body})
 
-    async def _discard(self, scope: Scope, receive: Receive) -> bool | None:
+    async def _discard(self, scope: Scope, receive: Receive, now: float) -> bool | None:
         """Throw the body away. Return whether it is gone as a whole; None if the client is."""
         length = 0
         has_body = not scope.get("http_version", "1.1").startswith("1")  # from HTTP/2 on a body needs no header
@@ -64,14 +96,19 @@ class Refusals:
             return True
         if length > DISCARD_MOST or self._discarding >= DISCARDING_MOST:
             return False
+        task = asyncio.current_task()
+        discard = Discard(task, now + DISCARD_S)
+        self._discards.append(discard)
         self._discarding += 1
         try:
-            async with asyncio.timeout(DISCARD_S):
-                return await _read_to_the_end(receive)
-        except TimeoutError:
-            return False
+            return await _read_to_the_end(receive)
+        except asyncio.CancelledError:
+            if discard.is_late and task is not None and not task.uncancel():
+                return False
+            raise  # by somebody else
         finally:
             self._discarding -= 1
+            discard.task = None
 
 
 async def _read_to_the_end(receive: Receive) -> bool | None:
