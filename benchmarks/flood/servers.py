@@ -9,10 +9,8 @@ import json
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 
-from benchmarks.listening import listening_socket
 from benchmarks.services import die_with_parent
 
-BACKLOG = 2048  # uvicorn's default
 BUSY = b'{"detail":"busy"}'
 
 PROTECTED = "protected"  # the reference service as it is shipped
@@ -37,13 +35,9 @@ def make_app(variant: str, workers: int) -> Any:
         from benchmarks.services import long_lived
 
         return long_lived(workers)
-    from examples.domains.app import app
-    from lifepool.integrations.shedding import LoadShedding
+    from examples.domains.app import app, service
 
-    if variant == UNPROTECTED:
-        shedding: object = LoadShedding
-        app.user_middleware = [each for each in app.user_middleware if each.cls != shedding]
-    return app
+    return app if variant == UNPROTECTED else service
 
 
 async def refuse_all(scope: Message, receive: Receive, send: Send) -> None:
@@ -112,6 +106,7 @@ def main() -> None:
     import uvicorn
 
     from examples.domains import __main__ as reference
+    from examples.domains.listening import listen, serve
 
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--variant", choices=VARIANTS, required=True)
@@ -120,7 +115,7 @@ def main() -> None:
     parser.add_argument("--access-log", action="store_true")
     options = parser.parse_args()
     die_with_parent()
-    listener = listening_socket(BACKLOG)
+    listener = listen("127.0.0.1", 0)
     print(listener.getsockname()[1], flush=True)
     app = make_app(options.variant, options.workers)
     config = uvicorn.Config(
@@ -130,7 +125,7 @@ def main() -> None:
         access_log=options.access_log,
         timeout_graceful_shutdown=5,
     )
-    uvicorn.Server(config).run(sockets=[listener])
+    serve(config, listener)
 
 
 if __name__ == "__main__":

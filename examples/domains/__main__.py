@@ -6,12 +6,14 @@ HOST, PORT, WORKERS and ACCESS_LOG are read from the environment.
 import os
 import socket
 import sys
+from typing import Any
 
 import uvicorn
 from uvicorn.config import LOGGING_CONFIG
 
 from examples.domains import kept
 from examples.domains.limits import Limits
+from examples.domains.listening import listen, serve
 
 # uvicorn's own, and the pool's lines in the same shape: how many workers there are, and why.
 LOGGERS = {**LOGGING_CONFIG["loggers"], "lifepool": {"handlers": ["default"], "level": "INFO"}}
@@ -23,22 +25,24 @@ def main() -> None:
     """Say where to look, and serve until a signal comes."""
     check_limits()
     host = os.environ.get("HOST", "127.0.0.1")
-    port = free_port(host, setting("PORT", 8000, range(65536)))
     workers = setting("WORKERS", 1, range(1, 1000))
     os.environ["WEB_CONCURRENCY"] = str(workers)  # the pools of several servers share the CPUs
+    listener = listen_or_leave(host, setting("PORT", 8000, range(65536)))
+    port = int(listener.getsockname()[1])
     print(where_to_look(f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"), flush=True)
-    uvicorn.run(
-        "examples.domains.app:app",
-        host=host,
-        port=port,
-        workers=workers,
-        # uvloop accepts one connection a turn: in overload, probes on new ones would wait for seconds. With several
-        # servers uvicorn makes the socket, which asyncio leaves without TCP_NODELAY: each answer would take 40 ms more.
-        loop="asyncio" if workers == 1 else "auto",
-        log_config=LOGGING,
-        access_log=bool(setting("ACCESS_LOG", 0, range(2))),  # a line costs as much as refusing a request
-        timeout_graceful_shutdown=DRAIN_TIMEOUT,
-    )
+    config: dict[str, Any] = {
+        "app": "examples.domains.app:service",
+        "log_config": LOGGING,
+        "access_log": bool(setting("ACCESS_LOG", 0, range(2))),  # a line costs as much as refusing a request
+        "timeout_graceful_shutdown": DRAIN_TIMEOUT,
+    }
+    if workers == 1:
+        # uvloop accepts one connection a turn: in overload, probes on new ones would wait for seconds.
+        serve(uvicorn.Config(**config, loop="asyncio"), listener)
+    else:
+        listener.close()
+        # uvicorn makes a socket for all of them, which asyncio leaves without TCP_NODELAY: uvloop, if it is there.
+        uvicorn.run(**config, host=host, port=port, workers=workers, loop="auto")
 
 
 def check_limits() -> None:
@@ -57,12 +61,10 @@ def setting(name: str, default: int, allowed: range) -> int:
     return int(value)
 
 
-def free_port(host: str, port: int) -> int:
-    """Return `port`, or any free port for 0; leave with a clear message if it is taken."""
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+def listen_or_leave(host: str, port: int) -> socket.socket:
+    """Listen there, for 0 on any free port; leave with a clear message if it is taken."""
     try:
-        with socket.create_server((host, port), family=family) as server:
-            return int(server.getsockname()[1])
+        return listen(host, port)
     except OSError as error:
         reason = str(error.strerror).partition(" (")[0]  # `socket` adds the address again
         sys.exit(f"Cannot listen on {host}:{port}: {reason}. Set PORT or HOST to another.")

@@ -74,9 +74,10 @@ app.router.route_class = PastedRoute
 problems.install(app)  # the service's own: 413, 415, 422
 app.add_middleware(BodyLimit, streamed=STREAMED, hint=TOO_LARGE, limits=lambda: LIMITS, is_ending=lambda: is_ending())
 app.add_middleware(HeadAsGet)
-app.add_middleware(LoadShedding, pool=pool, exempt=["/pool/", "/static/", "/jobs/"])
 app.mount("/pool", dashboard(pool))  # the live page: everybody may look, nobody act
 app.mount("/static", StaticFiles(directory=STATIC), name="static")
+#: What is served: around the whole app, so that what is refused costs FastAPI nothing.
+service = LoadShedding(app, pool=pool, exempt=["/pool/", "/static/", "/jobs/"])
 
 
 def replace_lone_surrogates(text: Any) -> Any:
