@@ -8,7 +8,7 @@ import uvicorn
 
 #: Connections that are taken in one turn of the event loop. asyncio takes as many as the backlog is long, and each
 #: costs as much as refusing a request: with uvicorn's 2048 a turn takes half a second in a flood.
-ACCEPTED_AT_ONCE = 50
+ACCEPTED_AT_ONCE = 100
 #: Connections that wait for that in the kernel. What finds no place there is tried again by its client, a second later.
 BACKLOG = 2048
 #: The exit code of uvicorn if the app does not start.

@@ -85,7 +85,7 @@ class PoolSettings(TypedDict, total=False):
         float,
         Rule(
             "Seconds that requests may have to wait for this pool for long, or as long as a task takes if that is more."
-            " For `LoadShedding` only, which refuses the rest; five times as much is allowed for a moment.",
+            " For `LoadShedding` only, which refuses the rest; three times as much is allowed for a moment.",
             _SECONDS,
             checks.seconds,
             float,

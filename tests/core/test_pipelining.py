@@ -204,6 +204,14 @@ def test_very_short_tasks_do_not_wait_behind_a_long_one_while_another_worker_is_
     assert sent_to(pool, (3,), "f") == ["w2"]
 
 
+def test_a_late_server_gathers_no_tasks_that_are_longer() -> None:
+    pool = more_workers_than_cpus(1e-2)
+    assert sent_to(pool, [1], "f") == ["w4"]
+    pool.now += 0.09
+    pool.returned(4, 1, 1e-2)
+    assert sent_to(pool, range(2, 6), "f") == ["w4", "w3", "w2", "w1"]
+
+
 @pytest.mark.parametrize("limits", [{"cpus": None}, {"cpus": 4.0}, {"slots": 2}, {"can_retract": False}])
 def test_short_tasks_are_gathered_only_where_it_helps(limits: dict[str, Any]) -> None:
     few = {"max_workers": 4, "cpus": 2.0}

@@ -187,7 +187,7 @@ def test_tasks_that_take_longer_than_the_target_may_wait_for_one_another() -> No
     model.play(3, 60.0)
     assert max(model.admitted) <= 2 * model.run
     assert len(model.admitted) == pytest.approx(60 * model.capacity, abs=2)
-    assert model.controller.drop_after(model.run) == DROP * BURST * model.run
+    assert model.controller.drop_after(model.run) == DROP * model.run
 
 
 def test_the_advice_grows_with_the_overload_and_differs_from_client_to_client() -> None:

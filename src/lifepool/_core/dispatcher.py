@@ -73,13 +73,16 @@ class Dispatcher:
     def _gathered(self, task: Task) -> Worker | None:
         """Return a busy worker for a very short task though another is free: more of them than CPUs do not help."""
         fleet = self._fleet
-        if len(fleet.busy) < self._cpus or not fleet.idle or self._depth(task) < policy.PIPELINE_DEPTH:
+        if len(fleet.busy) < self._cpus or not fleet.idle or not self._is_very_short(task):
             return None
         worker = fleet.pipeline_worker(policy.PIPELINE_DEPTH, self._decision.now - self._overrun_s())
         if worker is None:
             return None
         running = self._tasks.get(worker.tasks[0])  # nobody waits behind a long task, not even until it overruns
-        return worker if running is not None and self._depth(running) >= policy.PIPELINE_DEPTH else None
+        return worker if running is not None and self._is_very_short(running) else None
+
+    def _is_very_short(self, task: Task) -> bool:
+        return policy.pipeline_depth(self._run_times.estimate(task.name)) == policy.PIPELINE_DEPTH
 
     def _pipeline_worker(self, task: Task) -> Worker | None:
         if self._limits.slots > 1:

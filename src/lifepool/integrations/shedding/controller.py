@@ -19,8 +19,9 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from lifepool._engine.queries import QueueLoad
 
-#: So many times the target may be waited for in a burst.
-BURST = 5.0
+#: So many times the target may be waited for in a burst. In a flood tasks take twice as long, for the server needs the
+#: CPUs too: what was admitted before that was known must still be answered in time.
+BURST = 3.0
 #: A wait above the target for so many seconds is overload. A whole burst drains in it beside half the load.
 STANDING_S = 1.0
 #: Overload is over when nobody was refused for so many seconds. At a load of just the capacity somebody is, more often.
@@ -38,8 +39,8 @@ _LAG_KEPT = 0.95
 KNOWN_RUNS = 4
 #: Before that so many may wait for each that runs at a time.
 UNKNOWN_WAITING = 16
-#: What has waited this many times as long as a burst may is dropped if it has not begun.
-DROP = 2.0
+#: What has waited this many times the target is dropped if it has not begun.
+DROP = 10.0
 #: What the last decision counts in the share of refused requests.
 _SHARE_WEIGHT = 0.01
 #: The longest advice to come again, in seconds.
@@ -86,7 +87,7 @@ class Controller:
 
     def drop_after(self, run: float) -> float:
         """Return the seconds of waiting after which a request that has not begun is dropped."""
-        return DROP * BURST * self.target(run)
+        return DROP * self.target(run)
 
     def observe(self, now: float, wait: float, lag: float, run: float) -> None:
         """Look at the standing wait, many times a second.

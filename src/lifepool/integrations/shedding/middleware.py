@@ -34,12 +34,13 @@ class LoadShedding:
     """ASGI middleware: requests that could not be answered in time are refused, before their bodies are read.
 
     ``app.add_middleware(LoadShedding, pool=pool)``. Add it last, so that it is the outermost: what it refuses costs no
-    other middleware anything.
+    other middleware anything. Around the whole app, ``service = LoadShedding(app, pool=pool)``, it costs the framework
+    nothing either.
 
     A request is admitted if it would wait no longer than the pool's ``target_wait`` for a worker and for the event
-    loop; in a burst five times as long. Otherwise it is answered 503 at once, with ``Retry-After`` and problem+json. An
-    admitted request is not refused half way through. One whose tasks have all waited in vain for twice as long as in a
-    burst, because workers hang or run times have changed, gets ``QueueFull``. WebSockets are not refused.
+    loop; in a burst three times as long. Otherwise it is answered 503 at once, with ``Retry-After`` and problem+json. An
+    admitted request is not refused half way through. One whose tasks have all waited in vain for ten times the target,
+    because workers hang or run times have changed, gets ``QueueFull``. WebSockets are not refused.
 
     ``pool.statistics().requests`` counts what was decided.
 
