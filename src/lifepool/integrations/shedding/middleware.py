@@ -38,9 +38,9 @@ class LoadShedding:
     nothing either.
 
     A request is admitted if it would wait no longer than the pool's ``target_wait`` for a worker and for the event
-    loop; in a burst three times as long. Otherwise it is answered 503 at once, with ``Retry-After`` and problem+json. An
-    admitted request is not refused half way through. One whose tasks have all waited in vain for ten times the target,
-    because workers hang or run times have changed, gets ``QueueFull``. WebSockets are not refused.
+    loop; in a burst three times as long. Otherwise it is answered 503 at once, with ``Retry-After`` and problem+json.
+    An admitted request is not refused half way through. One whose tasks have all waited in vain for ten times the
+    target, because workers hang or run times have changed, gets ``QueueFull``. WebSockets are not refused.
 
     ``pool.statistics().requests`` counts what was decided.
 
