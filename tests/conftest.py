@@ -6,6 +6,7 @@ import asyncio
 import inspect
 import os
 import shutil
+import signal
 from typing import TYPE_CHECKING
 
 import pytest
@@ -28,6 +29,11 @@ settings.load_profile("ci" if os.environ.get("CI") else "local")
 # What can't be pickled is searched for by the clock. A busy machine would end that search early in any test that looks
 # at the message; tests of the bound itself have a clock of their own.
 diagnosis.explain.__kwdefaults__ = {"search_s": 5.0}
+
+# A shell starts what shall run in the background with Ctrl-C ignored, and whatever that starts ignores it too; a program
+# that a test interrupts would go on for ever.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 _CHROMIUM_NAMES = (
     "chromium",
