@@ -52,7 +52,7 @@ serve: .venv-serve/.stamp  ## run the reference service (HOST, PORT, WORKERS)
 	@HOST=$(HOST) PORT=$(PORT) WORKERS=$(WORKERS) exec .venv-serve/bin/python -m examples.domains
 
 test: $(STAMP) chromium promtool postgresql  ## run the tests of the library (ARGS="-k name")
-	$(RUN) pytest -n $(JOBS) --dist worksteal $(TESTS) $(ARGS)
+	$(RUN) pytest -n $(JOBS) --dist worksteal -p no:schemathesis $(TESTS) $(ARGS)
 
 test-examples: $(STAMP) chromium postgresql  ## run the tests of the reference service, every example of the docs, deploy/ and benchmarks/
 	$(RUN) pytest -n $(JOBS) --dist worksteal tests/examples tests/deploy tests/benchmarks $(ARGS)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import inspect
 import os
 import shutil
+import signal
 from typing import TYPE_CHECKING
 
 import pytest
@@ -29,6 +31,11 @@ settings.load_profile("ci" if os.environ.get("CI") else "local")
 # at the message; tests of the bound itself have a clock of their own.
 diagnosis.explain.__kwdefaults__ = {"search_s": 5.0}
 
+# What a shell starts in the background ignores Ctrl-C, and so does all that it starts: a program that a test interrupts
+# would go on for ever.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
 _CHROMIUM_NAMES = (
     "chromium",
     "chromium-browser",
@@ -42,6 +49,13 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--one-loop", action="store_true", help="run tests that are marked all_loops on asyncio's own alone"
     )
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_finish() -> None:
+    """Keep the tests themselves, and what they import, out of each garbage collection to come: they stay anyway."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.hookimpl(tryfirst=True)

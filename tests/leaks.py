@@ -26,8 +26,9 @@ LASTING: set[int] = set()
 
 _IS_ONE_OF_MANY = "PYTEST_XDIST_WORKER" in os.environ
 _TICK = 0.01  # seconds between two looks: descriptors and shared memory offer nothing to wait on
-_FDS = Path("/proc/self/fd")
-_TASKS = Path("/proc/self/task")
+_LOOK = 0.5  # seconds between two looks at who uses the shared memory: each reads the maps of all processes
+_FDS = "/proc/self/fd"
+_TASKS = "/proc/self/task"
 _SHM = Path("/dev/shm")
 
 
@@ -50,11 +51,12 @@ class Snapshot:
     @classmethod
     def take(cls) -> Snapshot:
         """Look at this process now."""
-        helpers = _stdlib_helpers()
+        threads = frozenset(threading.enumerate())  # before what they may leave, or park, when they end
         _end_parked_template()
+        helpers = _stdlib_helpers()
         return cls(
             processes=frozenset(p for p in _descendants() if p.pid not in helpers),
-            threads=frozenset(threading.enumerate()),
+            threads=threads,
             fds=_open_fds(),
             shm=_shared_memory(),
         )
@@ -98,6 +100,7 @@ def leaks_since(before: Snapshot, grace: float | None = None) -> Snapshot:
     """
     began = time.monotonic()
     deadline = began + (GRACE if grace is None else grace)
+    next_look = began + _LOOK
     leaked = Snapshot.take().leaked_since(before)
     if leaked:
         gc.collect()  # a process object in a reference cycle keeps its descriptors until then
@@ -106,10 +109,17 @@ def leaks_since(before: Snapshot, grace: float | None = None) -> Snapshot:
         leaked = Snapshot.take().leaked_since(before)
         if leaked.shm and not (leaked.processes or leaked.threads or leaked.fds) and _IS_ONE_OF_MANY:
             deadline = began + OTHERS_GRACE
-    if leaked.shm:
-        mine = (leaked.shm - _used_by_others(leaked.shm)) & _shared_memory()  # some has just gone
-        leaked = Snapshot(leaked.processes, leaked.threads, leaked.fds, mine)
-    return leaked
+            if time.monotonic() > next_look:
+                leaked = _without_others(leaked)
+                next_look = time.monotonic() + _LOOK
+    return _without_others(leaked)
+
+
+def _without_others(leaked: Snapshot) -> Snapshot:
+    if not leaked.shm:
+        return leaked
+    mine = (leaked.shm - _used_by_others(leaked.shm)) & _shared_memory()  # some has just gone
+    return Snapshot(leaked.processes, leaked.threads, leaked.fds, mine)
 
 
 def kill(leaked: Snapshot) -> None:
@@ -123,30 +133,41 @@ def kill(leaked: Snapshot) -> None:
 
 
 def _wait_for_one(leaked: Snapshot, left: float) -> None:
-    if leaked.processes:
-        psutil.wait_procs(leaked.processes, timeout=left)
-    elif leaked.threads:
+    if leaked.threads:  # these first: one may end, or park, the processes that there are
         next(iter(leaked.threads)).join(left)
+    elif leaked.processes:
+        psutil.wait_procs(leaked.processes, timeout=left)
     else:
         time.sleep(_TICK)
 
 
 def _descendants() -> list[psutil.Process]:
     """All processes below this one. psutil looks at each of the machine; mostly a look at our children will do."""
-    tracker: Any = resource_tracker._resource_tracker
+    helpers = _stdlib_helpers()
     try:
-        lists = [path.read_text() for path in _TASKS.glob("*/children")]  # none where the kernel keeps no such list
-        if lists and {int(pid) for pid in " ".join(lists).split()} <= {tracker._pid}:  # which has none
+        ours = _children_of("self")
+        if ours is not None and ours <= helpers.keys() | LASTING and not any(map(_children_of, ours - LASTING)):
             return []
-    except OSError:  # a thread has just ended
+    except OSError:  # a thread, or a process, has just ended
         pass
     found = psutil.Process().children(recursive=True)
     for pid in LASTING:
         try:
-            of_it = set(psutil.Process(pid).children(recursive=True))
+            of_it = {psutil.Process(pid), *psutil.Process(pid).children(recursive=True)}
         except psutil.NoSuchProcess:
             continue
         found = [process for process in found if process not in of_it]
+    return found
+
+
+def _children_of(pid: int | str) -> set[int] | None:
+    """The pids of a process's children; None where the kernel keeps no list of them."""
+    if not os.path.isdir(_TASKS):
+        return None
+    found: set[int] = set()
+    for task in os.listdir(f"/proc/{pid}/task"):
+        with open(f"/proc/{pid}/task/{task}/children") as file:
+            found.update(map(int, file.read().split()))
     return found
 
 
@@ -165,13 +186,13 @@ def _stdlib_helpers() -> dict[int, int]:
 
 
 def _open_fds() -> Counter[str]:
-    if not _FDS.is_dir():  # not Linux
+    if not os.path.isdir(_FDS):  # not Linux
         return Counter()
     helpers = set(_stdlib_helpers().values())
     targets: Counter[str] = Counter()
     for fd in os.listdir(_FDS):
         try:
-            target = os.readlink(_FDS / fd)
+            target = os.readlink(f"{_FDS}/{fd}")
         except FileNotFoundError:  # the descriptor of the listing itself
             continue
         if int(fd) not in helpers:
@@ -200,13 +221,14 @@ def _used_by_others(names: frozenset[str]) -> frozenset[str]:
     """Those segments that a process which is no descendant of ours has mapped."""
     family = {os.getpid(), *(p.pid for p in psutil.Process().children(recursive=True))}
     used: set[str] = set()
-    for process in psutil.process_iter():
-        if process.pid in family:
+    for pid in psutil.pids():
+        if pid in family:
             continue
         try:
-            mapped = {m.path for m in process.memory_maps()}
-        except psutil.Error:
+            maps = Path(f"/proc/{pid}/maps").read_text(errors="replace")
+        except OSError:  # it has ended, or is somebody else's
             continue
+        mapped = {line.rpartition(" ")[2] for line in maps.splitlines()}
         used |= {name for name in names if f"{_SHM}/{name}" in mapped}
     return frozenset(used)
 

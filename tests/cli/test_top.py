@@ -39,8 +39,8 @@ PATIENCE_S = 30.0
 @pytest.fixture(scope="module")
 def server() -> Iterator[Server]:
     with serving("tests.dashboard.loaded:app", "--no-access-log") as server:
-        httpx.get(f"{server.url}/fail", timeout=PATIENCE_S)
-        httpx.get(f"{server.url}/double", params={"times": 20}, timeout=PATIENCE_S)
+        httpx.get(f"{server.url}/fail", timeout=PATIENCE_S, verify=False)
+        httpx.get(f"{server.url}/double", params={"times": 20}, timeout=PATIENCE_S, verify=False)
         yield server
         if server.process.poll() is None:
             assert end(server) == []

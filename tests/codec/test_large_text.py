@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import pickle
 import sys
-from dataclasses import dataclass
 from typing import Any
 
 import pytest
@@ -28,6 +27,7 @@ from lifepool.backends.local.codec.out_of_band import load_out_of_band, write_wi
 from lifepool.backends.local.codec.sink import BIG_BYTES
 from lifepool.backends.local.shared.arena import Arguments
 from tests import tasks
+from tests.codec.documents import Document, Name
 
 MIB = 1 << 20
 
@@ -53,21 +53,6 @@ class File:
         raw = data.raw() if isinstance(data, pickle.PickleBuffer) else data
         self.data += raw
         return len(raw)
-
-
-class Name(str):
-    """Not a plain text."""
-
-    __slots__ = ()
-
-
-@dataclass
-class Document:
-    """Has a text among other things."""
-
-    title: str
-    body: str
-    parts: list[str]
 
 
 def block_of(value: object) -> memoryview:

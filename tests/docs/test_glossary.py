@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 import re
 from pathlib import Path
 
@@ -45,10 +46,14 @@ def uses(word: str, name: str) -> bool:
     return re.search(rf"\b{word}s?\b", split(name)) is not None
 
 
-NAMES = {
-    name: path.name for path in FILES for name in (*names_in(ast.parse(path.read_text())), path.stem, path.parent.name)
-}
-SOURCE = "\n".join(path.read_text() for path in FILES)
+@functools.cache
+def all_names() -> dict[str, str]:
+    """Every identifier of the package, and a file that has it."""
+    return {
+        name: path.name
+        for path in FILES
+        for name in (*names_in(ast.parse(path.read_text())), path.stem, path.parent.name)
+    }
 
 
 def occurs(word: str, text: str) -> bool:
@@ -73,17 +78,23 @@ def test_a_word_that_lives_elsewhere_would_be_found() -> None:
 
 @pytest.mark.parametrize("word", RETIRED)
 def test_a_retired_word_is_in_no_name(word: str) -> None:
-    assert {name: file for name, file in NAMES.items() if name not in ALLOWED and uses(word, name)} == {}
+    assert {name: file for name, file in all_names().items() if name not in ALLOWED and uses(word, name)} == {}
 
 
 PAGES = [ROOT / "README.md", ROOT / "SECURITY.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
-#: Decisions are history, and links to them as well; the glossary names what it retires.
-PROSE = SOURCE + "\n".join(
-    re.sub(r"\]\([^)]*\)", "]", page.read_text())
-    for page in PAGES
-    if page.parent.name != "decisions" and page.name != "glossary.md"
-)
-PROSE_LINES = PROSE.splitlines()
+
+
+# Decisions are history, and links to them as well; the glossary names what it retires.
+@functools.cache
+def prose_lines() -> list[str]:
+    pages = [
+        re.sub(r"\]\([^)]*\)", "]", page.read_text())
+        for page in PAGES
+        if page.parent.name != "decisions" and page.name != "glossary.md"
+    ]
+    return "\n".join([*(path.read_text() for path in FILES), *pages]).splitlines()
+
+
 #: Of the retired words those that plain English hardly needs.
 UNMISTAKABLE = ["books", "culprit", "desk", "disown", "door", "ledger", "luck", "luggage", "mishap", "shelf"]
 
@@ -91,7 +102,7 @@ UNMISTAKABLE = ["books", "culprit", "desk", "disown", "door", "ledger", "luck", 
 @pytest.mark.parametrize("word", UNMISTAKABLE)
 def test_an_unmistakable_retired_word_is_in_no_text(word: str) -> None:
     pattern = re.compile(rf"\b{word}s?\b", re.IGNORECASE)
-    assert [line for line in PROSE_LINES if word in line.lower() and pattern.search(line)] == []
+    assert [line for line in prose_lines() if word in line.lower() and pattern.search(line)] == []
 
 
 def test_no_word_is_explained_and_retired() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 import re
 from pathlib import Path
 
@@ -12,12 +13,17 @@ import lifepool
 from tests.docs.markdown import ROOT
 
 PAGE = ROOT / "docs" / "how-to" / "troubleshoot-a-start.md"
-TEXTS = [
-    node.value
-    for path in Path(lifepool.__file__).parent.rglob("*.py")
-    for node in ast.walk(ast.parse(path.read_text()))
-    if isinstance(node, ast.Constant) and isinstance(node.value, str)
-]
+
+
+@functools.cache
+def texts() -> list[str]:
+    """Every string constant of the package."""
+    return [
+        node.value
+        for path in Path(lifepool.__file__).parent.rglob("*.py")
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.Constant) and isinstance(node.value, str)
+    ]
 
 
 def quoted(page: Path) -> list[str]:
@@ -30,7 +36,7 @@ def quoted(page: Path) -> list[str]:
 
 
 def is_said(text: str) -> bool:
-    return any(text in constant for constant in TEXTS)
+    return any(text in constant for constant in texts())
 
 
 @pytest.mark.parametrize("text", quoted(PAGE))

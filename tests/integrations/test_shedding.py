@@ -56,7 +56,7 @@ async def numbers_become(http: httpx.AsyncClient, url: str, **numbers: int) -> N
 @asynccontextmanager
 async def overloaded(gate: Gate, *arguments: str) -> AsyncIterator[Overloaded]:
     """Fill a server: one request runs, ``UNKNOWN_WAITING`` wait."""
-    transport = httpx.AsyncHTTPTransport(retries=5, limits=httpx.Limits(max_connections=None))
+    transport = httpx.AsyncHTTPTransport(verify=False, retries=5, limits=httpx.Limits(max_connections=None))
     with serving(f"{APPS}:patient", "--factory", *arguments) as server:
         async with httpx.AsyncClient(timeout=PATIENCE_S, transport=transport) as http, asyncio.TaskGroup() as group:
             target = f"{server.url}/hold?address={quote(gate.address)}"
@@ -137,7 +137,9 @@ async def test_a_client_that_asks_first_is_not_told_to_send_its_body(gate: Gate)
 
 async def test_what_has_waited_in_vain_is_dropped_and_what_has_begun_is_not(gate: Gate) -> None:
     with serving(f"{APPS}:impatient", "--factory") as server:
-        async with httpx.AsyncClient(timeout=PATIENCE_S, transport=httpx.AsyncHTTPTransport(retries=5)) as http:
+        async with httpx.AsyncClient(
+            timeout=PATIENCE_S, transport=httpx.AsyncHTTPTransport(verify=False, retries=5)
+        ) as http:
             for _ in range(10):  # so that run times are known
                 assert (await http.get(f"{server.url}/double")).json() == 42
             async with asyncio.TaskGroup() as group:
@@ -154,7 +156,9 @@ async def test_what_has_waited_in_vain_is_dropped_and_what_has_begun_is_not(gate
 
 async def test_any_asgi_app_has_it_and_the_task_of_a_client_that_leaves_is_dropped(gate: Gate) -> None:
     with serving(f"{APPS}:plain") as server:
-        async with httpx.AsyncClient(timeout=PATIENCE_S, transport=httpx.AsyncHTTPTransport(retries=5)) as http:
+        async with httpx.AsyncClient(
+            timeout=PATIENCE_S, transport=httpx.AsyncHTTPTransport(verify=False, retries=5)
+        ) as http:
             running = asyncio.ensure_future(http.get(f"{server.url}/?{gate.address}"))
             visitor = await gate.arrival()
             leaves = asyncio.ensure_future(http.get(f"{server.url}/?{gate.address}"))

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 @pytest.fixture
 def http() -> httpx.AsyncClient:
     # A server says that it is ready just before it listens: connect again for a few seconds.
-    return httpx.AsyncClient(timeout=PATIENCE_S, transport=httpx.AsyncHTTPTransport(retries=5))
+    return httpx.AsyncClient(timeout=PATIENCE_S, transport=httpx.AsyncHTTPTransport(verify=False, retries=5))
 
 
 async def pids_of_servers(http: httpx.AsyncClient, server: Server, count: int) -> set[int]:

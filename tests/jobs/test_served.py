@@ -23,7 +23,9 @@ async def asked_everywhere(server: Server, path: str, count: int) -> list[httpx.
     answers: list[httpx.Response] = []
     async with asyncio.timeout(PATIENCE_S):
         while len(seen) < count:
-            async with httpx.AsyncClient(base_url=server.url, timeout=PATIENCE_S) as http:  # a connection of its own
+            async with httpx.AsyncClient(
+                base_url=server.url, timeout=PATIENCE_S, verify=False
+            ) as http:  # a connection of its own
                 seen.add((await http.get("/pids")).json()[0])
                 answers.append(await http.get(path))
     return answers
@@ -33,7 +35,7 @@ async def test_any_process_answers_for_any_job(store_url: str, monkeypatch: pyte
     monkeypatch.setenv("LIFEPOOL_JOBS_STORE", store_url)
     with Gate() as gate, serving("tests.jobs.app:app", "--workers", "2") as server:
         async with httpx.AsyncClient(
-            base_url=server.url, timeout=PATIENCE_S, transport=httpx.AsyncHTTPTransport(retries=5)
+            base_url=server.url, timeout=PATIENCE_S, transport=httpx.AsyncHTTPTransport(verify=False, retries=5)
         ) as http:
             accepted = [await http.post("/hold", params={"address": gate.address, "value": n}) for n in range(2)]
             paths = [answer.headers["location"] for answer in accepted]
@@ -55,7 +57,7 @@ async def test_a_stream_does_not_keep_a_server_from_stopping(sqlite_url: str, mo
     monkeypatch.setenv("LIFEPOOL_DRAIN_TIMEOUT", "0.1")
     with Gate() as gate, serving("tests.jobs.app:app") as server:
         async with httpx.AsyncClient(
-            base_url=server.url, timeout=PATIENCE_S, transport=httpx.AsyncHTTPTransport(retries=5)
+            base_url=server.url, timeout=PATIENCE_S, transport=httpx.AsyncHTTPTransport(verify=False, retries=5)
         ) as http:
             accepted = await http.post("/hold", params={"address": gate.address, "value": 1})
             await gate.arrival()

@@ -24,7 +24,7 @@ def run_stress(*arguments: str) -> dict[str, Any]:
 
 @pytest.mark.timeout(180)
 def test_under_random_faults_every_task_ends_once_and_rightly_and_nothing_is_left() -> None:
-    report = run_stress("--minutes", "0.1")
+    report = run_stress("--minutes", "0.05")
     assert (report["wrong"], report["hung"], report["leaked"]) == (0, 0, 0)
     assert report["tasks"] > 100, "it was to be a stress"
     assert sum(report["faults_from_outside"].values()) > 1

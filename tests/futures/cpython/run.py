@@ -13,12 +13,13 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import multiprocessing.util
 import sys
 import unittest
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
 MODULES = ("process_pool", "init", "shutdown", "deadlock", "as_completed", "wait")
 
@@ -33,9 +34,22 @@ def main() -> None:
     arguments = parser.parse_args()
     support.use_resources = ["walltime"]
     vars(script_helper)["__cached_interp_requires_environment"] = True  # scripts are swapped too
+    vars(multiprocessing.util)["_cleanup_tests"] = _cleanup_after(vars(multiprocessing.util)["_cleanup_tests"])
     suite = unittest.TestSuite(_chosen(arguments.kind, set(arguments.only)))
     printing: Any = _Printing
     unittest.TextTestRunner(sys.stderr, resultclass=printing, warnings="ignore").run(suite)
+
+
+def _cleanup_after(cleanup: Callable[[], None]) -> Callable[[], None]:
+    """Have the template ended that an executor has left for the next one, before CPython waits for what it holds."""
+
+    def cleanup_of_both() -> None:
+        from lifepool.backends.local.template import parking
+
+        parking.place.end()
+        cleanup()
+
+    return cleanup_of_both
 
 
 def _chosen(kind: str, names: set[str]) -> Iterator[unittest.TestCase]:
