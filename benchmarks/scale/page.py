@@ -4,17 +4,17 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.plots import INK, RC
-from benchmarks.scale.demands import Demands, read_runs
-from benchmarks.scale.fit import errors, fit
+from benchmarks.scale.demands import Demands, read_runs, write_prices
+from benchmarks.scale.fit import APART, MISSED, SHARED, SLEEP, errors, fit
 from benchmarks.scale.formulas import Limits, dollars_per_million, latency, limits
 from benchmarks.scale.simulation import Outcome, Setup, simulate
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
 PAGE, IMAGES = DOCS / "scale.md", DOCS / "images" / "scale"
 NODES = (1, 3, 10, 30, 100, 300, 1000)
-TASKS_S = (0.01, 0.1, 1.0)
+TASKS_S = (0.001, 0.01, 0.1, 1.0)
 WEB = 8
-COLOURS = ("#2f81f7", "#d29922", "#57ab5a")
+COLOURS = ("#2f81f7", "#d29922", "#57ab5a", "#a371f7")
 LOADED = Setup(nodes=10, task_s=0.1)
 LOADS = (0.1, 0.3, 0.5, 0.7, 0.8, 0.9, 0.95)
 CALLS = 15_000
@@ -24,6 +24,7 @@ def write() -> None:
     """Fit, simulate, and write everything."""
     runs = read_runs()
     demands = fit(runs)
+    write_prices(demands)
     compared = errors(runs, demands)
     full = {(task_s, nodes): _full(demands, task_s, nodes) for task_s in TASKS_S for nodes in NODES}
     text = PAGE.read_text(encoding="utf-8")
@@ -51,30 +52,34 @@ def _full(demands: Demands, task_s: float, nodes: int) -> tuple[Setup, Limits, O
 def demands_table(demands: Demands) -> str:
     """Say what a call costs."""
     rows: list[tuple[str, ...]] = [
-        (name, f"{demand.turn_s * 1e3:.2f}", f"{demand.call_s * 1e3:.2f}", f"{demand.mib_s * 1e3:.1f}")
+        (name, *(f"{seconds * 1e3:.3f}" for seconds in (demand.turn_s, demand.message_s, demand.call_s)),
+         f"{demand.mib_s * 1e3:.1f}")
         for name, demand in (("web process", demands.web), ("Redis", demands.redis), ("agent", demands.agent))
-    ]
-    rows.append(("worker", "-", f"{demands.worker_s * 1e3:.2f}", f"{demands.worker_mib_s * 1e3:.1f}"))
-    table = _table(("CPU of", "ms a turn", "ms a call", "ms a MiB, both ways"), rows)
+    ]  # fmt: skip
+    rows.append(("worker", "-", "-", f"{demands.worker_s * 1e3:.3f}", f"{demands.worker_mib_s * 1e3:.1f}"))
+    table = _table(("CPU of", "ms a turn", "ms a message", "ms a call", "ms a MiB, both ways"), rows)
     rest = (
-        f"Besides: {demands.wait_s * 1e3:.1f} ms on the way without CPU; a slot stays empty for "
-        f"{demands.turnover_s * 1e3:.1f} ms between two calls; an announcement of a node costs each web process "
-        f"{demands.beat_s * 1e6:.0f} µs, twice a second; an agent takes {demands.idle_s:.1%} of a CPU when it is idle."
+        f"Besides: {demands.wait_s * 1e3:.1f} ms on the way without CPU; a message's place in its node stays empty for "
+        f"{demands.turnover_s * 1e3:.1f} ms before the next; an announcement of a node costs each web process "
+        f"{demands.beat_s * 1e6:.0f} µs, twice a second; an agent takes {demands.idle_s:.1%} of a CPU when it is idle. "
+        f"In the measured runs, each further agent on the two CPUs makes all that is in the table {demands.crowd:.1%} "
+        "dearer."
     )
     return f"{table}\n\n{_wrapped(rest)}"
 
 
 def fit_table(compared: list[dict[str, Any]]) -> str:
-    """Set the model beside what was measured."""
-    rows: list[tuple[str, ...]] = [
-        (
-            each["case"], str(each["nodes"]), f"{each['rate']:.0f}", f"{each['model_rate']:.0f}",
-            f"{each['model_rate'] / each['rate'] - 1:+.0%}", f"{each['p50'] * 1e3:.1f}",
-            f"{each['model_p50'] * 1e3:.1f}", f"{each['model_p50'] / each['p50'] - 1:+.0%}",
-        )
-        for each in compared
-    ]  # fmt: skip
-    return _table(("calls", "nodes", "measured /s", "model /s", "error", "p50 ms", "model ms", "error"), rows)
+    """Set the model beside what was measured; what it misses has a star."""
+    rows: list[tuple[str, ...]] = []
+    for each in compared:
+        star = " *" if (each["case"], each["nodes"]) in MISSED else ""
+        rate, model_rate, p50_s, model_p50_s = (each[name] for name in ("rate", "model_rate", "p50", "model_p50"))
+        rates = (f"{rate:.0f}", f"{model_rate:.0f}", f"{model_rate / rate - 1:+.0%}")
+        medians = (f"{p50_s * 1e3:.1f}", f"{model_p50_s * 1e3:.1f}", f"{model_p50_s / p50_s - 1:+.0%}")
+        shared = (f"{each['shared']:.1f}", f"{each['model_shared']:.1f}")
+        rows.append((f"{each['case']}{star}", str(each["nodes"]), *rates, *medians, *shared))
+    heads = ("calls", "nodes", "measured /s", "model /s", "error", "p50 ms", "model ms", "error", "a message", "model")
+    return _table(heads, rows)
 
 
 def limits_table(demands: Demands, full: dict[tuple[float, int], tuple[Setup, Limits, Outcome]]) -> str:
@@ -84,15 +89,26 @@ def limits_table(demands: Demands, full: dict[tuple[float, int], tuple[Setup, Li
         if nodes >= 10:
             dollars = f"{dollars_per_million(setup, outcome.rate):.2f}"
             places = (f"{outcome.busy[place]:.0%}" for place in ("web", "redis", "agent"))
-            rows.append((_task(task_s), f"{nodes:,}", f"{outcome.rate:,.0f}", bound.narrowest, *places, dollars))
-    return _table(("task", "nodes", "calls /s", "full first", "web", "Redis", "agent", "$ a million"), rows)
+            shared = f"{max(1.0, 1 / outcome.messages):.1f}"
+            rows.append(
+                (_task(task_s), f"{nodes:,}", f"{outcome.rate:,.0f}", bound.narrowest, shared, *places, dollars)
+            )
+    heads = ("task", "nodes", "calls /s", "full first", "calls a message", "web", "Redis", "agent", "$ a million")
+    return _table(heads, rows)
 
 
 def payload_table(demands: Demands) -> str:
-    """Say how many calls with a payload each place can do."""
+    """Say how many calls each place can do: of those that share messages, and of those with a payload."""
     rows = []
-    for mib, name in ((0.0, "none"), (1 / 16, "64 KiB"), (1.0, "1 MiB")):
-        bound = limits(demands.with_payload(mib), Setup(nodes=1)).by
+    alone = Setup(nodes=1, task_s=0.0, shares=False)
+    for name, setup, mib in (
+        ("none, short calls in full messages", Setup(nodes=1, task_s=0.0), 0.0),
+        ("none, ten calls in a message", Setup(nodes=1, task_s=0.002), 0.0),
+        ("none, each in its own message", alone, 0.0),
+        ("64 KiB", alone, 1 / 16),
+        ("1 MiB", alone, 1.0),
+    ):
+        bound = limits(demands.with_payload(mib), setup).by
         rows.append((name, *(f"{bound[place]:,.0f}" for place in ("web", "Redis", "agents"))))
     return _table(("payload, both ways", "one web process /s", "Redis /s", "one agent /s"), rows)
 
@@ -148,7 +164,8 @@ def _draw(
 
 
 def _draw_fit(axis: Any, compared: list[dict[str, Any]]) -> None:
-    for colour, case, label in ((COLOURS[0], "no-op", "no-op"), (COLOURS[1], "sleep", "sleeps 50 ms")):
+    labels = {SHARED: "no-op", APART: "no-op apart", SLEEP: "sleeps 50 ms"}
+    for colour, (case, label) in zip(COLOURS, labels.items(), strict=False):
         runs = [each for each in compared if each["case"] == case]
         nodes = [each["nodes"] for each in runs]
         axis.plot(nodes, [each["rate"] for each in runs], "o", color=colour, label=f"{label}, measured")
