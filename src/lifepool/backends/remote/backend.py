@@ -74,6 +74,7 @@ class RemoteBackend:
         members: The nodes.
         refused: Messages of nodes that were refused, by reason.
         counts: What was counted.
+        wait_for_nodes_s: Seconds for which a start waits for a node.
     """
 
     def __init__(
@@ -92,6 +93,7 @@ class RemoteBackend:
         self.members: Members = Members()
         self.refused: Counter[str] = Counter()
         self.client: str = uuid.uuid4().hex[:12]
+        self.wait_for_nodes_s: float = transport.wait_for_nodes_s
         self._transport = transport
         self._signer = signer
         self._max_payload = max_payload
@@ -152,7 +154,7 @@ class RemoteBackend:
         if self.members.slots():
             self._get_ready()
         else:
-            self._get_ready_in(self._transport.wait_for_nodes_s)
+            self._get_ready_in(self.wait_for_nodes_s)
 
     def _get_ready_in(self, seconds: float) -> None:
         self._loop.call_later(seconds, logged(self._get_ready, "start without nodes"))
@@ -298,8 +300,10 @@ class RemoteBackend:
         self._hurry()
 
     def sent_to(self, node: str, ids: Sequence[str]) -> None:
-        """Note on which node calls are: they do not wait at the engine any more."""
+        """Note on which node calls are: they do not wait at the engine any more. Those that were given up are ended."""
         taken = [sent for id in ids if (sent := self._calls.get(id)) is not None]
+        if len(taken) < len(ids):
+            self._broadcast_ids(msg.CANCEL, [id for id in ids if self._calls.get(id) is None])
         for sent in taken:
             self._calls.taken(sent, node)
         if taken and self._worker is not None:
