@@ -83,11 +83,19 @@ class DaskCluster:
         return f"dask+{self.server.address}/?ahead=0"
 
     def start_node(
-        self, workers: int = 1, *, allow: tuple[str, ...] = ("tests", "builtins", "time"), **environment: str
+        self,
+        workers: int = 1,
+        *,
+        allow: tuple[str, ...] = ("tests", "builtins", "time"),
+        options: tuple[str, ...] = (),
+        **environment: str,
     ) -> Program:
+        if any(name.startswith("WRONG_") for name in environment):
+            environment = {"DASK_DISTRIBUTED__WORKER__PRELOAD": "tests.cluster.odd_node", **environment}
         node = python(
-            "-m", "dask", "worker", self.server.address, "--host", "127.0.0.1", "--nthreads", str(workers),
+            "-m", "dask", "worker", self.server.address, "--nthreads", str(workers),
             "--protocol", self.server.protocol, self._nanny, "--no-dashboard", "--local-directory", str(self._folder),
+            *(options or ("--host", "127.0.0.1")),
             log=self._folder / f"node-{len(self._nodes)}.log", PYTHONPATH=str(ROOT),
             DASK_LIFEPOOL__ALLOW=",".join(allow), **environment,
         )  # fmt: skip

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 who: contextvars.ContextVar[str] = contextvars.ContextVar("who")
 both = Pool(backend="inline", max_workers=1)
+#: Tasks that hang: in a loop of Python, in a call of C, and without minding any signal.
+HOLDS = (tasks.hold_in_python, tasks.hold_in_c, tasks.hold_stubbornly)
 
 
 class TwoArguments(Exception):
@@ -107,7 +109,7 @@ async def test_progress_is_seen_while_a_task_runs(engine: Harness, gate: Gate) -
         assert await handle == "half"
 
 
-@pytest.mark.parametrize("hold", [tasks.hold_in_python, tasks.hold_in_c, tasks.hold_stubbornly])
+@pytest.mark.parametrize("hold", HOLDS)
 async def test_a_deadline_reaches_what_runs_there(engine: Harness, gate: Gate, hold: Any) -> None:
     async with pool_of(engine) as pool:
         handles = [pool.submit(hold, gate.address, timeout=2.0) for _ in range(2)]  # both workers of the node
@@ -121,9 +123,10 @@ async def test_a_deadline_reaches_what_runs_there(engine: Harness, gate: Gate, h
         assert time.monotonic() - ended < 10  # the slot is free again, on however loaded a machine
 
 
-async def test_a_cancellation_reaches_what_runs_there(engine: Harness, gate: Gate) -> None:
+@pytest.mark.parametrize("hold", HOLDS)
+async def test_a_cancellation_reaches_what_runs_there(engine: Harness, gate: Gate, hold: Any) -> None:
     async with pool_of(engine) as pool:
-        handles = [pool.submit(tasks.hold_in_c, gate.address) for _ in range(2)]
+        handles = [pool.submit(hold, gate.address) for _ in range(2)]
         for _ in handles:
             await gate.arrival()
         for handle in handles:
