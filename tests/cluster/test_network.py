@@ -133,8 +133,13 @@ async def test_a_dask_worker_that_can_be_reached_badly_or_not_at_all(tmp_path: P
         DaskScheduler(tmp_path) as scheduler,
         DaskCluster(scheduler, tmp_path, nanny=False) as dask,
     ):
-        options = ("--listen-address", f"tcp://127.0.0.1:{port}", "--contact-address", f"tcp://127.0.0.1:{proxy.port}")
-        await asyncio.to_thread(lambda: dask.start_node(options=options))
+        dask.where = (
+            "--listen-address",
+            f"tcp://127.0.0.1:{port}",
+            "--contact-address",
+            f"tcp://127.0.0.1:{proxy.port}",
+        )
+        await asyncio.to_thread(dask.start_node)
         async with Pool(backend=dask.url) as pool:
             proxy.delay_s = 0.03
             assert await pool.gather(tasks.double, range(20), timeout=30) == list(range(0, 40, 2))

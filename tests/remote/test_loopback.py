@@ -118,7 +118,7 @@ async def test_a_task_that_was_given_up_is_broken_off_when_its_node_is_heard_aga
         w.backend.node_lost(node.agent.node, "it stood still")
         with pytest.raises(WorkerLost, match="it stood still"):
             await handle
-        node.agent.repeat_taken()
+        node.agent.announce()
         await visitor.gone()
         assert await w.pool.run(tasks.double, 2) == 4
 

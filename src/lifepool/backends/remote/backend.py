@@ -300,10 +300,8 @@ class RemoteBackend:
         self._hurry()
 
     def sent_to(self, node: str, ids: Sequence[str]) -> None:
-        """Note on which node calls are: they do not wait at the engine any more. Those that were given up are ended."""
+        """Note on which node calls are: they do not wait at the engine any more."""
         taken = [sent for id in ids if (sent := self._calls.get(id)) is not None]
-        if len(taken) < len(ids):
-            self._broadcast_ids(msg.CANCEL, [id for id in ids if self._calls.get(id) is None])
         for sent in taken:
             self._calls.taken(sent, node)
         if taken and self._worker is not None:
@@ -321,6 +319,7 @@ class RemoteBackend:
             return  # it had said so before
         logger.warning("a node of the cluster is gone: %s", reason)
         now = self._loop.time()
+        self.members.given_up(node, [sent.id for sent in self._calls if sent.node == node])
         for sent in self._calls:
             if sent.node == node:
                 self.lose(sent, {"status": msg.LOST, "reason": f"its node is gone: {reason}"})
@@ -340,6 +339,7 @@ class RemoteBackend:
         kind = head["kind"]
         if kind == msg.NODE:
             if self.members.heard(head, self._loop.time()):
+                self._broadcast_ids(msg.CANCEL, self.members.still_runs(head["node"]))
                 self._count_nodes()
         elif kind == msg.TAKEN:
             self.sent_to(head["node"], head["ids"])
@@ -402,6 +402,8 @@ class RemoteBackend:
 
     def lose(self, sent: SentCall, head: dict[str, Any]) -> None:
         """Report that the call is lost, or was not started."""
+        if self._available.is_down:
+            self._doubtful.append(sent.id)  # it may still run
         self._calls.forget(sent)
         if self._worker is not None:
             self._listener.feed(TaskLost(self._worker, sent.task, lost_end(self._worker, sent.task, head)))

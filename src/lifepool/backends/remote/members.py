@@ -18,6 +18,8 @@ BEAT_S = 0.5
 SILENCE_S = 3.0
 #: Announcements from which the offset of a node's clock is taken: of so many one has come quickly.
 _OFFSETS = 20
+#: Nodes that were given up of which it is remembered what they had.
+_MOST_GIVEN_UP = 100
 #: Seconds by which the clock of a node must differ from ours to be worth a word in a call.
 _CLOCK_S = 1.0
 
@@ -96,6 +98,7 @@ class Members:
         self.clocks: dict[str, float] = {}
         self._wall_clock = wall_clock
         self._members: dict[str, Member] = {}
+        self._given_up: dict[str, list[str]] = {}  # ids of calls, by the node that was given up with them
         self.ever: bool = False
 
     def __len__(self) -> int:
@@ -134,6 +137,17 @@ class Members:
             allow=tuple(head.get("allow", ())),
         )
         return known is None or (known.slots, known.draining) != (member.slots, member.draining)
+
+    def given_up(self, node: str, ids: list[str]) -> None:
+        """Remember what a node had that was given up: it may be heard again, and still run that."""
+        if ids:
+            self._given_up[node] = ids
+            if len(self._given_up) > _MOST_GIVEN_UP:
+                del self._given_up[next(iter(self._given_up))]
+
+    def still_runs(self, node: str) -> list[str]:
+        """Return what a node that is heard again may still run, once; nothing for others."""
+        return self._given_up.pop(node, [])
 
     def _note_clock(self, node: str, offset: float) -> None:
         if abs(offset) > _CLOCK_S:
