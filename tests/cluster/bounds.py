@@ -13,6 +13,7 @@ import asyncio
 import contextlib
 import logging
 import math
+import shutil
 import statistics
 import tempfile
 import time
@@ -25,7 +26,7 @@ from tests import tasks
 from tests.cluster.conftest import ENGINES
 from tests.cluster.death import die_and_say_when
 from tests.cluster.leaving_client import ask_and_leave
-from tests.cluster.servers import RedisServer, works_again
+from tests.cluster.servers import works_again
 from tests.engine.gates import Gate, until
 
 if TYPE_CHECKING:
@@ -125,28 +126,29 @@ async def deaths(pool: Pool, gate: Gate, times: int, folder: Path, figures: Figu
 
 async def nodes_killed(harness: Harness, gate: Gate, times: int, figures: Figures) -> None:
     """Kill nodes."""
-    for _ in range(times):
-        node = await asyncio.to_thread(harness.start_node)
-        async with Pool(backend=harness.url) as pool:
+    node = await asyncio.to_thread(harness.start_node)
+    async with Pool(backend=harness.url) as pool:
+        for _ in range(times):
             await works_again(pool)
             held = pool.submit(tasks.hold, gate.address)
             await gate.arrival()
             await asyncio.sleep(1.0)  # nodes announce themselves each half second
             began = time.monotonic()
-            await asyncio.to_thread(node.kill)
+            killing = asyncio.create_task(asyncio.to_thread(node.kill))
             with contextlib.suppress(WorkerLost):
                 await held
             figures["a node is killed: its caller hears of it"].append(time.monotonic() - began)
+            await killing
+            node = await asyncio.to_thread(harness.start_node)
 
 
 async def server_killed(harness: Harness, times: int, figures: Figures) -> None:
     """Kill the broker, or what the engine has in its place."""
-    await asyncio.to_thread(harness.start_node)
     async with Pool(backend=harness.url) as pool:
         for _ in range(times):
             await works_again(pool)
             began = time.monotonic()
-            await asyncio.to_thread(harness.stop_server)
+            stopping = asyncio.create_task(asyncio.to_thread(harness.stop_server))
             try:
                 while True:
                     asked = time.monotonic()
@@ -157,6 +159,7 @@ async def server_killed(harness: Harness, times: int, figures: Figures) -> None:
             except BackendUnavailable:
                 figures["the server is killed: a new call is refused"].append(time.monotonic() - asked)
                 figures["the server is killed: from then on calls are refused"].append(time.monotonic() - began)
+            await stopping
             await asyncio.to_thread(harness.start_server)
             back = time.monotonic()
             await works_again(pool)
@@ -166,16 +169,14 @@ async def server_killed(harness: Harness, times: int, figures: Figures) -> None:
 class Request:
     """What the engines of the tests take of pytest's."""
 
-    def __init__(self, redis: RedisServer | None) -> None:
-        self.redis = redis
-
     def getfixturevalue(self, name: str) -> object:
-        return {"shared_redis": self.redis, "redis_program": "/usr/bin/redis-server"}[name]
+        assert name == "redis_program"
+        return shutil.which("redis-server") or shutil.which("redis-check-rdb")
 
 
 @contextlib.contextmanager
 def engine(name: str, folder: Path) -> Iterator[Harness]:
-    with ENGINES[name](cast("pytest.FixtureRequest", Request(None)), folder, shared=False) as harness:
+    with ENGINES[name](cast("pytest.FixtureRequest", Request()), folder, shared=False) as harness:
         yield harness
 
 
@@ -198,7 +199,7 @@ async def on_one_slot(harness: Harness, times: int, figures: Figures) -> None:
         await until(lambda: bool((cluster := pool.statistics().cluster) and cluster.slots == 1))
         for each in (timeouts, cancellations, disconnects):
             await each(pool, times, figures)
-    await asyncio.to_thread(node.kill)
+    await asyncio.to_thread(node.end)
 
 
 def table(figures: Figures) -> Iterator[str]:
