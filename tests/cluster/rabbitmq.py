@@ -120,9 +120,10 @@ def connected(server: RabbitServer) -> Iterator[Any]:
 
 
 def has_queue(server: RabbitServer, name: str) -> bool:
+    """Return whether there is a queue; a declaration would keep it alive."""
     with connected(server) as connection:
         try:
-            connection.channel().queue_declare(name, passive=True)
+            connection.channel().queue_bind(name, "amq.direct", name)
         except amqp.NotFound:
             return False
         return True
