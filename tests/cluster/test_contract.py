@@ -152,3 +152,15 @@ async def test_what_a_node_does_not_allow_is_refused(engine: Harness) -> None:
     async with pool_of(engine) as pool:
         with pytest.raises(BackendUnsupported, match=r"does not run posix:getpid.*posix"):
             await pool.run(os.getpid)
+
+
+async def test_what_a_cluster_can_not_do_is_refused_and_not_ignored(engine: Harness) -> None:
+    async with pool_of(engine) as pool:
+        with pytest.raises(BackendUnsupported, match="copy=False"):
+            await pool.run(tasks.double, 1, copy=False)
+        with pytest.raises(BackendUnsupported):
+            await pool.recycle()
+    for option in ("max_worker_memory", "max_tasks_per_worker"):
+        with pytest.raises(BackendUnsupported, match="(?i)" + option.replace("_", "[-_]")):
+            async with pool_of(engine, **{option: 1 << 30}):
+                pass
