@@ -28,6 +28,7 @@ URL = "loopback://127.0.0.1"
 def engine(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(urls.ENGINES, "loopback", urls.Engine("tests.cli.loopback_engine", "pytest", "none"))
     monkeypatch.setattr(loopback_engine, "cluster", LoopbackCluster())
+    monkeypatch.setattr("lifepool.cli.doctor.cluster.GRACE_S", 0.2)
     monkeypatch.delenv("LIFEPOOL_SECRET", raising=False)
 
 

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from tests.cluster.servers import Server
 
 SECRET = "a secret of the tests"
+_ODD_NODE = "import tests.cluster.odd_node; from lifepool.__main__ import main; main()"
 
 
 class CeleryOnRedis:
@@ -29,12 +30,16 @@ class CeleryOnRedis:
     def url(self) -> str:
         return f"celery+{self.server.address}?queue={self.queue}&ahead=0"
 
-    def start_node(self, workers: int = 1, *, allow: tuple[str, ...] = ("tests", "builtins", "time")) -> Program:
+    def start_node(
+        self, workers: int = 1, *, allow: tuple[str, ...] = ("tests", "builtins", "time"), **environment: str
+    ) -> Program:
         allowed = [word for name in allow for word in ("--allow", name)]
+        is_odd = any(name.startswith("WRONG_") for name in environment)
+        lifepool = ("-c", _ODD_NODE) if is_odd else ("-m", "lifepool")
         log = self._folder / f"node-{len(self._nodes)}.log"
         node = python(
-            "-m", "lifepool", "worker", "--backend", self.url, "--max-workers", str(workers), "--drain-timeout", "10",
-            *allowed, log=log,
+            *lifepool, "worker", "--backend", self.url, "--max-workers", str(workers), "--drain-timeout", "10",
+            *allowed, log=log, **environment,
         )  # fmt: skip
         self._nodes.append(node)
         wait_until(lambda: node.has_said("the node is up"), "the node")

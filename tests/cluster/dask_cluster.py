@@ -69,10 +69,14 @@ class DaskCluster:
         folder: For logs.
         nanny: Whether each worker has Dask's watchman, as by default. Without one it starts sooner, and holds no named
             semaphores, which tests beside it would take for leaks; but it ends without draining.
+
+    Attributes:
+        where: Options that say at which address workers are.
     """
 
     def __init__(self, server: DaskScheduler, folder: Path, *, nanny: bool = True) -> None:
         self.server = server
+        self.where: tuple[str, ...] = ("--host", "127.0.0.1")
         self._nanny = "--nanny" if nanny else "--no-nanny"
         self._folder = folder
         self._nodes: dict[Program, tuple[int, tuple[str, ...]]] = {}
@@ -85,9 +89,12 @@ class DaskCluster:
     def start_node(
         self, workers: int = 1, *, allow: tuple[str, ...] = ("tests", "builtins", "time"), **environment: str
     ) -> Program:
+        if any(name.startswith("WRONG_") for name in environment):
+            environment = {"DASK_DISTRIBUTED__WORKER__PRELOAD": "tests.cluster.odd_node", **environment}
         node = python(
-            "-m", "dask", "worker", self.server.address, "--host", "127.0.0.1", "--nthreads", str(workers),
+            "-m", "dask", "worker", self.server.address, "--nthreads", str(workers),
             "--protocol", self.server.protocol, self._nanny, "--no-dashboard", "--local-directory", str(self._folder),
+            *self.where,
             log=self._folder / f"node-{len(self._nodes)}.log", PYTHONPATH=str(ROOT),
             DASK_LIFEPOOL__ALLOW=",".join(allow), **environment,
         )  # fmt: skip

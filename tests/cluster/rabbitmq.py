@@ -9,7 +9,9 @@ import shutil
 import socket
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
+import amqp
 import psutil
 
 from tests.cluster.celery_redis import CeleryOnRedis
@@ -17,6 +19,7 @@ from tests.cluster.servers import Program, free_port, wait_until
 
 if TYPE_CHECKING:
     import signal
+    from collections.abc import Iterator
 
 
 def rabbitmq_program() -> str | None:
@@ -108,6 +111,22 @@ class RabbitServer:
 
 class CeleryOnRabbitmq(CeleryOnRedis):
     """A queue and its nodes on RabbitMQ; all else is the same."""
+
+
+@contextlib.contextmanager
+def connected(server: RabbitServer) -> Iterator[Any]:
+    with amqp.Connection(urlsplit(server.address).netloc.rpartition("@")[2]) as connection:
+        yield connection
+
+
+def has_queue(server: RabbitServer, name: str) -> bool:
+    """Return whether there is a queue; a declaration would keep it alive."""
+    with connected(server) as connection:
+        try:
+            connection.channel().queue_bind(name, "amq.direct", name)
+        except amqp.NotFound:
+            return False
+        return True
 
 
 def _accepts(port: int) -> bool:

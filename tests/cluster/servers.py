@@ -56,8 +56,16 @@ class Harness(Protocol):
     def url(self) -> str:
         """What `Pool(backend=...)` takes."""
 
-    def start_node(self, workers: int = 1, *, allow: tuple[str, ...] = ("tests", "builtins", "time")) -> Program:
-        """Start a node; return when it is up."""
+    def start_node(
+        self, workers: int = 1, *, allow: tuple[str, ...] = ("tests", "builtins", "time"), **environment: str
+    ) -> Program:
+        """Start a node; return when it is up.
+
+        Args:
+            workers: Calls that it runs at the same time.
+            allow: What it runs.
+            environment: Variables. ``WRONG_BY`` and ``WRONG_VERSION`` make it an odd one (not on Ray).
+        """
 
     @property
     def server(self) -> Any:

@@ -6,22 +6,24 @@ import asyncio
 import subprocess
 import sys
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import redis
 
 from lifepool import BackendError, Pool
-from lifepool.backends.celery.names import celery_message
+from lifepool.backends.celery.names import Keys, Queues, celery_message
 from lifepool.backends.remote.messages import CALL, Signer
 from lifepool.backends.remote.urls import make_remote_backend
 from tests import tasks
 from tests.cluster.celery_redis import CeleryOnRedis
-from tests.cluster.servers import wait_until
-from tests.engine.gates import until
+from tests.cluster.rabbitmq import has_queue
+from tests.cluster.servers import python, wait_until
+from tests.engine.gates import Gate, until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
     from tests.cluster.servers import RedisServer
 
@@ -64,6 +66,57 @@ async def test_queued_work_of_a_client_that_is_gone_does_not_run(
     await asyncio.to_thread(wait_until, lambda: node.has_said("abandoned"), "the refusal")
     with pytest.raises(FileNotFoundError):
         tasks.read_line(trace)
+
+
+CLIENT = """
+import asyncio, sys
+import tests.cluster.odd_node
+from lifepool import Pool
+from lifepool.backends.remote.urls import make_remote_backend
+from tests import tasks
+
+async def main(url, gate, trace):
+    backend = make_remote_backend(url)
+    async with Pool(backend=backend) as pool:
+        running = pool.submit(tasks.hold, gate, "runs")
+        while not any(call.node for call in backend._calls):
+            await asyncio.sleep(0.01)
+        queued = pool.submit(tasks.append_line, trace, "it ran")
+        while not backend.cluster_statistics().queued:
+            await asyncio.sleep(0.01)
+        print("client", backend.client, flush=True)
+        await queued
+
+asyncio.run(main(*sys.argv[1:]))
+"""
+
+
+@pytest.mark.parametrize("own_engine", ["celery+redis", "celery+amqp"], indirect=True)
+async def test_queued_work_of_a_client_that_was_killed_does_not_run(
+    own_engine: Any, gate: Gate, tmp_path: Path
+) -> None:
+    node = await asyncio.to_thread(lambda: own_engine.start_node(WRONG_CLIENT_S="1"))
+    ahead, trace = own_engine.url.replace("ahead=0", "ahead=1"), tmp_path / "ran"
+    log = tmp_path / "client.log"
+    client = python("-c", CLIENT, ahead, gate.address, str(trace), log=log, WRONG_CLIENT_S="1")
+    visitor = await gate.arrival()
+    await asyncio.to_thread(wait_until, lambda: client.has_said("client"), "the call that waits")
+    id = log.read_text().split()[-1]
+    client.kill()
+    await asyncio.to_thread(wait_until, lambda: not is_known(own_engine, id), "the end of what the broker knows of it")
+    visitor.let_through()
+    async with Pool(backend=own_engine.url) as pool:
+        assert await pool.run(tasks.double, 2) == 4  # in the same worker, so after what would have run
+    assert not trace.exists()
+    assert node.is_alive()
+
+
+def is_known(engine: Any, client: str) -> bool:
+    """Return whether the broker knows a client."""
+    if engine.url.startswith("celery+amqp"):
+        return has_queue(engine.server, Queues(engine.queue).replies(client))
+    with redis.Redis(port=engine.server.port) as connection:
+        return bool(connection.exists(Keys(engine.queue).client(client)))
 
 
 async def test_forged_messages_are_refused_and_the_node_goes_on(celery: CeleryOnRedis, server: redis.Redis) -> None:

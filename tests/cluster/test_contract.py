@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 who: contextvars.ContextVar[str] = contextvars.ContextVar("who")
 both = Pool(backend="inline", max_workers=1)
+#: Tasks that hang: in a loop of Python, in a call of C, and without minding any signal.
+HOLDS = (tasks.hold_in_python, tasks.hold_in_c, tasks.hold_stubbornly)
 
 
 class TwoArguments(Exception):
@@ -107,7 +109,7 @@ async def test_progress_is_seen_while_a_task_runs(engine: Harness, gate: Gate) -
         assert await handle == "half"
 
 
-@pytest.mark.parametrize("hold", [tasks.hold_in_python, tasks.hold_in_c, tasks.hold_stubbornly])
+@pytest.mark.parametrize("hold", HOLDS)
 async def test_a_deadline_reaches_what_runs_there(engine: Harness, gate: Gate, hold: Any) -> None:
     async with pool_of(engine) as pool:
         handles = [pool.submit(hold, gate.address, timeout=2.0) for _ in range(2)]  # both workers of the node
@@ -121,9 +123,10 @@ async def test_a_deadline_reaches_what_runs_there(engine: Harness, gate: Gate, h
         assert time.monotonic() - ended < 10  # the slot is free again, on however loaded a machine
 
 
-async def test_a_cancellation_reaches_what_runs_there(engine: Harness, gate: Gate) -> None:
+@pytest.mark.parametrize("hold", HOLDS)
+async def test_a_cancellation_reaches_what_runs_there(engine: Harness, gate: Gate, hold: Any) -> None:
     async with pool_of(engine) as pool:
-        handles = [pool.submit(tasks.hold_in_c, gate.address) for _ in range(2)]
+        handles = [pool.submit(hold, gate.address) for _ in range(2)]
         for _ in handles:
             await gate.arrival()
         for handle in handles:
@@ -149,3 +152,15 @@ async def test_what_a_node_does_not_allow_is_refused(engine: Harness) -> None:
     async with pool_of(engine) as pool:
         with pytest.raises(BackendUnsupported, match=r"does not run posix:getpid.*posix"):
             await pool.run(os.getpid)
+
+
+async def test_what_a_cluster_can_not_do_is_refused_and_not_ignored(engine: Harness) -> None:
+    async with pool_of(engine) as pool:
+        with pytest.raises(BackendUnsupported, match="copy=False"):
+            await pool.run(tasks.double, 1, copy=False)
+        with pytest.raises(BackendUnsupported):
+            await pool.recycle()
+    for option in ("max_worker_memory", "max_tasks_per_worker"):
+        with pytest.raises(BackendUnsupported, match="(?i)" + option.replace("_", "[-_]")):
+            async with pool_of(engine, **{option: 1 << 30}):
+                pass

@@ -4,17 +4,27 @@ from __future__ import annotations
 
 import asyncio
 import signal
+import time
 from typing import TYPE_CHECKING
 
 import pytest
 
 from lifepool import BackendUnavailable, Pool, TaskTimeout, WorkerLost
+from lifepool.backends.remote.members import SILENCE_S
 from tests import tasks
+from tests.cluster.death import kill_the_node
 from tests.cluster.servers import works_again
 from tests.engine.gates import Gate, until
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from tests.cluster.servers import Harness
+
+
+def slowly(number: int) -> int:
+    time.sleep(0.02)
+    return number
 
 
 async def test_a_node_that_is_killed_loses_what_it_ran_and_retries_run_elsewhere(
@@ -36,6 +46,35 @@ async def test_a_node_that_is_killed_loses_what_it_ran_and_retries_run_elsewhere
         again.let_through()
         assert await saved == "saved"
         assert (pool.statistics().lost, pool.statistics().completed) == (1, 1)
+
+
+async def test_each_call_has_one_outcome_though_a_node_is_killed(own_engine: Harness) -> None:
+    doomed = await asyncio.to_thread(own_engine.start_node, 2)
+    async with Pool(backend=own_engine.url) as pool:
+        await works_again(pool)
+        await asyncio.to_thread(own_engine.start_node, 2)
+        await until(lambda: bool((cluster := pool.statistics().cluster) and cluster.slots == 4))
+        before = pool.statistics().completed
+        handles = [pool.submit(slowly, number, retries=3) for number in range(200)]
+        await asyncio.gather(*handles[:20])
+        doomed.kill()
+        assert await asyncio.gather(*handles) == list(range(200))
+        statistics = pool.statistics()
+        assert (statistics.completed - before, statistics.lost, statistics.failed) == (200, 0, 0)
+        assert (statistics.queued, statistics.running) == (0, 0)
+
+
+async def test_a_task_that_kills_its_node_stops_after_its_retries(own_engine: Harness, tmp_path: Path) -> None:
+    trace = tmp_path / "trace"
+    for _ in range(3):
+        await asyncio.to_thread(own_engine.start_node)
+    async with Pool(backend=own_engine.url) as pool:
+        await works_again(pool)
+        with pytest.raises(WorkerLost, match="its node is gone"):
+            await pool.run(kill_the_node, str(trace), retries=1)
+        await works_again(pool)
+        assert trace.read_text() == "it ran\n" * 2
+        assert (pool.statistics().lost, pool.statistics().retried) == (1, 1)
 
 
 async def test_a_node_that_is_told_to_end_finishes_what_it_runs(own_engine: Harness, gate: Gate) -> None:
@@ -95,3 +134,14 @@ async def test_a_server_that_hangs_is_noticed(own_engine: Harness) -> None:
         finally:
             server.signal(signal.SIGCONT)
         await works_again(pool)
+
+
+async def test_an_event_loop_that_stands_still_loses_nothing(engine: Harness, gate: Gate) -> None:
+    async with Pool(backend=engine.url) as pool:
+        running = pool.submit(tasks.hold, gate.address, "came home")
+        visitor = await gate.arrival()
+        time.sleep(2 * SILENCE_S)  # noqa: ASYNC251 - as an app does that computes on its loop
+        visitor.let_through()
+        assert await running == "came home"
+        assert await pool.run(tasks.double, 2) == 4
+        assert (pool.statistics().lost, pool.statistics().failed) == (0, 0)

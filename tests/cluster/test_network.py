@@ -14,8 +14,9 @@ from lifepool.backends.celery.link import RedisLink
 from lifepool.backends.remote.urls import make_remote_backend
 from tests import tasks
 from tests.cluster.celery_redis import CeleryOnRedis
+from tests.cluster.dask_cluster import DaskCluster, DaskScheduler
 from tests.cluster.proxy import Proxy
-from tests.cluster.servers import RedisServer, python, wait_until, works_again
+from tests.cluster.servers import RedisServer, free_port, python, wait_until, works_again
 from tests.engine.gates import Gate, until
 
 if TYPE_CHECKING:
@@ -125,6 +126,36 @@ async def test_a_node_that_is_cut_off_loses_its_tasks_and_comes_back(
             await asyncio.to_thread(node.end)
 
 
+async def test_a_dask_worker_that_can_be_reached_badly_or_not_at_all(tmp_path: Path, gate: Gate) -> None:
+    port = free_port()
+    with (
+        Proxy(port) as proxy,
+        DaskScheduler(tmp_path) as scheduler,
+        DaskCluster(scheduler, tmp_path, nanny=False) as dask,
+    ):
+        dask.where = (
+            "--listen-address",
+            f"tcp://127.0.0.1:{port}",
+            "--contact-address",
+            f"tcp://127.0.0.1:{proxy.port}",
+        )
+        await asyncio.to_thread(dask.start_node)
+        async with Pool(backend=dask.url) as pool:
+            proxy.delay_s = 0.03
+            assert await pool.gather(tasks.double, range(20), timeout=30) == list(range(0, 40, 2))
+            proxy.delay_s = 0.0
+            proxy.reset()
+            await works_again(pool)
+            lost = pool.submit(tasks.hold, gate.address)
+            await gate.arrival()
+            proxy.is_cut = True
+            with pytest.raises(WorkerLost, match="its node is gone"):
+                await lost
+            await is_refused(pool)
+            proxy.is_cut = False
+            await works_again(pool)
+
+
 @pytest.mark.parametrize("persistent", [True, False])
 async def test_calls_that_wait_in_a_redis_that_is_started_anew_run_once(
     persistent: bool, redis_program: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -186,26 +217,17 @@ async def test_an_outcome_that_is_lost_is_sent_again_when_the_client_asks(
             assert await running == "came home"
 
 
-@pytest.mark.parametrize("shift", [-3600.0, 3600.0])
-async def test_a_node_with_a_wrong_clock_keeps_deadlines(
-    celery: CeleryOnRedis, gate: Gate, tmp_path: Path, shift: float
-) -> None:
-    program = (
-        f"import sys, time\nreal = time.time\ntime.time = lambda: real() + {shift}\n"
-        "from lifepool.__main__ import main\nmain()\n"
-    )
-    node = python(
-        "-c", program, "worker", "--backend", celery.url, "--max-workers", "1", "--allow", "tests",
-        log=tmp_path / "node.log",
-    )  # fmt: skip
-    try:
-        await asyncio.to_thread(wait_until, lambda: node.has_said("the node is up"), "the node")
-        async with Pool(backend=celery.url) as pool:
-            assert await pool.run(tasks.double, 2, timeout=20) == 4
-            held = pool.submit(tasks.hold_in_c, gate.address, timeout=2.0)
-            await gate.arrival()
-            with pytest.raises(TaskTimeout):
-                await held
-            assert await pool.run(tasks.double, 2, timeout=20) == 4  # its slot is free
-    finally:
-        await asyncio.to_thread(node.end)
+@pytest.mark.parametrize("wrong_by", [-3600.0, 3600.0])
+@pytest.mark.parametrize("own_engine", ["celery+redis", "celery+amqp", "dask+tcp"], indirect=True)
+async def test_a_node_with_a_wrong_clock_keeps_deadlines(own_engine: Harness, gate: Gate, wrong_by: float) -> None:
+    await asyncio.to_thread(lambda: own_engine.start_node(WRONG_BY=str(wrong_by)))
+    async with Pool(backend=own_engine.url) as pool:
+        assert await pool.run(tasks.double, 2, timeout=20) == 4
+        held = pool.submit(tasks.hold_in_c, gate.address, timeout=2.0)
+        await gate.arrival()
+        with pytest.raises(TaskTimeout):
+            await held
+        assert await pool.run(tasks.double, 2, timeout=20) == 4  # its slot is free
+        cluster = pool.statistics().cluster
+        assert cluster is not None
+        assert abs((cluster.nodes[0].clock_offset_s or 0) - wrong_by) < 60

@@ -10,12 +10,15 @@ import subprocess
 import sys
 from typing import TYPE_CHECKING, Any
 
+from opentelemetry import trace
+
 import lifepool
 from lifepool import Pool
 from lifepool.instrumentation.logging import ForwardLogs
 from tests import tasks
 from tests.cluster.servers import ROOT
 from tests.engine.gates import until
+from tests.instrumentation.test_opentelemetry import Tracing
 
 if TYPE_CHECKING:
     from tests.cluster.servers import Harness
@@ -64,6 +67,23 @@ async def test_logs_of_a_real_node_come_home(engine: Harness) -> None:
     assert (record.getMessage(), record.task_id, record.task_name) == ("hello from there", handle.id, "log_a_line")
     assert (record.node, record.worker) == (cluster.nodes[0].name, record.worker)
     assert record.process != os.getpid()
+
+
+def trace_here() -> tuple[int, int]:
+    here = trace.get_current_span().get_span_context()
+    return here.trace_id, here.span_id
+
+
+async def test_a_task_on_a_real_node_is_in_the_trace_of_its_request(engine: Harness) -> None:
+    tracing, pool = Tracing(), Pool(backend=engine.url)
+    pool.add_hook(tracing.hook)
+    async with pool:
+        with tracing.tracer.start_as_current_span("request"):
+            there = await pool.run(trace_here)
+    request, task = tracing.named("request"), tracing.named("lifepool.task trace_here")
+    assert request.context is not None
+    assert task.context is not None
+    assert there == (request.context.trace_id, task.context.span_id)
 
 
 async def test_the_doctor_tries_a_real_cluster(engine: Harness) -> None:

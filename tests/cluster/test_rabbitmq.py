@@ -7,9 +7,7 @@ import os
 import select
 import signal
 import time
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
 
 import amqp
 import pytest
@@ -24,10 +22,9 @@ from lifepool.backends.remote.messages import Signer
 from lifepool.backends.remote.urls import make_remote_backend
 from lifepool.nodes.celery_pool import TaskPool
 from tests import tasks
-from tests.cluster.rabbitmq import CeleryOnRabbitmq, RabbitServer, rabbitmq_program
+from tests.cluster.rabbitmq import CeleryOnRabbitmq, RabbitServer, connected, has_queue, rabbitmq_program
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
 
 
@@ -45,12 +42,6 @@ async def test_no_queue_stays_in_rabbitmq(tmp_path: Path) -> None:
             assert not any(has_queue(server, names.payload(id)) for id in ids)
             assert has_queue(server, names.replies(backend.client))
         assert not has_queue(server, names.replies(backend.client))
-
-
-@contextmanager
-def connected(server: RabbitServer) -> Iterator[Any]:
-    with amqp.Connection(urlsplit(server.address).netloc.rpartition("@")[2]) as connection:
-        yield connection
 
 
 def put(channel: Any, queue: str, id: str) -> None:
@@ -110,12 +101,3 @@ def test_a_signal_wakes_the_loop_of_a_node() -> None:
         signal.signal(signal.SIGUSR1, before)
         os.close(pool._wake_read)
         os.close(pool._wake_write)
-
-
-def has_queue(server: RabbitServer, name: str) -> bool:
-    with connected(server) as connection:
-        try:
-            connection.channel().queue_declare(name, passive=True)
-        except amqp.NotFound:
-            return False
-        return True

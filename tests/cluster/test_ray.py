@@ -19,6 +19,7 @@ from lifepool import BackendUnavailable, Pool, TaskTimeout, WorkerLost
 from lifepool.backends.ray.local import LocalRay
 from lifepool.backends.remote.urls import make_remote_backend
 from tests import tasks
+from tests.cluster.proxy import Proxy
 from tests.cluster.ray_cluster import HAS_CLIENT, RayCluster, surroundings
 from tests.cluster.servers import ROOT, wait_until, works_again
 from tests.engine.gates import Gate, until
@@ -75,6 +76,29 @@ async def test_a_killed_head_is_named_over_rays_client_and_all_heals_when_it_is_
         visitor.let_through()
         await asyncio.to_thread(own_engine.start_server)
         await works_again(pool)
+
+
+@pytest.mark.skipif(not HAS_CLIENT, reason="Ray is installed without its client")
+@on_ray
+async def test_a_network_to_the_head_that_is_slow_cut_and_mended(engine: RayCluster) -> None:
+    with Proxy(engine.server.client_port) as proxy:
+        url = engine.client_url.replace(f":{engine.server.client_port}", f":{proxy.port}")
+        async with Pool(backend=url) as pool:
+            await works_again(pool)
+            proxy.delay_s = 0.03
+            assert await pool.gather(tasks.double, range(20), timeout=30) == list(range(0, 40, 2))
+            proxy.delay_s = 0.0
+            proxy.is_cut = True
+            async with asyncio.timeout(20):
+                while True:
+                    try:
+                        await pool.run(tasks.double, 1, timeout=0.5)
+                    except BackendUnavailable:
+                        break
+                    except (TaskTimeout, WorkerLost):
+                        continue
+            proxy.is_cut = False
+            await works_again(pool)
 
 
 @on_ray

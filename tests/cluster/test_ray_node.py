@@ -163,6 +163,19 @@ async def test_a_pool_that_takes_long_to_start_is_no_difference_of_clocks(monkey
 
 
 @pytest.mark.usefixtures("around")
+@pytest.mark.parametrize("wrong_by", [-3600.0, 3600.0])
+async def test_a_client_with_another_clock_is_understood(monkeypatch: pytest.MonkeyPatch, wrong_by: float) -> None:
+    real = time.time
+    async with running() as node:
+        await node.hello("c", real() + wrong_by)
+        with monkeypatch.context() as patch:
+            patch.setattr(time, "time", lambda: real() + wrong_by)
+            sent = call("c", 1, "builtins:abs", -1)
+        (outcome,) = await outcomes(node, "c", sent, count=1)
+        assert outcome["status"] == msg.RETURNED
+
+
+@pytest.mark.usefixtures("around")
 async def test_a_large_reply_is_announced() -> None:
     async with running() as node:
         await node.hello("c", time.time())

@@ -45,7 +45,8 @@ def test_the_page_shows_nodes_and_why_no_calls_are_taken(server: Server, chromiu
         expect(page.locator("#nodes tbody tr")).to_have_count(2)
         expect(page.locator("#nodes-note")).to_have_text("2 nodes, 3 slots, loopback")
         expect(page.locator("#nodes tbody tr").first).to_contain_text(lifepool.__version__)
-        expect(page.locator("#nodes-numbers")).to_contain_text("Overhead of a call, p50")
+        for label in ("Queued at the cluster", "Overhead of a call, p50", "Answers that came twice"):
+            expect(page.locator("#nodes-numbers")).to_contain_text(label)
         expect(page.locator("#nodes-problem")).to_be_hidden()
         for scheme in ("light", "dark"):
             page.emulate_media(color_scheme=scheme)
@@ -110,7 +111,8 @@ def test_the_largest_clock_offset_counts_either_way() -> None:
 
 def test_the_terminal_says_what_does_not_fit(server: Server) -> None:
     state = ask(server, "/pool/state.json")
-    state["cluster"] = cluster_of(statistics(*(node(number) for number in range(50)), unavailable="it was cut"))
+    nodes = [node(number) for number in range(50)]
+    state["cluster"] = cluster_of(statistics(*nodes, unavailable="it was cut", redelivered=7))
     console = Console(width=100, height=40, record=True, file=io.StringIO())
     view = View()
     view.take(state)
@@ -119,6 +121,9 @@ def test_the_terminal_says_what_does_not_fit(server: Server) -> None:
     assert "50 nodes" in text
     assert "it was cut" in text
     assert re.search(r"and 4\d more", text)
+    assert "1 unsent, 2 queued, 3 taken" in text
+    assert "overhead p50" in text
+    assert "7 redelivered" in text
     assert "5 refused" in text
     del state["cluster"]  # as a server of an earlier version says it
     console.print(view.draw(state, 100, 40))

@@ -5,13 +5,15 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from lifepool import BackendUnavailable, BackendUnsupported, Pool, TaskTimeout, WorkerLost
 from lifepool.backends.remote import backend as backend_module
-from lifepool.backends.remote.loopback import LoopbackCluster
+from lifepool.backends.remote import node as node_module
+from lifepool.backends.remote.loopback import LoopbackCluster, LoopbackNode, LoopbackTransport
 from lifepool.backends.remote.members import SILENCE_S
 from lifepool.backends.remote.messages import CALL, Message, Signer
 from tests import tasks
@@ -20,8 +22,6 @@ from tests.engine.gates import Gate, until
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
-
-    from lifepool.backends.remote.loopback import LoopbackNode
 
 
 class World:
@@ -94,6 +94,33 @@ async def test_a_silent_node_is_given_up(gate: Gate) -> None:
         again.let_through()
         await handle
         assert w.pool.statistics().retried == 1
+
+
+async def test_a_loop_that_stood_still_gives_nodes_their_time(gate: Gate) -> None:
+    async with world() as w:
+        handle = w.pool.submit(tasks.hold, gate.address, "came home")
+        visitor = await gate.arrival()
+        upkeep = w.backend._upkeep
+        assert upkeep is not None
+        upkeep._looked -= 2 * SILENCE_S
+        w.backend.members.all()[0].heard -= 2 * SILENCE_S
+        upkeep._look()
+        visitor.let_through()
+        assert await handle == "came home"
+
+
+async def test_a_task_that_was_given_up_is_broken_off_when_its_node_is_heard_again(gate: Gate) -> None:
+    async with world() as w:
+        handle = w.pool.submit(tasks.hold, gate.address)
+        visitor = await gate.arrival()
+        await until(lambda: any(call.node for call in w.backend._calls))
+        (node,) = w.cluster.nodes
+        w.backend.node_lost(node.agent.node, "it stood still")
+        with pytest.raises(WorkerLost, match="it stood still"):
+            await handle
+        node.agent.announce()
+        await visitor.gone()
+        assert await w.pool.run(tasks.double, 2) == 4
 
 
 async def test_a_poison_task_stops_and_the_node_stays() -> None:
@@ -378,3 +405,28 @@ async def test_a_call_that_came_again_and_is_nowhere_is_tried_again() -> None:
         await until(lambda: call.search_at is not None and not node.agent.running)
         w.cluster.serve = serve  # type: ignore[method-assign]
         assert await waits == 8
+
+
+@pytest.mark.parametrize("wrong_by", [-3600.0, 3600.0])
+async def test_calls_say_by_how_much_the_clock_of_a_node_is_wrong(
+    gate: Gate, monkeypatch: pytest.MonkeyPatch, wrong_by: float
+) -> None:
+    monkeypatch.setattr(LoopbackTransport, "tells_clocks", True)
+    monkeypatch.setattr(LoopbackNode, "now", lambda node: time.time() + wrong_by)
+    monkeypatch.setattr(LoopbackNode, "skew_s", 5.0)
+    monkeypatch.setattr(node_module, "now_here", lambda: {"time": time.time() + wrong_by})
+    async with world(nodes=2) as w:
+        assert await w.pool.run(tasks.double, 2, timeout=20) == 4
+        held = w.pool.submit(tasks.hold, gate.address, timeout=1.0)
+        await gate.arrival()
+        (call,) = w.backend._calls
+        assert call.message is not None
+        busy = next(node for node in w.cluster.nodes if node.agent.running)
+        with pytest.raises(TaskTimeout):
+            await held
+        assert await w.pool.run(tasks.double, 2, timeout=20) == 4
+        late = await w.node()
+        late.agent.take(call.message)  # its client did not know this one, whose clock is wrong as well
+        await until(lambda: late.agent.refused["expired"] == 1)
+        assert busy.agent.refused == {}
+        assert list(w.backend.members.clocks.values()) == pytest.approx([wrong_by] * 3, abs=30)

@@ -126,9 +126,10 @@ class AmqpOutlet:
 
 
 def _has_queue(connection: Any, queue: str) -> bool:
+    """Return whether there is a queue. To ask for it by a declaration would count as its use, and keep it alive."""
     channel = connection.channel()
     try:
-        channel.queue_declare(queue, passive=True)
+        channel.queue_bind(queue, "amq.direct", queue)  # nobody publishes there
     except amqp.NotFound:  # the broker has closed the channel
         return False
     channel.close()

@@ -48,6 +48,7 @@ class AmqpTransport:
     """Carry messages over RabbitMQ, in Celery's form."""
 
     wait_for_nodes_s: float = 2.0
+    tells_clocks: bool = True
 
     def __init__(self, url: ClusterUrl) -> None:
         self.where: str = url.where

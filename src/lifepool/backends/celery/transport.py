@@ -39,6 +39,7 @@ class CeleryTransport:
     """Carry messages over Redis, in Celery's form."""
 
     wait_for_nodes_s: float = 2.0
+    tells_clocks: bool = False
 
     def __init__(self, url: ClusterUrl) -> None:
         self.where: str = url.where

@@ -44,6 +44,7 @@ class DaskTransport:
     """
 
     wait_for_nodes_s: float = 3.0  # the first client of a cluster has its nodes started
+    tells_clocks: bool = False
 
     def __init__(self, url: ClusterUrl, signer: Signer) -> None:
         self.where: str = url.where

@@ -33,6 +33,9 @@ ANSWER_S = 1.5
 ANSWER_BUSY_S = 15.0
 #: Seconds for which connecting may take.
 CONNECT_S = 40.0
+#: The same with Ray's client, doubling with each attempt up to that: for some seconds after the start of a head, its
+#: server for clients may let one wait for 40 s in vain, and the next one through at once.
+CONNECT_CLIENT_S = 10.0
 #: Seconds for which nodes may take to be attached at the start, before calls go through without them.
 FIRST_NODES_S = 10.0
 #: Seconds after which it is said that a node has not got its actor.
@@ -173,7 +176,7 @@ class Driver:
 
     Args:
         settings: The JSON argument: ``client``, ``address`` (``ray://host:port``; None for this machine), ``queue``,
-            ``cpus``.
+            ``cpus``, and ``slow_starts``, the attempts to connect that came to nothing just before.
         out: Where frames go.
     """
 
@@ -182,6 +185,8 @@ class Driver:
         self._address: str | None = settings["address"]
         self._queue: str = settings["queue"]
         self._cpus: int | None = settings["cpus"]
+        by_client = (self._address or "").startswith("ray://")
+        self._connect_s = min(CONNECT_S, CONNECT_CLIENT_S * 2 ** settings["slow_starts"]) if by_client else CONNECT_S
         self._out = out
         self._nodes: dict[str, Attached] = {}
         self._by_number: dict[int, Attached] = {}
@@ -267,7 +272,7 @@ class Driver:
     async def _work(self) -> None:
         if self._address is not None:
             await asyncio.to_thread(_probe, self._address)
-        async with _within(CONNECT_S, "it does not let us connect"):
+        async with _within(self._connect_s, "it does not let us connect"):
             await asyncio.to_thread(self._connect)
         await self._look()
         with contextlib.suppress(TimeoutError):

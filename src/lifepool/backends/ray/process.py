@@ -32,6 +32,8 @@ LAST_WORDS_S = 0.2
 END_S = 4.0
 #: Seconds between two starts, doubling from the first to the last.
 RETRY_FIRST_S, RETRY_LAST_S = 0.1, 1.0
+#: Seconds after which a start that came to nothing was a slow one: somebody was there.
+SLOW_START_S = 5.0
 #: Bytes read ahead.
 AHEAD = 1 << 20
 #: Bytes that fit into a pipe, as far as the system allows: both sides go on meanwhile, and wake up less often.
@@ -53,7 +55,7 @@ class DriverProcess:
     """Keep the process.
 
     Args:
-        settings: Its JSON argument.
+        settings: Its JSON argument, to which ``slow_starts`` is added.
         environment: Variables beside those of this process.
         ends: Who is told.
         end_s: Seconds that it has to end, after it was told to.
@@ -62,7 +64,8 @@ class DriverProcess:
     def __init__(
         self, settings: Mapping[str, Any], environment: Mapping[str, str], ends: DriverEnds, end_s: float = END_S
     ) -> None:
-        self._command = (sys.executable, "-m", _PROGRAM, json.dumps(settings))
+        self._settings = settings
+        self._slow_starts = 0  # in a row, that came to nothing
         self._environment = {**os.environ, **environment}
         self._ends = ends
         self._end_s = end_s
@@ -99,12 +102,15 @@ class DriverProcess:
     async def _keep(self) -> None:
         pause = RETRY_FIRST_S
         while not self._closing.is_set():
+            began = self._loop.time()
             try:
                 was_up = await self._run()
             except Exception as error:
                 logger.exception("lifepool failed in its dealings with its Ray driver; it starts another")
                 was_up = False
                 self._ends.ended(repr(error))
+            was_slow = not was_up and self._loop.time() - began > SLOW_START_S
+            self._slow_starts = self._slow_starts + 1 if was_slow else 0
             pause = RETRY_FIRST_S if was_up else min(2 * pause, RETRY_LAST_S)
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(pause):
@@ -114,8 +120,9 @@ class DriverProcess:
         """Run the process once; return whether it was connected."""
         pipe = subprocess.PIPE
         # Not in a thread: what is cancelled there would leave a process behind.
+        settings = json.dumps({**self._settings, "slow_starts": self._slow_starts})
         process = subprocess.Popen(  # noqa: ASYNC220
-            self._command, stdin=pipe, stdout=pipe, stderr=pipe, env=self._environment,
+            [sys.executable, "-m", _PROGRAM, settings], stdin=pipe, stdout=pipe, stderr=pipe, env=self._environment,
             start_new_session=True,  # it ends when this process does, and not by Ctrl-C
         )  # fmt: skip
         self._process = process

@@ -103,6 +103,8 @@ class RayTransport:
         url: Of the cluster.
     """
 
+    tells_clocks: bool = False
+
     def __init__(self, url: ClusterUrl) -> None:
         self._is_local = url.host is None
         self.where: str = f"{url.scheme}://{urlsplit(url.address).netloc}"

@@ -74,6 +74,7 @@ class RemoteBackend:
         members: The nodes.
         refused: Messages of nodes that were refused, by reason.
         counts: What was counted.
+        wait_for_nodes_s: Seconds for which a start waits for a node.
     """
 
     def __init__(
@@ -92,6 +93,7 @@ class RemoteBackend:
         self.members: Members = Members()
         self.refused: Counter[str] = Counter()
         self.client: str = uuid.uuid4().hex[:12]
+        self.wait_for_nodes_s: float = transport.wait_for_nodes_s
         self._transport = transport
         self._signer = signer
         self._max_payload = max_payload
@@ -152,7 +154,7 @@ class RemoteBackend:
         if self.members.slots():
             self._get_ready()
         else:
-            self._get_ready_in(self._transport.wait_for_nodes_s)
+            self._get_ready_in(self.wait_for_nodes_s)
 
     def _get_ready_in(self, seconds: float) -> None:
         self._loop.call_later(seconds, logged(self._get_ready, "start without nodes"))
@@ -317,6 +319,7 @@ class RemoteBackend:
             return  # it had said so before
         logger.warning("a node of the cluster is gone: %s", reason)
         now = self._loop.time()
+        self.members.given_up(node, [sent.id for sent in self._calls if sent.node == node])
         for sent in self._calls:
             if sent.node == node:
                 self.lose(sent, {"status": msg.LOST, "reason": f"its node is gone: {reason}"})
@@ -336,6 +339,7 @@ class RemoteBackend:
         kind = head["kind"]
         if kind == msg.NODE:
             if self.members.heard(head, self._loop.time()):
+                self._broadcast_ids(msg.CANCEL, self.members.still_runs(head["node"]))
                 self._count_nodes()
         elif kind == msg.TAKEN:
             self.sent_to(head["node"], head["ids"])
@@ -398,6 +402,8 @@ class RemoteBackend:
 
     def lose(self, sent: SentCall, head: dict[str, Any]) -> None:
         """Report that the call is lost, or was not started."""
+        if self._available.is_down:
+            self._doubtful.append(sent.id)  # it may still run
         self._calls.forget(sent)
         if self._worker is not None:
             self._listener.feed(TaskLost(self._worker, sent.task, lost_end(self._worker, sent.task, head)))

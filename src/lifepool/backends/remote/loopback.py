@@ -181,6 +181,7 @@ class LoopbackTransport:
 
     where = "loopback"
     wait_for_nodes_s: float = 0.2
+    tells_clocks: bool = False
 
     def __init__(self, cluster: LoopbackCluster) -> None:
         self.listener: TransportListener

@@ -18,6 +18,10 @@ BEAT_S = 0.5
 SILENCE_S = 3.0
 #: Announcements from which the offset of a node's clock is taken: of so many one has come quickly.
 _OFFSETS = 20
+#: Nodes that were given up of which it is remembered what they had.
+_MOST_GIVEN_UP = 100
+#: Seconds by which the clock of a node must differ from ours to be worth a word in a call.
+_CLOCK_S = 1.0
 
 
 @dataclass(slots=True)
@@ -86,12 +90,15 @@ class Members:
         ever: Whether any node was heard of.
         refused: Messages that nodes have refused since they were first heard of, by reason. Nodes that are gone are
             included.
+        clocks: Seconds by which the clocks of those nodes are ahead that differ from ours by more than a second.
     """
 
     def __init__(self, wall_clock: Callable[[], float] = time.time) -> None:
         self.refused: Counter[str] = Counter()
+        self.clocks: dict[str, float] = {}
         self._wall_clock = wall_clock
         self._members: dict[str, Member] = {}
+        self._given_up: dict[str, list[str]] = {}  # ids of calls, by the node that was given up with them
         self.ever: bool = False
 
     def __len__(self) -> int:
@@ -106,11 +113,12 @@ class Members:
         node, left = head["node"], head["state"] == "gone"
         known = self._members.get(node)
         if left:
-            return self._members.pop(node, None) is not None
+            return self.forget(node)
         self.ever = True
         offsets = deque[float](maxlen=_OFFSETS) if known is None else known.offsets
         if "time" in head:
             offsets.append(head["time"] - self._wall_clock())
+            self._note_clock(node, max(offsets))
         if known is not None:
             self.refused.update(Counter(head["refused"]) - Counter(known.refused))
         lifepool, python = head.get("versions", ("", ""))
@@ -130,8 +138,26 @@ class Members:
         )
         return known is None or (known.slots, known.draining) != (member.slots, member.draining)
 
+    def given_up(self, node: str, ids: list[str]) -> None:
+        """Remember what a node had that was given up: it may be heard again, and still run that."""
+        if ids:
+            self._given_up[node] = ids
+            if len(self._given_up) > _MOST_GIVEN_UP:
+                del self._given_up[next(iter(self._given_up))]
+
+    def still_runs(self, node: str) -> list[str]:
+        """Return what a node that is heard again may still run, once; nothing for others."""
+        return self._given_up.pop(node, [])
+
+    def _note_clock(self, node: str, offset: float) -> None:
+        if abs(offset) > _CLOCK_S:
+            self.clocks[node] = round(offset, 2)
+        else:
+            self.clocks.pop(node, None)
+
     def forget(self, node: str) -> bool:
         """Forget a node; return whether it was there."""
+        self.clocks.pop(node, None)
         return self._members.pop(node, None) is not None
 
     def silent(self, now: float) -> list[str]:

@@ -336,12 +336,13 @@ class NodeAgent:
             self._outlet.post(client, self._signer.sign(msg.TAKEN, {"ids": ids, "node": self.node}))
 
     def _admit(self, id: str, head: dict[str, Any], ahead_s: float) -> float | None:
-        now = self._outlet.now() + ahead_s
-        left = check_freshness(head, now, self._outlet.skew_s)
+        here = self._outlet.now()
+        theirs = here + ahead_s - head.get("clocks", {}).get(self.node, 0.0)
+        left = check_freshness(head, theirs, self._outlet.skew_s)
         self._allow.check(head["fn"])
         if "setup" in head:
             self._allow.check(head["setup"][0])
-        if not self._seen.add(id, now + LONGEST_WAIT_S + 2 * self._outlet.skew_s, now):
+        if not self._seen.add(id, here + LONGEST_WAIT_S + 2 * self._outlet.skew_s, here):
             raise Refused("replayed", "it was here before")
         return left
 

@@ -15,7 +15,8 @@ if TYPE_CHECKING:
 #: Seconds that a call may be on its way to a node before it counts as stale. Its client sends it anew before that. So
 #: long, too, it is remembered that a call was here: a copy of it that comes later is refused for its age.
 LONGEST_WAIT_S = 120.0
-#: Seconds by which the clocks of two machines may differ, where the engine has none that they share.
+#: Seconds by which the clocks of two machines may differ from what is known of that, where the engine has none that
+#: they share.
 SKEW_S = 5.0
 #: Numbers of calls that a node remembers at most: past it the oldest are forgotten.
 MOST_REMEMBERED = 200_000

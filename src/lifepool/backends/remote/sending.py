@@ -116,6 +116,8 @@ class Sending:
 
     def _signed(self, sent: SentCall, issued: float, left: float | None) -> Message:
         fields = {"id": sent.id, "fn": sent.payload.spec, "issued": issued, "left": left, **self._fields}
+        if self._members.clocks and self._transport.tells_clocks:
+            fields["clocks"] = self._members.clocks
         return self._signer.sign(msg.CALL, fields, sent.payload.pickled)
 
 

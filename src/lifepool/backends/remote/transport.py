@@ -47,10 +47,13 @@ class Transport(Protocol):
     Attributes:
         where: Its address without a password, for messages.
         wait_for_nodes_s: Seconds for which a start waits for the first node to be heard of.
+        tells_clocks: Whether calls say by how much the clocks of nodes differ from that of ``now``: for an engine that
+            neither has a clock of its own, nor has nodes find out by how much they differ from each client.
     """
 
     where: str
     wait_for_nodes_s: float
+    tells_clocks: bool
 
     async def open(self, listener: TransportListener, client: str) -> None:
         """Begin to connect, and return; ``connected`` says when it has.

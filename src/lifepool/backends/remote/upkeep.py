@@ -32,6 +32,8 @@ LOST_CONTACT_S = 60.0
 #: Seconds from the moment when messages go through again, or a node is gone, until calls that no node has are looked
 #: for: time for nodes to say what they have.
 SEARCH_AFTER_S = 1.5
+#: Seconds between two looks from which on the event loop has stood still: nothing was heard meanwhile.
+STOOD_STILL_S = SILENCE_S / 2
 
 
 class Owner(Protocol):
@@ -88,6 +90,7 @@ class Upkeep:
         self._wanted = asyncio.Event()
         self._searches: set[asyncio.Task[None]] = set()
         self._refuses = False  # whether calls were refused at the last look
+        self._looked = self._loop.time()
         self._task = self._loop.create_task(self._keep_up())
 
     def hurry(self) -> None:
@@ -115,7 +118,10 @@ class Upkeep:
             await asyncio.sleep(BEAT_S / 10)  # it is asked for often, and needs to look seldom
 
     def _look(self) -> None:
-        now = self._loop.time()
+        now, looked = self._loop.time(), self._looked
+        self._looked = now
+        if now - looked > STOOD_STILL_S:
+            self._members.bear_with(now)
         if not self._available.is_down:
             for node in self._members.silent(now):
                 self._owner.node_lost(node, f"it was not heard of for {SILENCE_S:g} s")

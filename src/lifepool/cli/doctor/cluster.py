@@ -34,6 +34,9 @@ LATE_S, FREE_S = 0.5, 2.0
 OFFSET_S = 1.0
 #: Nodes that are reported one by one.
 MOST_NODES = 10
+#: Seconds for which the start waits for nodes, whose absence is looked at later; and, when there is no connection or no
+#: node, for which that may change: some engines take their time.
+START_S, GRACE_S = 1.0, 3.0
 #: Seconds between two looks at what changes by itself.
 LOOK_S = 0.05
 
@@ -51,7 +54,9 @@ async def check_cluster(text: str, timeout: float) -> AsyncIterator[Finding]:
         yield finding
     if wrong:
         return
-    pool = plain_pool(backend=make_remote_backend(text), name="doctor", start_timeout=timeout)
+    backend = make_remote_backend(text)
+    backend.wait_for_nodes_s = min(START_S, backend.wait_for_nodes_s)
+    pool = plain_pool(backend=backend, name="doctor", start_timeout=timeout)
     with without_warnings():
         try:
             async with asyncio.timeout(timeout):
@@ -123,6 +128,7 @@ def _cluster(pool: Pool) -> ClusterStatistics:
 async def _settled(pool: Pool, timeout: float) -> ClusterStatistics:
     """Wait until a node was heard of, or it is known why not; then for others, for two beats of a node."""
     await _until(lambda: bool(_cluster(pool).nodes) or _cluster(pool).unavailable is not None, timeout)
+    await _until(lambda: bool(_cluster(pool).nodes), GRACE_S)
     if _cluster(pool).nodes:
         await asyncio.sleep(1.0)
     return _cluster(pool)
