@@ -80,8 +80,7 @@ class Demands:
 def read_prices() -> Demands:
     """Return what calls cost, as it was fitted to the runs."""
     found: dict[str, Any] = json.loads(PRICES.read_text(encoding="utf-8"))
-    places = {place: Demand(**found.pop(place)) for place in ("web", "redis", "agent")}
-    return Demands(**places, **found)
+    return Demands(**{name: Demand(**each) if isinstance(each, dict) else each for name, each in found.items()})
 
 
 def write_prices(demands: Demands) -> None:

@@ -51,7 +51,9 @@ def fit(runs: dict[str, Any], *, rounds: int = ROUNDS, calls: int = CALLS, begin
         crowd, places = min(tried, key=lambda found: _off(runs, compared, seen, *found))
         demands = replace(
             demands,
-            **places,
+            web=places["web"],
+            redis=places["redis"],
+            agent=places["agent"],
             crowd=crowd,
             wait_s=_better(demands.wait_s, _medians(compared, seen)),
             turnover_s=_better(demands.turnover_s, _turns_of_a_slot(compared, seen)),
@@ -60,11 +62,13 @@ def fit(runs: dict[str, Any], *, rounds: int = ROUNDS, calls: int = CALLS, begin
 
 
 def _first_guess(runs: dict[str, Any]) -> Demands:
-    nothing = {place: Demand(0.0, 0.0, cpu_of(runs, place, APART, 1)) for place in PLACES}
+    web, redis, agent = (Demand(0.0, 0.0, cpu_of(runs, place, APART, 1)) for place in PLACES)
     counts = [run["nodes"] for run in runs["runs"] if run["case"] == APART]
     workers = [cpu_of(runs, "worker", "no-op", nodes) for nodes in counts]
     return Demands(
-        **nothing,
+        web=web,
+        redis=redis,
+        agent=agent,
         worker_s=sum(workers) / len(workers),
         worker_mib_s=_mib(runs, "worker"),
         wait_s=0.0,
@@ -111,11 +115,12 @@ def _off(
 
 def _engine(runs: dict[str, Any]) -> float:
     """Return what the threads of Celery took for a message at least: no message costs its agent less."""
-    return min(
+    seconds: float = min(
         (run["cpu"]["engine"] - run["nodes"] * run["seconds"] * runs["idle_s"]) / run["messages"]["calls"]
         for run in runs["runs"]
         if run["case"] == APART
     )
+    return seconds
 
 
 def least_squares(rows: list[list[float]], least: list[float]) -> list[float]:

@@ -168,13 +168,13 @@ def _draw_fit(axis: Any, compared: list[dict[str, Any]]) -> None:
     for colour, (case, label) in zip(COLOURS, labels.items(), strict=False):
         runs = [each for each in compared if each["case"] == case]
         nodes = [each["nodes"] for each in runs]
-        axis.plot(nodes, [each["rate"] for each in runs], "o", color=colour, label=f"{label}, measured")
-        axis.plot(nodes, [each["model_rate"] for each in runs], "-", color=colour, label="model")
+        axis.plot(nodes, [each["rate"] for each in runs], "o", color=colour, label=label)
+        axis.plot(nodes, [each["model_rate"] for each in runs], "-", color=colour)
     axis.set(title="one machine of two CPUs", xlabel="nodes", ylabel="calls/s", xscale="log", xticks=[1, 2, 4, 8])
     axis.minorticks_off()
     axis.set_xticklabels(["1", "2", "4", "8"])
-    axis.set_ylim(0)
-    axis.legend(frameon=False, fontsize=7)
+    axis.set_ylim(0, 1.4 * max(each["model_rate"] for each in compared))  # with room for the legend
+    axis.legend(frameon=False, fontsize=7, loc="upper left")
 
 
 def _draw_rates(axis: Any, full: dict[tuple[float, int], tuple[Setup, Limits, Outcome]]) -> None:
