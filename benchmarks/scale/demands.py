@@ -80,7 +80,8 @@ class Demands:
 def read_prices() -> Demands:
     """Return what calls cost, as it was fitted to the runs."""
     found: dict[str, Any] = json.loads(PRICES.read_text(encoding="utf-8"))
-    return Demands(**{name: Demand(**each) if isinstance(each, dict) else each for name, each in found.items()})
+    kept: dict[str, Any] = {name: Demand(**each) if isinstance(each, dict) else each for name, each in found.items()}
+    return Demands(**kept)
 
 
 def write_prices(demands: Demands) -> None:
