@@ -1,6 +1,7 @@
 """A server that goes on answering while more connections come than it can take."""
 
 import contextlib
+import logging
 import socket
 import sys
 
@@ -40,8 +41,11 @@ class Server(uvicorn.Server):
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Start as ever, and give the kernel its queue back: asyncio has set it to what it takes in a turn."""
         await super().startup(sockets)
-        for listener in sockets or ():
+        for listener in (sockets or ()) if self.started else ():
             listener.listen(BACKLOG)
+            host, port = listener.getsockname()[:2]  # uvicorn says that only of sockets which it has made
+            url = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+            logging.getLogger("uvicorn.error").info("Uvicorn running on %s (Press CTRL+C to quit)", url)
 
 
 def serve(config: uvicorn.Config, listener: socket.socket) -> None:

@@ -36,6 +36,7 @@ def test_it_says_where_to_look_and_all_of_it_is_there() -> None:
             assert f"{service.url}{path}" in printed
             assert httpx.get(f"{service.url}{path}").is_success
         assert f"{service.url}/addContent" in printed
+        assert service.read_until(r"running on (http://\S+)") == service.url
         assert re.search(r"INFO: +pool .* 2 of 2 workers .* max_workers from", printed)
 
 
