@@ -26,12 +26,12 @@ from fastapi import Depends, FastAPI, Request
 
 from benchmarks import environment
 from benchmarks.client import Client, get
-from benchmarks.listening import listening_socket
 from benchmarks.load import Stream
 from benchmarks.page import machine, table
 from benchmarks.report import number
 from benchmarks.result import RESULTS
 from benchmarks.services import die_with_parent, serve
+from examples.domains.listening import listen
 from examples.gallery import samples
 from lifepool.cli.processes import end_leader
 from lifepool.cli.summary import percentile
@@ -158,7 +158,7 @@ async def measure(name: str, way: str, duration: float, warm: float) -> Figures:
     """
     example = EXAMPLES[name]
     request = post(example.path, example.kind, example.body())
-    with listening_socket(2048) as listener:
+    with listen("127.0.0.1", 0) as listener:
         process = start_server(name, way, listener)
         client = Client(*listener.getsockname()[:2])
     try:

@@ -15,11 +15,11 @@ from collections import Counter
 
 import psutil
 
-from benchmarks.cases.service import BACKLOG, END_BOUND, HEALTH, START_BOUND, start_server
+from benchmarks.cases.service import END_BOUND, HEALTH, START_BOUND, start_server
 from benchmarks.cases.service_overload import WORK
 from benchmarks.client import Client
-from benchmarks.listening import listening_socket
 from benchmarks.services import LIFEPOOL
+from examples.domains.listening import listen
 from lifepool.cli.processes import end_leader
 
 WORKERS, RATE, SECONDS, PATIENCE_S = 2, 1000, 5.0, 1.0
@@ -43,7 +43,7 @@ async def load(client: Client) -> Counter[int]:
 
 async def main() -> None:
     """Measure and print."""
-    with listening_socket(BACKLOG) as listener:
+    with listen("127.0.0.1", 0) as listener:
         process = start_server(LIFEPOOL, WORKERS, listener)
         client = Client(*listener.getsockname()[:2])
     try:

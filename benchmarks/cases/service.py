@@ -10,14 +10,12 @@ from contextlib import asynccontextmanager
 
 from benchmarks.cases.base import Case, Metric, Outcome, Parameters, latency_columns
 from benchmarks.client import Client, Response, get, post_json
-from benchmarks.listening import listening_socket
 from benchmarks.load import Record, Stream
 from benchmarks.services import LIFEPOOL, LONG_LIVED, PER_REQUEST, VARIANTS
 from benchmarks.texts import make_texts
 from lifepool.cli.processes import end_leader
 from lifepool.cli.summary import latency_metrics
 
-BACKLOG = 2048  # connections that may wait to be accepted, as uvicorn's own default
 START_BOUND = 30.0  # seconds for imports and workers, until /health answers
 END_BOUND = 10.0  # seconds; more than the server's own drain bound
 MILLISECONDS = 1e3
@@ -52,7 +50,9 @@ async def measure_service(variant: str, parameters: Parameters) -> Outcome:
 @asynccontextmanager
 async def serving(variant: str, workers: int) -> AsyncIterator[Client]:
     """Start a server in a process group of its own, yield a client of it, and end the group."""
-    with listening_socket(BACKLOG) as listener:
+    from examples.domains.listening import listen  # needs uvicorn, which other cases do without
+
+    with listen("127.0.0.1", 0) as listener:
         process = start_server(variant, workers, listener)
         client = Client(*listener.getsockname()[:2])
     try:
