@@ -106,7 +106,7 @@ def main() -> None:
     import uvicorn
 
     from examples.domains import __main__ as reference
-    from examples.domains.listening import listen, serve
+    from examples.domains.listening import HTTP, listen, serve
 
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--variant", choices=VARIANTS, required=True)
@@ -121,6 +121,7 @@ def main() -> None:
     config = uvicorn.Config(
         app,
         loop=options.loop,
+        http=HTTP if options.variant == PROTECTED else "auto",
         log_config=reference.LOGGING,
         access_log=options.access_log,
         timeout_graceful_shutdown=5,

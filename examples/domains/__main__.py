@@ -13,7 +13,7 @@ from uvicorn.config import LOGGING_CONFIG
 
 from examples.domains import kept
 from examples.domains.limits import Limits
-from examples.domains.listening import listen, serve
+from examples.domains.listening import HTTP, listen, serve
 
 # uvicorn's own, and the pool's lines in the same shape: how many workers there are, and why.
 LOGGERS = {**LOGGING_CONFIG["loggers"], "lifepool": {"handlers": ["default"], "level": "INFO"}}
@@ -32,6 +32,7 @@ def main() -> None:
     print(where_to_look(f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"), flush=True)
     config: dict[str, Any] = {
         "app": "examples.domains.app:service",
+        "http": HTTP,
         "log_config": LOGGING,
         "access_log": bool(setting("ACCESS_LOG", 0, range(2))),  # a line costs as much as refusing a request
         "timeout_graceful_shutdown": DRAIN_TIMEOUT,

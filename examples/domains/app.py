@@ -17,11 +17,11 @@ from fastapi.responses import FileResponse
 from fastapi.staticfiles import StaticFiles
 from pydantic import BaseModel, BeforeValidator, Field
 
-from examples.domains import kept, problems, uploads
+from examples.domains import kept, problems, uploads, worker
 from examples.domains.body_limit import BodyLimit
 from examples.domains.counting import Tally, count_domains
 from examples.domains.decoding import Budget
-from examples.domains.extract import find_domains, warm_up
+from examples.domains.extract import find_domains
 from examples.domains.head_requests import HeadAsGet
 from examples.domains.limits import SECONDS_PER_CHARACTER, Limits
 from examples.domains.pasted import PastedRoute
@@ -63,7 +63,8 @@ def may_see(request: Request, job: Job) -> bool:
 
 
 # One worker per CPU this container may use. Each loads the public suffix list once, at its start.
-pool = Pool(name="domains", preload=["examples.domains.counting"], initializer=warm_up, timeout=LIMITS.task_timeout)
+MODULES = ["examples.domains.counting", "examples.domains.worker"]
+pool = Pool(name="domains", preload=MODULES, initializer=worker.begin, timeout=LIMITS.task_timeout)
 # Big uploads: they outlive the request and the server. Half of the workers are left to those who wait for an answer.
 jobs = Jobs(pool, store=kept.store(), keep=kept.KEEP, max_running=max(1, pool.max_workers // 2))
 app = FastAPI(title="Domains", version="1", lifespan=lifespan)

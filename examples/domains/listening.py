@@ -1,6 +1,7 @@
 """A server that goes on answering while more connections come than it can take."""
 
 import contextlib
+import gc
 import logging
 import socket
 import sys
@@ -12,6 +13,11 @@ import uvicorn
 ACCEPTED_AT_ONCE = 100
 #: Connections that wait for that in the kernel. What finds no place there is tried again by its client, a second later.
 BACKLOG = 2048
+#: For ``uvicorn.Config(http=)``: refuse as requests are read.
+HTTP = "lifepool.integrations.uvicorn:SheddingProtocol"
+#: For `gc.set_threshold`: a request leaves nothing that only the garbage collector finds, and each of its rounds over
+#: thousands of open connections stops the server for up to 80 ms, in which a flood brings hundreds of requests more.
+COLLECTED_AFTER = (5_000, 10, 10)
 #: The exit code of uvicorn if the app does not start.
 STARTUP_FAILURE = 3
 
@@ -41,6 +47,9 @@ class Server(uvicorn.Server):
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Start as ever, and give the kernel its queue back: asyncio has set it to what it takes in a turn."""
         await super().startup(sockets)
+        gc.collect()
+        gc.freeze()  # what is there now stays: it need not be looked at again
+        gc.set_threshold(*COLLECTED_AFTER)
         for listener in (sockets or ()) if self.started else ():
             listener.listen(BACKLOG)
             host, port = listener.getsockname()[:2]  # uvicorn says that only of sockets which it has made

@@ -8,11 +8,29 @@ from typing import Any
 from fastapi import FastAPI, Request
 
 from lifepool import Pool
-from lifepool.integrations.asgi import Receive, Scope, Send, with_pool
+from lifepool.integrations.asgi import ASGIApp, Message, Receive, Scope, Send, with_pool
 from lifepool.integrations.fastapi import install
 from lifepool.integrations.health import health_router
 from lifepool.integrations.shedding import LoadShedding
 from tests.tasks import double, hold
+
+SEEN = "x-seen"
+"""A header of each answer that has passed the outermost middleware."""
+
+
+class Seen:
+    """The outermost middleware: it marks the answers that pass it."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        async def mark(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                message["headers"] = [*message["headers"], (SEEN.encode(), b"1")]
+            await send(message)
+
+        await self.app(scope, receive, mark)
 
 
 def make_app(pool: Pool) -> FastAPI:
@@ -21,6 +39,7 @@ def make_app(pool: Pool) -> FastAPI:
     install(app, pool)
     app.include_router(health_router(pool, metrics=False))
     app.add_middleware(LoadShedding, pool=pool, exempt=["/numbers", "/static/"])
+    app.add_middleware(Seen)
 
     async def held(address: str, request: Request) -> Any:
         return await pool.run(hold, address, len(await request.body()))

@@ -15,6 +15,7 @@ from lifepool.integrations.shedding import EXEMPT, LoadShedding
 from lifepool.integrations.shedding.controller import UNKNOWN_WAITING
 from lifepool.integrations.shedding.refusals import DISCARD_MOST
 from tests.integrations.serving import PATIENCE_S, serving
+from tests.integrations.shedding_apps import SEEN
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from tests.engine.gates import Gate
 
 APPS = "tests.integrations.shedding_apps"
+EARLY = "lifepool.integrations.uvicorn:SheddingProtocol"
 
 
 class Overloaded:
@@ -34,6 +36,10 @@ class Overloaded:
 
     async def numbers(self) -> Any:
         return (await self.http.get(f"{self.url}/numbers")).json()
+
+    async def refuse_one(self) -> None:
+        """Have a request refused: from then on ``SheddingProtocol`` looks at those that come."""
+        assert (await self.http.get(f"{self.url}/double")).status_code == 503
 
     @asynccontextmanager
     async def connection(self) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
@@ -57,7 +63,7 @@ async def numbers_become(http: httpx.AsyncClient, url: str, **numbers: int) -> N
 async def overloaded(gate: Gate, *arguments: str) -> AsyncIterator[Overloaded]:
     """Fill a server: one request runs, ``UNKNOWN_WAITING`` wait."""
     transport = httpx.AsyncHTTPTransport(verify=False, retries=5, limits=httpx.Limits(max_connections=None))
-    with serving(f"{APPS}:patient", "--factory", *arguments) as server:
+    with serving(f"{APPS}:patient", "--factory", "--no-access-log", *arguments) as server:
         async with httpx.AsyncClient(timeout=PATIENCE_S, transport=transport) as http, asyncio.TaskGroup() as group:
             target = f"{server.url}/hold?address={quote(gate.address)}"
             requests = [group.create_task(http.post(target, content=b"x" * 100))]
@@ -71,7 +77,7 @@ async def overloaded(gate: Gate, *arguments: str) -> AsyncIterator[Overloaded]:
                 (await gate.arrival()).let_through()
 
 
-@pytest.mark.parametrize("http", ["httptools", "h11"])
+@pytest.mark.parametrize("http", ["httptools", "h11", EARLY])
 async def test_who_is_refused_hears_it_at_once_and_who_was_admitted_is_served(gate: Gate, http: str) -> None:
     async with overloaded(gate, "--http", http) as full:
         answers = [await full.http.post(f"{full.url}/hold?address=no") for _ in range(20)]
@@ -87,8 +93,10 @@ async def test_who_is_refused_hears_it_at_once_and_who_was_admitted_is_served(ga
     assert [request.result().json() for request in full.requests] == [100] * (1 + UNKNOWN_WAITING)
 
 
-async def test_probes_and_exempt_paths_are_served_while_others_are_refused(gate: Gate) -> None:
-    async with overloaded(gate) as full:
+@pytest.mark.parametrize("http", ["httptools", EARLY])
+async def test_probes_and_exempt_paths_are_served_while_others_are_refused(gate: Gate, http: str) -> None:
+    async with overloaded(gate, "--http", http) as full:
+        await full.refuse_one()
         for path in ("/livez", "/readyz", "/numbers"):
             assert (await full.http.get(full.url + path)).status_code == 200
         assert (await full.http.get(full.url + "/static/nothing.js")).status_code == 404, "it got to the app"
@@ -96,9 +104,10 @@ async def test_probes_and_exempt_paths_are_served_while_others_are_refused(gate:
     assert "/health" in EXEMPT
 
 
-@pytest.mark.parametrize("http", ["httptools", "h11"])
+@pytest.mark.parametrize("http", ["httptools", "h11", EARLY])
 async def test_a_refused_request_leaves_its_connection_usable_if_its_body_is_small(gate: Gate, http: str) -> None:
     async with overloaded(gate, "--http", http) as full, full.connection() as (reader, writer):
+        await full.refuse_one()
         for _ in range(2):
             writer.write(_post(200_000) + b"x" * 100_000)
             await writer.drain()
@@ -111,28 +120,42 @@ async def test_a_refused_request_leaves_its_connection_usable_if_its_body_is_sma
         assert (await reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 200")
 
 
-async def test_a_large_body_is_not_waited_for_and_the_connection_ends(gate: Gate) -> None:
-    async with overloaded(gate) as full, full.connection() as (reader, writer):
+@pytest.mark.parametrize("http", ["httptools", EARLY])
+async def test_a_large_body_is_not_waited_for_and_the_connection_ends(gate: Gate, http: str) -> None:
+    async with overloaded(gate, "--http", http) as full, full.connection() as (reader, writer):
+        await full.refuse_one()
         writer.write(_post(DISCARD_MOST + 1))
         answer = await reader.read()
         assert answer.startswith(b"HTTP/1.1 503")
         assert b"connection: close" in answer
 
 
-async def test_a_body_that_does_not_come_holds_a_refusal_for_a_moment_only(gate: Gate) -> None:
-    async with overloaded(gate) as full, full.connection() as (reader, writer):
+@pytest.mark.parametrize("http", ["httptools", EARLY])
+async def test_a_body_that_does_not_come_holds_a_refusal_for_a_moment_only(gate: Gate, http: str) -> None:
+    async with overloaded(gate, "--http", http) as full, full.connection() as (reader, writer):
+        await full.refuse_one()
         writer.write(_post(1000) + b"x")
         answer = await reader.read()
         assert answer.startswith(b"HTTP/1.1 503")
         assert b"connection: close" in answer
 
 
-async def test_a_client_that_asks_first_is_not_told_to_send_its_body(gate: Gate) -> None:
-    async with overloaded(gate) as full, full.connection() as (reader, writer):
+@pytest.mark.parametrize("http", ["httptools", EARLY])
+async def test_a_client_that_asks_first_is_not_told_to_send_its_body(gate: Gate, http: str) -> None:
+    async with overloaded(gate, "--http", http) as full, full.connection() as (reader, writer):
+        await full.refuse_one()
         writer.write(_post(1000, b"Expect: 100-continue\r\n"))
         answer = await reader.read()
         assert answer.startswith(b"HTTP/1.1 503")
         assert b"connection: close" in answer
+
+
+async def test_what_the_protocol_refuses_passes_through_no_middleware(gate: Gate) -> None:
+    async with overloaded(gate, "--http", EARLY) as full:
+        await full.refuse_one()
+        answers = [await full.http.get(full.url + path) for path in ("/double", "/numbers")]
+        assert [answer.status_code for answer in answers] == [503, 200]
+        assert [SEEN in answer.headers for answer in answers] == [False, True]
 
 
 async def test_what_has_waited_in_vain_is_dropped_and_what_has_begun_is_not(gate: Gate) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import deque
 from dataclasses import dataclass, field
 
 import pytest
@@ -18,6 +19,7 @@ from lifepool.integrations.shedding.controller import (
     RETRY_MOST_S,
     STANDING_S,
     UNKNOWN_WAITING,
+    WAITED_COUNTS,
     Controller,
     pool_wait,
 )
@@ -175,7 +177,30 @@ def test_requests_whose_bodies_still_come_count_as_waiting() -> None:
 
 
 def test_a_prediction_that_was_wrong_is_corrected_by_what_waits() -> None:
-    assert pool_wait(QueueLoad(3.0, 0.01, RUN, 2, 2, 1000), 0) == 3.0
+    assert pool_wait(QueueLoad(3.0, 0.01, RUN, 2, 2, 1000), 0) == 3.0 * WAITED_COUNTS
+
+
+def test_tasks_that_are_a_little_slower_than_predicted_are_admitted_as_steadily_as_they_are_done() -> None:
+    controller, entered = Controller(TARGET), deque[float]()
+    now, done, admitted = 0.0, 0.0, list[int]()
+    for _ in range(2000):
+        now, done = now + BEAT, done + BEAT * 2 / (1.2 * RUN)
+        while done >= 1 and entered:
+            entered.popleft()
+            done -= 1
+        count = 0
+        while True:
+            next_wait = now - entered[0] if entered else 0.0
+            load = QueueLoad(next_wait, len(entered) * RUN / 2, RUN, len(entered), 2, 1000)
+            if controller.refusal(now, pool_wait(load, 0), 0.0, RUN) is not None:
+                break
+            entered.append(now)
+            count += 1
+        controller.observe(now, pool_wait(load, 0), 0.0, RUN)
+        admitted.append(count)
+    steadily = BEAT * 2 / (1.2 * RUN)
+    assert max(admitted[500:]) <= 2 * steadily + 1, "not all at once, when the queue is empty"
+    assert sum(admitted[500:]) == pytest.approx(1500 * steadily, rel=0.01)
 
 
 def test_tasks_that_take_longer_than_the_target_may_wait_for_one_another() -> None:

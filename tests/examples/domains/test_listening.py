@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import gc
 import socket
 from collections.abc import Iterator
 from itertools import pairwise
@@ -10,7 +11,7 @@ from typing import Any
 import pytest
 import uvicorn
 
-from examples.domains.listening import ACCEPTED_AT_ONCE, Server, listen, serve
+from examples.domains.listening import ACCEPTED_AT_ONCE, COLLECTED_AFTER, Server, listen, serve
 
 CLIENTS = 2 * ACCEPTED_AT_ONCE + 50
 PATIENCE_S = 20
@@ -29,6 +30,15 @@ def connected(listener: socket.socket, count: int) -> Iterator[None]:
         yield
 
 
+@pytest.fixture(autouse=True)
+def _collector() -> Iterator[None]:
+    """Leave the garbage collector as it was: the server sets it for the whole program."""
+    threshold = gc.get_threshold()
+    yield
+    gc.unfreeze()
+    gc.set_threshold(*threshold)
+
+
 async def test_a_flood_of_connections_is_taken_in_parts_and_none_is_turned_away() -> None:
     config = uvicorn.Config(nothing, lifespan="off", log_config=None)
     with listen("127.0.0.1", 0) as listener:
@@ -36,6 +46,8 @@ async def test_a_flood_of_connections_is_taken_in_parts_and_none_is_turned_away(
         config.load()
         server.lifespan = config.lifespan_class(config)
         await server.startup([listener])
+        assert gc.get_freeze_count() > 0, "what is there from the start is not looked at again and again"
+        assert gc.get_threshold() == COLLECTED_AFTER
         try:
             for _ in range(2):  # before it runs, and while its loop is busy
                 with connected(listener, CLIENTS):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from lifepool._core.states import TaskState
@@ -18,6 +19,19 @@ if TYPE_CHECKING:
 ARRIVING_S = 0.1
 
 
+@dataclass(slots=True)
+class Arrival:
+    """A request that was admitted, and whose first task is still to come.
+
+    Attributes:
+        admitted: The monotonic instant.
+        is_arriving: Whether it counts as such.
+    """
+
+    admitted: float
+    is_arriving: bool = True
+
+
 class AdmittedRequest(RequestScope):
     """The tasks of a request that was admitted.
 
@@ -25,15 +39,14 @@ class AdmittedRequest(RequestScope):
         scope: The request's ASGI scope.
         receive: The server's.
         requests: All of them.
-        now: When it came.
+        arrival: What was noted when it was admitted.
     """
 
-    __slots__ = ("_requests", "_tasks", "admitted", "is_arriving")
+    __slots__ = ("_requests", "_tasks", "arrival")
 
-    def __init__(self, scope: Scope, receive: Receive, requests: AdmittedRequests, now: float) -> None:
+    def __init__(self, scope: Scope, receive: Receive, requests: AdmittedRequests, arrival: Arrival) -> None:
         super().__init__(scope, receive)
-        self.admitted: float = now
-        self.is_arriving: bool = True
+        self.arrival: Arrival = arrival
         self._requests = requests
         self._tasks = 0
 
@@ -62,27 +75,31 @@ class AdmittedRequests:
     def __init__(self) -> None:
         self.under_way: int = 0
         self._arriving_count = 0
-        self._arriving: deque[AdmittedRequest] = deque()  # in the order of admission; those that have arrived, too
+        self._arriving: deque[Arrival] = deque()  # in the order of admission; those that have arrived, too
         self._waiting: deque[tuple[float, AdmittedRequest]] = deque()  # by the instant of the first task
         self._now = 0.0
 
-    def begin(self, scope: Scope, receive: Receive, now: float) -> AdmittedRequest:
-        """Enter a request that was admitted now."""
-        request = AdmittedRequest(scope, receive, self, now)
-        self.under_way += 1
+    def admit(self, now: float) -> Arrival:
+        """Note that a request was admitted now. It will begin soon; if it never does, it counts for a moment only."""
+        arrival = Arrival(now)
         self._arriving_count += 1
-        self._arriving.append(request)
-        return request
+        self._arriving.append(arrival)
+        return arrival
+
+    def begin(self, scope: Scope, receive: Receive, arrival: Arrival) -> AdmittedRequest:
+        """Enter a request that was admitted."""
+        self.under_way += 1
+        return AdmittedRequest(scope, receive, self, arrival)
 
     def submitted(self, request: AdmittedRequest) -> None:
         """Note that a request has its first task in the pool."""
-        self._arrived(request)
+        self._arrived(request.arrival)
         self._waiting.append((self._now, request))
 
     def end(self, request: AdmittedRequest) -> None:
         """Forget a request."""
         self.under_way -= 1
-        self._arrived(request)
+        self._arrived(request.arrival)
 
     def arriving(self, now: float) -> int:
         """Return how many were admitted of late, and have no task yet."""
@@ -102,6 +119,6 @@ class AdmittedRequests:
                 dropped += 1
         return dropped
 
-    def _arrived(self, request: AdmittedRequest) -> None:
-        self._arriving_count -= request.is_arriving
-        request.is_arriving = False
+    def _arrived(self, arrival: Arrival) -> None:
+        self._arriving_count -= arrival.is_arriving
+        arrival.is_arriving = False

@@ -39,6 +39,10 @@ _LAG_KEPT = 0.95
 KNOWN_RUNS = 4
 #: Before that so many may wait for each that runs at a time.
 UNKNOWN_WAITING = 16
+#: How much of what the next task has waited already counts as the wait of a newcomer. While as much is admitted as may
+#: wait, the next one has always waited for about that long. If a little more refused everybody, nobody would be admitted
+#: until the queue is almost empty, and then as many at once as may wait: the loop would have them all in one turn.
+WAITED_COUNTS = 0.75
 #: What has waited this many times the target is dropped if it has not begun.
 DROP = 10.0
 #: What the last decision counts in the share of refused requests.
@@ -59,7 +63,7 @@ def pool_wait(load: QueueLoad, arriving: int) -> float:
     if load.completed < KNOWN_RUNS * load.capacity:
         return load.next_wait_s if load.waiting + arriving < UNKNOWN_WAITING * load.capacity else math.inf
     # What was predicted may be wrong (a worker hangs, run times have changed); that the next one waits already is not.
-    return max(load.next_wait_s, load.predicted_wait_s + arriving * load.run_s / load.capacity)
+    return max(WAITED_COUNTS * load.next_wait_s, load.predicted_wait_s + arriving * load.run_s / load.capacity)
 
 
 class Controller:
@@ -106,8 +110,12 @@ class Controller:
             self._above_since = now
         elif now - self._above_since >= STANDING_S:
             self.overloaded = True
-        if self.overloaded and self._above_since is None and now - self._last_refusal >= CALM_S:
+        if self.overloaded and self._above_since is None and not self.refused_lately(now):
             self.overloaded = False
+
+    def refused_lately(self, now: float) -> bool:
+        """Tell whether somebody was refused in the last ``CALM_S``."""
+        return now - self._last_refusal < CALM_S
 
     def refusal(self, now: float, wait: float, overdue: float, run: float) -> str | None:
         """Return why a request that comes now is refused, or None: it is admitted.

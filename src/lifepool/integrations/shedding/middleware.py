@@ -19,7 +19,12 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from lifepool.integrations.asgi import ASGIApp, Receive, Scope, Send
+    from lifepool.integrations.shedding.admitted import Arrival
 
+#: Where a server finds the middleware in the state of its lifespan.
+STATE_KEY = "lifepool.shedding"
+#: Where the middleware finds in a request's scope that the server has had it admitted.
+ADMITTED_KEY = "lifepool.admitted"
 #: Paths that are always served: who looks whether a server is well must not be refused because it is busy.
 EXEMPT = ("/health", "/healthz", "/livez", "/metrics", "/readyz")
 #: Seconds between two looks at the loop while there are requests.
@@ -44,6 +49,9 @@ class LoadShedding:
 
     ``pool.statistics().requests`` counts what was decided.
 
+    With ``lifepool.integrations.uvicorn.SheddingProtocol`` as its protocol, the server asks before it makes a request
+    of what it has read, which makes refusals cheaper.
+
     Args:
         app: The app inside.
         pool: The pool that requests use; of several, the longest wait counts.
@@ -51,9 +59,13 @@ class LoadShedding:
 
     Raises:
         TypeError: If no pool is given, or a path is no text.
+
+    Attributes:
+        is_refusing: Whether somebody was refused of late.
     """
 
     def __init__(self, app: ASGIApp, *, pool: Pool | Sequence[Pool], exempt: Iterable[str] = ()) -> None:
+        self.is_refusing: bool = False
         self._app = app
         self._pools = (pool,) if isinstance(pool, Pool) else tuple(pool)
         if not self._pools or not all(isinstance(each, Pool) for each in self._pools):
@@ -77,16 +89,20 @@ class LoadShedding:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve or refuse one request."""
         if scope["type"] != "http" or KEY in scope or self._is_exempt(scope):
+            if scope["type"] == "lifespan" and "state" in scope:
+                scope["state"].setdefault(STATE_KEY, self)
             await self._app(scope, receive, send)
             return
-        now = time.monotonic()
-        refusal, retry_after = self._decide(now)
-        if refusal is not None:
-            self._count(refusal)
-            await self._refusals.answer(scope, receive, send, now, retry_after)
-            return
+        arrival: Arrival | None = scope.pop(ADMITTED_KEY, None)
+        if arrival is None:
+            now = time.monotonic()
+            retry_after = self.refuse(now)
+            if retry_after is not None:
+                await self._refusals.answer(scope, receive, send, now, retry_after)
+                return
+            arrival = self.admit(now)
         self._count("admitted")
-        request = self._requests.begin(scope, receive, now)
+        request = self._requests.begin(scope, receive, arrival)
         try:
             await serve_watched(self._app, request, scope, send)
         finally:
@@ -97,10 +113,25 @@ class LoadShedding:
         root: str = scope.get("root_path", "")
         if root and path.startswith(root):
             path = path[len(root) :]
+        return self.is_exempt(path)
+
+    def is_exempt(self, path: str) -> bool:
+        """Tell whether a path is always served."""
         return path in self._exempt or path.startswith(self._exempt_below)
 
-    def _decide(self, now: float) -> tuple[str | None, int]:
-        """Return why a request that comes now is refused, if it is, and when to come again."""
+    def admit(self, now: float) -> Arrival:
+        """Note that a request is admitted that ``refuse`` has not refused, before it is handed to the app."""
+        return self._requests.admit(now)
+
+    def refuse(self, now: float) -> int | None:
+        """Decide about a request that comes now.
+
+        Args:
+            now: The monotonic instant.
+
+        Returns:
+            Seconds after which to come again; it is counted as refused. None: it is not.
+        """
         loop = asyncio.get_running_loop()
         if loop is not self._loop:  # the first request, after a pause, or the app was started again
             self._begin(loop)
@@ -110,7 +141,10 @@ class LoadShedding:
         refusal = self._controller.refusal(now, wait, overdue, run)
         if refusal is None:
             self._looked = -inf
-        return refusal, 0 if refusal is None else self._controller.retry_after(wait, random())  # noqa: S311 - no secret
+            return None
+        self.is_refusing = True
+        self._count(refusal)
+        return self._controller.retry_after(wait, random())  # noqa: S311 - no secret
 
     def _begin(self, loop: asyncio.AbstractEventLoop) -> None:
         """Look at this loop from now on. What was known of another one is no more."""
@@ -137,6 +171,7 @@ class LoadShedding:
         """Look at how long requests wait, and give up those that have waited in vain."""
         wait, run = self._look(now)
         self._controller.observe(now, wait, lag, run)
+        self.is_refusing = self._controller.refused_lately(now)
         self._refusals.give_up_late(now)
         if run:
             for _ in range(self._requests.drop(now, self._controller.drop_after(run))):

@@ -6,6 +6,7 @@ import asyncio
 import json
 from collections import deque
 from dataclasses import dataclass
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -45,7 +46,6 @@ class Refusals:
     """
 
     def __init__(self) -> None:
-        self._made: dict[int, tuple[list[tuple[bytes, bytes]], bytes]] = {}  # by Retry-After
         self._discarding = 0
         self._discards: deque[Discard] = deque()  # in the order of their ends; those that are over, too
 
@@ -71,10 +71,8 @@ class Refusals:
         reusable = await self._discard(scope, receive, now)
         if reusable is None:
             return
-        made = self._made.get(retry_after)
-        if made is None:
-            made = self._made[retry_after] = _make(retry_after)
-        headers, body = list(made[0]), made[1]  # a list of its own: middleware outside may add to it
+        made, body = response(retry_after)
+        headers = list(made)  # a list of its own: middleware outside may add to it
         if not reusable and scope.get("http_version", "1.1").startswith("1"):
             headers.append((b"connection", b"close"))
         await send({"type": "http.response.start", "status": 503, "headers": headers})
@@ -123,7 +121,9 @@ async def _read_to_the_end(receive: Receive) -> bool | None:
     return False
 
 
-def _make(retry_after: int) -> tuple[list[tuple[bytes, bytes]], bytes]:
+@cache
+def response(retry_after: int) -> tuple[tuple[tuple[bytes, bytes], ...], bytes]:
+    """Return the headers and the body of a refusal; there are as many as values of ``Retry-After``."""
     body = json.dumps(
         {
             "type": "urn:lifepool:overloaded",
@@ -133,10 +133,10 @@ def _make(retry_after: int) -> tuple[list[tuple[bytes, bytes]], bytes]:
             "retry_after": retry_after,
         }
     ).encode()
-    headers = [
+    headers = (
         (b"content-type", b"application/problem+json"),
         (b"content-length", b"%d" % len(body)),
         (b"retry-after", b"%d" % retry_after),
         (b"cache-control", b"no-store"),
-    ]
+    )
     return headers, body
