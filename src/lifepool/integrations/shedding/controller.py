@@ -40,7 +40,7 @@ KNOWN_RUNS = 4
 #: Before that so many may wait for each that runs at a time.
 UNKNOWN_WAITING = 16
 #: How much of what the next task has waited already counts as the wait of a newcomer. While as much is admitted as may
-#: wait, the next one has always waited for about that long. If a little more refused everybody, nobody would be admitted
+#: wait, the next one has always waited for about that long. If a little more refused everybody, nobody was admitted
 #: until the queue is almost empty, and then as many at once as may wait: the loop would have them all in one turn.
 WAITED_COUNTS = 0.75
 #: What has waited this many times the target is dropped if it has not begun.
