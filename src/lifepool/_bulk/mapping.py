@@ -26,7 +26,7 @@ from lifepool._transfer.grouped import Chunk, GroupResult
 from lifepool.errors import TaskError, TaskTimeout
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Callable, Iterable
+    from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Callable, Iterable, Sequence
 
     from lifepool._bulk.plan import BulkPlan
     from lifepool._engine.engine import Engine
@@ -132,7 +132,7 @@ class _BulkCall:
         self._under_way: deque[asyncio.Future[GroupResult]] = deque()
         self._sizes: dict[asyncio.Future[GroupResult], int] = {}
         self._next: Chunk | None = None  # found no room yet
-        self._items: tuple[Any, ...] = ()  # its items
+        self._items: Sequence[Any] = ()  # its items
         self._is_admitted = False  # one chunk was admitted, and so the call
 
     @property
@@ -169,7 +169,7 @@ class _BulkCall:
                 raise reported from reported.__cause__
             return [reported] * size, None
         plan.sizer.learn(len(chunk.values), chunk.run_s)
-        results = list(chunk.values)
+        results = chunk.values  # nobody else has the list
         for index, encoded in chunk.errors.items():
             results[index] = decode_error(encoded)
         # A chunk that does not go on ends with its first exception.
@@ -200,7 +200,7 @@ class _BulkCall:
                 items = await self._source.take(self._plan.sizer.size)
                 if not items:
                     return
-                self._next, self._items = Chunk(self._fn, len(items)), tuple(items)
+                self._next, self._items = Chunk(self._fn, len(items)), items
             handle = self._started(self._next, self._items)
             if handle is None:
                 return
@@ -211,7 +211,7 @@ class _BulkCall:
             if self._meter is not None:
                 self._meter.watch(handle, size)
 
-    def _started(self, chunk: Chunk, items: tuple[Any, ...]) -> asyncio.Future[GroupResult] | None:
+    def _started(self, chunk: Chunk, items: Sequence[Any]) -> asyncio.Future[GroupResult] | None:
         """Submit a chunk; return None if it must wait for room. One that has no time left has failed already."""
         plan, left = self._plan, self._clock.left()
         if left is not None and left <= 0:

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator
+from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator, Sequence
 from itertools import islice
 from typing import Any
 
 
 class Source:
     """Items in chunks, from a plain or an asynchronous iterable. A slow asynchronous one gives what it has.
+
+    A ``range`` is cut into ranges: however many numbers they stand for, they are made where they are needed.
 
     Args:
         items: The iterable.
@@ -23,6 +25,7 @@ class Source:
     def __init__(self, items: Iterable[Any] | AsyncIterable[Any]) -> None:
         self.exhausted = False
         self.pending: asyncio.Task[Any] | None = None
+        self._range: range | None = items if type(items) is range else None  # what is left of it
         self._sync: Iterator[Any] | None = None
         self._async: AsyncIterator[Any] | None = None
         if isinstance(items, AsyncIterable):
@@ -30,20 +33,27 @@ class Source:
         else:
             self._sync = iter(items)
 
-    async def take(self, size: int) -> list[Any]:
+    async def take(self, size: int) -> Sequence[Any]:
         """Return up to ``size`` items; none if the source is exhausted, or has none ready: then one is ``pending``."""
         if self.exhausted:
-            return []
+            return ()
+        if self._range is not None:
+            return self._take_range(self._range, size)
         if self._sync is not None:
             return self._take_sync(self._sync, size)
         return await self._take_async(size)
 
-    def _take_sync(self, source: Iterator[Any], size: int) -> list[Any]:
-        chunk = list(islice(source, size))
+    def _take_range(self, rest: range, size: int) -> range:
+        self._range = rest[size:]
+        self.exhausted = not self._range
+        return rest[:size]
+
+    def _take_sync(self, source: Iterator[Any], size: int) -> tuple[Any, ...]:
+        chunk = tuple(islice(source, size))
         self.exhausted = len(chunk) < size
         return chunk
 
-    async def _take_async(self, size: int) -> list[Any]:
+    async def _take_async(self, size: int) -> tuple[Any, ...]:
         chunk: list[Any] = []
         while len(chunk) < size:
             if self.pending is None:
@@ -57,7 +67,7 @@ class Source:
             except StopAsyncIteration:
                 self.exhausted = True
                 break
-        return chunk
+        return tuple(chunk)
 
     async def aclose(self) -> None:
         """Stop asking, and close a generator."""
