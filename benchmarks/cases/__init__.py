@@ -28,7 +28,7 @@ _ALL = (
     hashing_case(),
     *(queue_case(f"1e{power}", 10**power) for power in range(1, 7)),
     *(workers_case(2**power) for power in range(7)),
-    *(callers_case(f"1e{power}", 10**power) for power in range(4)),
+    *(callers_case(f"1e{power}", 10**power) for power in range(5)),
     *(full_queue_case(f"1e{power}", 10**power) for power in (4, 6)),
     *(start_case(workers) for workers in (2, 16, 64)),
     restart_case(),
