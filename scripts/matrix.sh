@@ -3,7 +3,8 @@
 # usage: matrix.sh TEST_PATH...      the Python of .venv is left out: `make test` runs everything on it
 set -eu
 
-here=$(.venv/bin/python -c 'import sys; print("%d.%d" % sys.version_info[:2])')
+show='import sys; print("%d.%d" % sys.version_info[:2])'
+here=$(.venv/bin/python -c "$show")
 
 # The Python of one version: on the PATH, or the newest that pyenv holds.
 locate() {
@@ -19,6 +20,10 @@ for version in 3.11 3.12 3.13; do
     if [ -z "$python" ]; then
         echo "matrix: Python $version is not on this machine; left out"
         continue
+    fi
+    # An environment of that name may have been made with another Python, by a make that was given none.
+    if [ -d ".venv-$version" ] && [ "$(".venv-$version/bin/python" -c "$show" 2>/dev/null)" != "$version" ]; then
+        rm -rf ".venv-$version"
     fi
     # A make of its own: the jobs and variables of the make that called us are not meant for it.
     MAKEFLAGS='' make --no-print-directory ".venv-$version/.stamp" PYTHON="$python" >&2

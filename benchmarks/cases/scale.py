@@ -13,8 +13,8 @@ from benchmarks import tasks
 from benchmarks.cases.base import Case, Metric, Outcome, Parameters
 from benchmarks.cases.lag import lag_metered
 from benchmarks.probe import health_probed
-from lifepool.cli.bench.contenders import LIFEPOOL, STANDARD
-from lifepool.cli.bench.timing import count_calls, running
+from lifepool.cli.bench.contenders import LIFEPOOL, STANDARD, Contender, Lifepool, make_contender
+from lifepool.cli.bench.timing import count_calls, started
 from lifepool.cli.summary import latency_metrics
 
 MICROSECONDS, MILLISECONDS = 1e6, 1e3
@@ -24,10 +24,32 @@ DRAIN_S = 0.01
 """The end of the pool overtakes what waits. Zero is no time that a pool can be given."""
 
 
+class WithRoom(Lifepool):
+    """lifepool with a queue for so many callers: by default it refuses those beyond a thousand.
+
+    Args:
+        workers: Processes.
+        callers: At once.
+    """
+
+    def __init__(self, workers: int, callers: int) -> None:
+        super().__init__(workers)
+        self._callers = callers
+
+    async def start(self) -> None:
+        """Start the pool."""
+        from lifepool import Pool
+
+        self._pool = Pool(max_workers=self.workers, max_queue=max(1000, self._callers))
+        await self._pool.__aenter__()
+
+
 async def measure_callers(name: str, parameters: Parameters) -> Outcome:
     """Measure what a no-op costs, and how long ``/health`` takes, with so many callers at once."""
     callers, duration = int(parameters["callers"]), parameters["duration"]
-    async with running(name, int(parameters["workers"])) as contender:
+    workers = int(parameters["workers"])
+    pool: Contender = WithRoom(workers, callers) if name == LIFEPOOL else make_contender(name, workers)
+    async with started(pool) as contender:
         await count_calls(contender, parameters["warmup"], callers)
         async with health_probed(duration) as answers:
             rate = await count_calls(contender, duration, callers)
