@@ -100,7 +100,10 @@ class RabbitServer:
                 os.kill(process.pid, number)
 
     def __enter__(self) -> RabbitServer:
-        self.start()
+        with contextlib.ExitStack() as what_started:
+            what_started.push(self)
+            self.start()
+            what_started.pop_all()
         return self
 
     def __exit__(self, *_: object) -> None:
