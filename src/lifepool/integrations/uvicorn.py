@@ -54,6 +54,8 @@ class SheddingProtocol(HttpToolsProtocol):
     everything with an access log, or ``--limit-concurrency``.
     """
 
+    timeout_keep_alive_task: asyncio.TimerHandle | None
+
     def __init__(
         self,
         config: Config,
