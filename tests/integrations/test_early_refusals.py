@@ -31,7 +31,7 @@ HEALTH = b"GET /health HTTP/1.1\r\nHost: l\r\n\r\n"
 
 
 @pytest.fixture(autouse=True)
-def _uvicorns_logger() -> Iterator[None]:
+def uvicorns_logger() -> Iterator[None]:
     """Leave the logger as it was, which ``uvicorn.Config`` sets for the whole program."""
     logger = logging.getLogger("uvicorn.access")
     before = logger.handlers, logger.propagate
