@@ -18,7 +18,7 @@ from lifepool.progress import MapProgress, rich_progress, tqdm_progress
 from tests import tasks
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Iterator
+    from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
 
     from lifepool._engine.handle import TaskHandle
     from lifepool._transfer.grouped import GroupResult
@@ -54,6 +54,15 @@ async def test_it_begins_with_nothing_grows_and_ends_with_everything() -> None:
     counts = [p.done for p in seen]
     assert counts == sorted(counts)
     assert seen[-1].rate == pytest.approx(500 / seen[-1].elapsed_s)
+
+
+async def test_of_a_range_that_stands_for_more_than_can_be_counted_no_total_is_told() -> None:
+    seen = Seen()
+    async with Pool(max_workers=1) as pool:
+        results = cast("AsyncGenerator[int]", pool.map(tasks.double, range(10**30), on_progress=seen))
+        async with aclosing(results):
+            assert await anext(results) == 0
+    assert seen[0].total is None
 
 
 @pytest.mark.parametrize("chunksize", [1, 7, "auto"])

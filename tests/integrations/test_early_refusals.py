@@ -3,122 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
 import logging
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
-import uvicorn
-from uvicorn.server import ServerState
 
-from lifepool import Pool
-from lifepool.integrations.shedding import LoadShedding
-from lifepool.integrations.shedding.middleware import STATE_KEY
-from lifepool.integrations.shedding.refusals import DISCARD_MOST, DISCARD_S
-from lifepool.integrations.uvicorn import SheddingProtocol
+from lifepool.integrations.shedding.refusals import DISCARD_MOST, DISCARD_S, DISCARDING_MOST
+from lifepool.integrations.uvicorn import _Request
+from tests.integrations.early import BODY, GET, HEALTH, POST, Connection, uvicorns_logger
 
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from lifepool.integrations.asgi import Receive, Scope, Send
-
-BODY = b"0123456789" * 3
-POST = b"POST /work?a=1 HTTP/1.1\r\nHost: l\r\nContent-Length: 30\r\n\r\n" + BODY
-GET = b"GET /work HTTP/1.1\r\nHost: l\r\n\r\n"
-TURNS = 10
-"""So many turns of the loop are enough for the app to answer: it waits for nothing."""
-HEALTH = b"GET /health HTTP/1.1\r\nHost: l\r\n\r\n"
-
-
-@pytest.fixture(autouse=True)
-def uvicorns_logger() -> Iterator[None]:
-    """Leave the logger as it was, which ``uvicorn.Config`` sets for the whole program."""
-    logger = logging.getLogger("uvicorn.access")
-    before = logger.handlers, logger.propagate
-    logger.handlers = []
-    yield
-    logger.handlers, logger.propagate = before
-
-
-class Transport(asyncio.Transport):
-    """Remembers what was sent."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.sent = bytearray()
-        self.is_closed = False
-
-    def write(self, data: bytes | bytearray | memoryview) -> None:
-        self.sent += data
-
-    def close(self) -> None:
-        self.is_closed = True
-
-    def is_closing(self) -> bool:
-        return self.is_closed
-
-    def pause_reading(self) -> None: ...
-
-    def resume_reading(self) -> None: ...
-
-
-class Connection:
-    """A connection of a server that refuses all, or what it is told to; the app answers with what it was asked.
-
-    Args:
-        shedding: Whether the app has load shedding.
-        admits: How many requests are admitted, from the first.
-        options: For uvicorn.
-    """
-
-    def __init__(self, *, shedding: bool = True, admits: int = 0, **options: Any) -> None:
-        self.decided = 0
-        self.calls = 0  # of the middleware
-        self.reached: list[str] = []  # the requests that got to the app
-        self.shedding = LoadShedding(self._app, pool=Pool(backend="inline"))
-        self.shedding.is_refusing = True
-        self.admits = admits
-        self.shedding.refuse = self._refuse  # type: ignore[method-assign]
-        options.setdefault("access_log", False)
-        config = uvicorn.Config(self._count, interface="asgi3", log_config=None, **options)
-        self.state = ServerState()
-        self.state.default_headers = [(b"server", b"uvicorn")]
-        lifespan: dict[str, Any] = {STATE_KEY: self.shedding} if shedding else {}
-        self.protocol = SheddingProtocol(config, self.state, lifespan)
-        self.transport = Transport()
-        self.protocol.connection_made(self.transport)
-
-    def _refuse(self, now: float) -> int | None:
-        self.decided += 1
-        return None if self.decided <= self.admits else 7
-
-    async def _count(self, scope: Scope, receive: Receive, send: Send) -> None:
-        self.calls += 1
-        await self.shedding(scope, receive, send)
-
-    async def _app(self, scope: Scope, receive: Receive, send: Send) -> None:
-        size, more = 0, scope["path"] != "/unread"
-        while more:
-            message = await receive()
-            size += len(message.get("body", b""))
-            more = message.get("more_body", False)
-        self.reached.append(f"{scope['method']} {scope['path']} {size}")
-        headers = [(b"content-length", b"2")]
-        await send({"type": "http.response.start", "status": 200, "headers": headers})
-        await send({"type": "http.response.body", "body": b"ok"})
-
-    async def say(self, *pieces: bytes) -> list[int]:
-        """Send pieces one after another. Return the statuses of all answers so far."""
-        for piece in pieces or (b"",):
-            if piece and not self.transport.is_closed:
-                self.protocol.data_received(piece)
-            for _ in range(TURNS):
-                await asyncio.sleep(0)
-        return [int(part[:3]) for part in bytes(self.transport.sent).split(b"HTTP/1.1 ")[1:]]
-
-    def end(self) -> None:
-        """End it as a client does that goes away."""
-        self.protocol.connection_lost(None)
+__all__ = ["uvicorns_logger"]
 
 
 async def test_a_refusal_is_the_same_as_the_middlewares_and_the_app_hears_nothing() -> None:
@@ -212,6 +108,8 @@ async def test_after_a_request_that_is_not_plain_the_next_is_refused_as_it_is_re
         b"HEAD /work HTTP/1.1",
         b"GET /work HTTP/1.0",
         b"GET /%77ork HTTP/1.1",
+        b"GET /health#x HTTP/1.1",
+        b"GET /api/livez HTTP/1.1",
         b"GET http://l/work HTTP/1.1",
     ],
 )
@@ -220,8 +118,57 @@ async def test_what_is_not_plain_is_left_to_the_middleware(request_line: bytes) 
     connection.protocol.data_received(request_line + b"\r\nHost: l\r\n\r\n")
     assert not connection.transport.sent
     assert len(connection.state.tasks) == 1
-    await asyncio.gather(*connection.state.tasks)
-    assert connection.transport.sent.startswith(b"HTTP/1.1 503")
+    assert await connection.say() == [200 if b"#" in request_line else 503]
+    connection.end()
+
+
+async def test_probes_below_a_root_path_that_only_the_app_knows_are_served() -> None:
+    connection = Connection(root_path="/api")
+    assert await connection.say(HEALTH, b"GET /static/a.css HTTP/1.1\r\nHost: l\r\n\r\n", GET) == [200, 200, 503]
+    assert connection.decided == 1
+    connection.end()
+
+
+async def test_what_comes_after_a_percent_sign_in_a_query_does_not_matter() -> None:
+    connection = Connection()
+    assert await connection.say(b"GET /work?q=%20 HTTP/1.1\r\nHost: l\r\n\r\n") == [503]
+    assert connection.calls == 0
+    connection.end()
+
+
+async def test_so_many_bodies_are_thrown_away_at_a_time_and_each_is_counted_once() -> None:
+    connections = [Connection() for _ in range(DISCARDING_MOST + 2)]
+    early = connections[0].protocol._early
+    assert early is not None
+    for connection in connections:
+        connection.protocol._early = early
+        connection.protocol.data_received(POST[:-5])
+    assert [connection.protocol._discarded is None for connection in connections[-3:]] == [False, True, True]
+    assert early.discarding == DISCARDING_MOST
+    assert await connections[0].say(POST[-5:]) == [503]
+    assert await connections[1].say(POST[-5:] + GET) == [503]
+    connections[2].end()
+    connections[3].protocol.shutdown()
+    assert early.discarding == DISCARDING_MOST - 4
+    for connection in connections:
+        connection.end()
+    assert early.discarding == 0
+    await asyncio.gather(*(task for connection in connections for task in connection.state.tasks))
+
+
+@pytest.mark.parametrize("pieces", [(POST,), (POST[:-5], POST[-5:]), (POST[:20], POST[20:]), (b"HEAD" + GET[3:],)])
+@pytest.mark.parametrize("admits", [0, 100])
+async def test_nothing_is_left_that_only_the_garbage_collector_finds(pieces: tuple[bytes, ...], admits: int) -> None:
+    connection = Connection(admits=admits)
+    gc.collect()
+    gc.disable()
+    try:
+        for _ in range(20):
+            await connection.say(*pieces)
+        left = sum(isinstance(each, _Request) for each in gc.get_objects())
+    finally:
+        gc.enable()
+    assert left == 1
     connection.end()
 
 
@@ -243,9 +190,11 @@ async def test_a_body_that_may_not_come_is_left_to_the_middleware(head: bytes) -
     await asyncio.gather(*connection.state.tasks)
 
 
-@pytest.mark.parametrize("options", [{"access_log": True}, {"limit_concurrency": 100}, {"shedding": False}])
+@pytest.mark.parametrize(
+    "options", [{"access_log": True}, {"limit_concurrency": 100}, {"says": b"Connection"}, {"shedding": False}]
+)
 async def test_it_is_uvicorns_own_protocol_if_there_is_more_to_do(options: dict[str, Any]) -> None:
-    """A log of all requests, a limit that uvicorn keeps; or nothing at all to ask."""
+    """A log of all requests, a limit that uvicorn keeps, a connection that it ends; or nothing at all to ask."""
     logging.getLogger("uvicorn.access").addHandler(logging.NullHandler())
     connection = Connection(**options)
     connection.protocol.data_received(POST)

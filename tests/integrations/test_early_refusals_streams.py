@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.integrations.test_early_refusals import Connection, uvicorns_logger
+from tests.integrations.early import Connection, uvicorns_logger
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -85,11 +85,11 @@ def test_a_stream_is_answered_as_by_uvicorn_and_the_middleware(
         # Malformed bytes behind a body that is thrown away: uvicorn answers 400, and then the request in front of them.
         assert ours[0].count(503) <= plain[0].count(503) + 1
         assert set(ours[2]) <= set(plain[2])
-    elif ours[1]:
-        # The connection may end after an answer that was due anyway.
-        assert ours[0] == plain[0][: len(ours[0])]
-    elif plain[1]:
-        # And it may go on where the middleware closes it: the body was there, though nobody had asked for it.
-        assert ours[0][: len(plain[0])] == plain[0]
     else:
-        assert ours == plain
+        # A connection may end after an answer that was due; and it may go on where the middleware closes it, if the
+        # body was there though nobody had asked for it.
+        both = min(len(ours[0]), len(plain[0]))
+        assert ours[0][:both] == plain[0][:both]
+        assert len(ours[0]) == both or plain[1]
+        assert len(plain[0]) == both or ours[1]
+        assert ours[1] or plain[1] or ours == plain

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from collections.abc import Sized
 from typing import TYPE_CHECKING
@@ -96,4 +97,8 @@ def make_meter(hook: ProgressHook | None, items: object, loop: asyncio.AbstractE
     """Return a meter, or None if there is no hook."""
     if hook is None:
         return None
-    return Meter(hook, len(items) if isinstance(items, Sized) else None, loop)
+    total = None
+    if isinstance(items, Sized):
+        with contextlib.suppress(OverflowError):  # a range may stand for more than ``len`` can say
+            total = len(items)
+    return Meter(hook, total, loop)

@@ -20,7 +20,7 @@ except ImportError as _error:  # pragma: no cover - needs an environment without
     ) from _error
 
 from lifepool.integrations.shedding.middleware import ADMITTED_KEY, STATE_KEY
-from lifepool.integrations.shedding.refusals import DISCARD_MOST, DISCARD_S, response
+from lifepool.integrations.shedding.refusals import DISCARD_MOST, DISCARD_S, DISCARDING_MOST, response
 
 if TYPE_CHECKING:
     import asyncio
@@ -49,9 +49,10 @@ class SheddingProtocol(HttpToolsProtocol):
     ``--header``.
 
     While nobody is refused it reads nothing itself. While somebody is, it reads each request with a parser that calls
-    no Python for headers and body. What is not plain is left to uvicorn and the middleware: a body that is larger than
-    1 MiB or has no length, ``Expect``, ``HEAD``, HTTP/1.0, an upgrade, pipelined requests, an encoded path. So is
-    everything with an access log, or ``--limit-concurrency``.
+    no Python for headers and body. What is not plain is left to uvicorn and the middleware: ``HEAD``, HTTP/1.0, an
+    upgrade, pipelined requests, an encoded path; a body that has not come yet and is larger than 1 MiB, has no length,
+    or waits for ``100 Continue``. So is everything with an access log, ``--limit-concurrency``, or a ``--header`` that
+    says ``Connection``.
     """
 
     timeout_keep_alive_task: asyncio.TimerHandle | None
@@ -64,7 +65,8 @@ class SheddingProtocol(HttpToolsProtocol):
         _loop: asyncio.AbstractEventLoop | None = None,
     ) -> None:
         super().__init__(config, server_state, app_state, _loop)
-        self._early = None if self.access_log or self.limit_concurrency is not None else _early_refusals(app_state)
+        has_more_to_do = self.access_log or self.limit_concurrency is not None or _names_connection(server_state)
+        self._early = None if has_more_to_do else _early_refusals(app_state)
         self._has_begun = False  # to read a request whose end has not come
         self._discarded: _Discarded | None = None
         self._refused_at = -inf
@@ -88,6 +90,11 @@ class SheddingProtocol(HttpToolsProtocol):
             self._decide(early, data)
         else:
             super().data_received(data)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Forget a body that still came."""
+        self._end_discarding()
+        super().connection_lost(exc)
 
     def shutdown(self) -> None:
         """End the connection as the server ends; who still sends a body that is thrown away is answered."""
@@ -116,10 +123,13 @@ class SheddingProtocol(HttpToolsProtocol):
         now = time.monotonic()
         retry_after = early.shedding.refuse(now)
         if retry_after is None:
+            if not request.is_whole:
+                request.end()
             self._hand_over(early, data, now)
         elif request.is_whole:
             self._answer(early, retry_after)
         else:
+            early.discarding += 1
             self._discarded = _Discarded(early, request, retry_after)
             self._unset_keepalive_if_required()
             self.timeout_keep_alive_task = self.loop.call_later(DISCARD_S, self._answer_and_close)
@@ -138,9 +148,17 @@ class SheddingProtocol(HttpToolsProtocol):
         if not discarded.request.feed(data):
             self._answer_and_close()
         elif discarded.request.is_whole:
-            self._discarded = None
+            self._end_discarding()
             self._unset_keepalive_if_required()
             self._answer(discarded.early, discarded.retry_after)
+
+    def _end_discarding(self) -> _Discarded | None:
+        """Return what is thrown away, if something is, and forget it."""
+        discarded, self._discarded = self._discarded, None
+        if discarded is not None:
+            discarded.early.discarding -= 1
+            discarded.request.end()
+        return discarded
 
     def _answer(self, early: _EarlyRefusals, retry_after: int) -> None:
         """Answer a request that has come as a whole, as uvicorn would."""
@@ -154,7 +172,7 @@ class SheddingProtocol(HttpToolsProtocol):
 
     def _answer_and_close(self) -> None:
         """Answer a request whose body does not come in time, or is not the only thing that has come."""
-        discarded, self._discarded = self._discarded, None
+        discarded = self._end_discarding()
         if discarded is not None and not self.transport.is_closing():
             headers = [*self.server_state.default_headers, (b"connection", b"close")]
             self.transport.write(discarded.early.answer(discarded.retry_after, headers))
@@ -166,8 +184,12 @@ class _Request:
     """A request that is read for nothing but where it goes and where it ends."""
 
     def __init__(self) -> None:
-        self._parser = httptools.HttpRequestParser(self)
+        self._parser: httptools.HttpRequestParser | None = httptools.HttpRequestParser(self)
         self.forget()
+
+    def end(self) -> None:
+        """Let go of the parser, which knows this too: else only the garbage collector would find the two."""
+        self._parser = None
 
     def forget(self) -> None:
         """Begin with another one."""
@@ -182,8 +204,11 @@ class _Request:
 
     def feed(self, data: bytes) -> bool:
         """Read on. Return whether all of it belongs to one request that is answered like any other."""
+        parser = self._parser
+        if parser is None:
+            return False
         try:
-            self._parser.feed_data(data)
+            parser.feed_data(data)
         except (httptools.HttpParserError, httptools.HttpParserUpgrade):
             return False
         return self.is_plain and self._begun == 1
@@ -200,7 +225,10 @@ class _Request:
         """Note whether it is answered like any other."""
         parser = self._parser
         self.is_plain = (
-            parser.should_keep_alive() and parser.get_http_version() == "1.1" and parser.get_method() != b"HEAD"
+            parser is not None
+            and parser.should_keep_alive()
+            and parser.get_http_version() == "1.1"
+            and parser.get_method() != b"HEAD"
         )
 
     def on_message_complete(self) -> None:
@@ -228,10 +256,14 @@ class _EarlyRefusals:
 
     Args:
         shedding: Decides.
+
+    Attributes:
+        discarding: Bodies that are thrown away now.
     """
 
     def __init__(self, shedding: LoadShedding) -> None:
         self.shedding = shedding
+        self.discarding = 0
         self._request = _Request()
         self._answers: dict[int, tuple[list[tuple[bytes, bytes]], bytes]] = {}  # by Retry-After, with their headers
 
@@ -243,13 +275,24 @@ class _EarlyRefusals:
         request = self._request
         request.forget()
         is_plain = request.feed(data)
-        if not request.is_whole or not is_plain:
+        is_reusable = is_plain and request.is_whole
+        if not is_reusable:
             self._request = _Request()  # a parser that has stopped half way can't begin again
-        if not is_plain or not (request.is_whole or _is_small(data)):
-            return None
-        target = request.target
-        is_path = target.startswith(b"/") and b"%" not in target and target.isascii()
-        return None if not is_path or self.shedding.is_exempt(target.partition(b"?")[0].decode()) else request
+        if is_plain and (request.is_whole or self._may_discard(data)) and self._is_refusable(request.target):
+            return request
+        if not is_reusable:
+            request.end()
+        return None
+
+    def _may_discard(self, data: bytes) -> bool:
+        """Tell whether the rest of a body may be waited for, and thrown away."""
+        return self.discarding < DISCARDING_MOST and _is_small(data)
+
+    def _is_refusable(self, target: bytes) -> bool:
+        """Tell whether a target is a plain path that is not exempt, whatever root path is taken off it."""
+        path = target.partition(b"?")[0]
+        is_plain = path.startswith(b"/") and path.isascii() and b"%" not in path and b"#" not in target
+        return is_plain and not self.shedding.may_be_exempt(path.decode())
 
     def answer(self, retry_after: int, headers: list[tuple[bytes, bytes]]) -> bytes:
         """Return the bytes of a refusal, with the server's own headers, which change once a second."""
@@ -259,6 +302,11 @@ class _EarlyRefusals:
             head = b"".join(b"%b: %b\r\n" % each for each in (*headers, *more))
             made = self._answers[retry_after] = headers, b"HTTP/1.1 503 Service Unavailable\r\n%b\r\n%b" % (head, body)
         return made[1]
+
+
+def _names_connection(server_state: ServerState) -> bool:
+    """Tell whether the server's own headers say what becomes of connections: uvicorn knows how to do that."""
+    return any(name.lower() == b"connection" for name, _ in server_state.default_headers)
 
 
 def _early_refusals(app_state: dict[str, Any]) -> _EarlyRefusals | None:

@@ -74,6 +74,7 @@ class LoadShedding:
         if not all(isinstance(path, str) for path in paths):
             raise TypeError(f"exempt={exempt!r}: expected paths, as in exempt=['/static/']")
         self._exempt = frozenset((*EXEMPT, *paths))
+        self._exempt_ends = tuple(self._exempt)
         self._exempt_below = tuple(path for path in paths if path.endswith("/"))
         self._target = min(each.config.target_wait for each in self._pools)
         self._controller = Controller(self._target)
@@ -113,11 +114,11 @@ class LoadShedding:
         root: str = scope.get("root_path", "")
         if root and path.startswith(root):
             path = path[len(root) :]
-        return self.is_exempt(path)
-
-    def is_exempt(self, path: str) -> bool:
-        """Tell whether a path is always served."""
         return path in self._exempt or path.startswith(self._exempt_below)
+
+    def may_be_exempt(self, path: str) -> bool:
+        """Tell whether a path is always served once some root path, which only the app knows, is taken off it."""
+        return path.endswith(self._exempt_ends) or any(below in path for below in self._exempt_below)
 
     def admit(self, now: float) -> Arrival:
         """Note that a request is admitted that ``refuse`` has not refused, before it is handed to the app."""

@@ -84,7 +84,7 @@ class Refusals:
         has_body = not scope.get("http_version", "1.1").startswith("1")  # from HTTP/2 on a body needs no header
         for name, value in scope["headers"]:
             if name == b"content-length":
-                length = int(value) if value.isdigit() else DISCARD_MOST + 1
+                length = int(value) if value.strip().isdigit() else DISCARD_MOST + 1
                 has_body = has_body or length > 0
             elif name == b"transfer-encoding":
                 has_body = True
