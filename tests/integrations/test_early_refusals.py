@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from lifepool.integrations.shedding.refusals import DISCARD_MOST, DISCARD_S, DISCARDING_MOST
-from lifepool.integrations.uvicorn import _Request
+from lifepool.integrations.uvicorn import SheddingProtocol, _Request
 from tests.integrations.early import BODY, GET, HEALTH, POST, Connection, uvicorns_logger
 
 __all__ = ["uvicorns_logger"]
@@ -154,6 +154,20 @@ async def test_so_many_bodies_are_thrown_away_at_a_time_and_each_is_counted_once
         connection.end()
     assert early.discarding == 0
     await asyncio.gather(*(task for connection in connections for task in connection.state.tasks))
+
+
+async def test_the_connections_of_a_server_share_what_they_need() -> None:
+    first = Connection()
+    gc.collect()
+    gc.disable()
+    try:
+        for _ in range(5):
+            protocol = SheddingProtocol(first.protocol.config, first.state, first.protocol.app_state)
+            assert protocol._early is first.protocol._early
+        assert sum(isinstance(each, _Request) for each in gc.get_objects()) == 1
+    finally:
+        gc.enable()
+    first.end()
 
 
 @pytest.mark.parametrize("pieces", [(POST,), (POST[:-5], POST[-5:]), (POST[:20], POST[20:]), (b"HEAD" + GET[3:],)])

@@ -310,10 +310,10 @@ def _names_connection(server_state: ServerState) -> bool:
 
 
 def _early_refusals(app_state: dict[str, Any]) -> _EarlyRefusals | None:
-    shedding = app_state.get(STATE_KEY)
-    if shedding is None:
-        return None
-    early: _EarlyRefusals = app_state.setdefault(_EARLY_KEY, _EarlyRefusals(shedding))
+    """Return what the connections of a server share; None if its app has no load shedding."""
+    early: _EarlyRefusals | None = app_state.get(_EARLY_KEY)
+    if early is None and STATE_KEY in app_state:
+        early = app_state[_EARLY_KEY] = _EarlyRefusals(app_state[STATE_KEY])
     return early
 
 
