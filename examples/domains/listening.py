@@ -16,7 +16,7 @@ BACKLOG = 2048
 #: For ``uvicorn.Config(http=)``: refuse as requests are read.
 HTTP = "lifepool.integrations.uvicorn:SheddingProtocol"
 #: For `gc.set_threshold`: requests leave next to nothing that only the garbage collector finds, and each of its rounds
-#: over thousands of open connections stops the server for up to 80 ms, in which a flood brings hundreds of requests more.
+#: over thousands of connections stops the server for up to 80 ms, in which a flood brings hundreds of requests more.
 COLLECTED_AFTER = (5_000, 10, 10)
 #: The exit code of uvicorn if the app does not start.
 STARTUP_FAILURE = 3
