@@ -45,7 +45,10 @@ class Server(uvicorn.Server):
         config.backlog = ACCEPTED_AT_ONCE
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """Start as ever, and give the kernel its queue back: asyncio has set it to what it takes in a turn."""
+        """Start as ever, let the garbage collector rest, and give the kernel its queue back.
+
+        asyncio has set that to what it takes in a turn.
+        """
         await super().startup(sockets)
         gc.collect()
         gc.freeze()  # what is there now stays: it need not be looked at again
