@@ -10,7 +10,7 @@ import pytest
 
 from lifepool.cli.advise.advisor import Advice, advise
 from lifepool.cli.advise.arguments import Arguments, BadArguments, chosen_sizes
-from lifepool.cli.advise.judgement import Measurement, break_even, judge, locate
+from lifepool.cli.advise.judgement import Mapped, Measurement, break_even, judge, locate
 from lifepool.cli.summary import Spread
 from tests.cli.runner import lifepool
 
@@ -87,13 +87,13 @@ def test_a_long_call_is_offloaded_and_the_reasons_have_the_figures() -> None:
 
 
 def test_a_call_that_is_shorter_than_its_sending_stays_inline() -> None:
-    verdict = judge(measured(1 * US, mapped=2 * US, mapped_loop=1 * US))
+    verdict = judge(measured(1 * US, mapped=Mapped(1 * US, 2 * US, 1 * US)))
     assert (verdict.recommendation, verdict.close) == ("inline", False)
     assert verdict.reasons == ("sending it takes the event loop 50.0 µs, doing it 1.00 µs",)
 
 
 def test_short_calls_that_get_cheap_in_chunks_are_mapped() -> None:
-    verdict = judge(measured(20 * US, mapped=12 * US, mapped_loop=1 * US))
+    verdict = judge(measured(25 * US, mapped=Mapped(20 * US, 12 * US, 1 * US)))
     assert verdict.recommendation == "map"
     assert "in chunks of about 500 an item takes 12.0 µs and the event loop 1.00 µs" in verdict.reasons[1]
 
@@ -292,9 +292,9 @@ def test_the_command_prints_json(folder: Path) -> None:
 
 
 def test_the_command_shows_a_table_by_size(folder: Path) -> None:
-    arguments = ("--args", "n", "--sizes", "1,50000", "--budget", "20", "--repeat", "5")
+    arguments = ("--args", "n", "--sizes", "1,200000", "--budget", "20", "--repeat", "3")
     done = lifepool("advise", "work:block_microseconds", *arguments, cwd=folder, COLUMNS="80")
-    assert "50,000" in done.stdout
+    assert "200,000" in done.stdout
     assert "it pays from about n = " in done.stdout
     assert max(map(len, done.stdout.splitlines())) <= 80
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from lifepool.cli.advise.judgement import BreakEven, Measurement, Verdict, judge
+from lifepool.cli.advise.judgement import BreakEven, Mapped, Measurement, Verdict, judge
 from lifepool.cli.advise.measure import measure
 from lifepool.cli.isolation import run_isolated
 from lifepool.cli.summary import Spread
@@ -99,4 +99,5 @@ def _advice(target: str, answer: dict[str, Any]) -> Advice:
 
 
 def _measurement(fields: dict[str, Any]) -> Measurement:
-    return Measurement(**{**fields, "inline": Spread(**fields["inline"]), "pooled": Spread(**fields["pooled"])})
+    inline, pooled, mapped = Spread(**fields["inline"]), Spread(**fields["pooled"]), fields["mapped"]
+    return Measurement(**{**fields, "inline": inline, "pooled": pooled, "mapped": mapped and Mapped(**mapped)})

@@ -27,6 +27,21 @@ TIGHT = 4.0
 
 
 @dataclass(frozen=True, slots=True)
+class Mapped:
+    """One of many items, in seconds.
+
+    Attributes:
+        inline: A call in this process, of many one after the other.
+        pooled: An item of ``pool.gather``, all workers busy.
+        loop: CPU time of the event loop's thread per item then.
+    """
+
+    inline: float
+    pooled: float
+    loop: float
+
+
+@dataclass(frozen=True, slots=True)
 class Measurement:
     """A function with one set of arguments, all times in seconds.
 
@@ -39,8 +54,7 @@ class Measurement:
         pickling: Pickling the arguments and unpickling the result, part of ``loop``.
         arguments_bytes: Of the pickled arguments.
         result_bytes: Of the pickled result.
-        mapped: Seconds per item of ``pool.gather``, all workers busy; None if the function does not take one argument.
-        mapped_loop: CPU time of the event loop's thread per item then.
+        mapped: An item of many at once; None if the call is long or the function does not take one argument.
     """
 
     size: int | None
@@ -51,8 +65,7 @@ class Measurement:
     pickling: float
     arguments_bytes: int
     result_bytes: int
-    mapped: float | None = None
-    mapped_loop: float | None = None
+    mapped: Mapped | None = None
 
     @property
     def freed(self) -> float:
@@ -88,8 +101,8 @@ def judge(m: Measurement) -> Verdict:
     close = 1 / CLOSE < m.gain < CLOSE
     if m.gain >= 1:
         return Verdict("offload", close, (_freed(m), _rates(m), *_payload(m), *_noise(m)))
-    if m.mapped_loop is not None and 2 * m.mapped_loop <= m.inline.median:
-        return Verdict("map", close, (_too_short(m), _chunks(m), *_noise(m)))
+    if m.mapped is not None and 2 * m.mapped.loop <= m.mapped.inline:
+        return Verdict("map", close, (_too_short(m), _chunks(m.mapped), *_noise(m)))
     return Verdict("inline", close, (_too_short(m), *_payload(m), *_noise(m)))
 
 
@@ -123,11 +136,11 @@ def _too_short(m: Measurement) -> str:
     )
 
 
-def _chunks(m: Measurement) -> str:
-    chunk = max(1, round(CHUNK_S / m.inline.median))
+def _chunks(mapped: Mapped) -> str:
+    chunk = max(1, round(CHUNK_S / max(mapped.inline, 1e-9)))
     return (
         f"with many items at once use pool.map: in chunks of about {chunk:,} an item takes "
-        f"{time_text(m.mapped or 0)} and the event loop {time_text(m.mapped_loop or 0)}"
+        f"{time_text(mapped.pooled)} and the event loop {time_text(mapped.loop)}"
     )
 
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from lifepool._host.cpus import cpu_budget
 from lifepool._pool.decorated import PoolBatch, PoolTask
 from lifepool.cli.advise.arguments import Arguments, BadArguments
-from lifepool.cli.advise.judgement import Measurement, locate
+from lifepool.cli.advise.judgement import Mapped, Measurement, locate
 from lifepool.cli.doctor.findings import describe_error
 from lifepool.cli.doctor.selftest import plain_pool
 from lifepool.cli.importing import NotFound, import_target
@@ -141,7 +141,7 @@ class _Run:
         calls = self._calls(first, share)
         inline, pooled, added, loop = await _alternate(pool, function, args, blob, calls)
         answer = pickle.dumps(result, protocol=5)
-        mapped = await _mapped(pool, function, blob, inline.median, share) if len(args) == 1 else (None, None)
+        mapped = await _mapped(pool, function, blob, inline.median, share) if len(args) == 1 else None
         return Measurement(
             size=size,
             inline=inline,
@@ -151,8 +151,7 @@ class _Run:
             pickling=_time_pickling(args, answer),
             arguments_bytes=len(pickle.dumps(args, protocol=5)),
             result_bytes=len(answer),
-            mapped=mapped[0],
-            mapped_loop=mapped[1],
+            mapped=mapped,
         )
 
     async def _warm(
@@ -202,19 +201,36 @@ async def _alternate(
     return Spread.of(inline), Spread.of(pooled), added, loop / calls
 
 
-async def _mapped(
-    pool: Pool, function: Callable[..., Any], blob: bytes, inline: float, share: float
-) -> tuple[float | None, float | None]:
-    """Measure seconds, and the loop's CPU seconds, per item, of many at once in chunks."""
+async def _mapped(pool: Pool, function: Callable[..., Any], blob: bytes, inline: float, share: float) -> Mapped | None:
+    """Measure an item of many at once: in chunks in the pool, and one after the other in this process."""
     if inline > SHORT_S:
-        return None, None
+        return None
     bound = min(ITEMS_PER_WORKER * pool.max_workers, ITEMS_BYTES // len(blob), int(share / 8 / max(inline, 1e-6)))
     # Each its own copy: pickle would send a thing that is there twice once.
     items = [pickle.loads(blob)[1][0] for _ in range(max(10, bound))]
     await pool.gather(function, items)  # it learns the size of chunks
     before, cpu = time.perf_counter(), time.thread_time()
     await pool.gather(function, items)
-    return (time.perf_counter() - before) / len(items), (time.thread_time() - cpu) / len(items)
+    pooled, loop = time.perf_counter() - before, time.thread_time() - cpu
+    own, _ = pickle.loads(blob)
+    # Last, for it may change its argument.
+    return Mapped(_time_in_a_row(own, items), pooled / len(items), loop / len(items))
+
+
+def _time_in_a_row(function: Callable[[Any], Any], items: list[Any]) -> float:
+    """Measure seconds of a call among many.
+
+    A single one pays for the clock, and for what another's work threw out of the CPU's caches.
+    The median of ten parts, because a wait for the CPU hits one of them.
+    """
+    took = []
+    for first in range(10):
+        part = items[first::10]
+        before = time.perf_counter()
+        for item in part:
+            function(item)
+        took.append((time.perf_counter() - before) / len(part))
+    return median(took)
 
 
 def _time_pickling(args: tuple[Any, ...], answer: bytes) -> float:
