@@ -1,4 +1,8 @@
-"""The outputs of the scheduler: what the engine is to do, in the imperative and in order."""
+"""The outputs of the scheduler: what the engine is to do, in the imperative and in order.
+
+``SendTask`` and ``Settle``, which each task has, say how they are made: compiled, what ``dataclass`` would write for
+that is still Python, and takes longer than the decision.
+"""
 
 from __future__ import annotations
 
@@ -35,12 +39,16 @@ class KillWorker:
     worker: int
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, init=False)
 class SendTask:
     """Give the task to the worker; answer with ``TaskReturned``, once."""
 
     worker: int
     task: int
+
+    def __init__(self, worker: int, task: int) -> None:
+        self.worker = worker
+        self.task = task
 
 
 @dataclass(slots=True)
@@ -65,7 +73,7 @@ class InterruptTask:
     task: int
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, init=False)
 class Settle:
     """Give the caller the outcome. For COMPLETED and FAILED the engine has the answer; else ``error`` is set.
 
@@ -76,6 +84,12 @@ class Settle:
     outcome: TaskState
     error: PoolError | None = None
     details: Task | None = field(default=None, init=False, compare=False, repr=False)
+
+    def __init__(self, task: int, outcome: TaskState, error: PoolError | None = None) -> None:
+        self.task = task
+        self.outcome = outcome
+        self.error = error
+        self.details = None
 
 
 @dataclass(slots=True)

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections import Counter
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, ClassVar, Final
 
 if TYPE_CHECKING:
     from lifepool._core.states import ExitReason, TaskState
 
 #: Upper bounds of the histogram buckets in seconds: 1, 2.5, 5 in each decade from 50 us (half a round trip) to 500 s.
 #: Fixed, so that a snapshot is cheap and snapshots of several processes can be added up.
-BUCKETS_S = (
+BUCKETS_S: Final = (
     50e-6, 100e-6, 250e-6, 500e-6,
     1e-3, 2.5e-3, 5e-3, 10e-3, 25e-3, 50e-3, 100e-3, 250e-3, 500e-3,
     1.0, 2.5, 5.0, 10.0, 25.0, 50.0, 100.0, 250.0, 500.0,
@@ -36,7 +36,8 @@ class Histogram:
 #: What the last run counts in the two means of a function's run time. Whether its tasks are short is to be known
 #: within some ten runs. How long a queue of them will take is the sum of many: there the noise of ten runs would let
 #: in far too many whenever a few in a row were short (a fifth of the goodput, if run times vary as much as their mean).
-RECENT_WEIGHT, MEAN_WEIGHT = 0.2, 0.02
+RECENT_WEIGHT: Final = 0.2
+MEAN_WEIGHT: Final = 0.02
 
 
 class RunTime:

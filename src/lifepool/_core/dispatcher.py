@@ -12,7 +12,7 @@ Rules
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from lifepool._core import commands as do
 from lifepool._core import policy, states
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from lifepool._core.task import Task
     from lifepool._core.task_table import TaskTable
 
-_REBALANCE = (Timer.REBALANCE, 0)
+_REBALANCE: Final = (Timer.REBALANCE, 0)
 
 
 class Dispatcher:

@@ -1,36 +1,38 @@
 """Policy: every constant of behaviour, and choices that are functions of numbers alone.
 
 Each constant says where it comes from. The functions say how deep to pipeline, how long to back off, how much to learn.
+Those on the way of every task are ``Final``: compiled, they are numbers in the code then, and not looked up.
 """
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Final
 
 #: A worker keeps at most this much work, in estimated seconds, behind the task it runs. A result needs ~100 us to come
 #: home and the next task as long to come back: one such gap a millisecond is what pipelining saves.
-PIPELINE_S = 1e-3
+PIPELINE_S: Final = 1e-3
 #: Tasks longer than this are never pipelined: the gap is then below 2 % of the run time.
-PIPELINE_TASK_S = 5e-3
+PIPELINE_TASK_S: Final = 5e-3
 #: Never more than this many tasks at one worker, however short they are: past 8 nothing is gained any more.
-PIPELINE_DEPTH = 8
+PIPELINE_DEPTH: Final = 8
 #: But the gap is as long as a turn of the server's loop. In an overload a turn takes tens of milliseconds, and what a
 #: worker has must last until the next one: it gets up to so many tasks then.
-PIPELINE_MOST = 32
+PIPELINE_MOST: Final = 32
 #: The longest gap of late counts, up to so many seconds: one block of the loop says nothing of the next turn.
-GAP_MOST_S = 0.1
+GAP_MOST_S: Final = 0.1
 #: Each answer leaves this share of it. A turn in which tens of answers come does not make it forgotten, some turns do.
-GAP_KEPT = 0.99
+GAP_KEPT: Final = 0.99
 #: Of tasks this short, in seconds, or shorter, a pipeline is full before it holds ``PIPELINE_S`` of work.
-_SHORTEST = PIPELINE_S / (PIPELINE_DEPTH - 1)
+_SHORTEST: Final = PIPELINE_S / (PIPELINE_DEPTH - 1)
 #: A task that runs longer than this was not short after all: what is pipelined behind it is taken back.
-OVERRUN_S = 5e-3
+OVERRUN_S: Final = 5e-3
 #: A worker that has not even taken its task after so many seconds is not slow but stopped: it is replaced. Generous,
 #: because on a starved machine a healthy process may not be scheduled for a while.
 CLAIM_S = 2.0
 #: Tasks estimated below this are not stolen for an idle worker: they will be done before the theft is.
-STEAL_TASK_S = 0.3e-3
+STEAL_TASK_S: Final = 0.3e-3
 
 #: Seconds an interrupted task has to come to an end before its worker is killed: enough for ``finally`` blocks.
 INTERRUPT_GRACE_S = 0.25
@@ -53,7 +55,8 @@ PROBATION_S = 5.0
 #: A task is admitted if this many times its predicted wait and run time fit into its timeout. Estimates are right on
 #: average; of a queue filled to the brim, half would be late, and the workers busy with what nobody waits for any more.
 #: The more run times differ, the more it takes: so the factor is learned, from the least to the most.
-SAFETY_FACTOR, SAFETY_FACTOR_MOST = 1.25, 6.0
+SAFETY_FACTOR: Final = 1.25
+SAFETY_FACTOR_MOST: Final = 6.0
 #: Each admitted task that waited too long raises the factor by this step; each that was in time lowers it, at a rate
 #: at which the two are even when ``LATE_SHARE`` is late. With a lower factor than that, workers are kept busy by what
 #: is given up on; with a higher one, the queue is so short that they may run out of work.

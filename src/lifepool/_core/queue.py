@@ -12,7 +12,7 @@ outnumber the living, so memory stays proportional to what really waits.
 from __future__ import annotations
 
 from collections import Counter, OrderedDict, deque
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Final, TypeVar
 
 if TYPE_CHECKING:
     from collections.abc import Hashable
@@ -20,9 +20,9 @@ if TYPE_CHECKING:
 _Key = TypeVar("_Key")
 
 #: Seconds of waiting that one step of priority is worth. Long against a web request, short against starving.
-HEAD_START_S = 1.0
+HEAD_START_S: Final = 1.0
 
-_SLACK = 64  # dead entries tolerated before a sweep is thought of
+_SLACK: Final = 64  # dead entries tolerated before a sweep is thought of
 
 
 class _Entry:

@@ -27,7 +27,7 @@ Theory of operation
 from __future__ import annotations
 
 from math import inf
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from lifepool._core import commands as do
 from lifepool._core import policy
@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     from lifepool._core.events import WorkerExited
 
 #: The timer that looks for stopped workers; there is one for all of them.
-CLAIM = (Timer.CLAIM, 0)
+CLAIM: Final = (Timer.CLAIM, 0)
 _WORKER_TIMERS = (Timer.START, Timer.KILL, Timer.IDLE)
 
 

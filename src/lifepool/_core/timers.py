@@ -10,9 +10,10 @@ from __future__ import annotations
 import heapq
 from enum import IntEnum
 from math import inf
+from typing import Final
 
 #: Dead entries tolerated before a rebuild is thought of; below this a rebuild costs more than the memory.
-_SLACK = 64
+_SLACK: Final = 64
 
 
 class Timer(IntEnum):
