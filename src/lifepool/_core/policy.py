@@ -77,6 +77,12 @@ CALM_HALF_LIFE_S = 1.0
 #: A factor so little above the least counts as the least.
 NO_EXCESS = 0.01
 
+#: Of the tasks that nobody will run, because the pool is closed or no worker comes up, so many are settled at once, and
+#: the next after so many seconds: a queue may hold a million, and the event loop has other things to do meanwhile.
+SETTLED_AT_ONCE, SETTLE_PAUSE_S = 500, 0.5e-3
+#: So many timers that are due, such as the timeouts of tasks that were submitted together, are dealt with at once.
+TIMERS_AT_ONCE = 500
+
 #: Backoff of a task's retries, doubling, in seconds; half of it is jitter, so that tasks lost together are not all
 #: tried again at the same instant.
 RETRY_FIRST_S, RETRY_LAST_S = 0.05, 2.0

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from itertools import islice
 from typing import TYPE_CHECKING
 
 from lifepool._core import commands as do
+from lifepool._core import policy
 from lifepool._core.states import POOL_TRANSITIONS, ExitReason, PoolState, TaskState, WorkerState, moved
 from lifepool._core.timers import Timer
-from lifepool.errors import PoolClosed
+from lifepool.errors import PoolClosed, WorkerStartError
 
 if TYPE_CHECKING:
     from lifepool._core import events as on
@@ -25,6 +27,9 @@ class PoolStates:
         table: All tasks without an outcome.
         supervisor: Owns the fleet.
         recycler: Replaces workers, until the pool ends.
+
+    Attributes:
+        is_over: Whether it was reported that the pool is closed.
     """
 
     def __init__(self, decision: DecisionContext, table: TaskTable, supervisor: Supervisor, recycler: Recycler) -> None:
@@ -33,7 +38,7 @@ class PoolStates:
         self._supervisor = supervisor
         self._fleet = supervisor.fleet
         self._recycler = recycler
-        self._closed_reported = False
+        self.is_over: bool = False
 
     def _move(self, state: PoolState) -> None:
         decision = self._decision
@@ -100,17 +105,41 @@ class PoolStates:
     def close(self) -> None:
         """End now: settle all tasks that are left, kill all workers."""
         self._move(PoolState.CLOSED)
-        for task in list(self._table.tasks.values()):
-            self._table.settle(task, TaskState.CANCELLED, unfinished())
+        for worker in list(self._fleet):
+            for number in worker.tasks:  # before it is heard of their end
+                if (task := self._table.tasks.get(number)) is not None:
+                    self._table.settle(task, TaskState.CANCELLED, unfinished())
+        self.settle_the_rest()
         for worker in list(self._fleet):
             self._supervisor.kill(worker, ExitReason.CLOSED)
         self.report_closed()
 
+    def settle_the_rest(self) -> None:
+        """Settle tasks that nobody will run, because the pool is closed or no worker comes up: some now, more later."""
+        decision = self._decision
+        is_closed, crash = decision.pool_state is PoolState.CLOSED, self._supervisor.crash_loop
+        if not is_closed and crash is None:
+            return  # a worker came up after all: it runs what is left
+        for task in list(islice(self._table.tasks.values(), policy.SETTLED_AT_ONCE)):
+            if is_closed or crash is None:
+                self._table.settle(task, TaskState.CANCELLED, unfinished())
+            else:
+                self._table.settle(task, TaskState.LOST, WorkerStartError(crash.cause, hint=crash.hint))
+        if self._table.tasks:
+            decision.timers.set((Timer.SETTLE, 0), decision.now + policy.SETTLE_PAUSE_S)
+
+    def on_settle(self, _: int) -> None:
+        """Settle more tasks that nobody will run."""
+        self.settle_the_rest()
+        if self._decision.pool_state is PoolState.DRAINING:
+            self.finish_drain()
+        self.report_closed()
+
     def report_closed(self) -> None:
-        """Report, once, that the pool is closed and all its workers are gone."""
-        is_over = self._decision.pool_state is PoolState.CLOSED and not len(self._fleet)
-        if is_over and not self._closed_reported:
-            self._closed_reported = True
+        """Report, once, that the pool is closed, all tasks have their outcomes, and all workers are gone."""
+        is_over = self._decision.pool_state is PoolState.CLOSED and not self._table.tasks and not len(self._fleet)
+        if is_over and not self.is_over:
+            self.is_over = True
             self._decision.out.append(do.ReportClosed())
 
 

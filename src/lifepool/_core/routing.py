@@ -101,7 +101,7 @@ class RoutedScheduler:
         self._out = out = list[do.Command]()
         times_opened = self.breaker.opened
         (self._handlers.get(type(event)) or self._to_workers_side)(event)
-        if self.breaker.state is not BreakerState.CLOSED:
+        if self.breaker.state is not BreakerState.CLOSED and self.remote.state is not PoolState.CLOSED:
             self._move_waiting(self.remote.queued() if self.breaker.opened == times_opened else self.remote.unsent())
         if self._ends is not None:
             self._drain_here()
@@ -123,7 +123,7 @@ class RoutedScheduler:
                 if remote and isinstance(command, do.Settle):
                     self.breaker.ended(command.task)
                 self._out.append(command)
-            elif self.state is PoolState.CLOSED and not len(self.local.fleet) and not len(self.remote.fleet):
+            elif self.local.is_over and self.remote.is_over:
                 self._out.append(command)
 
     def _report_started(self, error: PoolError | None, before: PoolState, *, remote: bool) -> None:

@@ -29,6 +29,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from lifepool._core import events as on
+from lifepool._core import policy
 from lifepool._core.admission import Admission
 from lifepool._core.decision import DecisionContext
 from lifepool._core.dispatcher import Dispatcher
@@ -131,6 +132,7 @@ class Scheduler:
             Timer.START: supervisor.overdue,
             Timer.IDLE: supervisor.idle_long_enough,
             Timer.DRAIN: self._pool.on_drain_overdue,
+            Timer.SETTLE: self._pool.on_settle,
         }
 
     # -- deciding -------------------------------------------------------------------------------------------------
@@ -157,8 +159,11 @@ class Scheduler:
 
     def _on_timer_fired(self, _: on.TimerFired) -> None:
         decision = self._decision
-        decision.armed = None
-        while (key := decision.timers.pop_due(decision.now)) is not None:
+        decision.armed = None  # so that the alarm is asked for anew, also for what is due already
+        for _timer in range(policy.TIMERS_AT_ONCE):
+            key = decision.timers.pop_due(decision.now)
+            if key is None:
+                return
             self._on_timer[key[0]](key[1])
 
     def admit(self, timeout: float | None, fair_key: Hashable = None, name: str | None = None) -> PoolError | None:
@@ -174,6 +179,11 @@ class Scheduler:
     def state(self) -> PoolState:
         """Return the state of the pool."""
         return self._decision.pool_state
+
+    @property
+    def is_over(self) -> bool:
+        """Whether the pool is closed, all tasks have their outcomes, and all workers are gone."""
+        return self._pool.is_over
 
     @property
     def tally(self) -> Tally:

@@ -94,6 +94,8 @@ class TaskHandlers:
     def on_prepared(self, event: on.TaskPrepared) -> None:
         """Give the task, whose payload is ready, to a worker, or let it wait; without a payload it has failed."""
         task = self._tasks.get(event.task)
+        if self._decision.pool_state is states.POOL_CLOSED:
+            return  # it is settled with the others that are left
         if task is not None and event.succeeded:
             self._table.preparing.remove(task.id)
             self._begin(task)
@@ -262,8 +264,10 @@ class TaskHandlers:
 
         Called whenever something became free or came to wait.
         """
+        if self._decision.pool_state is states.POOL_CLOSED:
+            return  # what still waits is settled
         self._dispatcher.dispatch()
-        if self._queue.entries:  # so the pool is not closed
+        if self._queue.entries:
             self._supervisor.scale_up(len(self._queue))
         else:
             self._dispatcher.steal_for_idle()

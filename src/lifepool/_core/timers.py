@@ -32,6 +32,7 @@ class Timer(IntEnum):
     DRAIN = 7  # the drain timeout
     CLAIM = 8  # look whether workers have taken what they were sent
     REVIEW = 9  # look whether the first tasks of a function can still be in time
+    SETTLE = 10  # settle more of the tasks that nobody will run
 
 
 Key = tuple[Timer, int]

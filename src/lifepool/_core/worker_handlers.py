@@ -169,8 +169,7 @@ class WorkerHandlers:
             self._decision.out.append(do.ReportStarted(failure))
             self._pool.close()
         elif self._supervisor.crash_loop is not None:
-            for task in list(self._table.tasks.values()):
-                self._table.settle(task, TaskState.LOST, WorkerStartError(failure.cause, hint=failure.hint))
+            self._pool.settle_the_rest()
 
     def on_restart(self, _: int) -> None:
         """Start workers again after the backoff."""

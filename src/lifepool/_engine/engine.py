@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from lifepool._core import commands as do
 from lifepool._core import events as on
+from lifepool._core.pool_states import unfinished
 from lifepool._core.scheduler import Scheduler
 from lifepool._core.states import TASK_COMPLETED, PoolState, TaskState
 from lifepool._engine.answer_polling import AnswerPolling
@@ -236,6 +237,7 @@ class Engine:
     async def release(self) -> None:
         """Have the backend end what is left and release everything."""
         self._alarm.cancel()
+        self._finish_all(TaskState.CANCELLED, unfinished())  # the end has waited long enough for their outcomes
         self.failures.flush()
         await self._backend.close()
 
@@ -334,13 +336,17 @@ class Engine:
         self._broken.__cause__ = error
         self._pending.clear()
         self.waiting_queue.dismiss()
-        for handle in list(self.handles.values()):
-            try:
-                self._finish(handle, TaskState.LOST, self._broken)
-            except Exception as another:
-                settle_anyway(handle, another)
+        self._finish_all(TaskState.LOST, self._broken)
         for future in (self.started, self.closed, self._recycled):
             _resolve(future, self._broken)
+
+    def _finish_all(self, outcome: TaskState, error: PoolError) -> None:
+        """Give each task that has none an outcome, without the scheduler."""
+        for handle in list(self.handles.values()):
+            try:
+                self._finish(handle, outcome, error)
+            except Exception as another:
+                settle_anyway(handle, another)
 
     # -- performing ------------------------------------------------------------------------------------------------
 

@@ -125,6 +125,7 @@ class Lifecycle:
         self._loop: asyncio.AbstractEventLoop | None = None  # of the present life, or of the last one
         self._start: _Start | None = None  # while the pool starts
         self._end: asyncio.Task[None] | None = None  # while it ends
+        self._drain_log: DrainLog | None = None  # likewise
         self._unclosed: weakref.finalize[Any, Lifecycle] | None = None  # logs tasks that are lost then
         self._pid = os.getpid()  # the process that it lives in
 
@@ -341,16 +342,25 @@ class Lifecycle:
             self._start = None
 
     async def _reap(self) -> None:
-        if self.engine is not None:
-            self.engine.request_close()
-            await _finished([self.engine.closed], REAP_S)
+        """Give every task its outcome, some in each turn of the loop, and wait until the workers are gone."""
+        engine = self.engine
+        if engine is None:
+            return
+        engine.request_close()
+        left = len(engine.handles) + 1
+        while not engine.closed.done() and len(engine.handles) < left:
+            left = len(engine.handles)
+            await _finished([engine.closed], REAP_S)
+        log, self._drain_log = self._drain_log, None
+        if log is not None:
+            log.ended()
 
     async def _drain(self, timeout: float) -> None:
         """Wait until everything is done, the time is over, or this is cancelled."""
         engine = self.engine
         if engine is None:
             return
-        log = DrainLog(self._owner.label, engine, timeout)
+        log = self._drain_log = DrainLog(self._owner.label, engine, timeout)
         engine.request_drain(timeout)
         try:
             while not engine.closed.done():
@@ -360,7 +370,6 @@ class Lifecycle:
             return
         finally:
             engine.request_close()
-            log.ended()
 
     async def _release(self) -> None:
         """Have the backend release everything. It may be closed twice: also when the event loop cancels all tasks."""
