@@ -1,4 +1,4 @@
-"""Requests that were admitted: which of them still arrive, and which wait in the pool."""
+"""Requests that were admitted: which of them may begin, which still arrive, and which wait in the pool."""
 
 from __future__ import annotations
 
@@ -10,11 +10,15 @@ from lifepool._core.states import TaskState
 from lifepool._engine.handle import TaskHandle
 from lifepool.errors import QueueFull
 from lifepool.integrations.request_scope import RequestScope
+from lifepool.integrations.shedding.turns import Turns
 
 if TYPE_CHECKING:
     from lifepool._engine.scope import Endable
     from lifepool.integrations.asgi import Receive, Scope
 
+#: By how much a request that submits a task, and one that has ended without any, changes the share of those that do.
+#: A few that do are enough to expect it of all.
+_SUBMITS, _SUBMITS_NOT = 0.5, 0.02
 #: Seconds for which a request counts as arriving. One that sends its body for longer is no load until it is there.
 ARRIVING_S = 0.1
 
@@ -40,20 +44,23 @@ class AdmittedRequest(RequestScope):
         receive: The server's.
         requests: All of them.
         arrival: What was noted when it was admitted.
+
+    Attributes:
+        tasks: How many it has submitted.
     """
 
-    __slots__ = ("_requests", "_tasks", "arrival")
+    __slots__ = ("_requests", "arrival", "tasks")
 
     def __init__(self, scope: Scope, receive: Receive, requests: AdmittedRequests, arrival: Arrival) -> None:
         super().__init__(scope, receive)
         self.arrival: Arrival = arrival
         self._requests = requests
-        self._tasks = 0
+        self.tasks: int = 0
 
     def add(self, handle: Endable) -> None:
         """Enter a task."""
-        self._tasks += 1
-        if self._tasks == 1:
+        self.tasks += 1
+        if self.tasks == 1:
             self._requests.submitted(self)
         super().add(handle)
 
@@ -64,7 +71,7 @@ class AdmittedRequest(RequestScope):
     def waits(self) -> bool:
         """Tell whether all that was ever submitted still waits: nothing of it was begun."""
         handles = self._handles
-        return len(handles) == self._tasks and all(
+        return len(handles) == self.tasks and all(
             isinstance(handle, TaskHandle) and handle.state is TaskState.QUEUED for handle in handles
         )
 
@@ -75,6 +82,8 @@ class AdmittedRequests:
     def __init__(self) -> None:
         self.under_way: int = 0
         self._arriving_count = 0
+        self._turns = Turns()
+        self._submitting = 1.0  # the share of those that submit tasks
         self._arriving: deque[Arrival] = deque()  # in the order of admission; those that have arrived, too
         self._waiting: deque[tuple[float, AdmittedRequest]] = deque()  # by the instant of the first task
         self._now = 0.0
@@ -91,23 +100,37 @@ class AdmittedRequests:
         self.under_way += 1
         return AdmittedRequest(scope, receive, self, arrival)
 
+    async def turn(self, request: AdmittedRequest) -> None:
+        """Wait until the request may begin. While it waits it counts as arriving, for however long.
+
+        Cancellation:
+            It gives its place to the next one.
+        """
+        if not self._turns.take():
+            self._arrived(request.arrival)
+            await self._turns.wait()
+            request.arrival = self.admit(self._now)
+
     def submitted(self, request: AdmittedRequest) -> None:
         """Note that a request has its first task in the pool."""
+        self._submitting += _SUBMITS * (1.0 - self._submitting)
         self._arrived(request.arrival)
         self._waiting.append((self._now, request))
 
     def end(self, request: AdmittedRequest) -> None:
         """Forget a request."""
         self.under_way -= 1
+        if not request.tasks:
+            self._submitting -= _SUBMITS_NOT * self._submitting
         self._arrived(request.arrival)
 
-    def arriving(self, now: float) -> int:
-        """Return how many were admitted of late, and have no task yet."""
+    def arriving(self, now: float) -> float:
+        """Return how many are expected to submit a task of those that were admitted of late, or wait for their turn."""
         self._now = now
         waiting = self._arriving
         while waiting and (not waiting[0].is_arriving or now - waiting[0].admitted > ARRIVING_S):
             self._arrived(waiting.popleft())
-        return self._arriving_count
+        return (self._arriving_count + len(self._turns)) * self._submitting
 
     def drop(self, now: float, after: float) -> int:
         """Give up requests whose tasks have all waited for ``after`` seconds and more; return how many."""

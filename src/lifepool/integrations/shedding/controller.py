@@ -53,12 +53,13 @@ RETRY_MOST_S = 30
 REFUSED_POOL, REFUSED_LOOP = "refused_pool", "refused_loop"
 
 
-def pool_wait(load: QueueLoad, arriving: int) -> float:
+def pool_wait(load: QueueLoad, arriving: float) -> float:
     """Return the seconds that a newcomer would wait for a worker; infinite if there are too many to know.
 
     Args:
         load: The pool's.
-        arriving: Requests that were admitted, and whose tasks are not in the pool yet: their bodies are being read.
+        arriving: Requests that were admitted, and whose tasks are not in the pool yet: they wait for their turn, or
+            their bodies are being read.
     """
     if load.completed < KNOWN_RUNS * load.capacity:
         return load.next_wait_s if load.waiting + arriving < UNKNOWN_WAITING * load.capacity else math.inf

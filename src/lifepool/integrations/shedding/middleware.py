@@ -105,6 +105,7 @@ class LoadShedding:
         self._count("admitted")
         request = self._requests.begin(scope, receive, arrival)
         try:
+            await self._requests.turn(request)
             await serve_watched(self._app, request, scope, send)
         finally:
             request.finish()
