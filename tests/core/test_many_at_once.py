@@ -7,6 +7,7 @@ import pytest
 from lifepool._core import events as on
 from lifepool._core.policy import CRASH_LOOP_STARTS, SETTLED_AT_ONCE, TIMERS_AT_ONCE
 from lifepool._core.states import PoolState
+from lifepool._core.timers import Timer
 from lifepool.errors import PoolClosed, WorkerStartError
 from tests.core.routed import up
 from tests.core.script import Script, knowing, running
@@ -149,6 +150,45 @@ def test_tasks_of_a_cluster_that_is_cut_off_while_the_pool_is_closed_are_cancell
         pool.submit(task, remote=True)
     said = [*pool.close(), *pool.reach("it was cut"), *pool.pass_time(10.0)]
     assert outcomes(said, "cancelled") == list(range(1, MANY + 1))
+
+
+def test_provisional_tasks_of_a_closed_pool_are_not_refused_but_cancelled() -> None:
+    pool = running()
+    for task in range(1, 3 * MANY):
+        pool.submit(task, timeout=2.0, name="new")
+    for task in (1, 2):
+        pool.now += 0.05
+        pool.returned(1, task, run_s=0.05)
+    review = pool.scheduler._decision.timers.instants[Timer.REVIEW, 0]
+    pool.now = review - 1e-5  # it is due before the next part
+    pool.close()
+    pool.pass_time(1.0)
+    assert {type(error) for error in pool.errors.values()} == {PoolClosed, type(None)}
+    assert pool.scheduler.tally.refused == 0
+
+
+def test_a_crash_loop_stays_the_cause_if_the_pool_is_closed_meanwhile() -> None:
+    pool, _ = crash_looping(MANY)
+    pool.close()
+    pool.pass_time(1.0)
+    assert {type(error) for error in pool.errors.values()} == {WorkerStartError}
+
+
+def test_all_are_settled_at_once_for_an_end_that_has_no_time_left() -> None:
+    pool = busy()
+    pool.close()
+    said = pool.feed(on.CloseRequested(at_once=True))
+    assert len(outcomes(said, "cancelled")) == MANY - SETTLED_AT_ONCE - 2
+    assert [pool.exited(1, signal=9), pool.exited(2, signal=9)] == [[], ["closed"]]
+
+
+def test_tasks_are_found_that_came_after_the_last_look() -> None:
+    pool, _ = crash_looping(3)
+    assert pool.fire()[0] == "start w4"
+    pool.ready(4)
+    for task in range(10, 20):
+        pool.submit(task)
+    assert sorted(outcomes(pool.close(), "cancelled")) == list(range(10, 20))
 
 
 def test_timeouts_that_pass_together_are_dealt_with_in_parts() -> None:

@@ -151,7 +151,11 @@ class World:
         elif outcome is TaskState.CANCELLED:
             by_its_caller = isinstance(event, on.TaskCancelled) and event.task == task and error is None
             is_closed = self.scheduler.state is PoolState.CLOSED and isinstance(error, PoolClosed)
-            was_too_late = isinstance(error, QueueFull) and isinstance(event, on.TimerFired)
+            was_too_late = (
+                isinstance(error, QueueFull)
+                and isinstance(event, on.TimerFired)
+                and self.scheduler.state is not PoolState.CLOSED
+            )
             self.refused += was_too_late
             assert by_its_caller or is_closed or was_too_late
         elif isinstance(error, WorkerLost):

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from lifepool import QueueFull, TaskTimeout, WorkerLost
+from lifepool._core.policy import TIMERS_AT_ONCE
 from lifepool.testing import FakeClock, Pause, inline, scripted
 from tests.integrations.clients import TestClient
 from tests.testing import app as under_test
@@ -168,6 +169,19 @@ async def test_time_passes_for_those_who_wait_in_the_queue(script: Script) -> No
         for pause in pauses:
             pause.release()
         assert await asyncio.gather(*running) == [1, 1]
+
+
+async def test_time_passes_for_any_number_of_those_who_wait(script: Script) -> None:
+    pauses = [script.next().waits(), script.next().waits()]
+    async with pool:
+        running = [pool.submit(count_words, "one") for _ in pauses]
+        await pauses[1].reached()
+        queued = [pool.submit(count_words, "one", timeout=60.0) for _ in range(2 * TIMERS_AT_ONCE - 1)]
+        script.clock.advance(60.0)
+        assert {type(handle.exception()) for handle in queued} == {TaskTimeout}
+        for pause in pauses:
+            pause.release()
+        await asyncio.gather(*running)
 
 
 async def test_items_and_batches_are_answered_by_the_script_too(script: Script) -> None:

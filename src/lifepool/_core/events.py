@@ -193,6 +193,8 @@ class DrainRequested:
 class CloseRequested:
     """The pool was asked to end now: what is not finished is cancelled."""
 
+    at_once: bool = False  # all of it in this decision
+
 
 Event = (
     StartRequested

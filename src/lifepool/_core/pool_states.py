@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from itertools import islice
 from typing import TYPE_CHECKING
 
@@ -12,11 +13,17 @@ from lifepool._core.timers import Timer
 from lifepool.errors import PoolClosed, WorkerStartError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from lifepool._core import events as on
     from lifepool._core.decision import DecisionContext
     from lifepool._core.recycler import Recycler
     from lifepool._core.supervisor import Supervisor
+    from lifepool._core.task import Task
     from lifepool._core.task_table import TaskTable
+
+#: Tasks whose numbers are looked up at a time, to be settled in parts.
+_LOOKED_UP = 100 * policy.SETTLED_AT_ONCE
 
 
 class PoolStates:
@@ -39,6 +46,7 @@ class PoolStates:
         self._fleet = supervisor.fleet
         self._recycler = recycler
         self.is_over: bool = False
+        self._numbers: deque[int] = deque()  # of the tasks that are settled next; some may have an outcome already
 
     def _move(self, state: PoolState) -> None:
         decision = self._decision
@@ -94,16 +102,19 @@ class PoolStates:
         if self._decision.pool_state is PoolState.DRAINING:
             self.close()
 
-    def on_close_requested(self, _: on.CloseRequested | None = None) -> None:
+    def on_close_requested(self, event: on.CloseRequested | None = None) -> None:
         """End now; a start that is under way has failed."""
         decision = self._decision
         if decision.pool_state is PoolState.STARTING:
             decision.out.append(do.ReportStarted(PoolClosed("the pool was closed while it started")))
         if decision.pool_state is not PoolState.CLOSED:
             self.close()
+        if event is not None and event.at_once and self._table.tasks:
+            self.settle_the_rest(len(self._table.tasks))
+            self.report_closed()
 
     def close(self) -> None:
-        """End now: settle all tasks that are left, kill all workers."""
+        """End now: kill all workers, settle the tasks that they have and some that wait; the others are next."""
         self._move(PoolState.CLOSED)
         for worker in list(self._fleet):
             for number in worker.tasks:  # before it is heard of their end
@@ -114,19 +125,37 @@ class PoolStates:
             self._supervisor.kill(worker, ExitReason.CLOSED)
         self.report_closed()
 
-    def settle_the_rest(self) -> None:
-        """Settle tasks that nobody will run, because the pool is closed or no worker comes up: some now, more later."""
+    def settle_the_rest(self, most: int = policy.SETTLED_AT_ONCE) -> None:
+        """Settle tasks that nobody will run, because no worker comes up or the pool is closed: some now, more later.
+
+        Args:
+            most: So many now.
+        """
         decision = self._decision
-        is_closed, crash = decision.pool_state is PoolState.CLOSED, self._supervisor.crash_loop
-        if not is_closed and crash is None:
+        crash = self._supervisor.crash_loop
+        if crash is None and decision.pool_state is not PoolState.CLOSED:
             return  # a worker came up after all: it runs what is left
-        for task in list(islice(self._table.tasks.values(), policy.SETTLED_AT_ONCE)):
-            if is_closed or crash is None:
+        for task in self._oldest(most):
+            if crash is None:
                 self._table.settle(task, TaskState.CANCELLED, unfinished())
             else:
                 self._table.settle(task, TaskState.LOST, WorkerStartError(crash.cause, hint=crash.hint))
         if self._table.tasks:
             decision.timers.set((Timer.SETTLE, 0), decision.now + policy.SETTLE_PAUSE_S)
+
+    def _oldest(self, most: int) -> Iterator[Task]:
+        """Yield so many tasks, the oldest first, while they are settled.
+
+        The numbers are looked up for many parts at a time: to find the first entry of a dict, Python passes over all
+        that were deleted before it.
+        """
+        tasks, found = self._table.tasks, 0
+        while tasks and found < most:
+            if not self._numbers:
+                self._numbers.extend(islice(tasks, _LOOKED_UP))
+            if (task := tasks.get(self._numbers.popleft())) is not None:
+                found += 1
+                yield task
 
     def on_settle(self, _: int) -> None:
         """Settle more tasks that nobody will run."""

@@ -223,7 +223,9 @@ class TaskHandlers:
         self.after_change()
 
     def on_review(self, _: int) -> None:
-        """Refuse the provisional tasks that turned out to be too late."""
+        """Refuse the provisional tasks that turned out to be too late, unless the end of the pool overtakes them."""
+        if self._decision.pool_state is states.POOL_CLOSED:
+            return
         for task, refusal in self._provisional.refusals():
             self._decision.tally.refused += 1
             self._settle(task, TaskState.CANCELLED, refusal)

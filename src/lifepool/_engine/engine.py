@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING, Any
 
 from lifepool._core import commands as do
 from lifepool._core import events as on
-from lifepool._core.pool_states import unfinished
 from lifepool._core.scheduler import Scheduler
 from lifepool._core.states import TASK_COMPLETED, PoolState, TaskState
 from lifepool._engine.answer_polling import AnswerPolling
@@ -231,13 +230,17 @@ class Engine:
         self.feed(on.DrainRequested(timeout) if timeout > 0 else on.CloseRequested())
 
     def request_close(self) -> None:
-        """End at once: every handle gets its outcome, workers are killed; ``closed`` says when they are gone."""
+        """End now: workers are killed, and every handle gets its outcome, many of them in later turns of the loop.
+
+        ``closed`` says when all have theirs, and the workers are gone.
+        """
         self.feed(on.CloseRequested())
 
     async def release(self) -> None:
         """Have the backend end what is left and release everything."""
+        if self.handles:
+            self.feed(on.CloseRequested(at_once=True))  # the end has waited long enough for their outcomes
         self._alarm.cancel()
-        self._finish_all(TaskState.CANCELLED, unfinished())  # the end has waited long enough for their outcomes
         self.failures.flush()
         await self._backend.close()
 
@@ -329,6 +332,14 @@ class Engine:
         finally:
             self._feeding = False
 
+    def time_has_changed(self) -> None:
+        """Deal with all that is due: a test has moved the clock."""
+        self._alarm.cancel()
+        self.feed(on.TimerFired())
+        while self._alarm.is_due():  # of many timers some are dealt with at once
+            self._alarm.cancel()
+            self.feed(on.TimerFired())
+
     def _break(self, error: Exception) -> None:
         """Stop for good, and fail everything: the scheduler's state can't be trusted any more."""
         logger.critical("lifepool is broken and stops", exc_info=error)
@@ -395,7 +406,9 @@ class Engine:
         if handle._record is not None and self.observation is not None:
             self.observation.settled(handle._record, outcome, error or answer_error, self._now)
             handle._record = None
-        if handle.done():  # cancelled by its owner
+        if handle.done():  # cancelled by its owner, perhaps because others were by the end of the pool
+            if self.state is PoolState.CLOSED:
+                self.cut_off[handle._name] += 1
             return
         if outcome is TASK_COMPLETED:
             handle.set_result(value)

@@ -320,6 +320,7 @@ class Lifecycle:
             partial(self._drain, timeout),
             self._reap,
             self._release,
+            self._log_end,
         ):
             try:
                 await step()
@@ -351,9 +352,6 @@ class Lifecycle:
         while not engine.closed.done() and len(engine.handles) < left:
             left = len(engine.handles)
             await _finished([engine.closed], REAP_S)
-        log, self._drain_log = self._drain_log, None
-        if log is not None:
-            log.ended()
 
     async def _drain(self, timeout: float) -> None:
         """Wait until everything is done, the time is over, or this is cancelled."""
@@ -364,7 +362,8 @@ class Lifecycle:
         engine.request_drain(timeout)
         try:
             while not engine.closed.done():
-                log.waits()
+                if engine.state is not PoolState.CLOSED:  # else it waits for nothing but the outcomes
+                    log.waits()
                 await asyncio.wait([engine.closed], timeout=REPORT_S)
         except asyncio.CancelledError:
             return
@@ -389,6 +388,11 @@ class Lifecycle:
             logger.error("pool %r: its backend did not close within %g s", self._owner.label, RELEASE_S)
         elif not closing.cancelled() and (error := closing.exception()) is not None:
             logger.error("pool %r: its backend could not be closed", self._owner.label, exc_info=error)
+
+    async def _log_end(self) -> None:
+        log, self._drain_log = self._drain_log, None
+        if log is not None:
+            log.ended()
 
     def _has_ended(self) -> None:
         self._start = self._end = None

@@ -23,11 +23,17 @@ class Alarm:
         self._clock = clock
         self._ring = ring
         self._timer: asyncio.TimerHandle | None = None
+        self._when = 0.0
 
     def set(self, when: float) -> None:
         """Call back at this instant."""
         self.cancel()
+        self._when = when
         self._timer = self._loop.call_later(when - self._clock(), self._ring)
+
+    def is_due(self) -> bool:
+        """Return whether the instant has come, and the event loop has not called back yet."""
+        return self._timer is not None and self._when <= self._clock()
 
     def cancel(self) -> None:
         """Do not call back."""

@@ -6,7 +6,6 @@ import functools
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, cast
 
-from lifepool._core.events import TimerFired
 from lifepool._transfer.grouped import BatchFunction, Chunk, run_batch
 from lifepool._transfer.naming import name_of
 from lifepool.backends.base import PlainCall
@@ -68,7 +67,7 @@ class ScriptedBackend(InlineBackend, Hook):
         self._script.clock.attach(self._loop, self._time_has_changed)
 
     def _time_has_changed(self) -> None:
-        self._engine.feed(TimerFired())
+        self._engine.time_has_changed()
 
     def start_worker(self, worker: int) -> None:
         """Run the initializer if this is the first worker: all of them are this process."""
