@@ -9,15 +9,13 @@ import pytest
 
 from lifepool import Pool
 from lifepool.integrations.shedding import LoadShedding
+from lifepool.integrations.shedding.admitted import ARRIVING_S, AdmittedRequest, AdmittedRequests
 from lifepool.integrations.shedding.controller import UNKNOWN_WAITING
 from lifepool.integrations.shedding.turns import LEAST_BEGUN, MOST_BEGUN, TURN_S, Turns
-from tests import tasks
 from tests.engine.gates import PATIENCE_S
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
-
-    from tests.engine.gates import Gate
 
 BURST = 5 * LEAST_BEGUN + 2
 
@@ -136,26 +134,39 @@ async def test_a_probe_is_answered_before_a_burst_has_begun() -> None:
     assert answers.statuses == [200] * (BURST + 1)
 
 
-async def test_those_who_wait_for_their_turn_count_as_tasks_to_come(gate: Gate) -> None:
-    """Of a burst, as many are admitted as may wait for a pool of which nothing is known, whenever they begin."""
-    async with Pool(max_workers=1) as pool:
-
-        async def handle() -> None:
-            await pool.run(tasks.hold, gate.address)
-
-        answers = Answers()
-        service = LoadShedding(answering(handle), pool=pool)
-        requests = [asyncio.create_task(service(scope(), receive, answers)) for _ in range(3 * UNKNOWN_WAITING)]
-        async with asyncio.timeout(PATIENCE_S):
-            (await gate.arrival()).let_through()
-            for _ in range(UNKNOWN_WAITING):
-                (await gate.arrival()).let_through()
-            await asyncio.gather(*requests)
-    assert answers.statuses.count(200) <= UNKNOWN_WAITING + 2
-    assert answers.statuses.count(503) >= 2 * UNKNOWN_WAITING - 2
+def admitted(requests: AdmittedRequests, now: float = 0.0) -> AdmittedRequest:
+    return requests.begin(scope(), receive, requests.admit(now))
 
 
-async def test_requests_that_submit_nothing_are_no_load_for_the_pool() -> None:
+async def test_those_who_wait_for_their_turn_count_as_tasks_to_come_for_however_long() -> None:
+    requests = AdmittedRequests()
+    for _ in range(50):  # all of them submit a task
+        requests.submitted(admitted(requests))
+    assert requests.arriving(0.0) == 0
+    burst = [asyncio.create_task(requests.turn(admitted(requests))) for _ in range(BURST)]
+    await asyncio.sleep(0)
+    assert requests.arriving(10 * ARRIVING_S) == pytest.approx(BURST - LEAST_BEGUN, rel=0.01)
+    async with asyncio.timeout(PATIENCE_S):
+        await asyncio.gather(*burst)
+    assert requests.arriving(10 * ARRIVING_S) == pytest.approx(BURST - LEAST_BEGUN, rel=0.01), "now they arrive"
+    assert requests.arriving(20 * ARRIVING_S) == 0, "they submit nothing"
+
+
+async def test_the_share_of_those_that_submit_tasks_is_learned_from_the_last_ones() -> None:
+    requests = AdmittedRequests()
+    for _ in range(10):
+        admitted(requests)
+    assert requests.arriving(0.0) == 0, "before it is known of any"
+    for count in (1, 9):
+        for _ in range(count):
+            requests.submitted(admitted(requests))
+        assert requests.arriving(0.0) == pytest.approx(10 * (1 - 0.9 ** (count if count == 1 else 10)))
+    for _ in range(50):
+        requests.end(admitted(requests))
+    assert requests.arriving(0.0) < 0.1
+
+
+async def test_requests_that_submit_nothing_are_not_refused_because_many_wait_for_their_turn() -> None:
     answers = Answers()
 
     async def handle() -> None:
@@ -163,8 +174,6 @@ async def test_requests_that_submit_nothing_are_no_load_for_the_pool() -> None:
 
     async with Pool(max_workers=1) as pool:
         service = LoadShedding(answering(handle), pool=pool)
-        for _ in range(300):
-            await service(scope(), receive, answers)
         async with asyncio.timeout(PATIENCE_S), asyncio.TaskGroup() as group:
             for _ in range(20 * UNKNOWN_WAITING):
                 group.create_task(service(scope(), receive, answers))

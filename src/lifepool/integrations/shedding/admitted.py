@@ -16,9 +16,8 @@ if TYPE_CHECKING:
     from lifepool._engine.scope import Endable
     from lifepool.integrations.asgi import Receive, Scope
 
-#: By how much a request that submits a task, and one that has ended without any, changes the share of those that do.
-#: A few that do are enough to expect it of all.
-_SUBMITS, _SUBMITS_NOT = 0.5, 0.02
+#: By how much each request changes what share of them is expected to submit tasks.
+_SHARE_WEIGHT = 0.1
 #: Seconds for which a request counts as arriving. One that sends its body for longer is no load until it is there.
 ARRIVING_S = 0.1
 
@@ -83,7 +82,8 @@ class AdmittedRequests:
         self.under_way: int = 0
         self._arriving_count = 0
         self._turns = Turns()
-        self._submitting = 1.0  # the share of those that submit tasks
+        # The share of those that submit tasks. Few begin in the first turn of a burst: those tell of the others.
+        self._submitting = 0.0
         self._arriving: deque[Arrival] = deque()  # in the order of admission; those that have arrived, too
         self._waiting: deque[tuple[float, AdmittedRequest]] = deque()  # by the instant of the first task
         self._now = 0.0
@@ -113,7 +113,7 @@ class AdmittedRequests:
 
     def submitted(self, request: AdmittedRequest) -> None:
         """Note that a request has its first task in the pool."""
-        self._submitting += _SUBMITS * (1.0 - self._submitting)
+        self._submitting += _SHARE_WEIGHT * (1.0 - self._submitting)
         self._arrived(request.arrival)
         self._waiting.append((self._now, request))
 
@@ -121,7 +121,7 @@ class AdmittedRequests:
         """Forget a request."""
         self.under_way -= 1
         if not request.tasks:
-            self._submitting -= _SUBMITS_NOT * self._submitting
+            self._submitting -= _SHARE_WEIGHT * self._submitting
         self._arrived(request.arrival)
 
     def arriving(self, now: float) -> float:
