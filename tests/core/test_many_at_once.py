@@ -201,3 +201,29 @@ def test_timeouts_that_pass_together_are_dealt_with_in_parts() -> None:
     assert pool.alarm is not None
     assert pool.alarm <= pool.now, "the others are dealt with in the next turn"
     assert len(outcomes(pool.fire(), "timed_out")) == 100
+
+
+def test_a_worker_that_answers_between_two_parts_of_the_timeouts_gets_no_task_whose_timeout_has_passed() -> None:
+    pool = knowing(1e-3, max_workers=1, timers_at_once=10)
+    pool.submit(0)
+    for task in range(1, 31):
+        pool.submit(task, timeout=1.0, firm=True)
+    pool.submit(31, timeout=10.0, firm=True)
+    said = pool.feed(on.TaskSubmitted(32, preparing=True, timeout=1.0))
+    pool.now += 5.0  # the event loop stood still
+    said = [*pool.returned(1, 0), *pool.feed(on.TaskPrepared(32, succeeded=True)), *pool.fire(), *pool.submit(33)]
+    assert not [line for line in said if line.startswith("send")]
+    said = [*pool.fire(), *pool.fire(), *pool.fire()]
+    assert [line for line in said if line.startswith("send")] == ["send 31 to w1", "send 33 to w1"]
+    assert len(outcomes(said, "timed_out")) == 21
+
+
+def test_no_worker_is_started_for_tasks_whose_timeout_has_passed() -> None:
+    pool = running(max_workers=4, min_workers=2)
+    assert not [line for line in pool.submit(1, timeout=0.0) if line.startswith("start")]
+    for task in (2, 3, 4):
+        pool.feed(on.TaskSubmitted(task, preparing=True, timeout=1.0))
+    pool.now += 2.0  # the event loop stood still
+    said = [line for task in (2, 3, 4) for line in pool.feed(on.TaskPrepared(task, succeeded=True))]
+    assert not [line for line in said if line.startswith("start")]
+    assert outcomes(pool.fire(), "timed_out") == [1, 2, 3, 4]

@@ -297,9 +297,13 @@ class OneStartAtATime(Machine):
     limits = Limits(max_workers=4, min_workers=3, max_queue=20, cpus=1.0, idle_timeout=1.0)
 
 
+class InParts(Machine):
+    limits = Limits(max_workers=2, min_workers=2, max_queue=40, settled_at_once=2, timers_at_once=2)
+
+
 MACHINES = (
     OneWorker, ThreeWorkers, UpAndDown, Recycling, Memory, KillOnly, ExecutorLike, RemoteLike, SlotsWithKill,
-    OneStartAtATime,
+    OneStartAtATime, InParts,
 )  # fmt: skip
 for machine in MACHINES:
     machine.TestCase.settings = settings(max_examples=80, stateful_step_count=40)
@@ -314,3 +318,4 @@ TestExecutorLike = ExecutorLike.TestCase
 TestRemoteLike = RemoteLike.TestCase
 TestSlotsWithKill = SlotsWithKill.TestCase
 TestOneStartAtATime = OneStartAtATime.TestCase
+TestInParts = InParts.TestCase

@@ -13,11 +13,13 @@ import pytest
 
 from lifepool import PayloadTooLarge, Pool, PoolClosed, QueueFull, TaskNotPicklable, TaskTimeout, WorkerLost
 from lifepool._core.states import TaskState
+from lifepool._transfer import constants
 from lifepool.backends.local import inbox, outbox
 from lifepool.backends.local.copy_threads import OFF_LOOP_BYTES, CopyThreads
 from tests import tasks
 from tests.engine import big_tasks
 from tests.engine.gates import PATIENCE_S, until
+from tests.faults.inside import let_time_pass
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -168,9 +170,11 @@ async def test_a_timeout_while_the_answer_is_read_costs_the_worker_nothing(brake
     brake.reading()
     async with Pool(max_workers=1) as pool:
         pid = await pool.run(os.getpid)
+        handle = pool.submit(big_tasks.filled, BIG, timeout=30)
+        await until(lambda: brake.held == 1)
+        let_time_pass(pool, 30)
         with pytest.raises(TaskTimeout):
-            await pool.run(big_tasks.filled, BIG, timeout=0.2)
-        assert brake.held == 1
+            await handle
         brake.let_go()
         for _ in range(3):
             assert await pool.run(tasks.echo, b"y" * BIG) == b"y" * BIG
@@ -215,17 +219,25 @@ async def test_a_big_result_that_cannot_be_rebuilt_fails_its_task_alone() -> Non
         assert await pool.run(tasks.echo, b"x" * BIG) == b"x" * BIG
 
 
-async def test_nonsense_that_was_said_while_a_result_was_read_ends_the_worker_after_it(brake: Brake) -> None:
+async def test_nonsense_that_was_said_while_a_result_was_read_ends_the_worker_after_it(
+    brake: Brake, tmp_path: Path
+) -> None:
+    fifo = tmp_path / "fifo"
+    os.mkfifo(fifo)
     brake.reading()
-    async with Pool(max_workers=1) as pool:
-        pid = await pool.run(os.getpid)
-        big = pool.submit(big_tasks.answer_and_lie, BIG)
-        members = pool._engine._backend._connections  # type: ignore[union-attr]
-        inbox_of = next(iter(members.values())).inbox
-        await until(lambda: len(inbox_of._waiting) > 0)
-        brake.let_go()
-        assert await big == b"x" * BIG
-        assert await pool.run(os.getpid) != pid
+    # "r+b" in place of "wb": it waits for no reader.
+    with open(fifo, "r+b", buffering=0) as writer:
+        async with Pool(max_workers=1) as pool:
+            pid = await pool.run(os.getpid)
+            big = pool.submit(big_tasks.answer_and_lie, BIG, str(fifo))
+            members = pool._engine._backend._connections  # type: ignore[union-attr]
+            inbox_of = next(iter(members.values())).inbox
+            await until(lambda: brake.held == 1)
+            writer.write(b"!")
+            await until(lambda: len(inbox_of._waiting) > 0)
+            brake.let_go()
+            assert await big == b"x" * BIG
+            assert await pool.run(os.getpid) != pid
 
 
 # -- arguments --------------------------------------------------------------------------------------------------------
@@ -329,7 +341,11 @@ async def test_context_goes_along_with_big_arguments_as_it_was_at_the_submission
         assert await handle == ("first", BIG)
 
 
-async def test_items_of_map_are_copied_in_threads_too(brake: Brake) -> None:
+@pytest.mark.parametrize("constants_in_use", [False, True])
+async def test_items_of_map_are_copied_in_threads_too(
+    brake: Brake, monkeypatch: pytest.MonkeyPatch, constants_in_use: bool
+) -> None:
+    monkeypatch.setattr(constants, "in_use", constants_in_use)
     async with Pool(max_workers=1) as pool:
         await pool.run(tasks.echo, bytes(BIG))  # the shared memory has room for such a chunk from here on
         shared = pool._engine._backend._outbox.shared  # type: ignore[union-attr]

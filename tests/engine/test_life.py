@@ -254,6 +254,18 @@ async def test_a_backend_that_never_closes_holds_nobody_up_for_ever(
     assert ends.told == ["started", "closed"]
 
 
+async def test_a_worker_that_nothing_ends_holds_nobody_up_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lifecycle, "REAP_S", 0.05)
+    monkeypatch.setattr(lifecycle, "REPORT_S", 0.01)
+    pool, backend, ends = scripted()
+    monkeypatch.setattr(backend, "kill_worker", lambda worker: None)
+    await pool.start()
+    handle = pool.submit(len, "")
+    await soon(pool.aclose(0.01))
+    assert isinstance(handle.exception(), PoolClosed)
+    assert (pool.state.value, backend.is_open, ends.told) == ("closed", False, ["started", "closed"])
+
+
 async def test_a_broken_pool_can_be_closed_and_started_again() -> None:
     pool, backend, ends = scripted()
     await pool.start()

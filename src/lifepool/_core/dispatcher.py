@@ -8,6 +8,8 @@ Rules
        shorter they are, and the later the server hears of answers. Its next task is then there already when it answers.
     3. Nobody waits behind a long task while another worker is free: what is pipelined is taken back when the task
        before it overruns, and when a worker becomes free and nobody else waits.
+    4. No task is sent after its timeout, as when the event loop stood still: its timer is due, and ends it. Those
+       behind it wait until the scheduler has dealt with what is due, ``TIMERS_AT_ONCE`` in each turn of the loop.
 """
 
 from __future__ import annotations
@@ -51,6 +53,8 @@ class Dispatcher:
 
     def assign(self, task: Task) -> bool:
         """Give a task, before which none waits, to a worker; return False if no worker may take it."""
+        if task.deadline <= self._decision.now:
+            return False
         worker = (self._gathered(task) if self._cpus else None) or self._fleet.free_worker()
         worker = worker or self._pipeline_worker(task)
         if worker is None:
@@ -63,6 +67,8 @@ class Dispatcher:
         queue, tasks = self._queue, self._tasks
         while (number := queue.peek()) is not None:
             task = tasks[number]
+            if task.deadline <= self._decision.now:
+                break
             worker = (self._gathered(task) if self._cpus else None) or self._fleet.free_worker()
             worker = worker or self._pipeline_worker(task)
             if worker is None:
@@ -156,6 +162,8 @@ class Dispatcher:
             return False
         while (load := len(worker.tasks)) < policy.PIPELINE_MOST and (number := queue.peek()) is not None:
             task = self._tasks[number]
+            if task.deadline <= self._decision.now:
+                return load > 0
             if load and (load >= self._depth(task) or self._fleet.retires_after(worker, load)):
                 break
             queue.pop()

@@ -107,6 +107,8 @@ class Limits:
     numbering: int = 1  # workers are numbered 1, 2, ...; with -1 they are -1, -2, ..., unlike those beside them
     is_cluster: bool = False  # what a worker has may wait there; ``TasksTaken`` says when it does no more
     can_retract: bool = True  # what a worker has not started can be taken back, so that pipelining is safe
+    settled_at_once: int = SETTLED_AT_ONCE
+    timers_at_once: int = TIMERS_AT_ONCE
 
 
 def pipeline_depth(estimate_s: float | None, gap_s: float = 0.0) -> int:

@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     from lifepool._core.task import Task
     from lifepool._core.task_table import TaskTable
 
-#: Tasks whose numbers are looked up at a time, to be settled in parts.
-_LOOKED_UP = 100 * policy.SETTLED_AT_ONCE
+#: For so many parts the numbers of their tasks are looked up at a time.
+_PARTS_LOOKED_UP = 100
 
 
 class PoolStates:
@@ -125,17 +125,17 @@ class PoolStates:
             self._supervisor.kill(worker, ExitReason.CLOSED)
         self.report_closed()
 
-    def settle_the_rest(self, most: int = policy.SETTLED_AT_ONCE) -> None:
+    def settle_the_rest(self, most: int | None = None) -> None:
         """Settle tasks that nobody will run, because no worker comes up or the pool is closed: some now, more later.
 
         Args:
-            most: So many now.
+            most: So many now; None: one part.
         """
         decision = self._decision
         crash = self._supervisor.crash_loop
         if crash is None and decision.pool_state is not PoolState.CLOSED:
             return  # a worker came up after all: it runs what is left
-        for task in self._oldest(most):
+        for task in self._oldest(decision.limits.settled_at_once if most is None else most):
             if crash is None:
                 self._table.settle(task, TaskState.CANCELLED, unfinished())
             else:
@@ -152,7 +152,7 @@ class PoolStates:
         tasks, found = self._table.tasks, 0
         while tasks and found < most:
             if not self._numbers:
-                self._numbers.extend(islice(tasks, _LOOKED_UP))
+                self._numbers.extend(islice(tasks, _PARTS_LOOKED_UP * self._decision.limits.settled_at_once))
             if (task := tasks.get(self._numbers.popleft())) is not None:
                 found += 1
                 yield task

@@ -29,7 +29,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from lifepool._core import events as on
-from lifepool._core import policy
 from lifepool._core.admission import Admission
 from lifepool._core.decision import DecisionContext
 from lifepool._core.dispatcher import Dispatcher
@@ -160,7 +159,7 @@ class Scheduler:
     def _on_timer_fired(self, _: on.TimerFired) -> None:
         decision = self._decision
         decision.armed = None  # so that the alarm is asked for anew, also for what is due already
-        for _timer in range(policy.TIMERS_AT_ONCE):
+        for _timer in range(self.limits.timers_at_once):
             key = decision.timers.pop_due(decision.now)
             if key is None:
                 return

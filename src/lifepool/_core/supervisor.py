@@ -94,12 +94,14 @@ class Supervisor:
         """Start workers for the tasks that wait, as far as none is being started for them already.
 
         Args:
-            waiting: How many tasks wait; no worker is free.
+            waiting: How many tasks wait.
         """
         limits = self._decision.limits
         counted = self.fleet.counted()
         if counted >= limits.max_workers or not self.may_start():
             return
+        if self.fleet.free_worker() is not None:
+            return  # they wait for nothing but their end: their timeouts have passed
         wanted = -(-waiting // limits.slots) - self.fleet.count(WorkerState.STARTING)
         for _ in range(min(wanted, limits.max_workers - counted, self._most_starts())):
             self.start_worker()

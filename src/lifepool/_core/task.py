@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from math import inf
 from typing import TYPE_CHECKING
 
 from lifepool._core import states
@@ -20,6 +21,7 @@ class Task:
     Attributes:
         firm: Whether it is not refused any more once it is admitted.
         submitted: The instant of its submission.
+        deadline: The instant at which its timeout passes; infinite without one.
         attempts: How often it was tried in vain.
         was_predicted: Whether other tasks waited before it, and enough was known to predict that it would be in time.
         worker: The worker that has it, while RUNNING.
@@ -27,8 +29,8 @@ class Task:
     """
 
     __slots__ = (
-        "attempts", "fair_key", "firm", "id", "name", "priority", "retries", "state", "submitted", "taken",
-        "timeout", "was_predicted", "worker",
+        "attempts", "deadline", "fair_key", "firm", "id", "name", "priority", "retries", "state", "submitted",
+        "taken", "timeout", "was_predicted", "worker",
     )  # fmt: skip
 
     def __init__(self, event: TaskSubmitted, now: float) -> None:
@@ -36,6 +38,7 @@ class Task:
         self.name: str = event.name
         self.priority: float = event.priority
         self.timeout: float | None = event.timeout
+        self.deadline: float = inf if event.timeout is None else now + event.timeout
         self.retries: int = event.retries
         self.fair_key: Hashable = event.fair_key
         self.firm: bool = event.firm

@@ -77,7 +77,7 @@ class TaskHandlers:
         if decision.pool_state is states.POOL_CLOSED:  # it was admitted just before the pool was closed
             return self._settle(task, TaskState.CANCELLED, unfinished())
         if event.timeout is not None:
-            decision.timers.set((Timer.TASK_DEADLINE, task.id), decision.now + event.timeout)
+            decision.timers.set((Timer.TASK_DEADLINE, task.id), task.deadline)
         if event.preparing:
             self._table.preparing.add(task.id)
         else:
@@ -88,7 +88,7 @@ class TaskHandlers:
         task = self._tasks[event.task] = Task(event, event.submitted)
         task.attempts = event.attempts
         if task.timeout is not None:
-            self._decision.timers.set((Timer.TASK_DEADLINE, task.id), task.submitted + task.timeout)
+            self._decision.timers.set((Timer.TASK_DEADLINE, task.id), task.deadline)
         self._table.preparing.add(task.id)
 
     def on_prepared(self, event: on.TaskPrepared) -> None:

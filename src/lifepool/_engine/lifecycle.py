@@ -361,9 +361,9 @@ class Lifecycle:
         log = self._drain_log = DrainLog(self._owner.label, engine, timeout)
         engine.request_drain(timeout)
         try:
-            while not engine.closed.done():
-                if engine.state is not PoolState.CLOSED:  # else it waits for nothing but the outcomes
-                    log.waits()
+            # Once it is closed it waits for outcomes and workers only: `_reap`, which has a bound.
+            while not engine.closed.done() and engine.state is not PoolState.CLOSED:
+                log.waits()
                 await asyncio.wait([engine.closed], timeout=REPORT_S)
         except asyncio.CancelledError:
             return
