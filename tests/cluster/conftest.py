@@ -84,6 +84,15 @@ def shared_redis(redis_program: str, tmp_path_factory: pytest.TempPathFactory) -
         yield server
 
 
+@pytest.fixture(autouse=True)
+def _patient_starts(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Wait longer for the first sign of a node that is there: on a busy machine two seconds may be too short."""
+    if "engine" in request.fixturenames:
+        for transport in ("celery.transport.CeleryTransport", "celery.amqp_transport.AmqpTransport"):
+            monkeypatch.setattr(f"lifepool.backends.{transport}.wait_for_nodes_s", 20.0)
+        monkeypatch.setattr("lifepool.backends.dask.transport.DaskTransport.wait_for_nodes_s", 20.0)
+
+
 @pytest.fixture(params=list(ENGINES), scope="session")
 def engine(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Harness]:
     """An engine with one node of two workers, for tests that leave both as they are."""

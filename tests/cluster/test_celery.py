@@ -95,10 +95,10 @@ asyncio.run(main(*sys.argv[1:]))
 async def test_queued_work_of_a_client_that_was_killed_does_not_run(
     own_engine: Any, gate: Gate, tmp_path: Path
 ) -> None:
-    node = await asyncio.to_thread(lambda: own_engine.start_node(WRONG_CLIENT_S="1"))
+    node = await asyncio.to_thread(lambda: own_engine.start_node(WRONG_CLIENT_S="4"))
     ahead, trace = own_engine.url.replace("ahead=0", "ahead=1"), tmp_path / "ran"
     log = tmp_path / "client.log"
-    client = python("-c", CLIENT, ahead, gate.address, str(trace), log=log, WRONG_CLIENT_S="1")
+    client = python("-c", CLIENT, ahead, gate.address, str(trace), log=log, WRONG_CLIENT_S="4")
     visitor = await gate.arrival()
     await asyncio.to_thread(wait_until, lambda: client.has_said("client"), "the call that waits")
     id = log.read_text().split()[-1]

@@ -112,7 +112,7 @@ async def test_progress_is_seen_while_a_task_runs(engine: Harness, gate: Gate) -
 @pytest.mark.parametrize("hold", HOLDS)
 async def test_a_deadline_reaches_what_runs_there(engine: Harness, gate: Gate, hold: Any) -> None:
     async with pool_of(engine) as pool:
-        handles = [pool.submit(hold, gate.address, timeout=2.0) for _ in range(2)]  # both workers of the node
+        handles = [pool.submit(hold, gate.address, timeout=5.0) for _ in range(2)]  # both workers of the node
         for _ in handles:
             await gate.arrival()
         for handle in handles:

@@ -102,7 +102,10 @@ async def _see_it_die_and_come_back(url: str, node: Program, gate: Gate) -> None
         assert await pool.run(tasks.double, 2) == 4
 
 
-async def test_what_runs_comes_home_though_its_connection_broke(dask: DaskCluster, gate: Gate) -> None:
+async def test_what_runs_comes_home_though_its_connection_broke(
+    dask: DaskCluster, gate: Gate, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("lifepool.backends.dask.link.RETURN_S", 20.0)
     await asyncio.to_thread(dask.start_node, 2)
     backend = make_remote_backend(dask.url)
     async with Pool(backend=backend) as pool:
@@ -168,9 +171,14 @@ async def test_a_worker_without_lifepool_goes_on_and_says_so(
     assert without.has_said("pip install 'lifepool[dask]'")
 
 
-@pytest.mark.usefixtures("no_patience")
-async def test_another_secret_is_named_as_the_cause(dask: DaskCluster, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_another_secret_is_named_as_the_cause(
+    dask: DaskCluster, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
+) -> None:
     node = await asyncio.to_thread(dask.start_node, LIFEPOOL_SECRET="of the node")
+    monkeypatch.setenv("LIFEPOOL_SECRET", "of the node")
+    async with Pool(backend=dask.url) as pool:
+        assert await pool.run(tasks.double, 2) == 4
+    request.getfixturevalue("no_patience")
     monkeypatch.setenv("LIFEPOOL_SECRET", "of the client")
     backend = make_remote_backend(dask.url)
     async with Pool(backend=backend) as pool:
@@ -178,9 +186,6 @@ async def test_another_secret_is_named_as_the_cause(dask: DaskCluster, monkeypat
         with pytest.raises(BackendUnavailable, match="have another secret"):
             await pool.run(tasks.double, 2)
     assert node.has_said("unsigned")
-    monkeypatch.setenv("LIFEPOOL_SECRET", "of the node")
-    async with Pool(backend=dask.url) as pool:
-        assert await pool.run(tasks.double, 2) == 4
 
 
 async def test_a_queue_has_its_own_workers(dask: DaskCluster, request: pytest.FixtureRequest) -> None:

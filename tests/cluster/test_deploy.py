@@ -39,7 +39,7 @@ async def test_a_rolling_update_of_nodes_costs_no_call(
     with RedisServer(redis_program, tmp_path) as server, CeleryOnRedis(server) as engine:
         old = await asyncio.to_thread(start, engine, tmp_path / "old.log")
         async with Pool(backend=engine.url) as pool:
-            under_way = pool.submit(total, [1.0, 2.0], 2.0)
+            under_way = pool.submit(total, [1.0, 2.0], 8.0)
             await until(lambda: pool.statistics().running == 1)
             new = await asyncio.to_thread(start, engine, tmp_path / "new.log")
             old.signal(signal.SIGTERM)

@@ -36,12 +36,12 @@ async def test_a_node_that_is_killed_loses_what_it_ran_and_retries_run_elsewhere
         saved = pool.submit(tasks.hold, gate.address, "saved", retries=1)
         for _ in range(2):
             await gate.arrival()
-        starting = asyncio.create_task(asyncio.to_thread(own_engine.start_node, 1))
+        await asyncio.to_thread(own_engine.start_node, 1)  # it may take longer than calls wait without a node
+        await until(lambda: bool((cluster := pool.statistics().cluster) and cluster.slots == 3))
         await until(lambda: pool.statistics().running == 2)
         doomed.kill()
         with pytest.raises(WorkerLost, match="its node is gone"):
             await lost
-        await starting
         again = await gate.arrival()
         again.let_through()
         assert await saved == "saved"
@@ -99,7 +99,7 @@ async def test_a_server_that_is_gone_is_named_and_all_heals_when_it_is_back(own_
         began = loop.time()
         with pytest.raises(BackendUnavailable):
             await pool.run(tasks.double, 1)
-        assert loop.time() - began < 10  # two seconds on a machine that is not loaded
+        assert loop.time() - began < 20  # two seconds on a machine that is not loaded
         visitor.let_through()
         await asyncio.to_thread(own_engine.start_server)
         assert await under_way == "came home"

@@ -178,8 +178,9 @@ async def test_calls_that_wait_in_a_redis_that_is_started_anew_run_once(
 
 
 async def test_an_envelope_that_is_delivered_twice_runs_once(
-    celery: CeleryOnRedis, server: redis.Redis, tmp_path: Path
+    celery: CeleryOnRedis, server: redis.Redis, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("lifepool.backends.remote.availability.NO_NODES_S", 60.0)  # a node may be slow to start
     trace = f"{tmp_path}/ran"
     async with Pool(backend=celery.url) as pool:
         calls = [pool.submit(tasks.append_line, trace, f"line {n}") for n in range(2)]
@@ -223,7 +224,7 @@ async def test_a_node_with_a_wrong_clock_keeps_deadlines(own_engine: Harness, ga
     await asyncio.to_thread(lambda: own_engine.start_node(WRONG_BY=str(wrong_by)))
     async with Pool(backend=own_engine.url) as pool:
         assert await pool.run(tasks.double, 2, timeout=20) == 4
-        held = pool.submit(tasks.hold_in_c, gate.address, timeout=2.0)
+        held = pool.submit(tasks.hold_in_c, gate.address, timeout=5.0)
         await gate.arrival()
         with pytest.raises(TaskTimeout):
             await held

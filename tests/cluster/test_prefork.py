@@ -57,7 +57,7 @@ async def test_results_and_errors_come_home_from_processes_of_celery(url: str) -
 async def test_a_deadline_and_a_cancellation_end_the_process(url: str, gate: Gate) -> None:
     async with Pool(backend=url) as pool:
         for hold in (tasks.hold_in_c, tasks.hold_stubbornly):
-            held = pool.submit(hold, gate.address, timeout=2.0)
+            held = pool.submit(hold, gate.address, timeout=5.0)
             await gate.arrival()
             with pytest.raises(TaskTimeout):
                 await held

@@ -48,7 +48,7 @@ async def test_rays_client_does_as_well(engine: RayCluster, gate: Gate) -> None:
         assert await pool.gather(tasks.double, range(20)) == [2 * number for number in range(20)]
         data = os.urandom(8 << 20)
         assert await pool.run(tasks.echo, data) == data
-        hung = pool.submit(tasks.hold_in_c, gate.address, timeout=2.0)
+        hung = pool.submit(tasks.hold_in_c, gate.address, timeout=5.0)
         cancelled = pool.submit(tasks.hold_stubbornly, gate.address)
         for _ in range(2):
             await gate.arrival()

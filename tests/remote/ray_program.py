@@ -15,19 +15,20 @@ def put(frame: Frame) -> None:
 
 def main(settings: dict[str, Any]) -> None:
     put(Frame(UP))
-    if settings["does"] == "fail":
-        put(Frame.about(DOWN, reason="it was asked to"))
-    elif settings["does"] == "break":
-        sys.exit("it broke")
-    elif settings["does"] == "hang":
-        time.sleep(60)
-    elif settings["does"] == "log":
-        sys.stderr.write("what Ray says\n")
-        put(Frame.about(LOG, level="warning", message="what we say"))
-        sys.stdin.buffer.read()
-    else:
-        put(Frame(ALIVE))
-        sys.stdin.buffer.read()
+    match settings.get("does"):
+        case "fail":
+            put(Frame.about(DOWN, reason="it was asked to"))
+            return
+        case "break":
+            sys.exit("it broke")
+        case "hang":
+            time.sleep(60)
+        case "log":
+            sys.stderr.write("what Ray says\n")
+            put(Frame.about(LOG, level="warning", message="what we say"))
+        case "live":
+            put(Frame(ALIVE))
+    sys.stdin.buffer.read()
 
 
 if __name__ == "__main__":

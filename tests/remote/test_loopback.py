@@ -13,6 +13,7 @@ import pytest
 from lifepool import BackendUnavailable, BackendUnsupported, Pool, TaskTimeout, WorkerLost
 from lifepool.backends.remote import backend as backend_module
 from lifepool.backends.remote import node as node_module
+from lifepool.backends.remote import upkeep as upkeep_module
 from lifepool.backends.remote.loopback import LoopbackCluster, LoopbackNode, LoopbackTransport
 from lifepool.backends.remote.members import SILENCE_S
 from lifepool.backends.remote.messages import CALL, Message, Signer
@@ -135,7 +136,7 @@ async def test_a_poison_task_stops_and_the_node_stays() -> None:
 @pytest.mark.parametrize("hold", [tasks.hold_in_python, tasks.hold_in_c, tasks.hold_stubbornly])
 async def test_a_timeout_frees_the_remote_slot(gate: Gate, hold: Any) -> None:
     async with world() as w:
-        handle = w.pool.submit(hold, gate.address, timeout=1.0)
+        handle = w.pool.submit(hold, gate.address, timeout=3.0)
         await gate.arrival()
         with pytest.raises(TaskTimeout):
             await handle
@@ -144,7 +145,7 @@ async def test_a_timeout_frees_the_remote_slot(gate: Gate, hold: Any) -> None:
 
 async def test_a_node_ends_a_task_at_its_deadline_though_the_client_is_gone(gate: Gate) -> None:
     async with world() as w:
-        w.pool.submit(tasks.hold_in_python, gate.address, timeout=1.0).add_done_callback(lambda h: h.exception())
+        w.pool.submit(tasks.hold_in_python, gate.address, timeout=3.0).add_done_callback(lambda h: h.exception())
         await gate.arrival()
         (node,) = w.cluster.nodes
         w.cluster._clients.clear()  # it sends nothing any more, and hears nothing
@@ -232,6 +233,30 @@ async def test_what_runs_during_a_cut_comes_home_after_it(gate: Gate) -> None:
         assert await handle == "home"
 
 
+async def test_an_answer_that_is_lost_after_the_connection_has_come_back_is_asked_for_again(
+    gate: Gate, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(upkeep_module, "ASK_AGAIN_S", 0.05)
+    lost, deliver = list[Message](), LoopbackTransport.deliver
+
+    def lose_an_outcome(transport: LoopbackTransport, message: Message) -> None:
+        if b'"outcome"' in message.head and not lost:
+            lost.append(message)
+        else:
+            deliver(transport, message)
+
+    async with world() as w:
+        handle = w.pool.submit(tasks.hold, gate.address, "home")
+        visitor = await gate.arrival()
+        w.cluster.cut()
+        w.cluster.mend()
+        await until(lambda: all(call.node for call in w.backend._calls))
+        monkeypatch.setattr(LoopbackTransport, "deliver", lose_an_outcome)
+        visitor.let_through()
+        assert await handle == "home"
+        assert len(lost) == 1
+
+
 async def test_what_a_broker_has_forgotten_is_lost_or_tried_again(gate: Gate, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(backend_module, "SEARCH_AFTER_S", 0.2)
     async with world(ahead=2.0) as w:
@@ -249,9 +274,9 @@ async def test_what_a_broker_has_forgotten_is_lost_or_tried_again(gate: Gate, mo
 
 
 async def test_without_nodes_calls_are_refused_after_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("lifepool.backends.remote.availability.NO_NODES_S", 0.3)
     async with world(nodes=0) as w:
         waits_for_one = w.pool.submit(tasks.double, 1)
+        monkeypatch.setattr("lifepool.backends.remote.availability.NO_NODES_S", 0.0)
         with pytest.raises(BackendUnavailable, match="it has no nodes"):
             await waits_for_one
         with pytest.raises(BackendUnavailable, match="it has no nodes"):
@@ -262,10 +287,10 @@ async def test_without_nodes_calls_are_refused_after_a_while(monkeypatch: pytest
 
 
 async def test_what_waits_at_the_broker_is_refused_too_when_there_are_no_nodes(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("lifepool.backends.remote.availability.NO_NODES_S", 0.5)
     async with world(nodes=0) as w:
         handle = w.pool.submit(tasks.double, 1)
         await until(lambda: len(w.cluster.queue) == 1)
+        monkeypatch.setattr("lifepool.backends.remote.availability.NO_NODES_S", 0.0)
         with pytest.raises(BackendUnavailable, match="it has no nodes"):
             await handle
         assert not w.cluster.queue
@@ -417,7 +442,7 @@ async def test_calls_say_by_how_much_the_clock_of_a_node_is_wrong(
     monkeypatch.setattr(node_module, "now_here", lambda: {"time": time.time() + wrong_by})
     async with world(nodes=2) as w:
         assert await w.pool.run(tasks.double, 2, timeout=20) == 4
-        held = w.pool.submit(tasks.hold, gate.address, timeout=1.0)
+        held = w.pool.submit(tasks.hold, gate.address, timeout=3.0)
         await gate.arrival()
         (call,) = w.backend._calls
         assert call.message is not None

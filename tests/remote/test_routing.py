@@ -8,6 +8,7 @@ import time
 import pytest
 
 from lifepool import BackendUnavailable, BackendUnsupported, Pool, QueueFull, TaskTimeout, WorkerLost
+from lifepool.backends.remote import availability
 from lifepool.backends.remote.loopback import LoopbackCluster
 from tests import tasks
 from tests.engine.conftest import gate as gate
@@ -71,6 +72,7 @@ async def test_a_map_uses_both() -> None:
 
 async def test_what_overflowed_comes_home_when_the_cluster_is_lost(gate: Gate) -> None:
     async with world("overflow", max_queue=1) as w:
+        w.patch.setattr(availability, "PATIENCE_S", 60.0)
         first, second = [w.pool.submit(tasks.hold, gate.address, number) for number in range(2)]
         visitor = await gate.arrival()
         w.cluster.cut()  # not known yet: calls wait for a moment
@@ -78,6 +80,7 @@ async def test_what_overflowed_comes_home_when_the_cluster_is_lost(gate: Gate) -
         visitor.let_through()
         await first
         visitor = await gate.arrival()  # the second has left the queue
+        w.patch.setattr(availability, "PATIENCE_S", 0.0)
         await until(lambda: w.routing.moved == 1)
         visitor.let_through()
         (await gate.arrival()).let_through()
@@ -168,8 +171,7 @@ async def test_errors_timeouts_and_cancellation_are_the_same_for_what_has_moved(
             await w.pool.run(tasks.fail, "no such luck")
         assert raised.value.__cause__ is not None  # the worker's traceback
         with pytest.raises(TaskTimeout):
-            await w.pool.run(tasks.hold, gate.address, timeout=0.3)
-        await gate.arrival()
+            await w.pool.run(time.sleep, 60, timeout=0.3)
         handle = w.pool.submit(tasks.hold, gate.address)
         await gate.arrival()
         handle.cancel()

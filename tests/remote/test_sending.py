@@ -171,7 +171,7 @@ async def test_each_call_of_an_envelope_has_its_own_deadline_cancellation_and_ou
             backend._pace.took("tests.tasks:double", 0.0)
             backend._pace.took("tests.tasks:fail_deeply", 0.0)
             cancelled = pool.submit(tasks.hold_in_c, gate.address)
-            timed_out = pool.submit(tasks.hold_in_c, gate.address, timeout=1.0)
+            timed_out = pool.submit(tasks.hold_in_c, gate.address, timeout=3.0)
             doubled = pool.submit(tasks.double, 4)
             failed: Any = pool.submit(tasks.fail_deeply)
             for _ in range(2):

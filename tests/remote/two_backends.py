@@ -26,7 +26,10 @@ class World:
         cluster: The broker.
         backend: The cluster's client.
         pool: The pool.
+        patch: What it changes is as before when the world ends.
     """
+
+    patch: pytest.MonkeyPatch
 
     def __init__(self, *, mode: str, **settings: Any) -> None:
         self.cluster = LoopbackCluster("a secret")
@@ -48,9 +51,10 @@ class World:
 
 @contextlib.asynccontextmanager
 async def world(mode: str, *, slots: int = 1, **settings: Any) -> AsyncIterator[World]:
-    made = World(mode=mode, **settings)
     node = Pool(backend="local", max_workers=slots, drain_timeout=5)
     with pytest.MonkeyPatch.context() as patch:
+        made = World(mode=mode, **settings)
+        made.patch = patch
         patch.setattr(availability, "PATIENCE_S", 0.2)  # a lost cluster is given up sooner than in earnest
         async with node, made.cluster.node(node), made.pool:
             await until(lambda: made.backend.members.slots() == slots)

@@ -6,6 +6,8 @@ from __future__ import annotations
 PATIENCE_S = 1.0
 #: Seconds without any node after which calls fail: time for one to be started anew.
 NO_NODES_S = 5.0
+#: The reason as long as nobody has heard of the engine: it may still be starting.
+NO_CONNECTION_YET = "there is no connection yet"
 
 
 class Availability:
@@ -21,7 +23,7 @@ class Availability:
 
     def __init__(self, now: float) -> None:
         self.down_since: float | None = now
-        self.reason: str = "there is no connection yet"
+        self.reason: str = NO_CONNECTION_YET
         self._no_nodes_since: float | None = now
 
     @property

@@ -259,6 +259,10 @@ class RemoteBackend:
         """Cancel calls on whatever node they are."""
         self._broadcast_ids(msg.CANCEL, [sent.id for sent in calls if sent.message is not None])
 
+    def ask(self, ids: list[str]) -> None:
+        """Ask all nodes for calls: who has one says so, or what became of it."""
+        self._broadcast_ids(msg.ASK, ids)
+
     def _broadcast_ids(self, kind: str, ids: list[str]) -> None:
         for start in range(0, len(ids), 500):
             fields = {"client": self.client, "ids": ids[start : start + 500]}
@@ -279,7 +283,10 @@ class RemoteBackend:
         under_way = [sent for sent in self._calls if sent.message is not None]
         for sent in under_way:  # whoever has it says so, or what became of it
             sent.node, sent.search_at = None, now + SEARCH_AFTER_S
-        self._broadcast_ids(msg.ASK, [sent.id for sent in under_way])
+        ids = [sent.id for sent in under_way]
+        self.ask(ids)
+        if self._upkeep is not None:
+            self._upkeep.ask_again(ids)
         self.plan_flush()
         self._hurry()
 
@@ -301,7 +308,8 @@ class RemoteBackend:
 
     def sent_to(self, node: str, ids: Sequence[str]) -> None:
         """Note on which node calls are: they do not wait at the engine any more."""
-        taken = [sent for id in ids if (sent := self._calls.get(id)) is not None]
+        found = [sent for id in ids if (sent := self._calls.get(id)) is not None]
+        taken = [sent for sent in found if sent.node != node]  # else it says so once more, because it was asked
         for sent in taken:
             self._calls.taken(sent, node)
         if taken and self._worker is not None:
@@ -387,7 +395,7 @@ class RemoteBackend:
         """Find out whether any node has a call that was delivered twice; the second has not started it."""
         if sent.node is None:
             sent.search_at = self._loop.time() + SEARCH_AFTER_S
-            self._broadcast_ids(msg.ASK, [sent.id])
+            self.ask([sent.id])
             self._hurry()
 
     def give_back(self, sent: SentCall, error: Exception) -> None:

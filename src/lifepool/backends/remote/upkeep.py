@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+from math import inf
 from typing import TYPE_CHECKING, Any, Protocol
 
 from lifepool.backends.guard import logged
@@ -32,6 +33,10 @@ LOST_CONTACT_S = 60.0
 #: Seconds from the moment when messages go through again, or a node is gone, until calls that no node has are looked
 #: for: time for nodes to say what they have.
 SEARCH_AFTER_S = 1.5
+#: Seconds after which it is asked once more what became of the calls that were under way when the connection broke, and
+#: the longest after which it is asked again; it doubles. An answer may have been lost after the first question, too: a
+#: broker that has not noticed yet that the old connection is gone sends it there.
+ASK_AGAIN_S, ASK_AGAIN_LAST_S = 1.0, 60.0
 #: Seconds between two looks from which on the event loop has stood still: nothing was heard meanwhile.
 STOOD_STILL_S = SILENCE_S / 2
 
@@ -56,6 +61,9 @@ class Owner(Protocol):
 
     def send_cancels(self, calls: Iterable[SentCall]) -> None:
         """Cancel calls on whatever node they are."""
+
+    def ask(self, ids: list[str]) -> None:
+        """Ask all nodes for calls: who has one says so, or what became of it."""
 
     def resize(self) -> None:
         """Tell the scheduler how many calls may be under way."""
@@ -90,8 +98,16 @@ class Upkeep:
         self._wanted = asyncio.Event()
         self._searches: set[asyncio.Task[None]] = set()
         self._refuses = False  # whether calls were refused at the last look
+        self._asked: list[str] = []  # calls that were under way when the connection broke
+        self._ask_at = inf
+        self._ask_pause = ASK_AGAIN_S
         self._looked = self._loop.time()
         self._task = self._loop.create_task(self._keep_up())
+
+    def ask_again(self, ids: list[str]) -> None:
+        """Ask again for calls, which have been asked for now, until each has its outcome."""
+        self._asked, self._ask_pause = ids, ASK_AGAIN_S
+        self._ask_at = self._loop.time() + ASK_AGAIN_S
 
     def hurry(self) -> None:
         """Look soon: there is something to look after."""
@@ -126,6 +142,8 @@ class Upkeep:
             for node in self._members.silent(now):
                 self._owner.node_lost(node, f"it was not heard of for {SILENCE_S:g} s")
             self._search(now)
+            if now >= self._ask_at:
+                self._ask(now)
             if self._calls.waiting:
                 self._owner.plan_flush()
         elif self._available.is_given_up(now):
@@ -163,6 +181,12 @@ class Upkeep:
                 again.append(sent)
         if again and not self._available.is_down:
             self._owner.send_cancels(again)
+
+    def _ask(self, now: float) -> None:
+        self._asked = [id for id in self._asked if self._calls.get(id) is not None]
+        self._ask_pause = min(2 * self._ask_pause, ASK_AGAIN_LAST_S)
+        self._ask_at = now + self._ask_pause if self._asked else inf
+        self._owner.ask(self._asked)
 
     def _search_untaken(self, now: float) -> None:
         for sent in self._calls:
