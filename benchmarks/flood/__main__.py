@@ -1,8 +1,9 @@
 """Flood the service: ``python -m benchmarks.flood`` prints how much is answered in time at multiples of the capacity.
 
-For each server and text size: the capacity in a closed loop, then an open loop at each factor. Each is a step of
-``--seconds`` with ten seconds for the last answers. The server may use all CPUs. The generator is pinned to the last
-one and shares it with the server's workers: what it takes of it is in the table, and how late it was.
+For each server, text size and factor: a new server, its capacity in a closed loop, and seconds later an open loop at
+that multiple of it, for ``--seconds`` with ten seconds for the last answers. So what a machine can do may change from
+minute to minute, and what an overload leaves behind is not counted twice. The server may use all CPUs. The generator is
+pinned to the last one and shares it with the server's workers: its part and how late it was are in the table.
 """
 
 import argparse
@@ -13,7 +14,7 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +38,7 @@ COLUMNS = (
     "server",
     "texts",
     "load",
+    "capacity/s",
     "sent/s",
     "in time/s",
     "of capacity",
@@ -62,6 +64,10 @@ class Server:
         """Return the CPU time of the server's process, without its workers."""
         times = self.process.cpu_times()
         return float(times.user + times.system)
+
+    def rss(self) -> float:
+        """Return the resident memory of the server's process in MiB."""
+        return float(self.process.memory_info().rss / MIB)
 
 
 def make_bodies(texts: str) -> list[str]:
@@ -104,53 +110,73 @@ def play(plan: Plan) -> dict[str, Any]:
     return dict(json.loads(done.stdout))
 
 
-def quantile_ms(values: Sequence[float], share: float) -> float:
-    """Return a quantile in milliseconds; NaN of nothing."""
+def quantile(values: Sequence[float], share: float) -> str:
+    """Return a quantile of seconds as milliseconds; nothing of none."""
     ordered = sorted(values)
-    return ordered[min(len(ordered) - 1, int(len(ordered) * share))] * 1e3 if ordered else float("nan")
+    return f"{ordered[min(len(ordered) - 1, int(len(ordered) * share))] * 1e3:.0f} ms" if ordered else ""
 
 
-def row(variant: str, texts: str, load: str, capacity: float, report: dict[str, Any], cpu: float, rss: float) -> str:
-    """Return a row of the table."""
-    in_time = sum(latency <= IN_TIME_S for latency in report["good"]) / report["seconds"]
-    cells = [
-        variant, texts, load, f"{report['sent'] / report['seconds']:.0f}", f"{in_time:.0f}",
-        f"{100 * in_time / capacity:.0f} %", f"{quantile_ms(report['good'], 0.5):.0f} ms",
-        f"{quantile_ms(report['good'], 0.99):.0f} ms", f"{quantile_ms(report['refused'], 0.99):.0f} ms",
-        f"{quantile_ms(report['health'], 0.99):.0f} ms", f"{cpu:.2f}",
-        f"{report['cpu']:.2f}, {1e3 * report['late_p99']:.0f} ms", f"{rss:.0f} MiB",
-    ]  # fmt: skip
-    return f"| {' | '.join(cells)} |"
+@dataclass(frozen=True)
+class Step:
+    """What was measured of a server in one step.
+
+    Attributes:
+        load: its name.
+        capacity: of the server, in answers a second.
+        report: the generator's.
+        cpu: CPU seconds of the server process a second.
+        rss: MiB of the server process, before and after.
+    """
+
+    load: str
+    capacity: float
+    report: dict[str, Any]
+    cpu: float
+    rss: tuple[float, float]
+
+    def row(self, variant: str, texts: str) -> str:
+        """Return a row of the table."""
+        report = self.report
+        in_time = sum(latency <= IN_TIME_S for latency in report["good"]) / report["seconds"]
+        cells = [
+            variant, texts, self.load, f"{self.capacity:.0f}",
+            f"{report['sent'] / report['seconds']:.0f}", f"{in_time:.0f}", f"{100 * in_time / self.capacity:.0f} %",
+            quantile(report['good'], 0.5), quantile(report['good'], 0.99),
+            quantile(report['refused'], 0.99), quantile(report['health'], 0.99),
+            f"{self.cpu:.2f}", f"{report['cpu']:.2f}, {1e3 * report['late_p99']:.0f} ms",
+            f"{self.rss[0]:.0f} to {self.rss[1]:.0f} MiB",
+        ]  # fmt: skip
+        return f"| {' | '.join(cells)} |"
+
+
+def measure(server: Server, load: str, capacity: float, plan: Plan) -> Step:
+    """Measure one step."""
+    cpu, rss = server.cpu_s(), server.rss()
+    report = play(plan)
+    print(load, report["answers"], file=sys.stderr, flush=True)
+    return Step(load, capacity, report, (server.cpu_s() - cpu) / report["seconds"], (rss, server.rss()))
 
 
 def flood(variant: str, texts: str, factors: Sequence[float], options: argparse.Namespace) -> Iterator[str]:
     """Measure one server with one size of texts; yield the rows."""
-    bodies, last_cpu = make_bodies(texts), max(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else -1
-    with serving(variant, options.server_arguments) as server:
-
-        def plan(**more: float) -> Plan:
-            return Plan(server.port, bodies, cpu=last_cpu, patience=PATIENCE_S, **more)  # type: ignore[arg-type]
-
-        def step(load: str, capacity: float | None, plan: Plan) -> tuple[float, str]:
-            before = server.cpu_s()
-            report = play(plan)
-            capacity = capacity or len(report["good"]) / report["seconds"]
-            cpu = (server.cpu_s() - before) / report["seconds"]
-            rss = server.process.memory_info().rss / MIB
-            print(load, report["answers"], file=sys.stderr, flush=True)
-            return capacity, row(variant, texts, load, capacity, report, cpu, rss)
-
-        calm = min(CALM_S, options.seconds)
-        play(plan(duration=min(WARM_UP_S, options.seconds), callers=CALLERS))
-        capacity = FLOOR_RATE
-        if variant != REFUSES_ALL:
-            capacity, line = step("closed loop", None, plan(duration=min(CAPACITY_S, options.seconds), callers=CALLERS))
-            yield line
-        for factor in factors:
-            time.sleep(calm)
-            yield step(f"{factor:g}x", capacity, plan(duration=options.seconds, rate=factor * capacity))[1]
-        time.sleep(calm)
-        yield step("0.2x after", capacity, plan(duration=calm, rate=0.2 * capacity))[1]
+    last_cpu = max(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else -1
+    plan = Plan(0, make_bodies(texts), cpu=last_cpu, patience=PATIENCE_S, callers=CALLERS)
+    calm = min(CALM_S, options.seconds)
+    for factor in factors:
+        with serving(variant, options.server_arguments) as server:
+            closed = replace(plan, port=server.port, duration=min(CAPACITY_S, options.seconds))
+            play(replace(closed, duration=min(WARM_UP_S, options.seconds)))
+            capacity = FLOOR_RATE
+            if variant != REFUSES_ALL:
+                report = play(closed)
+                capacity = len(report["good"]) / report["seconds"]
+            steps = [(f"{factor:g}x", factor, options.seconds)]
+            if factor == factors[-1]:
+                steps.append(("0.2x after", 0.2, calm))
+            for load, times, seconds in steps:
+                time.sleep(calm)
+                open_loop = replace(closed, duration=seconds, rate=times * capacity)
+                yield measure(server, load, capacity, open_loop).row(variant, texts)
 
 
 def main() -> None:

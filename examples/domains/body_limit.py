@@ -23,8 +23,9 @@ class BodyLimit:
     a declared Content-Length in plain text, which no client of this service expects.
 
     A body may pause for `read_timeout` seconds, and must have come at `min_rate` bytes a second on
-    average from then on. What is kept in memory until it is whole counts against `max_buffered` until
-    its request is answered; of streamed ones there may be `max_uploads` at a time.
+    average from then on, while it is waited for. What is kept in memory until it is whole counts
+    against `max_buffered` until its request is answered; of streamed ones there may be `max_uploads`
+    at a time.
 
     Args:
         app: The application to guard.
@@ -90,7 +91,7 @@ class _Body:
         self._received = 0
         self._is_whole = False
         self._clock = asyncio.get_running_loop().time
-        self._began = self._clock()
+        self._waited = 0.0  # seconds, for what has come
 
     async def receive(self, receive: Receive) -> Message:
         """Return the next message.
@@ -125,27 +126,60 @@ class _Body:
             raise _come_again(detail, TRY_AGAIN, RETRY_AFTER)
 
     async def _within_time(self, receive: Receive) -> Message:
-        limits = self._limits
-        pause_ends = self._clock() + limits.read_timeout
-        rate_ends = self._began + limits.read_timeout + self._received / limits.min_rate
+        limits, began = self._limits, self._clock()
+        pause_ends = began + limits.read_timeout
+        rate_ends = pause_ends + self._received / limits.min_rate - self._waited
         deadline = min(pause_ends, rate_ends)
-        message = asyncio.ensure_future(receive())
+        wait = _Wait(deadline, self._guard.is_ending)
         try:
-            await asyncio.sleep(0)  # most is here already
-            ending_since: float | None = None
-            while not message.done():
-                now = self._clock()
-                if now >= deadline:
-                    raise _too_slow(limits, is_stalled=not self._received or pause_ends <= rate_ends)
-                if self._guard.is_ending():
-                    ending_since = ending_since or now
-                    if now >= ending_since + ENDING_GRACE:
-                        raise _come_again("The server is being stopped.", "Send it again.", 1)
-                await asyncio.wait([message], timeout=min(LOOK, deadline - now))
-            return message.result()
+            # In this task, not in one of its own: `LoadShedding` then sees how long it takes to handle the body.
+            async with wait.bound:
+                return await receive()
+        except TimeoutError:
+            if not wait.bound.expired():
+                raise
+            if wait.is_cut_short:
+                raise _come_again("The server is being stopped.", "Send it again.", 1) from None
+            raise _too_slow(limits, is_stalled=not self._received or pause_ends <= rate_ends) from None
         finally:
-            if not message.done():
-                message.cancel()
+            wait.end()
+            self._waited += self._clock() - began
+
+
+class _Wait:
+    """The wait for one message, until a deadline or some seconds after the server was asked to stop.
+
+    A class, for a closure that refers to itself lives until the next garbage collection. It would keep the task that
+    has waited, and what that returned: a piece of the body.
+
+    Args:
+        deadline: By the loop's clock.
+        is_ending: Whether the server was asked to stop.
+
+    Attributes:
+        bound: To wait in.
+        is_cut_short: Whether it ends before the deadline.
+    """
+
+    def __init__(self, deadline: float, is_ending: Callable[[], bool]) -> None:
+        self.bound = asyncio.timeout_at(deadline)
+        self.is_cut_short = False
+        self._deadline = deadline
+        self._is_ending = is_ending
+        self._loop = asyncio.get_running_loop()
+        self._timer = self._loop.call_later(LOOK, self._look)
+
+    def end(self) -> None:
+        """Look no more."""
+        self._timer.cancel()
+
+    def _look(self) -> None:
+        soon = self._loop.time() + ENDING_GRACE
+        if not self._is_ending():
+            self._timer = self._loop.call_later(LOOK, self._look)
+        elif soon < self._deadline and not self.bound.expired():
+            self.is_cut_short = True
+            self.bound.reschedule(soon)
 
 
 def _too_slow(limits: Limits, *, is_stalled: bool) -> Problem:

@@ -39,7 +39,7 @@ async def test_each_request_is_counted_once() -> None:
     server = await asyncio.start_server(connected, "127.0.0.1", 0)
     async with server:
         port = server.sockets[0].getsockname()[1]
-        report = await Flood(Plan(port, ["1", "2", "3"], rate=200, duration=0.5, patience=0.5)).run()
+        report = await Flood(Plan(port, ["1", "2", "3"], rate=200, duration=0.5, patience=5.0)).run()
         await asyncio.wait(handlers)  # all their clients have gone
     requests = {kind: count for kind, count in report.answers.items() if not kind.startswith("health")}
     assert set(requests) == {"200", "503", "gave up"}
@@ -48,7 +48,7 @@ async def test_each_request_is_counted_once() -> None:
     assert len(report.refused) == requests["503"]
     assert report.retry_after == [7] * requests["503"]
     assert report.health
-    assert max(report.health) < 0.5
+    assert max(report.health) < 5.0
 
 
 @pytest.mark.parametrize("variant", [BARE, REFUSES_ALL])

@@ -136,7 +136,10 @@ async def test_what_comes_after_a_percent_sign_in_a_query_does_not_matter() -> N
     connection.end()
 
 
-async def test_so_many_bodies_are_thrown_away_at_a_time_and_each_is_counted_once() -> None:
+async def test_so_many_bodies_are_thrown_away_at_a_time_and_each_is_counted_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("lifepool.integrations.uvicorn.DISCARD_S", 60.0)
     connections = [Connection() for _ in range(DISCARDING_MOST + 2)]
     early = connections[0].protocol._early
     assert early is not None
@@ -348,7 +351,7 @@ async def test_admitted_requests_count_before_the_app_has_them() -> None:
         each.protocol._early = connections[0].protocol._early
         shedding.refuse = lambda now: None  # type: ignore[method-assign]
         each.protocol.data_received(POST)
-    assert shedding._requests._arriving_count == 3
+    assert shedding._requests._coming.count == 3
     for each in connections:
         await each.say()
         each.end()

@@ -57,6 +57,11 @@ async def answers(pieces: list[bytes], admits: int, *, early: bool) -> tuple[lis
 
 
 @pytest.fixture(autouse=True)
+def _in_no_haste(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("lifepool.integrations.uvicorn.DISCARD_S", 60.0)
+
+
+@pytest.fixture(autouse=True)
 def _quiet() -> Iterator[None]:
     """Leave out a warning for each malformed request."""
     logging.disable(logging.CRITICAL)

@@ -220,6 +220,7 @@ def test_those_who_are_refused_together_do_not_come_back_together(raises: Raises
 def test_what_strangers_do_not_learn_is_in_the_log_once_a_second_for_each_kind(
     raises: Raises, client: TestClient, caplog: pytest.LogCaptureFixture
 ) -> None:
+    raises.app.state.lifepool.log = AnswerLog(clock=lambda: 0.0)
     for _ in range(50):
         raises.error = QueueFull("the queue is full (3 tasks wait)", retry_after=1)
         client.get("/handler")

@@ -174,7 +174,10 @@ async def test_what_has_waited_in_vain_is_dropped_and_what_has_begun_is_not(gate
             assert [answer.status_code for answer in dropped] == [503] * 3
             assert all("retry-after" in answer.headers for answer in dropped)
             assert begun.result().json() == [1, 42]
-            assert (await http.get(f"{server.url}/numbers")).json()["requests"]["dropped"] == 3
+            numbers = (await http.get(f"{server.url}/numbers")).json()["requests"]
+            # One that comes when the others have waited for too long already is refused at once.
+            assert numbers["dropped"] >= 1
+            assert sum(numbers.get(kind, 0) for kind in ("dropped", "refused_pool", "refused_loop")) == 3
 
 
 async def test_any_asgi_app_has_it_and_the_task_of_a_client_that_leaves_is_dropped(gate: Gate) -> None:

@@ -226,3 +226,15 @@ def test_the_advice_grows_with_the_overload_and_differs_from_client_to_client() 
     assert 10 <= max(severe) <= RETRY_MOST_S
     assert len(severe) > 5
     assert model.controller.retry_after(math.inf, 0.0) == 1
+
+
+def test_a_wait_to_begin_that_stands_above_the_target_is_overload_of_the_loop() -> None:
+    controller = Controller(TARGET)
+    assert controller.refusal(0.0, 0.0, 0.0, RUN, begin=BURST * TARGET) is None, "it may be a burst"
+    assert controller.refusal(0.0, 0.0, 0.0, RUN, begin=BURST * TARGET + 0.01) == REFUSED_LOOP
+    assert controller.refusal(0.0, 1.0, 0.0, RUN, begin=0.9) == REFUSED_POOL, "the longer wait is why"
+    for now in (2.0, 2.0 + STANDING_S):
+        controller.observe(now, 0.0, 0.0, RUN, begin=TARGET + 0.01)
+    assert controller.overloaded
+    assert controller.refusal(4.0, 0.0, 0.0, RUN, begin=TARGET) is None
+    assert controller.refusal(4.0, 0.0, 0.0, RUN, begin=TARGET + 0.01) == REFUSED_LOOP

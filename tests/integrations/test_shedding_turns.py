@@ -3,84 +3,190 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 
-from lifepool import Pool
-from lifepool.integrations.shedding import LoadShedding
-from lifepool.integrations.shedding.admitted import ARRIVING_S, AdmittedRequest, AdmittedRequests
-from lifepool.integrations.shedding.controller import UNKNOWN_WAITING
 from lifepool.integrations.shedding.turns import LEAST_BEGUN, MOST_BEGUN, TURN_S, Turns
 from tests.engine.gates import PATIENCE_S
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Callable
 
 BURST = 5 * LEAST_BEGUN + 2
 
 
 class Clock:
-    """A clock that turns of the loop move: each takes as long as it is told."""
+    """A clock that moves when the tests say so."""
 
-    def __init__(self, turn_s: float) -> None:
-        self.turn_s = turn_s
-        self._now = 0.0
+    def __init__(self) -> None:
+        self.now = 0.0
 
     def __call__(self) -> float:
-        self._now += self.turn_s  # it is asked once at the beginning, and once at the end
-        return self._now
+        return self.now
 
 
-async def begun(turns: Turns, count: int, order: list[int] | None = None) -> list[int]:
-    """Let so many begin together; return how many did in each turn."""
-    each_turn: list[int] = []
-    begun = 0
+class Burst:
+    """Requests that come together.
 
-    async def begin(number: int) -> None:
-        nonlocal begun
-        if not turns.take():
-            await turns.wait()
-        begun += 1
-        if order is not None:
-            order.append(number)
+    Args:
+        turns: Where they wait.
+        clock: They move it.
+        begin_s: Seconds that each takes to begin.
+        other_s: Seconds of other work in each turn of the loop.
+        slow_from: Those from this number on take a bit more than a sixth of ``TURN_S``.
+    """
 
-    async with asyncio.timeout(PATIENCE_S), asyncio.TaskGroup() as group:
-        for number in range(count):
-            group.create_task(begin(number))
-        while begun < count:
-            before = begun
-            await asyncio.sleep(0)
-            each_turn.append(begun - before)
-    return [number for number in each_turn if number]
+    def __init__(
+        self, turns: Turns, clock: Clock, begin_s: float = 0.0, other_s: float = 0.0, slow_from: int = 1000
+    ) -> None:
+        self.order: list[int] = []
+        self._turns, self._clock = turns, clock
+        self._begin_s, self._other_s = begin_s, other_s
+        self._slow_from = slow_from
+
+    async def _begin(self, number: int) -> None:
+        if not self._turns.take():
+            await self._turns.wait()
+        self._clock.now += self._begin_s if number < self._slow_from else TURN_S / 5.9
+        self.order.append(number)
+
+    async def all(self, count: int) -> list[int]:
+        """Let so many begin; return how many did in each turn in which some did."""
+        each_turn, before = list[int](), len(self.order)
+        async with asyncio.timeout(PATIENCE_S), asyncio.TaskGroup() as group:
+            for number in range(count):
+                group.create_task(self._begin(number))
+            while sum(each_turn) < count:
+                seen = len(self.order)
+                self._clock.now += self._other_s
+                await asyncio.sleep(0)
+                each_turn.append(len(self.order) - seen)
+        assert len(self.order) == before + count
+        return [number for number in each_turn if number]
+
+
+async def turns_until(condition: Callable[[], bool]) -> None:
+    """Let the loop go on until something holds."""
+    for _ in range(1000):
+        if condition():
+            return
+        await asyncio.sleep(0)
+    pytest.fail("it never does")
 
 
 @pytest.mark.all_loops
 async def test_a_burst_begins_in_parts_and_in_its_order() -> None:
-    turns, order = Turns(Clock(2 * TURN_S)), list[int]()
-    assert await begun(turns, BURST, order) == [LEAST_BEGUN] * 5 + [2]
-    assert order == list(range(BURST))
-    assert await begun(turns, 2) == [2], "later ones find places"
+    turns = Turns(clock := Clock())
+    burst = Burst(turns, clock, begin_s=TURN_S)
+    assert await burst.all(BURST) == [LEAST_BEGUN] * 5 + [2]
+    assert burst.order == list(range(BURST))
+    assert await burst.all(2) == [2], "later ones find places"
     assert len(turns) == 0
 
 
-async def test_more_begin_while_turns_are_short_and_fewer_once_they_are_long() -> None:
-    turns = Turns(clock := Clock(TURN_S / 10))
-    growing = await begun(turns, 500)
-    assert growing[:5] == [LEAST_BEGUN, 8, 16, 32, MOST_BEGUN]
-    assert set(growing[4:-1]) == {MOST_BEGUN}
-    clock.turn_s = 2 * TURN_S
-    assert (await begun(turns, 150))[:5] == [MOST_BEGUN, 32, 16, 8, LEAST_BEGUN]
-    clock.turn_s = 0.7 * TURN_S
-    assert set((await begun(turns, 50))[:-1]) == {LEAST_BEGUN}, "neither short nor long"
+@pytest.mark.all_loops
+async def test_more_begin_while_they_take_little_time_and_no_more_than_have_time_once_they_take_much() -> None:
+    turns = Turns(clock := Clock())
+    growing = await Burst(turns, clock, begin_s=TURN_S / 1000).all(500)
+    assert growing[:6] == [LEAST_BEGUN, LEAST_BEGUN, 8, 16, 32, MOST_BEGUN], "the first have not waited"
+    assert set(growing[5:-1]) == {MOST_BEGUN}
+    burst = Burst(turns, clock, slow_from=sum(growing[:6]))
+    slowing = await burst.all(300)
+    assert slowing[:6] == growing[:6]
+    assert set(slowing[6:-1]) == {6}, "the others give their places back"
+    assert burst.order == list(range(300))
+
+
+async def test_those_that_give_their_places_back_keep_their_order_and_no_more_than_ever_begin_in_a_turn() -> None:
+    turns = Turns(clock := Clock())
+    order = list[int]()
+
+    async def begin(number: int) -> None:
+        await turns.wait()
+        clock.now += TURN_S / 2 if number % 37 < 4 else TURN_S / 1000
+        order.append(number)
+
+    async with asyncio.timeout(PATIENCE_S), asyncio.TaskGroup() as group:
+        for number in range(1000):
+            group.create_task(begin(number))
+        while len(order) < 1000:
+            await asyncio.sleep(0)
+            assert turns._places <= MOST_BEGUN
+    assert order == list(range(1000))
+
+
+async def test_the_time_of_a_turn_bounds_those_too_that_find_places() -> None:
+    turns = Turns(clock := Clock())
+    turns._places = turns._left = MOST_BEGUN  # as a burst of quick ones leaves it
+    taken = 0
+    while turns.take():
+        taken += 1
+        clock.now += TURN_S
+    assert taken == LEAST_BEGUN
+
+
+async def test_those_that_give_their_places_back_wait_for_as_long_as_ever() -> None:
+    turns = Turns(clock := Clock())
+    burst = Burst(turns, clock, slow_from=60)
+    begin = asyncio.create_task(burst.all(100))
+    await turns_until(lambda: len(burst.order) >= 60)
+    clock.now += 1.0
+    await asyncio.sleep(0)
+    assert len(turns) > LEAST_BEGUN
+    assert turns.wait_s(0) > 1.0
+    await begin
+
+
+async def test_what_else_the_loop_does_takes_no_places_away() -> None:
+    turns = Turns(clock := Clock())
+    begun = await Burst(turns, clock, begin_s=TURN_S / 1000, other_s=10 * TURN_S).all(500)
+    assert begun[5:7] == [MOST_BEGUN] * 2
+
+
+async def test_how_many_may_begin_is_forgotten_when_nobody_waits_any_more() -> None:
+    turns = Turns(clock := Clock())
+    await Burst(turns, clock).all(500)
+    for _ in range(3):
+        await asyncio.sleep(0)
+    assert (await Burst(turns, clock, begin_s=TURN_S).all(20))[:2] == [LEAST_BEGUN] * 2
+
+
+async def test_how_long_one_will_wait_is_learned_from_turns() -> None:
+    turns = Turns(clock := Clock())
+    assert turns.wait_s(1000) == 0.0, "nothing is known"
+    burst = asyncio.create_task(Burst(turns, clock, begin_s=TURN_S, other_s=TURN_S).all(50 * LEAST_BEGUN))
+    for _ in range(40):
+        await asyncio.sleep(0)
+    turn_s, waiting = (LEAST_BEGUN + 1) * TURN_S, len(turns)
+    assert waiting > LEAST_BEGUN
+    many = 1000 * LEAST_BEGUN
+    assert turns.wait_s(many) == pytest.approx((waiting + many) / LEAST_BEGUN * turn_s, rel=0.05)
+    assert turns.wait_s(0) == pytest.approx(clock.now, abs=2 * turn_s), "as long as the first of them has waited"
+    await burst
+    for _ in range(3):
+        await asyncio.sleep(0)
+    assert turns.wait_s(many) == 0.0, "the next burst may be of other requests"
+
+
+async def test_one_long_turn_counts_for_no_more_than_a_step() -> None:
+    turns = Turns(clock := Clock())
+    assert turns.take()
+    clock.now += 1.0
+    await asyncio.sleep(0)
+    waiting = [asyncio.create_task(turns.wait()) for _ in range(3 * LEAST_BEGUN)]
+    await asyncio.sleep(0)
+    assert turns.wait_s(20 * LEAST_BEGUN) < 4 * TURN_S
+    await asyncio.gather(*waiting)
 
 
 async def test_who_is_cancelled_while_waiting_takes_no_place() -> None:
-    turns = Turns(Clock(2 * TURN_S))
+    turns = Turns(Clock())
     for _ in range(LEAST_BEGUN):
         assert turns.take()
     waiting = [asyncio.create_task(turns.wait()) for _ in range(2 * LEAST_BEGUN)]
     await asyncio.sleep(0)
+    assert len(turns) == 2 * LEAST_BEGUN
     for each in waiting[:LEAST_BEGUN]:
         each.cancel()
     async with asyncio.timeout(PATIENCE_S):
@@ -89,108 +195,22 @@ async def test_who_is_cancelled_while_waiting_takes_no_place() -> None:
     assert len(turns) == 0
 
 
-def scope(path: str = "/") -> dict[str, Any]:
-    return {"type": "http", "path": path, "headers": [], "method": "GET"}
+async def test_who_is_cancelled_after_it_gave_its_place_back_takes_none() -> None:
+    turns = Turns(clock := Clock())
+    begun = list[int]()
 
+    async def begin(number: int) -> None:
+        await turns.wait()
+        clock.now += TURN_S
+        begun.append(number)
 
-async def receive() -> Any:
-    return {"type": "http.request", "body": b"", "more_body": False}
-
-
-class Answers:
-    """What the server would send: the status of each answer, in order."""
-
-    def __init__(self) -> None:
-        self.statuses: list[int] = []
-
-    async def __call__(self, message: Any) -> None:
-        if message["type"] == "http.response.start":
-            self.statuses.append(message["status"])
-
-
-def answering(handler: Callable[[], Awaitable[object]]) -> Callable[..., Awaitable[None]]:
-    async def app(_scope: Any, _receive: Any, send: Any) -> None:
-        await handler()
-        await send({"type": "http.response.start", "status": 200, "headers": []})
-        await send({"type": "http.response.body", "body": b""})
-
-    return app
-
-
-async def test_a_probe_is_answered_before_a_burst_has_begun() -> None:
-    begun, answers = 0, Answers()
-
-    async def handle() -> None:
-        nonlocal begun
-        begun += 1
-
-    async with Pool(max_workers=1) as pool:
-        service = LoadShedding(answering(handle), pool=pool)
-        async with asyncio.timeout(PATIENCE_S), asyncio.TaskGroup() as group:
-            for _ in range(BURST):
-                group.create_task(service(scope(), receive, answers))
-            await group.create_task(service(scope("/health"), receive, answers))
-            assert begun <= LEAST_BEGUN + 1
-    assert answers.statuses == [200] * (BURST + 1)
-
-
-def admitted(requests: AdmittedRequests, now: float = 0.0) -> AdmittedRequest:
-    return requests.begin(scope(), receive, requests.admit(now))
-
-
-async def test_those_who_wait_for_their_turn_count_as_tasks_to_come_for_however_long() -> None:
-    requests = AdmittedRequests()
-    for _ in range(50):  # all of them submit a task
-        requests.submitted(admitted(requests))
-    assert requests.arriving(0.0) == 0
-    burst = [asyncio.create_task(requests.turn(admitted(requests))) for _ in range(BURST)]
-    await asyncio.sleep(0)
-    assert requests.arriving(10 * ARRIVING_S) == pytest.approx(BURST - LEAST_BEGUN, rel=0.01)
+    tasks = [asyncio.create_task(begin(number)) for number in range(4 * LEAST_BEGUN)]
+    turns._places = turns._left = MOST_BEGUN
+    await turns_until(lambda: len(begun) >= LEAST_BEGUN)
+    assert len(turns._waiting) == 2 * LEAST_BEGUN, "the first of them have a place again"
+    for each in tasks[2 * LEAST_BEGUN : 3 * LEAST_BEGUN]:
+        each.cancel()
     async with asyncio.timeout(PATIENCE_S):
-        await asyncio.gather(*burst)
-    assert requests.arriving(10 * ARRIVING_S) == pytest.approx(BURST - LEAST_BEGUN, rel=0.01), "now they arrive"
-    assert requests.arriving(20 * ARRIVING_S) == 0, "they submit nothing"
-
-
-async def test_the_share_of_those_that_submit_tasks_is_learned_from_the_last_ones() -> None:
-    requests = AdmittedRequests()
-    for _ in range(10):
-        admitted(requests)
-    assert requests.arriving(0.0) == 0, "before it is known of any"
-    for count in (1, 9):
-        for _ in range(count):
-            requests.submitted(admitted(requests))
-        assert requests.arriving(0.0) == pytest.approx(10 * (1 - 0.9 ** (count if count == 1 else 10)))
-    for _ in range(50):
-        requests.end(admitted(requests))
-    assert requests.arriving(0.0) < 0.1
-
-
-async def test_requests_that_submit_nothing_are_not_refused_because_many_wait_for_their_turn() -> None:
-    answers = Answers()
-
-    async def handle() -> None:
-        await asyncio.sleep(0)
-
-    async with Pool(max_workers=1) as pool:
-        service = LoadShedding(answering(handle), pool=pool)
-        async with asyncio.timeout(PATIENCE_S), asyncio.TaskGroup() as group:
-            for _ in range(20 * UNKNOWN_WAITING):
-                group.create_task(service(scope(), receive, answers))
-    assert set(answers.statuses) == {200}
-
-
-async def test_a_request_that_is_cancelled_while_it_waits_for_its_turn_is_forgotten() -> None:
-    answers, never = Answers(), asyncio.Event()
-    async with Pool(max_workers=1) as pool:
-        service = LoadShedding(answering(never.wait), pool=pool)
-        requests = [asyncio.create_task(service(scope(), receive, answers)) for _ in range(BURST)]
-        await asyncio.sleep(0)
-        for each in requests:
-            each.cancel()
-        await asyncio.wait(requests)
-        assert service._requests.under_way == 0
-        assert service._requests._arriving_count == 0
-        for _ in range(BURST):
-            await asyncio.sleep(0)
-        assert len(service._requests._turns) == 0
+        await asyncio.wait(tasks)
+    assert begun == [*range(2 * LEAST_BEGUN), *range(3 * LEAST_BEGUN, 4 * LEAST_BEGUN)]
+    assert len(turns) == 0

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from lifepool._core import policy
+
 # Before the app is imported: where it keeps its jobs, and the uploads that it searches as jobs.
 os.environ["DOMAINS_FOLDER"] = tempfile.mkdtemp(prefix="domains-")
 atexit.register(shutil.rmtree, os.environ["DOMAINS_FOLDER"], ignore_errors=True)
@@ -31,9 +33,15 @@ def lasting_runner() -> Iterator[asyncio.Runner]:
 
 @pytest.fixture(scope="module")
 def lasting_app(lasting_runner: asyncio.Runner) -> Iterator[None]:
-    """Start the app once for the tests of a file: its pool takes a second to start, a request to it a millisecond."""
+    """Start the app once for the tests of a file: its pool takes a second to start, a request to it a millisecond.
+
+    A worker that breaks off a task gets the time that it needs on a busy machine. Else it is killed, and the test would
+    be said to have left its successor behind.
+    """
     started = serving.started()
-    serving.lasting.append(lasting_runner.run(started.__aenter__()))
-    yield
-    serving.lasting.clear()
-    lasting_runner.run(started.__aexit__(None, None, None))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(policy, "INTERRUPT_GRACE_S", 30.0)
+        serving.lasting.append(lasting_runner.run(started.__aenter__()))
+        yield
+        serving.lasting.clear()
+        lasting_runner.run(started.__aexit__(None, None, None))

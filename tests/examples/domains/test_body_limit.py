@@ -8,7 +8,8 @@ from typing import Any
 import httpx
 import pytest
 from fastapi import FastAPI, Request
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.datastructures import Headers
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from examples.domains import body_limit, problems
 from examples.domains.app import LIMITS, app
@@ -119,6 +120,52 @@ async def test_a_body_that_drips_is_too_slow_although_it_never_stalls() -> None:
     limits = Limits(max_body=10**9, read_timeout=0.1, min_rate=10**9)  # type: ignore[arg-type]  # shorter than a second
     async with guarded(limits) as http:
         assert_problem(await asyncio.wait_for(http.post("/other", content=drips()), PATIENCE_S), 408, "less than")
+
+
+def body_of(limits: Limits, is_ending: Callable[[], bool] = lambda: False) -> body_limit._Body:
+    guard = BodyLimit(FastAPI(), {}, "hint", lambda: limits, is_ending)
+    return body_limit._Body(guard, limits, Headers(), 1000, "hint", is_buffered=True)
+
+
+async def test_the_time_that_a_handler_takes_between_two_reads_is_not_its_clients() -> None:
+    body, now = body_of(Limits()), asyncio.get_running_loop().time()
+    clock = [now - 1000, now - 1000, now, now]
+    body._clock = lambda: clock.pop(0)
+
+    async def at_once() -> Message:
+        return {"type": "http.request", "body": b"x", "more_body": True}
+
+    async def in_the_next_turn() -> Message:
+        await asyncio.sleep(0)
+        return {"type": "http.request", "body": b"y", "more_body": False}
+
+    assert (await body.receive(at_once))["body"] == b"x"
+    assert (await body.receive(in_the_next_turn))["body"] == b"y"
+
+
+async def test_two_who_wait_for_a_body_at_a_time_are_bounded_both_and_leave_no_timer_behind(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(body_limit, "LOOK", 0.0)
+    looks = 0
+
+    def is_ending() -> bool:
+        nonlocal looks
+        looks += 1
+        return False
+
+    async def never() -> Message:
+        await asyncio.Event().wait()
+        raise AssertionError
+
+    body = body_of(Limits(read_timeout=0.1), is_ending)  # type: ignore[arg-type]  # shorter than a second
+    async with asyncio.timeout(PATIENCE_S):
+        outcomes = await asyncio.gather(body.receive(never), body.receive(never), return_exceptions=True)
+    assert [getattr(each, "status_code", None) for each in outcomes] == [408, 408]
+    before = looks
+    for _ in range(10):
+        await asyncio.sleep(0)
+    assert looks == before > 0
 
 
 async def test_a_server_that_is_stopped_does_not_wait_for_stalled_bodies(monkeypatch: pytest.MonkeyPatch) -> None:

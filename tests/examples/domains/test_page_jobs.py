@@ -19,7 +19,6 @@ if TYPE_CHECKING:
 
 PATIENCE_MS = 30_000
 ALL = 1000  # pieces: more than a file has
-expect.set_options(timeout=PATIENCE_MS)
 
 
 class Gate:

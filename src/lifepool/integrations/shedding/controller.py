@@ -94,7 +94,7 @@ class Controller:
         """Return the seconds of waiting after which a request that has not begun is dropped."""
         return DROP * self.target(run)
 
-    def observe(self, now: float, wait: float, lag: float, run: float) -> None:
+    def observe(self, now: float, wait: float, lag: float, run: float, begin: float = 0.0) -> None:
         """Look at the standing wait, many times a second.
 
         Args:
@@ -102,10 +102,11 @@ class Controller:
             wait: Seconds that a newcomer would wait for a worker.
             lag: By how many seconds the loop was late.
             run: Seconds that a task takes.
+            begin: Seconds until a newcomer may begin. Workers go on meanwhile: the longer of the two waits counts.
         """
         self._in_turn = 0
         self._lag = max(lag, self._lag * _LAG_KEPT)
-        if wait + LOOP_TURNS * lag <= self.target(run):
+        if max(wait, begin) + LOOP_TURNS * lag <= self.target(run):
             self._above_since = None
         elif self._above_since is None:
             self._above_since = now
@@ -118,7 +119,7 @@ class Controller:
         """Tell whether somebody was refused in the last ``CALM_S``."""
         return now - self._last_refusal < CALM_S
 
-    def refusal(self, now: float, wait: float, overdue: float, run: float) -> str | None:
+    def refusal(self, now: float, wait: float, overdue: float, run: float, begin: float = 0.0) -> str | None:
         """Return why a request that comes now is refused, or None: it is admitted.
 
         Args:
@@ -127,13 +128,16 @@ class Controller:
             overdue: By how many seconds the loop is late at this moment. It grows while a turn of the loop goes on, so
                 that each turn admits what fits into it, and refuses the rest.
             run: As for ``observe``.
+            begin: As for ``observe``.
         """
         target = self.target(run)
         # One late turn is not standing: it may have been a block, or a process that was stopped.
         by_loop = self.overloaded and LOOP_TURNS * overdue > target and self._in_turn >= LEAST_IN_TURN
         # Between two turns nobody is admitted: the workers need enough to do until the next one.
         limit = max(target, QUEUED_TURNS * self._lag) if self.overloaded else math.inf
-        refused = by_loop or wait > min(limit, BURST * target)
+        limit = min(limit, BURST * target)
+        by_loop = by_loop or begin > max(wait, limit)
+        refused = by_loop or wait > limit
         self._refused_share += _SHARE_WEIGHT * (refused - self._refused_share)
         if not refused:
             self._in_turn += 1

@@ -44,8 +44,9 @@ class LoadShedding:
 
     A request is admitted if it would wait no longer than the pool's ``target_wait`` for a worker and for the event
     loop; in a burst three times as long. Otherwise it is answered 503 at once, with ``Retry-After`` and problem+json.
-    An admitted request is not refused half way through. One whose tasks have all waited in vain for ten times the
-    target, because workers hang or run times have changed, gets ``QueueFull``. WebSockets are not refused.
+    Of a burst that is admitted, a few requests begin in each turn of the loop: probes are answered between them. An
+    admitted request is not refused half way through. One whose tasks have all waited in vain for ten times the target,
+    because workers hang or run times have changed, gets ``QueueFull``. WebSockets are not refused.
 
     ``pool.statistics().requests`` counts what was decided.
 
@@ -83,7 +84,7 @@ class LoadShedding:
         self._meter = LagMeter(BEAT_S, kept=0, on_tick=self._beat)
         self._last = 0.0  # when a request came
         self._looked = -inf  # when the pools were asked
-        self._found = (0.0, 0.0)  # what a newcomer would wait, and how long a task takes
+        self._found = (0.0, 0.0, 0.0)  # what a newcomer would wait: to begin, for a worker; and how long a task takes
         self._loop: asyncio.AbstractEventLoop | None = None  # while it is looked at
         self._watched: asyncio.AbstractEventLoop | None = None  # the last that was
 
@@ -138,15 +139,15 @@ class LoadShedding:
         if loop is not self._loop:  # the first request, after a pause, or the app was started again
             self._begin(loop)
         self._last = now
-        wait, run = self._found if now - self._looked < FRESH_S else self._look(now)
+        begin, wait, run = self._found if now - self._looked < FRESH_S else self._look(now)
         overdue = max(0.0, now - self._meter.due)
-        refusal = self._controller.refusal(now, wait, overdue, run)
+        refusal = self._controller.refusal(now, wait, overdue, run, begin)
         if refusal is None:
             self._looked = -inf
             return None
         self.is_refusing = True
         self._count(refusal)
-        return self._controller.retry_after(wait, random())  # noqa: S311 - no secret
+        return self._controller.retry_after(max(wait, begin), random())  # noqa: S311 - no secret
 
     def _begin(self, loop: asyncio.AbstractEventLoop) -> None:
         """Look at this loop from now on. What was known of another one is no more."""
@@ -158,21 +159,21 @@ class LoadShedding:
         self._loop = loop
         self._meter.start()
 
-    def _look(self, now: float) -> tuple[float, float]:
-        """Return how long a newcomer would wait for a worker, and how long a task takes."""
+    def _look(self, now: float) -> tuple[float, float, float]:
+        """Return how long a newcomer would wait until it begins, and for a worker; and how long a task takes."""
         arriving, wait, run = self._requests.arriving(now), 0.0, 0.0
         for pool in self._pools:
             engine = pool._engine
             if engine is not None:
                 load = engine.queries.load()
                 wait, run = max(wait, pool_wait(load, arriving)), max(run, load.run_s)
-        self._looked, self._found = now, (wait, run)
-        return wait, run
+        self._looked, self._found = now, (self._requests.begin_wait(), wait, run)
+        return self._found
 
     def _beat(self, now: float, lag: float) -> None:
         """Look at how long requests wait, and give up those that have waited in vain."""
-        wait, run = self._look(now)
-        self._controller.observe(now, wait, lag, run)
+        begin, wait, run = self._look(now)
+        self._controller.observe(now, wait, lag, run, begin)
         self.is_refusing = self._controller.refused_lately(now)
         self._refusals.give_up_late(now)
         if run:
