@@ -15,7 +15,7 @@ from lifepool import PayloadTooLarge, Pool, TaskNotPicklable, constant
 from tests import tasks
 from tests.engine import constant_tasks
 from tests.engine.constant_tasks import Table, look_up
-from tests.engine.gates import until
+from tests.engine.gates import PATIENCE_S, until
 from tests.engine.scheduling import scheduler_of
 
 if TYPE_CHECKING:
@@ -95,14 +95,20 @@ def _die_once(path: str, table: Table) -> int | None:
 async def test_one_that_came_with_a_task_that_was_taken_back_is_there_for_the_next(table: Table, gate: Gate) -> None:
     shared = constant(table)
     async with Pool(max_workers=1) as pool:
-        for _ in range(20):
-            await pool.run(tasks.perform, "nothing")  # it is known to be short: the next ones are pipelined
-        holding = pool.submit(tasks.perform, "hold", gate.address)
-        visitor = await gate.arrival()
-        taken_back = pool.submit(tasks.perform, "nothing", shared)
         assert pool._engine is not None
         (worker,) = scheduler_of(pool._engine).fleet
-        assert len(worker.tasks) == 2
+        async with asyncio.timeout(PATIENCE_S):
+            while True:
+                for _ in range(20):
+                    await pool.run(tasks.perform, "nothing")  # until it is known to be short: the next are pipelined
+                holding = pool.submit(tasks.perform, "hold", gate.address)
+                taken_back = pool.submit(tasks.perform, "nothing", shared)
+                if len(worker.tasks) == 2:
+                    break
+                taken_back.cancel()
+                (await gate.arrival()).let_through()
+                await holding
+        visitor = await gate.arrival()
         taken_back.cancel()
         await until(lambda: len(worker.tasks) == 1)
         visitor.let_through()

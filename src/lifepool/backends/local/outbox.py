@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from lifepool._transfer import constants
 from lifepool._transfer.context import WithContext
 from lifepool._transfer.exceptions import bearable
+from lifepool._transfer.naming import ManyCalls
 from lifepool._usercode.interrupts import passed_on
 from lifepool.backends.local.codec.calls import Call, CallEncoder
 from lifepool.backends.local.codec.large_text import placeholders
@@ -140,5 +141,8 @@ class Outbox:
 
 def _size_off_loop(fn: Callable[..., Any], args: tuple[Any, ...], *, lent: bool) -> int | None:
     """Return at most how many bytes there are to be pickled in a thread; None if that is for the loop."""
-    bound = (fn,) if constants.in_use else ()  # a partial may hold constants: those are found while it is pickled
+    called: Any = fn
+    if isinstance(called, ManyCalls):
+        called = called.function
+    bound = (called,) if constants.in_use else ()  # a partial may hold constants: those are found while it is pickled
     return plain_size((*bound, *args), lent=lent)
