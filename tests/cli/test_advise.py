@@ -10,7 +10,7 @@ import pytest
 
 from lifepool.cli.advise.advisor import Advice, advise
 from lifepool.cli.advise.arguments import Arguments, BadArguments, chosen_sizes
-from lifepool.cli.advise.judgement import Mapped, Measurement, break_even, judge, locate
+from lifepool.cli.advise.judgement import BreakEven, Mapped, Measurement, break_even, judge, least_gain, locate
 from lifepool.cli.summary import Spread
 from tests.cli.runner import lifepool
 
@@ -157,6 +157,13 @@ def test_there_may_be_no_border(gains: list[float], below: int | None, above: in
     assert (found.size, found.below, found.above) == (None, below, above)
 
 
+@pytest.mark.parametrize(("waited", "loop", "gain"), [(2.0, 0.5, 3.0), (1.0, 0.9, 1 / 9), (1.0, 0.0, 1e9)])
+def test_a_call_that_was_ended_has_gained_its_time_without_that_of_the_loop(
+    waited: float, loop: float, gain: float
+) -> None:
+    assert least_gain(waited, loop) == pytest.approx(gain)
+
+
 # --- real functions ---------------------------------------------------------------------------------------------------
 
 WORK = """
@@ -178,8 +185,9 @@ WORK = """
     def in_a_pool(x):
         return x
 
-    def block_microseconds(n):
-        time.sleep(n * 1e-6)
+    def block_from_1000(n):  # below, nothing: the shortest sleep takes milliseconds on a busy machine
+        if n >= 1000:
+            time.sleep(0.25)
 
     def grow(items):
         items.append(1)
@@ -201,6 +209,10 @@ WORK = """
     async def later():
         pass
 
+    def hang_from_10(n):
+        if n >= 10:
+            hang()
+
     number = 3
 """
 
@@ -216,12 +228,12 @@ def ask(folder: Path, function: str, args: str = "", kwargs: str = "", **options
 
 
 def test_a_function_that_takes_long_is_offloaded(folder: Path) -> None:
-    advice = ask(folder, "block", "0.05", repeat=3)
+    advice = ask(folder, "block", "0.25", repeat=3)
     assert advice.exit_code == 0
     assert [verdict.recommendation for verdict in advice.verdicts] == ["offload"]
     (m,) = advice.measurements
     assert (m.inline.rounds, m.pooled.rounds) == (3, 3)
-    assert m.inline.low >= 0.05
+    assert m.inline.low >= 0.25
     assert m.loop < m.inline.low
 
 
@@ -240,7 +252,7 @@ def test_a_function_that_changes_its_arguments_gets_fresh_ones(folder: Path) -> 
 
 
 def test_the_size_from_which_it_pays_is_found(folder: Path) -> None:
-    advice = ask(folder, "block_microseconds", "n", sizes=(1, 100_000), budget=20.0)
+    advice = ask(folder, "block_from_1000", "n", sizes=(1, 100_000), budget=20.0, repeat=3)
     found = advice.break_even
     assert found is not None
     assert found.size is not None
@@ -252,6 +264,22 @@ def test_the_size_from_which_it_pays_is_found(folder: Path) -> None:
 def test_a_function_that_hangs_is_ended_in_its_worker(folder: Path) -> None:
     advice = ask(folder, "hang", budget=0.5)
     assert (advice.measurements, advice.too_slow, advice.error) == ((), True, None)
+
+
+def test_a_size_that_takes_too_long_is_one_at_which_it_pays(folder: Path) -> None:
+    advice = ask(folder, "hang_from_10", "n", sizes=(1, 10, 100), budget=14.0)
+    assert advice.too_slow == 10
+    assert advice.measurements[0].size == 1
+    found = advice.break_even
+    assert found is not None
+    assert found.size is not None
+    assert found.above == 10
+
+
+def test_if_the_first_size_takes_too_long_it_pays_from_there_on(folder: Path) -> None:
+    advice = ask(folder, "hang_from_10", "n", sizes=(10, 100), budget=0.5)
+    assert (advice.measurements, advice.too_slow) == ((), 10)
+    assert advice.break_even == BreakEven(None, None, 10, verified=False)
 
 
 @pytest.mark.parametrize(
@@ -277,7 +305,7 @@ def test_what_can_not_be_measured_is_reported(folder: Path, function: str, args:
 
 
 def test_the_command_prints_figures_and_advice_that_fit_80_columns(folder: Path) -> None:
-    done = lifepool("advise", "work:block", "--args", "0.05", "--repeat", "2", cwd=folder, COLUMNS="80")
+    done = lifepool("advise", "work:block", "--args", "0.25", "--repeat", "3", cwd=folder, COLUMNS="80")
     assert done.returncode == 0, done.stdout + done.stderr
     assert "offload it: await pool.run(...)" in done.stdout
     assert "noise" not in done.stdout
@@ -285,15 +313,15 @@ def test_the_command_prints_figures_and_advice_that_fit_80_columns(folder: Path)
 
 
 def test_the_command_prints_json(folder: Path) -> None:
-    done = lifepool("advise", "work:block", "--args", "0.05", "--repeat", "2", "--json", cwd=folder)
+    done = lifepool("advise", "work:block", "--args", "0.25", "--repeat", "3", "--json", cwd=folder)
     report = json.loads(done.stdout)
     assert report["verdicts"][0]["recommendation"] == "offload"
-    assert report["measurements"][0]["inline"]["rounds"] == 2
+    assert report["measurements"][0]["inline"]["rounds"] == 3
 
 
 def test_the_command_shows_a_table_by_size(folder: Path) -> None:
     arguments = ("--args", "n", "--sizes", "1,200000", "--budget", "20", "--repeat", "3")
-    done = lifepool("advise", "work:block_microseconds", *arguments, cwd=folder, COLUMNS="80")
+    done = lifepool("advise", "work:block_from_1000", *arguments, cwd=folder, COLUMNS="80")
     assert "200,000" in done.stdout
     assert "it pays from about n = " in done.stdout
     assert max(map(len, done.stdout.splitlines())) <= 80

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import json
 from typing import TYPE_CHECKING, Any
@@ -10,7 +11,8 @@ import pytest
 
 from lifepool import Pool
 from lifepool.backends.remote import availability, urls
-from lifepool.backends.remote.loopback import LoopbackCluster
+from lifepool.backends.remote.backend import RemoteBackend
+from lifepool.backends.remote.loopback import LoopbackCluster, LoopbackTransport
 from lifepool.cli.doctor.cluster import PROBES, check_cluster
 from tests.cli import loopback_engine
 from tests.cli.runner import lifepool
@@ -29,6 +31,8 @@ def engine(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(urls.ENGINES, "loopback", urls.Engine("tests.cli.loopback_engine", "pytest", "none"))
     monkeypatch.setattr(loopback_engine, "cluster", LoopbackCluster())
     monkeypatch.setattr("lifepool.cli.doctor.cluster.GRACE_S", 0.2)
+    for bound in ("LATE_S", "FREE_S", "OFFSET_S"):  # a busy machine may be late
+        monkeypatch.setattr(f"lifepool.cli.doctor.cluster.{bound}", 30.0)
     monkeypatch.delenv("LIFEPOOL_SECRET", raising=False)
 
 
@@ -104,6 +108,29 @@ async def test_a_broker_that_can_not_be_reached() -> None:
     assert found[-1] is topics["broker"]
     assert topics["broker"].status == "fail"
     assert "can't be reached" in topics["broker"].found
+
+
+async def test_an_engine_that_takes_long_for_its_first_connection(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As Ray does on a busy machine: a process is started, imports it and connects."""
+    monkeypatch.setattr(LoopbackTransport, "wait_for_nodes_s", 20.0)
+    monkeypatch.setattr(availability, "PATIENCE_S", 0.0)
+    looks = 0
+
+    def why_unavailable(backend: RemoteBackend) -> str | None:
+        nonlocal looks
+        looks += 1
+        if looks == 40:
+            asyncio.get_running_loop().call_soon(loopback_engine.cluster.mend)
+        return of_the_backend(backend)
+
+    of_the_backend = RemoteBackend.why_unavailable
+    monkeypatch.setattr(RemoteBackend, "why_unavailable", why_unavailable)
+    async with node(PROBES):
+        loopback_engine.cluster.is_cut = True
+        topics, found = await examine()
+    assert looks >= 40
+    assert topics["broker"].status == "ok"
+    assert [each for each in found if each.status == "fail"] == []
 
 
 async def test_no_nodes(monkeypatch: pytest.MonkeyPatch) -> None:

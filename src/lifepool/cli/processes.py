@@ -7,6 +7,7 @@ import time
 from pathlib import Path
 
 PS_BOUND = 10.0  # seconds; it answers in milliseconds
+KILL_S = 10.0  # seconds for killed processes to be gone: a busy machine may be late
 POLL = 0.02  # seconds between two looks at a group that is ending
 
 
@@ -62,7 +63,7 @@ def end_leader(process: subprocess.Popen[bytes], timeout: float) -> bool:
 
     Args:
         process: started with ``process_group=0``.
-        timeout: seconds for the leader to end, and again for the rest of its group.
+        timeout: seconds for the leader to end, and again for the rest of its group; then they are killed.
 
     Returns:
         Whether all of them ended without being killed.
@@ -73,6 +74,6 @@ def end_leader(process: subprocess.Popen[bytes], timeout: float) -> bool:
         clean = not wait_until_gone(process.pid, timeout)
     except subprocess.TimeoutExpired:
         clean = False
-    kill_group(process.pid, timeout)
-    process.wait(timeout)
+    kill_group(process.pid, KILL_S)
+    process.wait(KILL_S)
     return clean

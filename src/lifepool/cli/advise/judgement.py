@@ -81,6 +81,16 @@ class Measurement:
         return self.inline.median / max(self.added + self.loop, 1e-9)
 
 
+def least_gain(waited: float, loop: float) -> float:
+    """Return the least that the gain of a call can be that was ended before its answer came.
+
+    Args:
+        waited: Seconds until it was ended. Without what the loop did itself, inline the call takes at least as long.
+        loop: CPU time of the event loop's thread in them, as for a large payload.
+    """
+    return (waited - loop) / max(loop, 1e-9)
+
+
 @dataclass(frozen=True, slots=True)
 class Verdict:
     """What to do, and why.
@@ -160,10 +170,10 @@ class BreakEven:
     """From which size on it pays.
 
     Attributes:
-        size: The estimate; None if it pays at every size measured, or at none.
-        below: The largest size measured at which it does not pay yet; None if it always did.
-        above: The smallest size measured from which on it does; None if it never did.
-        verified: Whether sizes on both sides of the estimate were measured, close to it, and agree with it.
+        size: The estimate; None if it pays at every size tried, or at none.
+        below: The largest size tried at which it does not pay yet; None if it always did.
+        above: The smallest size tried from which on it does; None if it never did.
+        verified: Whether sizes on both sides of the estimate were tried, close to it, and agree with it.
     """
 
     size: int | None

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from lifepool._host.cpus import cpu_budget
 from lifepool._pool.decorated import PoolBatch, PoolTask
 from lifepool.cli.advise.arguments import Arguments, BadArguments
-from lifepool.cli.advise.judgement import Mapped, Measurement, locate
+from lifepool.cli.advise.judgement import Mapped, Measurement, least_gain, locate
 from lifepool.cli.doctor.findings import describe_error
 from lifepool.cli.doctor.selftest import plain_pool
 from lifepool.cli.importing import NotFound, import_target
@@ -35,7 +35,15 @@ SHORT_S = 0.005
 
 
 class TooSlow(Exception):
-    """Raised when one call takes more than the time there is."""
+    """Raised when one call takes more than the time there is.
+
+    Attributes:
+        gain: The least that `Measurement.gain` can be.
+    """
+
+    def __init__(self, gain: float) -> None:
+        super().__init__(gain)
+        self.gain = gain
 
 
 def measure(request: dict[str, Any]) -> dict[str, Any]:
@@ -93,6 +101,7 @@ class _Run:
         workers = cpu_budget().workers
         measured: list[Measurement] = []
         too_slow: int | bool | None = None
+        at_least: dict[int, float] = {}
         # Preloaded: the time of its import is not that of its first call.
         pool = plain_pool(max_workers=workers, min_workers=workers, preload=(self._module,), name="advise")
         async with pool:
@@ -103,10 +112,11 @@ class _Run:
                 share = max(0.1, (self._end - time.monotonic()) / (left - index))
                 try:
                     measured.append(await self._one(pool, size, share))
-                except TooSlow:
+                except TooSlow as slow:
                     too_slow = True if size is None else size
+                    at_least = {size or 0: slow.gain} if slow.gain >= 1 else {}
                     break
-            found = await asyncio.to_thread(self._locate, pool, asyncio.get_running_loop(), measured)
+            found = await asyncio.to_thread(self._locate, pool, asyncio.get_running_loop(), measured, at_least)
         return {
             "measurements": [dataclasses.asdict(each) for each in sorted(measured, key=lambda each: each.size or 0)],
             "break_even": found,
@@ -114,10 +124,10 @@ class _Run:
         }
 
     def _locate(
-        self, pool: Pool, loop: asyncio.AbstractEventLoop, measured: list[Measurement]
+        self, pool: Pool, loop: asyncio.AbstractEventLoop, measured: list[Measurement], at_least: dict[int, float]
     ) -> dict[str, Any] | None:
         """Look around the break-even; in a thread, since the search is plain code and measures on the loop."""
-        if len(self._sizes) == 1 or not measured:
+        if len(self._sizes) == 1 or not (measured or at_least):
             return None
 
         def gain(size: int) -> float | None:
@@ -131,7 +141,7 @@ class _Run:
                 return None
             return measured[-1].gain
 
-        return dataclasses.asdict(locate({each.size or 0: each.gain for each in measured}, gain))
+        return dataclasses.asdict(locate({each.size or 0: each.gain for each in measured} | at_least, gain))
 
     async def _one(self, pool: Pool, size: int | None, share: float) -> Measurement:
         args, kwargs = self._arguments.make(size)
@@ -162,17 +172,22 @@ class _Run:
         Returns:
             The result, and the seconds of one warm call.
         """
+        bound = max(share, self._budget / 2) if self._is_first else share
+        cpu = time.thread_time()
         try:
             # The first call of all may load something that the others find there.
-            await pool.run(function, *args, timeout=max(share, self._budget / 2) if self._is_first else share)
+            await pool.run(function, *args, timeout=bound)
             self._is_first = False
-            before = time.perf_counter()
+            bound = share
+            before, cpu = time.perf_counter(), time.thread_time()
             result = await pool.run(function, *args, timeout=share)
             took = time.perf_counter() - before
             if took * pool.max_workers < share / 4:
                 await asyncio.gather(*(pool.run(function, *args) for _ in range(pool.max_workers)))
-        except (TaskTimeout, QueueFull):
-            raise TooSlow from None
+        except QueueFull:  # it was not even tried
+            raise TooSlow(0.0) from None
+        except TaskTimeout:
+            raise TooSlow(least_gain(bound, time.thread_time() - cpu)) from None
         return result, took
 
     def _calls(self, first: float, share: float) -> int:

@@ -90,5 +90,5 @@ def _border(found: BreakEven) -> Text:
         certainty = "verified" if found.verified else "not verified, figures vary"
         return text.append(f" ({certainty}: not at {found.below:,}, but at {found.above:,})", style="not bold")
     if found.above is not None:
-        return Text(f"it pays at every size measured, from n = {found.above:,} on", style="bold")
-    return Text(f"it does not pay up to n = {found.below:,}, the largest size measured", style="bold")
+        return Text(f"it pays at every size tried, from n = {found.above:,} on", style="bold")
+    return Text(f"it does not pay up to n = {found.below:,}, the largest size tried", style="bold")

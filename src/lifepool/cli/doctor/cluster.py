@@ -9,6 +9,7 @@ from collections import Counter
 from typing import TYPE_CHECKING
 
 import lifepool
+from lifepool.backends.remote.availability import NO_CONNECTION_YET
 from lifepool.backends.remote.urls import SECRET_VARIABLE, make_remote_backend, parse, signer_for
 from lifepool.cli.doctor import selftest_tasks
 from lifepool.cli.doctor.findings import Finding, describe_error, fail, ok, warn
@@ -35,7 +36,7 @@ OFFSET_S = 1.0
 #: Nodes that are reported one by one.
 MOST_NODES = 10
 #: Seconds for which the start waits for nodes, whose absence is looked at later; and, when there is no connection or no
-#: node, for which that may change: some engines take their time.
+#: node, for which that may change. The first connection has as long as a pool's start would wait, if that is more.
 START_S, GRACE_S = 1.0, 3.0
 #: Seconds between two looks at what changes by itself.
 LOOK_S = 0.05
@@ -55,6 +56,7 @@ async def check_cluster(text: str, timeout: float) -> AsyncIterator[Finding]:
     if wrong:
         return
     backend = make_remote_backend(text)
+    patience = max(GRACE_S, min(timeout, backend.wait_for_nodes_s))
     backend.wait_for_nodes_s = min(START_S, backend.wait_for_nodes_s)
     pool = plain_pool(backend=backend, name="doctor", start_timeout=timeout)
     with without_warnings():
@@ -65,7 +67,7 @@ async def check_cluster(text: str, timeout: float) -> AsyncIterator[Finding]:
             yield fail("broker", *describe_error(error))
             return
         try:
-            async for finding in _check_pool(pool, timeout):
+            async for finding in _check_pool(pool, timeout, patience):
                 yield finding
         finally:
             await pool.aclose(0)
@@ -93,11 +95,11 @@ def _check_url(text: str) -> Iterator[Finding]:
     yield ok("secret", f"{SECRET_VARIABLE} is set" if has_secret else "none: this engine needs none at this address")
 
 
-async def _check_pool(pool: Pool, timeout: float) -> AsyncIterator[Finding]:
-    cluster = await _settled(pool, timeout)
+async def _check_pool(pool: Pool, timeout: float, patience: float) -> AsyncIterator[Finding]:
+    cluster = await _settled(pool, timeout, patience)
     if not cluster.connected:
         fix = "is it up, and do host, port, password and firewall let this machine through?"
-        yield fail("broker", f"{cluster.address}: {cluster.unavailable or 'no connection yet'}", fix)
+        yield fail("broker", f"{cluster.address}: {cluster.unavailable or NO_CONNECTION_YET}", fix)
         return
     yield ok("broker", f"{cluster.address} answers")
     if not cluster.nodes:
@@ -125,9 +127,16 @@ def _cluster(pool: Pool) -> ClusterStatistics:
     return cluster
 
 
-async def _settled(pool: Pool, timeout: float) -> ClusterStatistics:
-    """Wait until a node was heard of, or it is known why not; then for others, for two beats of a node."""
+async def _settled(pool: Pool, timeout: float, patience: float) -> ClusterStatistics:
+    """Wait until a node was heard of, or it is known why not; then for others, for two beats of a node.
+
+    Args:
+        pool: It has started.
+        timeout: Seconds for a node, or the reason why there is none.
+        patience: Seconds for a first connection: some engines start a process for it.
+    """
     await _until(lambda: bool(_cluster(pool).nodes) or _cluster(pool).unavailable is not None, timeout)
+    await _until(lambda: not (_cluster(pool).unavailable or "").endswith(NO_CONNECTION_YET), patience)
     await _until(lambda: bool(_cluster(pool).nodes), GRACE_S)
     if _cluster(pool).nodes:
         await asyncio.sleep(1.0)
