@@ -30,7 +30,9 @@ SITE = "tests.instrumentation.site:app"
 
 def metrics(url: str) -> Scrape:
     # A connection of its own each time: whichever server process accepts it answers.
-    return Scrape(httpx.get(f"{url}/metrics", timeout=PATIENCE_S, verify=False).text)
+    answer = httpx.get(f"{url}/metrics", timeout=PATIENCE_S, verify=False)
+    assert answer.is_success, answer.text
+    return Scrape(answer.text)
 
 
 def until_seen(url: str, condition: Callable[[Scrape], bool]) -> Scrape:
@@ -179,6 +181,57 @@ def test_without_its_folder_a_scrape_answers_what_this_process_knows_and_the_log
     assert seen.value("mine_total") == 1
     assert ran.stderr.count("/metrics shows one server process of all") == 1
     assert "restart the server" in ran.stderr
+
+
+# --- processes start and end while a scrape reads ---------------------------------------------------------------------
+
+MEANWHILE = """
+import asyncio, glob, os, sys
+from prometheus_client.multiprocess import MultiProcessCollector
+from lifepool import Pool
+from lifepool.instrumentation.prometheus import PrometheusHook, exposition
+from tests.tasks import double
+folder = os.environ["PROMETHEUS_MULTIPROC_DIR"]
+merge, attempts = MultiProcessCollector.merge, []
+def remove_and_merge(files, accumulate=True):
+    attempts.append(files)
+    for path in glob.glob(folder + "/counter_1_*.db")[:1]:  # listed, and removed by another server before it is read
+        os.remove(path)
+    return merge(files, accumulate)
+async def main():
+    pool = Pool(max_workers=1, name="a")
+    pool.add_hook(PrometheusHook())
+    async with pool:
+        await pool.run(double, 1)
+        for name in sys.argv[2:]:
+            with open(f"{folder}/{name}", "wb") as file:
+                file.write(bytes(int(sys.argv[1])))
+        MultiProcessCollector.merge = remove_and_merge
+        print((await asyncio.to_thread(exposition))[0].decode())
+    print(len(attempts), "attempts", file=sys.stderr)
+asyncio.run(main())
+"""
+
+
+def scraped_meanwhile(folder: Path, size: int, *names: str) -> tuple[Scrape, str]:
+    ran = subprocess.run(
+        [sys.executable, "-c", MEANWHILE, str(size), *names], capture_output=True, text=True, cwd=ROOT,
+        env={**os.environ, "PROMETHEUS_MULTIPROC_DIR": str(folder)}, timeout=PATIENCE_S, check=False,
+    )  # fmt: skip
+    assert not ran.returncode, ran.stderr
+    return Scrape(ran.stdout), ran.stderr
+
+
+def test_a_process_that_has_only_begun_to_make_its_files_or_was_killed_then_spoils_no_scrape(tmp_path: Path) -> None:
+    seen, _ = scraped_meanwhile(tmp_path, 0, "counter_1.db", "gauge_livesum_1.db", "histogram_1.db")
+    assert seen.value("lifepool_tasks_total", pool="a", task="double", outcome="completed") == 1
+    assert seen.total("lifepool_workers") == 1
+
+
+def test_files_that_are_removed_while_a_scrape_reads_are_left_out(tmp_path: Path) -> None:
+    seen, said = scraped_meanwhile(tmp_path, 64, *(f"counter_1_{number}.db" for number in range(3)))
+    assert seen.value("lifepool_tasks_total", pool="a", task="double", outcome="completed") == 1
+    assert "4 attempts" in said
 
 
 # --- what earlier servers have left -----------------------------------------------------------------------------------

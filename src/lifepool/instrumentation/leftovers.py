@@ -25,6 +25,20 @@ def folder() -> str:
     return os.environ["PROMETHEUS_MULTIPROC_DIR"]
 
 
+def written_files() -> list[str]:
+    """Return the files in which a process has written something.
+
+    A process makes a file empty and gives it its size in a second step. The client fails to read it until then, and for
+    good if the process is killed between the two.
+    """
+    written = []
+    for path in glob.glob(os.path.join(glob.escape(folder()), "*.db")):
+        with contextlib.suppress(FileNotFoundError):  # removed since it was listed
+            if os.stat(path).st_size:
+                written.append(path)
+    return written
+
+
 def forget_dead_processes() -> None:
     """Remove the gauges of processes that are gone without having said so; what they counted stays.
 

@@ -40,7 +40,12 @@ from lifepool._inside import state
 from lifepool.hooks import Hook, TaskRecord
 from lifepool.instrumentation.jobs import JOB_METRICS, has_jobs, job_gauges
 from lifepool.instrumentation.lag import LagMeter
-from lifepool.instrumentation.leftovers import folder, forget_dead_processes, remove_files_of_earlier_servers
+from lifepool.instrumentation.leftovers import (
+    folder,
+    forget_dead_processes,
+    remove_files_of_earlier_servers,
+    written_files,
+)
 from lifepool.instrumentation.metrics import (
     CLUSTER_METRICS,
     METRICS,
@@ -56,7 +61,7 @@ from lifepool.instrumentation.metrics import (
 from lifepool.instrumentation.routing import ROUTING_METRICS, routing_counters, routing_gauges
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from prometheus_client.core import Metric as Family
 
@@ -72,6 +77,8 @@ WRITE_S = 1.0
 MEMORY_EVERY = 5
 #: Seconds that a scrape in another thread waits for the loop. One that is blocked for longer is shown as it was before.
 REFRESH_TIMEOUT_S = 1.0
+#: Times that a scrape reads the files, if meanwhile some of them are removed.
+READ_ATTEMPTS = 10
 _name_and_outcome = attrgetter("name", "outcome")
 
 
@@ -393,12 +400,19 @@ class _AllProcesses:
     """What the processes have written, and the jobs, of which each of them would say the same."""
 
     def __init__(self, files: _FileExporter | None) -> None:
-        self._files: Any = MultiProcessCollector(CollectorRegistry())  # type: ignore[no-untyped-call]
         self._hooks = () if files is None else files.hooks
 
     def collect(self) -> Iterator[Family]:
         """Collect all of them."""
-        return chain(self._files.collect(), _job_families(self._hooks))
+        return chain(self._read(), _job_families(self._hooks))
+
+    def _read(self) -> Iterable[Family]:
+        """Read the files while processes start and end: the client's own ``collect`` raises if it meets one of them."""
+        merge: Callable[[list[str]], Iterable[Family]] = MultiProcessCollector.merge
+        for _ in range(READ_ATTEMPTS - 1):
+            with contextlib.suppress(FileNotFoundError):  # a server that starts has removed what others have left
+                return merge(written_files())
+        return merge(written_files())
 
 
 class _ThisProcess:
