@@ -3,7 +3,7 @@
 
 PYTHON =                 # the Python to build .venv with; empty: the first suitable one
 HOST = 127.0.0.1
-PORT = 8000
+PORT ?= 8000
 WORKERS = 1
 MINUTES = 20
 JOBS = 3                 # tests that run side by side; many of them wait, so a few more than there are CPUs

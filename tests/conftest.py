@@ -106,7 +106,10 @@ def _nothing_leaks() -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def chromium() -> str:
-    """The path of a Chromium or Chrome for playwright's `executable_path`."""
+    """The path of a Chromium or Chrome for playwright's `executable_path`; `expect` waits for 30 s from then on."""
+    from playwright.sync_api import expect  # not everywhere that tests run is it installed
+
+    expect.set_options(timeout=30_000)
     for name in (os.environ.get("CHROMIUM", ""), *_CHROMIUM_NAMES):
         if name and (path := shutil.which(name)):
             return path

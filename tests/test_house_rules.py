@@ -146,9 +146,14 @@ def test_a_test_that_leaks_fails_and_says_what(pytester: pytest.Pytester) -> Non
         import subprocess, sys, os
         def test_leaks():
             global child
-            child = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
+            child = subprocess.Popen(
+                [sys.executable, "-c", "print('it sleeps', flush=True); input()"],
+                stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+            )
+            child.stdout.readline()
         def test_next_one_is_clean():
             child.stdin.close()
+            child.stdout.close()
             assert child.poll() is not None or child.wait(timeout=10) is not None
         """,
     )

@@ -168,7 +168,8 @@ async def _bursts(case: PairedCase, request: dict[str, Any]) -> dict[str, list[f
             await case.burst(contenders[name], length)
         if request["slowed"] > 1:
             usual = await case.burst(contenders[LIFEPOOL], length)
-            contenders[LIFEPOOL] = Slowed(contenders[LIFEPOOL], (request["slowed"] - 1) * usual)
+            delay = min((request["slowed"] - 1) * usual, 1.0)  # the usual time is wrong if the machine stood still
+            contenders[LIFEPOOL] = Slowed(contenders[LIFEPOOL], delay)
         seconds: dict[str, list[float]] = {LIFEPOOL: [], case.peer: []}
         for index in range(request["bursts"]):
             for name in rotated(list(seconds), index):

@@ -142,7 +142,8 @@ async def caller_of_a_hang(contender: Contender, folder: str) -> Verdict:
     seen = await outcome(within(contender, HANG_TIMEOUT_S, probes.hang_in_c, folder))
     took = time.monotonic() - start
     is_timeout = "Timeout" in seen or "TimeLimit" in seen
-    return Verdict(is_timeout and took < 2 * HANG_TIMEOUT_S, f"{seen} after {took:.2f} s")
+    # A busy machine may be late by two seconds; the slowest peer that does answer takes seven times the timeout.
+    return Verdict(is_timeout and took < 5 * HANG_TIMEOUT_S, f"{seen} after {took:.2f} s")
 
 
 async def workers_after_hangs(contender: Contender, folder: str) -> Verdict:

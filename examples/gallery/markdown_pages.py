@@ -37,7 +37,7 @@ async def html(request: Request) -> str:
     body = await request.body()
     if len(body) > MOST_BYTES:
         raise HTTPException(413, f"at most {MOST_BYTES >> 20} MiB")
-    return await pool.run(html_of, body.decode(errors="replace"), timeout=2.0)
+    return await pool.run(html_of, body.decode(errors="replace"), timeout=10.0)
 
 
 @app.get("/health")

@@ -47,7 +47,7 @@ def model() -> Any:
     return train()
 
 
-@pool.batch(max_size=64, timeout=2.0)
+@pool.batch(max_size=64, timeout=10.0)
 def digits_of(pictures: list[list[float]]) -> list[int]:
     """Return which digits these are, by one call of the model."""
     digits: list[int] = model().predict(pictures).tolist()

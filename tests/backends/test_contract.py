@@ -154,7 +154,7 @@ async def test_a_task_may_pass_its_timeout_in_the_queue(pool: Pool, gate: Gate) 
 async def test_a_task_that_passes_its_timeout_is_answered_while_it_still_runs(pool: Pool, gate: Gate) -> None:
     needs_concurrency(pool)
     async with pool:
-        slow = pool.submit(tasks.hold, gate.address, timeout=1.0)
+        slow = pool.submit(tasks.hold, gate.address, timeout=3.0)
         visitor = await gate.arrival()
         with pytest.raises(TaskTimeout) as caught:
             await slow

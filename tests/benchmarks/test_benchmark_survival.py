@@ -15,7 +15,10 @@ from benchmarks.survival.experiments import Verdict
         ("lifepool", "hang-caller", True),
     ],
 )
-def test_an_experiment_gives_a_verdict(contender: str, experiment: str, survived: bool) -> None:
+def test_an_experiment_gives_a_verdict(
+    contender: str, experiment: str, survived: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("benchmarks.survival.__main__.ORPHAN_GRACE_S", 20.0)
     verdict = run_cell(contender, experiment)
     assert verdict.survived is survived, verdict.detail
     assert verdict.detail

@@ -257,7 +257,10 @@ async def test_why_a_worker_could_not_start_is_shown_and_a_refusal_counts_as_a_f
 async def test_first_tasks_that_are_refused_while_they_wait_are_in_the_list_as_refused() -> None:
     pool = Pool(max_workers=1)
     async with pool, browser(dashboard(pool)) as client:
-        burst = [pool.submit(time.sleep, 0.1, timeout=1.0) for _ in range(40)]
+        burst = [pool.submit(time.sleep, 0.3, timeout=10.0) for _ in range(60)]
+        await asyncio.wait(burst, return_when=asyncio.FIRST_EXCEPTION)
+        for handle in burst:
+            handle.cancel()
         outcomes = await asyncio.gather(*burst, return_exceptions=True)
         state = (await client.get("/state.json")).json()
     refused = sum(isinstance(outcome, QueueFull) for outcome in outcomes)

@@ -63,7 +63,7 @@ def test_it_answers_what_it_has_begun_when_it_is_told_to_end(web: tuple[subproce
 
     wait_until(lambda: answers("/readyz", '"ready":true'), "that it is up")
     with ThreadPoolExecutor(1) as thread:
-        total = thread.submit(httpx.get, f"{url}/total?prices=1,2&seconds=1.5", timeout=PATIENCE_S)
+        total = thread.submit(httpx.get, f"{url}/total?prices=1,2&seconds=4", timeout=PATIENCE_S)
         wait_until(lambda: answers("/metrics", 'lifepool_workers{pool="shop",state="busy"} 1.0'), "that the task runs")
         process.send_signal(signal.SIGTERM)
         assert total.result(PATIENCE_S).json() == {"total": 3.0}

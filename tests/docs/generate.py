@@ -108,7 +108,11 @@ SAMPLES: tuple[errors.PoolError, ...] = (
 
 def error_classes(root: type[errors.PoolError] = errors.PoolError) -> list[type[errors.PoolError]]:
     """The tree in order of definition, parents first."""
-    children = [child for child in root.__subclasses__() if child.__module__ != "lifepool.futures.errors"]  # twins
+    children = [
+        child
+        for child in root.__subclasses__()
+        if child.__module__.startswith("lifepool.") and child.__module__ != "lifepool.futures.errors"
+    ]
     return [root, *(each for child in children for each in error_classes(child))]
 
 

@@ -105,9 +105,14 @@ def die_after(path: str) -> None:
         os._exit(3)
 
 
-def answer_and_lie(count: int) -> bytes:
-    """Once this was answered, claim to have put another result where there is none."""
-    threading.Timer(0.05, answer_with_location, (2**40, 8)).start()
+def answer_and_lie(count: int, fifo: str) -> bytes:
+    """Once somebody has written into the FIFO, claim to have put another result where there is none."""
+
+    def lie() -> None:
+        os.read(os.open(fifo, os.O_RDONLY), 1)
+        answer_with_location(2**40, 8)
+
+    threading.Thread(target=lie).start()
     return filled(count)
 
 

@@ -315,12 +315,15 @@ async def test_a_call_passes_its_timeout_while_it_waits_for_company(gate: Gate) 
 
 
 async def test_a_call_passes_its_timeout_while_it_runs(gate: Gate) -> None:
-    async with batched.pool:
-        assert await batched.double(1) == 2  # so that the time is not spent on the import
-        calls = together(batched.held_with_timeout, gate.address, gate.address)
+    pool = Pool(max_workers=1)
+    batch: Any = pool.batch(max_wait=60, timeout=30)(batched.held_with_timeout.function)
+    async with pool:
+        calls = together(batch, gate.address, gate.address)
         visitor = await gate.arrival()
+        batcher = batch._batcher
+        batcher._time_out(max(call.deadline for call in batcher._open))  # as the timer does at that instant
         errors = [await outcome(call) for call in calls]
-        assert [(type(error), error.timeout, error.started) for error in errors] == [(TaskTimeout, 0.2, True)] * 2
+        assert [(type(error), error.timeout, error.started) for error in errors] == [(TaskTimeout, 30, True)] * 2
         assert errors[0] is not errors[1]
         await visitor.gone()
 

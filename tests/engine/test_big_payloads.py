@@ -266,7 +266,7 @@ async def test_what_is_too_large_is_refused_on_either_side_and_the_pool_goes_on(
 
 
 async def test_a_big_result_that_cannot_be_pickled_names_the_part() -> None:
-    async with Pool(max_workers=1) as pool:
+    async with Pool(max_workers=1, preload=["tests.patient"]) as pool:
         for _ in range(3):
             with pytest.raises(TaskNotPicklable, match=r"result\[1\].lock._lock"):
                 await pool.run(big_tasks.make_poisoned, MIB)

@@ -147,7 +147,8 @@ async def test_what_the_initializer_has_started_stays_whenever_the_task_began() 
 
 
 @linux_only
-async def test_what_was_there_before_the_task_stays(gate: Gate) -> None:
+async def test_what_was_there_before_the_task_stays(gate: Gate, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(policy, "INTERRUPT_GRACE_S", PATIENCE_S)
     async with Pool(max_workers=1, initializer=child_tasks.start_helper) as pool:
         helper = psutil.Process(await pool.run(child_tasks.helper_pid))
         left = psutil.Process(await pool.run(child_tasks.leave_one))

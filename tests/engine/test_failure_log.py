@@ -8,7 +8,8 @@ import gc
 import logging
 import threading
 import time
-from typing import TYPE_CHECKING, Any
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 
@@ -26,14 +27,15 @@ from lifepool import (
 from lifepool._core.events import TaskSubmitted
 from lifepool._core.states import TaskState
 from lifepool._core.task import Task
-from lifepool._engine.failure_log import BURST, FailureLog, cause_of
+from lifepool._engine.failure_log import BURST, PERIOD_S, FailureLog, cause_of
 from lifepool._engine.rate_limiter import RateLimiter
 from lifepool.errors import InternalError, PayloadTooLarge
 from tests import tasks
 from tests.engine import batched
-from tests.engine.gates import until
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from tests.engine.gates import Gate
 
 SECRET = "bob@example.com"
@@ -67,9 +69,12 @@ async def test_a_lost_task_is_one_warning_with_function_cause_worker_and_duratio
 async def test_first_tasks_that_are_refused_while_they_wait_are_no_mishaps(caplog: pytest.LogCaptureFixture) -> None:
     """They are refusals that come a little later: counted, neither cancelled by us nor cut off by the end."""
     async with Pool(max_workers=1) as pool:
-        burst = [pool.submit(time.sleep, 0.1, timeout=1.0) for _ in range(40)]
-        outcomes = await asyncio.gather(*burst, return_exceptions=True)
-    assert any(isinstance(outcome, QueueFull) for outcome in outcomes)
+        burst = [pool.submit(time.sleep, 0.3, timeout=10.0) for _ in range(60)]
+        done, _ = await asyncio.wait(burst, return_when=asyncio.FIRST_EXCEPTION)
+        assert any(isinstance(handle.exception(), QueueFull) for handle in done)
+        for handle in burst:
+            handle.cancel()
+        await asyncio.wait(burst)
     assert not [line for line in warnings(caplog) if "QueueFull" in line or "cancelled" in line]
 
 
@@ -217,20 +222,44 @@ async def test_a_flood_of_failures_is_few_lines_and_all_are_counted(caplog: pyte
     assert sum(int(line.split(": ")[1].split()[0]) for line in counted) == 50 - BURST
 
 
-async def test_a_flood_that_goes_on_is_reported_once_a_period(
-    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("lifepool._engine.failure_log.PERIOD_S", 0.01)
-    failures = FailureLog("texts", asyncio.get_running_loop())
+class Clock:
+    """Stands in for an event loop: time passes when the test says so, and runs what is due."""
+
+    def __init__(self) -> None:
+        self._now = 0.0
+        self._planned: list[tuple[float, Callable[[], object], SimpleNamespace]] = []
+
+    def time(self) -> float:
+        return self._now
+
+    def call_later(self, seconds: float, callback: Callable[[], object]) -> SimpleNamespace:
+        entry: Any = (self._now + seconds, callback, handle := SimpleNamespace())
+        handle.cancel = lambda: self._planned.remove(entry) if entry in self._planned else None
+        self._planned.append(entry)
+        return handle
+
+    def advance(self, seconds: float) -> None:
+        self._now += seconds
+        for entry in [each for each in self._planned if each[0] <= self._now]:
+            self._planned.remove(entry)
+            entry[1]()
+
+
+def test_a_flood_that_goes_on_is_reported_once_a_period(caplog: pytest.LogCaptureFixture) -> None:
+    clock = Clock()
+    failures = FailureLog("texts", cast("asyncio.AbstractEventLoop", clock))
     error = PayloadTooLarge("arguments", 2, 1)
     for _ in range(BURST + 3):
         failures.call_failed("f", error)
-    await until(lambda: len(warnings(caplog)) == BURST + 1)
-    assert warnings(caplog)[-1] == "pool 'texts': 3 more tasks with PayloadTooLarge, the last one f"
+    assert len(warnings(caplog)) == BURST
+    clock.advance(PERIOD_S)
+    assert warnings(caplog)[BURST:] == ["pool 'texts': 3 more tasks with PayloadTooLarge, the last one f"]
     failures.call_failed("f", error)
-    await until(lambda: len(warnings(caplog)) == BURST + 2)
-    assert warnings(caplog)[-1].startswith("pool 'texts': 1 more")
-    await until(lambda: failures._timer is None)
+    assert len(warnings(caplog)) == BURST + 1
+    clock.advance(PERIOD_S)
+    assert warnings(caplog)[BURST + 1].startswith("pool 'texts': 1 more")
+    clock.advance(PERIOD_S)
+    assert failures._timer is None
     failures.call_failed("f", error)
     assert warnings(caplog)[-1].startswith("pool 'texts': a call of f failed"), "quiet again: it is logged in full"
     failures.flush()

@@ -114,8 +114,9 @@ def _is_open(fd: int) -> bool:
 
 
 @pytest.mark.filterwarnings("ignore:This process")
-def test_a_fork_waits_until_descriptors_that_are_being_made_are_known() -> None:
-    """And not for ever: what is made may take long."""
+def test_a_fork_waits_until_descriptors_that_are_being_made_are_known(monkeypatch: pytest.MonkeyPatch) -> None:
+    """And not for ever: at most for the patience, which is long here because a machine may be slow."""
+    monkeypatch.setattr(forked, "_PATIENCE_S", 20.0)
     held, let_go = threading.Event(), threading.Event()
 
     def make() -> None:

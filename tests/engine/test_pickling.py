@@ -12,7 +12,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from lifepool import PayloadTooLarge, Pool, TaskError, TaskNotPicklable
+from lifepool._core import policy
 from tests import tasks
+from tests.engine.gates import PATIENCE_S
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
@@ -22,7 +24,7 @@ if TYPE_CHECKING:
 
 @asynccontextmanager
 async def pool_whose_worker_survives(**options: Any) -> AsyncIterator[Pool]:
-    async with Pool(max_workers=1, **options) as pool:
+    async with Pool(max_workers=1, preload=["tests.patient"], **options) as pool:
         pid = await pool.run(os.getpid)
         yield pool
         assert await pool.run(os.getpid) == pid, "the worker was replaced"
@@ -212,7 +214,10 @@ async def test_progress_that_can_not_be_sent_fails_in_the_task() -> None:
             await pool.run(tasks.report_unpicklable)
 
 
-async def test_a_task_can_be_broken_off_after_it_failed_to_report_progress(gate: Gate) -> None:
+async def test_a_task_can_be_broken_off_after_it_failed_to_report_progress(
+    gate: Gate, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(policy, "INTERRUPT_GRACE_S", PATIENCE_S)
     async with pool_whose_worker_survives() as pool:
         handle = pool.submit(tasks.report_unpicklable_then_hold, gate.address)
         await gate.arrival()

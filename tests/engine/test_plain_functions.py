@@ -111,7 +111,7 @@ async def test_what_is_still_to_be_run_is_named_when_a_plain_function_returns_it
     capfd: pytest.CaptureFixture[str],
 ) -> None:
     hint = "async functions belong on the event loop"
-    async with Pool(max_workers=1) as pool:
+    async with Pool(max_workers=1, preload=["tests.patient"]) as pool:
         pid = await pool.run(os.getpid)
         for function, message in (
             (plainless.give_coroutine, f"the function returned a coroutine .*{hint}"),

@@ -16,9 +16,10 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from lifepool import BackendUnsupported, Pool, TaskNotPicklable, WorkerStartError
+from lifepool._core import policy
 from lifepool._inside.resources import close_all
 from tests.engine import resourceful
-from tests.engine.gates import until
+from tests.engine.gates import PATIENCE_S, until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -135,6 +136,7 @@ async def test_a_load_that_is_broken_off_by_a_timeout_is_tried_again(
     gate: Gate, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv(resourceful.LOG, gate.address)
+    monkeypatch.setattr(policy, "INTERRUPT_GRACE_S", PATIENCE_S)
     async with Pool(max_workers=1) as pool:
         loading = pool.submit(resourceful.ask, resourceful.slow)
         visitor = await gate.arrival()

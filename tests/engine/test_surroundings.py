@@ -342,7 +342,7 @@ HANDLERS = """
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGCHLD, signal.SIGUSR2, signal.SIGHUP):
         signal.signal(number, quit)
     signal.signal(signal.SIGPIPE, signal.SIG_DFL)
-    signal.alarm(1)
+    signal.alarm(10)
     if __name__ == "__main__":
         signal.alarm(0)
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)

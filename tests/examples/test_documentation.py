@@ -20,7 +20,7 @@ WITH_EXAMPLES = [
 ]
 
 
-@pytest.mark.timeout(150)  # a page has up to ten examples, each of which starts a Python or a server
+@pytest.mark.timeout(400)  # a page has up to ten examples, each of which starts a Python or a server
 @pytest.mark.parametrize("page", WITH_EXAMPLES, ids=lambda page: page.relative_to(ROOT).as_posix())
 def test_the_examples_of_a_page_work(page: Path, tmp_path: Path) -> None:
     with Runner(tmp_path) as runner:

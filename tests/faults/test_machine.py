@@ -114,10 +114,13 @@ class Machine(RuleBasedStateMachine):
     def task_that_is_too_slow(self, timeout: float, deaf: bool) -> None:
         fn = tasks.hold_stubbornly if deaf else tasks.hold
         options = {"timeout": timeout}
+
+        def fits(error: BaseException) -> bool:
+            # Or it still waits when others of its kind have shown how long they take.
+            return isinstance(error, (TaskTimeout, QueueFull))
+
         # If the history ends before its timeout, it is let through.
-        self._submit(
-            fn, self.gate.address, options=options, answer=ANY, fails=lambda error: isinstance(error, TaskTimeout)
-        )
+        self._submit(fn, self.gate.address, options=options, answer=ANY, fails=fits)
 
     @rule(moment=st.sampled_from([0.001, 0.02]))
     def time_passes(self, moment: float) -> None:
@@ -221,7 +224,7 @@ def runner(gate: Gate) -> Iterator[asyncio.Runner]:
         yield runner
 
 
-@pytest.mark.timeout(170)
+@pytest.mark.timeout(400)
 def test_whatever_happens_every_task_ends_once_and_can_be_explained(runner: asyncio.Runner) -> None:
     Machine.pool = Pool(max_workers=WORKERS, name="machine")
 

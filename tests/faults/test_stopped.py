@@ -13,7 +13,9 @@ from lifepool import Pool, TaskTimeout
 from tests import tasks
 from tests.engine.gates import Gate, until
 from tests.faults import harmful_tasks
-from tests.faults.inside import template_pid
+from tests.faults.inside import let_time_pass, template_pid
+
+LONG = 30.0  # seconds that pass on the pool's clock alone
 
 
 async def test_an_idle_worker_that_stands_still_is_found_and_its_task_runs_elsewhere() -> None:
@@ -30,9 +32,10 @@ async def test_a_busy_worker_that_stands_still_is_replaced_when_its_task_times_o
     async with Pool(max_workers=2) as pool:
         neighbour = pool.submit(tasks.hold, gate.address, "fine")
         quiet = await gate.arrival()
-        stopped = pool.submit(tasks.hold, gate.address, timeout=1.0)
+        stopped = pool.submit(tasks.hold, gate.address, timeout=LONG)
         visitor = await gate.arrival()
         os.kill(visitor.pid, signal.SIGSTOP)
+        let_time_pass(pool, LONG)
         with pytest.raises(TaskTimeout):
             await stopped
         await visitor.gone()
@@ -72,8 +75,8 @@ async def test_a_pool_whose_workers_all_stand_still_closes() -> None:
     assert not any(psutil.pid_exists(pid) for pid in pids)
 
 
-async def test_a_template_that_stands_still_is_replaced_after_start_timeout() -> None:
-    async with Pool(max_workers=1, start_timeout=2) as pool:
+async def test_a_template_that_stands_still_is_replaced() -> None:
+    async with Pool(max_workers=1) as pool:
         pid, template = await pool.run(os.getpid), template_pid(pool)
         os.kill(template, signal.SIGSTOP)
         os.kill(pid, signal.SIGKILL)
@@ -89,8 +92,9 @@ async def test_a_pool_whose_template_stands_still_closes() -> None:
 
 async def test_a_task_that_blocks_every_signal_is_ended_by_its_timeout(gate: Gate) -> None:
     async with Pool(max_workers=1) as pool:
-        handle = pool.submit(harmful_tasks.hold_deaf, gate.address, timeout=1.0)
+        handle = pool.submit(harmful_tasks.hold_deaf, gate.address, timeout=LONG)
         visitor = await gate.arrival()
+        let_time_pass(pool, LONG)
         with pytest.raises(TaskTimeout):
             await handle
         await visitor.gone()

@@ -67,19 +67,20 @@ def test_only_what_no_worker_has_begun_is_cancelled(ends: str, gate: Gate, tmp_p
     trace = tmp_path / "trace"
     trace.touch()
     with ProcessPoolExecutor(2) as executor:
-        steps = [("note", str(trace)), ("fail", ""), ("hold", gate.address), *[("note", str(trace))] * 2000]
-        results = executor.map(run_step, steps)
-        visitor = arrive(gate)
+        notes, hold_both = [("note", str(trace))], [("hold", gate.address)] * 2
+        results = executor.map(run_step, [*notes, ("fail", ""), *hold_both, *notes * 2000])
+        visitors = [arrive(gate), arrive(gate)]
         assert next(results) is None
         if ends == "raises":
             with pytest.raises(ValueError, match="no luck"):
                 next(results)
         else:
             cast("Generator[Any]", results).close()
-        again = executor.map(run_step, [("hold", gate.address)])  # on the second worker, when all others are cancelled
-        visitor_again = arrive(gate)
-        visitor.let_through()  # it was not broken off
-        visitor_again.let_through()
+        again = executor.map(run_step, [("hold", gate.address)])  # after one of the two, when all notes are cancelled
+        visitors.pop().let_through()  # it was not broken off
+        visitors.append(arrive(gate))
+        for visitor in visitors:
+            visitor.let_through()
         assert list(again) == [None]
     assert len(trace.read_text().split()) < 2000
 

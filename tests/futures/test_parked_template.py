@@ -28,6 +28,12 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
+@pytest.fixture
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Replace no parked template that is only slow to answer."""
+    monkeypatch.setattr(client, "ANSWER_S", PATIENCE_S)
+
+
 def template_of_an_executor() -> int:
     """Return the process that the worker of a new executor was forked from."""
     with ProcessPoolExecutor(1) as executor:
@@ -59,9 +65,12 @@ def names() -> list[str]:
     return NAMES
 
 
+PATIENT = f"from lifepool.backends.local.template import client\nclient.ANSWER_S = {PATIENCE_S}\n"
+
+
 def run_script(tmp_path: Path, body: str) -> list[str]:
     script = tmp_path / "script.py"
-    script.write_text(f"import os, sys\nfrom lifepool.futures import ProcessPoolExecutor\n{body}")
+    script.write_text(f"import os, sys\nfrom lifepool.futures import ProcessPoolExecutor\n{PATIENT}{body}")
     command = [sys.executable, "-W", "error", str(script)]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=PATIENCE_S)
     assert (done.returncode, done.stderr) == (0, "")
@@ -71,6 +80,7 @@ def run_script(tmp_path: Path, body: str) -> list[str]:
 # -- who gets it -------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.usefixtures("patient")
 def test_the_next_executor_gets_the_template_of_the_last_one() -> None:
     assert template_of_an_executor() == template_of_an_executor()
 
@@ -80,6 +90,7 @@ def test_two_executors_at_a_time_have_templates_of_their_own() -> None:
         assert value(one.submit(os.getppid)) != value(other.submit(os.getppid))
 
 
+@pytest.mark.usefixtures("patient")
 def test_each_executor_has_its_own_initializer_in_a_template_that_was_parked() -> None:
     with ProcessPoolExecutor(1, initializer=add_name, initargs=("one",)) as executor:
         first = value(executor.submit(os.getppid)), value(executor.submit(names))
@@ -107,6 +118,7 @@ def test_another_folder_needs_another_template(monkeypatch: pytest.MonkeyPatch, 
     assert template_of_an_executor() != before
 
 
+@pytest.mark.usefixtures("patient")
 def test_a_module_that_was_edited_is_read_again(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     module = tmp_path / "edited_between_executors.py"
     module.write_text("def answer(): return 1\n")

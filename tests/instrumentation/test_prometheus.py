@@ -17,6 +17,7 @@ from lifepool.instrumentation.metrics import METRICS, REASONS, RESTART_REASONS, 
 from lifepool.instrumentation.prometheus import PrometheusHook, exposition
 from tests import tasks
 from tests.engine.gates import until
+from tests.faults.inside import let_time_pass
 from tests.instrumentation.scrapes import Scrape, check_metrics, scrape
 
 if TYPE_CHECKING:
@@ -87,8 +88,11 @@ async def test_every_outcome_and_why_workers_ended(registry: CollectorRegistry, 
     async with watched(registry) as pool:
         with pytest.raises(WorkerLost):
             await pool.run(tasks.exit_hard, 3)
+        held = pool.submit(tasks.hold_in_c, gate.address, timeout=30)
+        await gate.arrival()
+        let_time_pass(pool, 30)
         with pytest.raises(TaskTimeout):
-            await pool.run(tasks.hold_in_c, gate.address, timeout=0.3)
+            await held
         cancelled = pool.submit(tasks.hold, gate.address)
         cancelled.cancel()
         await pool.run(tasks.double, 1)
@@ -185,6 +189,7 @@ async def test_a_second_hook_for_a_pool_is_refused(
 async def test_a_scrape_from_a_thread_is_fresh_and_one_of_a_blocked_loop_is_not_stuck(
     registry: CollectorRegistry, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("lifepool.instrumentation.prometheus.REFRESH_TIMEOUT_S", 20.0)
     async with watched(registry) as pool:
         await pool.run(tasks.double, 1)
         seen = await asyncio.to_thread(scrape, registry)

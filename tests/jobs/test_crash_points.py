@@ -72,7 +72,6 @@ async def check(folder: Path) -> int:
     return sum(count > 1 for count in ran.values())
 
 
-@pytest.mark.timeout(150)  # some sixty servers, one after another
 @pytest.mark.parametrize("first", range(1, PARTS + 1))
 async def test_a_server_killed_at_any_step_on_sqlite_loses_nothing(first: int, tmp_path: Path) -> None:
     folders = await crash_at_each(tmp_path, first, PARTS)

@@ -76,7 +76,7 @@ async def test_waiting_ends_when_time_is_up_and_the_job_goes_on(sqlite_url: str)
 async def test_a_server_that_stood_still_drops_what_others_have_taken_over(sqlite_url: str, tmp_path: Path) -> None:
     """Its lease is taken away under it; the job runs again, and its own outcome is dropped."""
     with Gate() as gate:
-        async with running(sqlite_url, real=True, lease=0.5) as jobs:
+        async with running(sqlite_url, real=True, lease=60.0) as jobs:
             job = await jobs.submit(tasks.hold_first_time, str(tmp_path), gate.address)
             visitor = await gate.arrival()
             store = jobs._running().store

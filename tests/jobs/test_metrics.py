@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 def quickly(monkeypatch: pytest.MonkeyPatch) -> None:
     """Keep what the store has said for a moment only."""
     monkeypatch.setattr(hook, "COUNTS_S", 0.05)
+    monkeypatch.setattr(hook, "_REST", 0.0)
 
 
 def watched(registry: CollectorRegistry) -> Pool:

@@ -21,6 +21,7 @@ def main() -> int:
     parser.add_argument("--minutes", type=float, default=1.0)
     parser.add_argument("--seed", type=int, default=secrets.randbelow(2**32))
     parser.add_argument("--workers", type=int, default=None)
+    parser.add_argument("--fault-every", type=float, default=1.0, help="mean seconds between two faults from outside")
     parser.add_argument("--tasks", type=int, default=1_000_000, help="of the long sequence")
     parser.add_argument("--in-flight", type=int, default=64, help="of the long sequence; 1: one after another")
     parser.add_argument("--loop", choices=list(FACTORIES), default="asyncio")
@@ -31,7 +32,7 @@ def main() -> int:
             sequence = Sequence(options.tasks, options.in_flight, options.workers or 2)
             report = runner.run(million(sequence))
         else:
-            plan = Plan(options.minutes * 60, options.seed, options.workers or 4)
+            plan = Plan(options.minutes * 60, options.seed, options.workers or 4, fault_every_s=options.fault_every)
             report = runner.run(stress(plan))
     show(report)
     return 1 if report["wrong"] or report["hung"] or report["leaked"] else 0

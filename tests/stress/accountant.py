@@ -24,7 +24,7 @@ PATIENCE_S = 5.0
 #: Clocks differ by this much: that of the scheduler looks a little later than ours.
 EARLY_S = 0.005
 #: What is promised: seconds past its timeout by which a caller has its error, on a loop that has time.
-LATE_S = 0.1
+LATE_S = 0.1  # beyond all that the event loop was late since then
 #: Examples of what went wrong that are kept for the report.
 EXAMPLES = 20
 
@@ -156,7 +156,7 @@ class Accountant:
         late = time.monotonic() - began - timeout
         if late < -EARLY_S:
             return f"timed out {-late:.3f} s early"
-        late -= self._lag.worst_since(began + timeout)
+        late -= self._lag.total_since(began + timeout)
         self.latest_timeout_s = max(self.latest_timeout_s, late)
         if late > LATE_S:
             return f"timed out {late:.3f} s late, beyond the event loop's lag"

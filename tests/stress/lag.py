@@ -31,11 +31,11 @@ class LagMeter:
             self.worst_s = max(self.worst_s, lag)
             self._lags.append((now, lag))
 
-    def worst_since(self, instant: float) -> float:
-        """Return the largest lag at this instant or later, in seconds; what goes on just now included."""
-        worst = max(0.0, time.monotonic() - self._lags[-1][0] - _TICK_S) if self._lags else 0.0
+    def total_since(self, instant: float) -> float:
+        """Return all lags at this instant or later together, in seconds; what goes on just now included."""
+        total = max(0.0, time.monotonic() - self._lags[-1][0] - _TICK_S) if self._lags else 0.0
         for when, lag in reversed(self._lags):
             if when < instant:
                 break
-            worst = max(worst, lag)
-        return worst
+            total += lag
+        return total

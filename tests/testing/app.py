@@ -36,9 +36,9 @@ def lengths(texts: list[str]) -> list[int]:
 
 @app.get("/words")
 async def words(text: str, pool: PoolDep) -> int:
-    return await pool.run(count_words, text, timeout=2.0)
+    return await pool.run(count_words, text, timeout=60.0)
 
 
 @app.get("/doubled")
 async def doubled(pool: PoolDep) -> list[int]:
-    return await pool.gather(double, [1, 2, 3], timeout=2.0)
+    return await pool.gather(double, [1, 2, 3], timeout=60.0)

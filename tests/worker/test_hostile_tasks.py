@@ -11,7 +11,10 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from lifepool import Pool, TaskError, TaskTimeout, WorkerLost
+from lifepool._core import policy
 from tests import tasks
+from tests.engine.gates import PATIENCE_S
+from tests.faults.inside import let_time_pass
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -57,7 +60,8 @@ async def test_a_task_that_forks_and_returns_twice_gives_one_answer(rounds: int)
         assert await pool.run(os.getpid) == pid
 
 
-async def test_threads_that_a_task_left_behind_disturb_nobody(gate: Gate) -> None:
+async def test_threads_that_a_task_left_behind_disturb_nobody(gate: Gate, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(policy, "INTERRUPT_GRACE_S", PATIENCE_S)
     async with Pool(max_workers=1) as pool:
         assert await pool.run(tasks.start_threads, 5) >= 5
         pid = await pool.run(os.getpid)
@@ -78,8 +82,11 @@ async def test_a_task_that_ignores_all_signals_is_killed_when_its_time_is_over(g
     async with Pool(max_workers=1) as pool:
         pid = await pool.run(os.getpid)
         await pool.run(tasks.ignore_all_signals)
+        handle = pool.submit(tasks.hold_in_python, gate.address, timeout=30)
+        await gate.arrival()
+        let_time_pass(pool, 30)
         with pytest.raises(TaskTimeout):
-            await pool.run(tasks.hold_in_python, gate.address, timeout=0.1)
+            await handle
         assert await pool.run(os.getpid) != pid
 
 

@@ -12,7 +12,7 @@ from lifepool import PayloadTooLarge, Pool, TaskNotPicklable, TaskTimeout
 from lifepool._core import policy
 from tests import tasks
 from tests.engine.gates import PATIENCE_S, until
-from tests.faults.inside import only_channel
+from tests.faults.inside import let_time_pass, only_channel
 from tests.worker import progress_tasks
 
 if TYPE_CHECKING:
@@ -52,7 +52,10 @@ async def test_it_is_seen_while_the_task_goes_on(gate: Gate) -> None:
 
 async def test_it_is_seen_of_a_task_that_passes_its_timeout(gate: Gate) -> None:
     async with Pool(max_workers=1) as pool:
-        handle = pool.submit(progress_tasks.report_each_and_hold, [0.1, 0.5, 0.9], gate.address, timeout=1.0)
+        handle = pool.submit(progress_tasks.report_each_and_hold, [0.1, 0.5, 0.9], gate.address, timeout=30)
+        await gate.arrival()
+        await until(lambda: handle.progress == 0.9)
+        let_time_pass(pool, 30)
         with pytest.raises(TaskTimeout):
             await handle
         assert handle.progress == 0.9
