@@ -88,7 +88,7 @@ types: $(STAMP)  ## mypy --strict
 bench: $(STAMP)  ## measure lifepool against its peers
 	$(RUN) benchmarks $(ARGS)
 
-bench-check: $(STAMP)  ## did anything get slower? five minutes, on a quiet machine (ARGS="--store")
+bench-check: $(STAMP)  ## did anything get slower? five minutes, on a quiet machine (ARGS="--against HEAD~1")
 	$(RUN) benchmarks check $(ARGS)
 
 bench-smoke: $(STAMP)  ## run every benchmark case, too briefly to measure anything

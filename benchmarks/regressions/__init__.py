@@ -1,1 +1,1 @@
-"""Did anything get slower? lifepool against the standard pool, now and in stored runs (``make bench-check``)."""
+"""Did anything get slower? lifepool as it is and an earlier commit of it, measured in turn (``make bench-check``)."""

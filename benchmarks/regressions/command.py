@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+import tempfile
 from collections import defaultdict
 from dataclasses import dataclass
 from functools import partial
@@ -17,22 +18,24 @@ from typing import TYPE_CHECKING
 
 from benchmarks import environment
 from benchmarks.regressions import pairs
-from benchmarks.regressions.stored import FEWEST_RUNS, TOLERANCE, Run, Stored, bound
+from benchmarks.regressions.baseline import BASELINE, BaselineError, unpack
+from benchmarks.regressions.calls import CASES
+from benchmarks.regressions.pairs import Request
 from benchmarks.report import number
-from benchmarks.result import RESULTS
 from benchmarks.sizing import available_cpus
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from benchmarks.regressions.pairs import Pair, PairedCase
+    from benchmarks.regressions.calls import Case
 
+TOLERANCE = 0.15
 ROUNDS = 11
 BURSTS = 4
 SECONDS = 0.12  # of a burst
 QUICK_SECONDS = 0.02
-NOTHING_STORED = 2  # the exit code when no case could be judged
-HEAD = ("case", "loop", "against", "stored", "bound", "now", "wake-ups", "verdict")
+NO_BASELINE = 2  # the exit code when there is nothing to compare with
+HEAD = ("case", "loop", "times as fast", "verdict")
 
 
 @dataclass(frozen=True)
@@ -40,75 +43,47 @@ class Verdict:
     """What became of one case.
 
     Attributes:
-        run: what was measured; of a case that was measured twice, the second time.
-        before: the ratios of earlier runs with such wake-ups.
+        ratios: How many times as fast it was as the earlier commit, in each round; of a case that was measured twice,
+            the second time.
     """
 
-    case: PairedCase
-    run: Run
-    before: tuple[float, ...]
-
-    @property
-    def bound(self) -> float | None:
-        """Return what the ratio must not be below; None if too little is stored."""
-        return bound(self.before)
+    case: Case
+    ratios: tuple[float, ...]
 
     @property
     def slower(self) -> bool:
-        """Tell whether the ratio is below the bound."""
-        return self.bound is not None and self.run.ratio < self.bound
+        """Tell whether it takes longer than it may."""
+        return median(self.ratios) < 1 - TOLERANCE
 
     def cells(self) -> tuple[str, ...]:
         """Return the row of the table."""
-        word = "SLOWER" if self.slower else "not judged" if self.bound is None else "ok"
-        stored = f"{_range(self.before)}, {len(self.before)} runs" if self.before else "nothing"
-        limit = "" if self.bound is None else f"{number(self.bound)}x"
-        now = _range(self.run.ratios)
-        return self.case.name, self.case.loop, self.case.peer, stored, limit, now, self.run.wake_ups, word
+        low, middle, high = map(number, (min(self.ratios), median(self.ratios), max(self.ratios)))
+        return self.case.name, self.case.loop, f"{middle}x ({low}-{high})", "SLOWER" if self.slower else "ok"
 
 
-def _range(values: Sequence[float]) -> str:
-    return f"{number(median(values))}x ({number(min(values))}-{number(max(values))})"
-
-
-def run_cases(cases: Sequence[PairedCase], rounds: int, measure: Callable[[PairedCase], Pair]) -> dict[str, Run]:
+def run_cases(cases: Sequence[Case], rounds: int, measure: Callable[[Case], float]) -> list[Verdict]:
     """Measure each case once a round, so that what happens to the machine for some seconds meets one round of each.
 
     Raises:
         RuntimeError: If a measurement failed.
     """
-    measured: dict[str, list[Pair]] = defaultdict(list)
+    measured: dict[str, list[float]] = defaultdict(list)
     for index in range(rounds):
         for case in cases:
-            pair = measure(case)
-            measured[case.key].append(pair)
-            print(f"round {index + 1} of {rounds}: {case.key} {number(pair.ratio)}x", file=sys.stderr, flush=True)
-    return {
-        key: Run(tuple(pair.ratio for pair in pairs), median(pair.ping_pong for pair in pairs))
-        for key, pairs in measured.items()
-    }
+            ratio = measure(case)
+            measured[case.key].append(ratio)
+            print(f"round {index + 1} of {rounds}: {case.key} {number(ratio)}x", file=sys.stderr, flush=True)
+    return [Verdict(case, tuple(measured[case.key])) for case in cases]
 
 
-def judged(cases: Sequence[PairedCase], runs: dict[str, Run], stored: Stored) -> list[Verdict]:
-    """Compare what was measured with what is stored."""
-    verdicts = []
-    for case in cases:
-        run = runs[case.key]
-        verdicts.append(Verdict(case, run, stored.ratios(case.key, run.wake_ups)))
-    return verdicts
-
-
-def check(
-    cases: Sequence[PairedCase], rounds: int, measure: Callable[[PairedCase], Pair], stored: Stored
-) -> list[Verdict]:
+def check(cases: Sequence[Case], rounds: int, measure: Callable[[Case], float]) -> list[Verdict]:
     """Measure and judge; measure again what seems to be slower, and judge by that."""
-    verdicts = judged(cases, run_cases(cases, rounds, measure), stored)
+    verdicts = run_cases(cases, rounds, measure)
     suspects = [verdict.case for verdict in verdicts if verdict.slower]
     if not suspects:
         return verdicts
-    print(f"slower, so measured once more: {', '.join(case.key for case in suspects)}", file=sys.stderr, flush=True)
-    again = judged(suspects, run_cases(suspects, rounds, measure), stored)
-    second = {verdict.case.key: verdict for verdict in again}
+    print(f"slower, so measured once more: {'; '.join(case.key for case in suspects)}", file=sys.stderr, flush=True)
+    second = {verdict.case.key: verdict for verdict in run_cases(suspects, rounds, measure)}
     return [second.get(verdict.case.key, verdict) for verdict in verdicts]
 
 
@@ -124,66 +99,48 @@ def table(verdicts: Sequence[Verdict]) -> str:
 def parse(arguments: Sequence[str]) -> argparse.Namespace:
     """Return the options."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks check", description=__doc__.partition("\n")[0])
-    parser.add_argument("--store", action="store_true", help="add this run to the stored ones, and judge nothing")
+    parser.add_argument("--against", default=BASELINE, metavar="COMMIT", help=f"the earlier one (default {BASELINE})")
     parser.add_argument("--rounds", type=int, default=ROUNDS, help=f"of each case (default {ROUNDS})")
     parser.add_argument("--case", action="append", help="only this one, such as 'no-op, asyncio' (may be repeated)")
     parser.add_argument("--workers", type=int, default=available_cpus(), help="in each pool")
-    parser.add_argument("--ratios", type=Path, default=RESULTS / "ratios.json", help="the file of stored ratios")
-    parser.add_argument(
-        "--slowed", type=float, default=1.0, help="multiply lifepool's times by this: would it be found?"
-    )
+    parser.add_argument("--slowed", type=float, default=1.0, help="multiply today's times by this: would it be found?")
     parser.add_argument("--quick", action="store_true", help="too briefly to measure anything: does it work?")
     options = parser.parse_args(arguments)
-    known = {case.key: case for case in pairs.CASES}
-    options.cases = [known[key] for key in options.case or known if key in known]
+    known = {case.key: case for case in CASES}
     if unknown := set(options.case or ()) - set(known):
         parser.error(f"there is no case {unknown.pop()!r}; choose from {'; '.join(known)}")
-    if options.store and options.slowed > 1:
-        parser.error("a slowed run must not be stored")
+    options.cases = [known[key] for key in options.case or known]
     return options
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Measure and judge, or store.
+    """Measure and judge.
 
     Returns:
-        0, or 1 if a case got slower, or 2 if nothing could be judged, for lack of stored runs.
+        0, or 1 if a case got slower, or 2 if there are no sources to compare with.
     """
     options = parse(arguments)
-    request = {
-        "workers": options.workers,
-        "seconds": QUICK_SECONDS if options.quick else SECONDS,
-        "bursts": BURSTS,
-        "slowed": options.slowed,
-    }
-    rounds = 1 if options.quick else options.rounds
-    stored = Stored(options.ratios)
-    measure = partial(pairs.measure, request=request)
-    if options.store:
-        runs = run_cases(options.cases, rounds, measure)
-        verdicts = judged(options.cases, runs, stored)
-        about = environment.describe()
-        for key, run in runs.items():
-            stored.add(key, run, about)
-        stored.write()
-        print(table(verdicts))
-        print(f"stored in {options.ratios}")
-        return 0
-    verdicts = check(options.cases, rounds, measure, stored)
+    if (busy := environment.busy_percent()) > environment.MOST_BUSY and not options.quick:
+        print(f"WARNING: the CPUs are {busy:.0f} % busy: something else runs, and the ratios will show it")
+    with tempfile.TemporaryDirectory() as folder:
+        try:
+            before = unpack(options.against, Path(folder))
+        except BaselineError as error:
+            print(error, file=sys.stderr)
+            return NO_BASELINE
+        request = Request(
+            now=environment.ROOT / "src",
+            before=before,
+            workers=options.workers,
+            seconds=QUICK_SECONDS if options.quick else SECONDS,
+            bursts=BURSTS,
+            slowed=options.slowed,
+        )
+        verdicts = check(options.cases, 1 if options.quick else options.rounds, partial(pairs.measure, request=request))
+    print(f"lifepool as it is, and as it was at {options.against}:")
     print(table(verdicts))
-    return _conclusion(verdicts)
-
-
-def _conclusion(verdicts: Sequence[Verdict]) -> int:
     slower = [verdict.case.key for verdict in verdicts if verdict.slower]
     if slower:
-        print(f"Slower by more than {TOLERANCE:.0%}, and more than noise, twice: {'; '.join(slower)}.")
-        print("Meant to be so? Add runs at different times with `python -m benchmarks check --store`.")
-        return 1
-    if all(verdict.bound is None for verdict in verdicts):
-        print(
-            f"Nothing was judged: fewer than {FEWEST_RUNS} runs with such wake-ups are stored. Add some, at different "
-            "times, with `python -m benchmarks check --store`."
-        )
-        return NOTHING_STORED
-    return 0
+        print(f"Slower by more than {TOLERANCE:.0%}, twice: {'; '.join(slower)}.")
+        print("For a good reason? Set BASELINE in benchmarks/regressions/baseline.py to the commit that did it.")
+    return 1 if slower else 0
