@@ -257,6 +257,75 @@ async def test_an_answer_that_is_lost_after_the_connection_has_come_back_is_aske
         assert len(lost) == 1
 
 
+async def test_an_answer_to_a_call_that_may_not_have_got_out_is_asked_for_too(
+    gate: Gate, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lost, deliver = list[Message](), LoopbackTransport.deliver
+
+    def lose_an_outcome(transport: LoopbackTransport, message: Message) -> None:
+        if b'"outcome"' in message.head and not lost:
+            lost.append(message)
+        else:
+            deliver(transport, message)
+
+    async with world() as w:
+        handle = w.pool.submit(tasks.hold, gate.address, "home")
+        visitor = await gate.arrival()
+        w.cluster.cut()
+        w.backend.unsent([call.id for call in w.backend._calls])  # as if its broker had not confirmed it yet
+        monkeypatch.setattr(LoopbackTransport, "deliver", lose_an_outcome)
+        visitor.let_through()
+        await until(lambda: not w.cluster.nodes[0].agent.running)
+        w.cluster.mend()
+        assert await handle == "home"
+        assert len(lost) == 1
+
+
+async def test_a_node_that_comes_back_later_than_its_client_keeps_its_calls(
+    gate: Gate, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(backend_module, "SEARCH_AFTER_S", 0.0)
+    monkeypatch.setattr(backend_module, "SILENCE_S", 60.0)
+    looks, search = list[float](), upkeep_module.Upkeep._search
+
+    def count(upkeep: upkeep_module.Upkeep, now: float) -> None:
+        looks.append(now)
+        search(upkeep, now)
+
+    monkeypatch.setattr(upkeep_module.Upkeep, "_search", count)
+    async with world() as w:
+        handle = w.pool.submit(tasks.hold, gate.address, "home")
+        visitor = await gate.arrival()
+        await until(lambda: all(call.node for call in w.backend._calls))
+        agent = w.cluster.nodes[0].agent
+        with monkeypatch.context() as patch:
+            patch.setattr(agent, "control", lambda message: None)
+            patch.setattr(agent, "repeat_taken", lambda: None)
+            w.cluster.cut()
+            w.cluster.mend()
+            looks.clear()
+            await until(lambda: len(looks) > 2)
+        agent.repeat_taken()
+        visitor.let_through()
+        assert await handle == "home"
+
+
+async def test_a_call_that_a_node_has_taken_a_moment_before_it_is_looked_for_is_not_lost() -> None:
+    async with world(nodes=1, workers=1, ahead=1) as w:
+        (node,) = w.cluster.nodes
+        serve, w.cluster.serve = w.cluster.serve, lambda: None  # type: ignore[method-assign]
+        handle = w.pool.submit(tasks.double, 4, retries=1)
+        await until(lambda: bool(w.cluster.queue))
+        (call,) = w.backend._calls
+        _, packed = w.cluster.queue.popleft()
+        call.search_at = 0.0
+        await until(lambda: call.is_missed)
+        node.agent.take(Message.unpack(packed))
+        w.cluster.serve = serve  # type: ignore[method-assign]
+        assert await handle == 8
+        assert w.pool.statistics().retried == 0
+
+
 async def test_what_a_broker_has_forgotten_is_lost_or_tried_again(gate: Gate, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(backend_module, "SEARCH_AFTER_S", 0.2)
     async with world(ahead=2.0) as w:

@@ -28,8 +28,9 @@ ANSWER_S = 2.0
 BLOCK_S = 20.0
 #: Seconds between two attempts to connect, doubling from the first to the last.
 RETRY_FIRST_S, RETRY_LAST_S = 0.05, 0.5
-#: Seconds between two signs of life, which notice a connection that hangs.
-BEAT_S = 1.0
+#: Seconds between two signs of life, which notice a connection that hangs. With ``ANSWER_S`` that is less than a node
+#: may be silent: else nodes would seem dead while this client is cut off.
+BEAT_S = 0.5
 #: Seconds that writing what is left may take at the end.
 LAST_WORDS_S = 1.0
 #: Times that the clock of the server is read at first, at most, and the round trip that is short enough: it may have
@@ -213,9 +214,10 @@ class RedisLink:
                     break
             async with asyncio.timeout(ANSWER_S):
                 await channel.ask(("SUBSCRIBE", self._channel))  # nothing is missed that is said from now on
+            inbox = None if self._inbox is None else await connected()
             jobs = [self._write_all(bulk), self._live(probe), self._listen(channel)]
-            if self._inbox is not None:
-                jobs.append(self._take_all(await connected(), self._inbox))
+            if inbox is not None and self._inbox is not None:
+                jobs.append(self._take_all(inbox, self._inbox))
             self._redis = bulk
             self._ends.up()
             await _until_one_fails(jobs)

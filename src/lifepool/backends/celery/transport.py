@@ -47,6 +47,7 @@ class CeleryTransport:
         self._keys = Keys(url.queue)
         self._link: RedisLink | None = None
         self._unwritten: dict[str, None] = {}  # ids of calls, in order
+        self._is_closing = False
 
     async def open(self, listener: TransportListener, client: str) -> None:
         """Begin to connect."""
@@ -103,6 +104,7 @@ class CeleryTransport:
     async def close(self) -> None:
         """Take what is ours from the server, and disconnect."""
         if self._link is not None:
+            self._is_closing = True
             self._write(("DEL", self._keys.client(self._client), self._keys.replies(self._client)))
             await self._link.close()
 
@@ -138,6 +140,8 @@ class CeleryTransport:
 
     def signs_of_life(self) -> list[Command]:
         """Renew what says that this client is there."""
+        if self._is_closing:
+            return []  # they go another way than what takes it from the server, and might come after it
         return [
             ("SET", self._keys.client(self._client), "", "EX", CLIENT_S),
             ("EXPIRE", self._keys.replies(self._client), 4 * CLIENT_S),

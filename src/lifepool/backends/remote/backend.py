@@ -27,7 +27,7 @@ from lifepool.backends.remote.availability import Availability
 from lifepool.backends.remote.calls import Calls, SentCall
 from lifepool.backends.remote.functions import RemoteCall
 from lifepool.backends.remote.logs import ClientLogs
-from lifepool.backends.remote.members import Members
+from lifepool.backends.remote.members import SILENCE_S, Members
 from lifepool.backends.remote.messages import Message, Refused, Signer
 from lifepool.backends.remote.observation import ClusterCounts
 from lifepool.backends.remote.outcomes import error_of, lost_end
@@ -282,8 +282,12 @@ class RemoteBackend:
         self._transport.broadcast(self._signer.sign(msg.HELLO, {"client": self.client}))
         under_way = [sent for sent in self._calls if sent.message is not None]
         for sent in under_way:  # whoever has it says so, or what became of it
-            sent.node, sent.search_at = None, now + SEARCH_AFTER_S
+            # A node that had it may come back later than we. If it is gone, that is found out, and all is looked for.
+            patience_s = SEARCH_AFTER_S if sent.node is None else SILENCE_S + SEARCH_AFTER_S
+            sent.node, sent.search_at = None, now + patience_s
         ids = [sent.id for sent in under_way]
+        # What came back may have got out all the same, and may have an outcome by now.
+        ids += [sent.id for sent in self._calls.waiting if sent.is_doubtful]
         self.ask(ids)
         if self._upkeep is not None:
             self._upkeep.ask_again(ids)

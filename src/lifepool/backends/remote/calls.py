@@ -43,11 +43,12 @@ class SentCall:
         times_cancelled: How often its nodes were told again.
         search_at: The instant at which it is to be looked for.
         is_doubtful: Whether it came back, and may all the same have got out.
+        is_missed: Whether it was looked for since it left, and was neither on its way nor with a node.
     """
 
     __slots__ = (
-        "cancelled", "envelope", "id", "is_doubtful", "message", "node", "payload", "search_at", "task",
-        "times_cancelled",
+        "cancelled", "envelope", "id", "is_doubtful", "is_missed", "message", "node", "payload", "search_at",
+        "task", "times_cancelled",
     )  # fmt: skip
 
     def __init__(self, id: str, task: int, payload: RemoteCall) -> None:
@@ -61,6 +62,7 @@ class SentCall:
         self.times_cancelled: int = 0
         self.search_at: float | None = None
         self.is_doubtful: bool = False
+        self.is_missed: bool = False
 
 
 #: Calls whose tasks are known for some time after their outcome: what they have logged may come behind it.
@@ -138,13 +140,14 @@ class Calls:
 
     def taken(self, call: SentCall, node: str) -> None:
         """Note that a node has the call."""
-        call.node, call.search_at = node, None
+        call.node, call.search_at, call.is_missed = node, None, False
         if call.envelope is not None:
             call.envelope.is_taken = True
 
     def came_back(self, call: SentCall) -> None:
         """Let a call wait again; it keeps its id, so that a copy of it which did get out is known for one."""
-        call.message, call.node, call.search_at, call.is_doubtful = None, None, None, True
+        call.message, call.node, call.search_at = None, None, None
+        call.is_doubtful, call.is_missed = True, False
         if call.envelope is not None:
             call.envelope.is_taken = True
             call.envelope = None

@@ -33,6 +33,8 @@ LOST_CONTACT_S = 60.0
 #: Seconds from the moment when messages go through again, or a node is gone, until calls that no node has are looked
 #: for: time for nodes to say what they have.
 SEARCH_AFTER_S = 1.5
+#: Seconds from a search that has not found a call until it is searched for again: only then it is lost.
+LOOK_AGAIN_S = 0.5
 #: Seconds after which it is asked once more what became of the calls that were under way when the connection broke, and
 #: the longest after which it is asked again; it doubles. An answer may have been lost after the first question, too: a
 #: broker that has not noticed yet that the old connection is gone sends it there.
@@ -220,7 +222,11 @@ class Upkeep:
         for sent in missing:
             if self._calls.get(sent.id) is not sent or sent.node in nodes:
                 continue
-            if sent.id in gone:
+            if sent.id in gone and not sent.is_missed:
+                # A node may have taken it a moment ago, and says so in a moment.
+                sent.is_missed, sent.search_at = True, self._loop.time() + LOOK_AGAIN_S
+                self._owner.ask([sent.id])
+            elif sent.id in gone:
                 self._owner.lose(
                     sent, {"status": msg.LOST, "reason": "its message was lost with the broker, or with a node"}
                 )
