@@ -8,11 +8,13 @@ import logging
 import os
 import subprocess
 import sys
+import threading
 from typing import TYPE_CHECKING
 
 import pytest
 
 from lifepool import Pool
+from lifepool.backends.local.template import cleanliness
 from tests.engine.scripts import environment, nothing_left, run_script
 
 if TYPE_CHECKING:
@@ -247,3 +249,14 @@ def test_a_template_whose_import_never_ends_ends_with_its_server(tmp_path: Path,
             begun.read()
         server.kill()
     assert nothing_left(env)
+
+
+def test_a_thread_that_has_ended_is_waited_for_until_the_kernel_has_removed_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Python takes it for ended a moment before."""
+    here = threading.active_count()
+    counts = iter([here + 1, here + 1, here + 1, here, here])
+    monkeypatch.setattr(cleanliness, "_count_threads", lambda: next(counts))
+    monkeypatch.setattr(cleanliness, "_fork_on_trial", lambda: None)
+    monkeypatch.setattr(cleanliness, "GONE_S", 20.0)
+    assert cleanliness._threads_left() == here - 1
+    assert not list(counts)

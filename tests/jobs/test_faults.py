@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import sqlite3
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -220,8 +221,6 @@ async def test_a_server_that_is_gone_is_seen_by_its_pipe(sqlite_url: str) -> Non
     pipe = sqlite.Pipe(driver.folder, "alive")
     pipe.open(lambda message: None)
     dead = driver.folder / "dead"
-    import os
-
     os.mkfifo(dead)  # nobody reads it
     assert driver.dead(["alive", "dead", "unknown"]) == ["dead"]
     assert driver.dead(["alive"]) == []  # and once it is no server's any more it is removed
@@ -230,6 +229,27 @@ async def test_a_server_that_is_gone_is_seen_by_its_pipe(sqlite_url: str) -> Non
     dead_text.write_text("")
     assert driver.dead(["no-pipe"]) == []
     dead_text.unlink()
+    pipe.close()
+    assert not driver.folder.exists()
+
+
+async def test_the_last_server_s_end_does_not_spoil_the_start_of_another(
+    sqlite_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    driver = sqlite.SqliteDriver(path_of(sqlite_url), "NORMAL")
+    make = os.mkfifo
+    attempts: list[Path] = []
+
+    def remove_and_make(path: Path, mode: int) -> None:
+        attempts.append(path)
+        if len(attempts) < 3:  # the other one removes the empty folder after this one has made it
+            path.parent.rmdir()
+        make(path, mode)
+
+    monkeypatch.setattr(os, "mkfifo", remove_and_make)
+    pipe = sqlite.Pipe(driver.folder, "alive")
+    pipe.open(lambda message: None)
+    assert driver.dead(["alive"]) == []
     pipe.close()
     assert not driver.folder.exists()
 

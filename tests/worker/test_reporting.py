@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 import threading
 from typing import TYPE_CHECKING, Any
 
@@ -10,6 +11,7 @@ import pytest
 
 from lifepool import PayloadTooLarge, Pool, TaskNotPicklable, TaskTimeout
 from lifepool._core import policy
+from lifepool.backends.local.worker import reporting
 from tests import tasks
 from tests.engine.gates import PATIENCE_S, until
 from tests.faults.inside import let_time_pass, only_channel
@@ -123,6 +125,25 @@ async def test_reports_of_many_threads_tear_neither_each_other_nor_the_answer() 
             assert isinstance(handle.progress, bytes)
             assert handle.progress == handle.progress[:1] * size
         assert await pool.run(os.getpid) == pid
+
+
+def test_a_late_report_is_not_sent_after_a_later_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        reporter = reporting.Reporter(ours, 1000, lambda: 7, lambda: None)
+        encoded = reporter._encoded
+
+        def meanwhile(value: object) -> bytes:
+            monkeypatch.setattr(reporter, "_encoded", encoded)
+            reporter.report("later")
+            return encoded(value)
+
+        reporter.late = (7, "late")
+        monkeypatch.setattr(reporter, "_encoded", meanwhile)
+        reporter._on_time()
+        sent = theirs.recv(1000)
+    assert b"later" in sent
+    assert sent.count(b"late") == 1
 
 
 async def test_an_interrupt_hits_the_task_and_not_the_thread_that_reports(

@@ -24,6 +24,8 @@ OLDEST = (3, 35, 0)
 #: Seconds that a statement waits for another process's transaction before it is an error.
 BUSY_S = 5.0
 
+#: Times that the folder of the servers' pipes is made, if others remove it meanwhile.
+FOLDER_ATTEMPTS = 10
 #: Pages (4 KiB) that are given back at a time when jobs have expired.
 _FREED_PAGES = 1000
 #: Bytes that the write-ahead log keeps on the disk once it is empty.
@@ -203,9 +205,8 @@ class Pipe:
         """Make the pipe and listen."""
         import asyncio
 
-        self._path.parent.mkdir(mode=0o700, exist_ok=True)
         hidden = self._path.with_name(f".{self._path.name}")
-        os.mkfifo(hidden, 0o600)
+        _make_pipe(hidden)
         # For reading and writing: a pipe that loses its last writer would be readable for ever.
         self._fd = os.open(hidden, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
         os.rename(hidden, self._path)  # seen from now on: never without a reader
@@ -236,6 +237,18 @@ class Pipe:
         *lines, self._rest = data.split(b"\n")
         for line in dict.fromkeys(lines):
             on_message(line.decode(errors="replace"))
+
+
+def _make_pipe(path: Path) -> None:
+    for attempt in range(FOLDER_ATTEMPTS):
+        path.parent.mkdir(mode=0o700, exist_ok=True)
+        try:
+            os.mkfifo(path, 0o600)
+        except FileNotFoundError:  # the last server that was there has removed the folder in between
+            if attempt == FOLDER_ATTEMPTS - 1:
+                raise
+        else:
+            return
 
 
 def _names_in(folder: Path) -> list[str]:

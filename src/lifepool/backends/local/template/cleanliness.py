@@ -29,6 +29,8 @@ from dataclasses import dataclass
 
 #: Seconds that the child of the trial fork has to end; it does nothing else.
 TRIAL_S = 5.0
+#: Seconds that a thread, which has ended or was ended for the fork, has to be gone from the kernel's list.
+GONE_S = 0.2
 
 _DESCRIPTORS = "/proc/self/fd" if os.path.isdir("/proc/self/fd") else "/dev/fd"
 _STATELESS = ("/dev/null", "/dev/zero", "/dev/full", "/dev/random", "/dev/urandom")
@@ -207,6 +209,9 @@ def _threads_left() -> int:
     """Count the threads beside this one that a fork does not end."""
     if _count_threads() > 1:
         _fork_on_trial()
+    end = time.monotonic() + GONE_S
+    while _count_threads() > threading.active_count() and time.monotonic() < end:
+        time.sleep(0.001)
     return _count_threads() - 1
 
 

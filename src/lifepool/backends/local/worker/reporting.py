@@ -175,8 +175,11 @@ class Reporter:
             body = self._encoded(late[1])
         except Exception:  # the task may be changing it; if it can't be sent at all, that is reported before the answer
             return
-        with contextlib.suppress(OSError):  # the server is gone
-            self._write_beside(late[0], header(Kind.PROGRESS, len(body), late[0]) + body)
+        self.send = self._send_locked
+        with contextlib.suppress(OSError), self._lock:  # OSError: the server is gone
+            if self.late is not late or self._current() != late[0]:
+                return  # a later one was sent meanwhile, or waits with a timer of its own
+            self._wire.sendall(header(Kind.PROGRESS, len(body), late[0]) + body)
         self._sent_at = time.monotonic()
         if self.late is late:
             self.late = None
