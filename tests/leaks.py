@@ -8,7 +8,7 @@ import sys
 import threading
 import time
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from multiprocessing import forkserver, resource_tracker
 from pathlib import Path
 from typing import Any
@@ -20,9 +20,6 @@ GRACE = 10.0
 
 OTHERS_GRACE = 40.0
 """The same for shared memory, whose names do not tell whose it is, while other tests run beside this one."""
-
-LASTING: set[int] = set()
-"""Programs that outlive the test, with workers that come and go: those are not the test's."""
 
 _IS_ONE_OF_MANY = "PYTEST_XDIST_WORKER" in os.environ
 _TICK = 0.01  # seconds between two looks: descriptors and shared memory offer nothing to wait on
@@ -62,9 +59,12 @@ class Snapshot:
         )
 
     def leaked_since(self, before: Snapshot) -> Snapshot:
-        """What is here now and was not there before."""
+        """What is here now and was not there before.
+
+        What a process starts that was there before the test, and outlives it, is that one's: its workers come and go.
+        """
         return Snapshot(
-            processes=self.processes - before.processes,
+            processes=frozenset(p for p in self.processes - before.processes if not _is_of(p, before.processes)),
             threads=self.threads - before.threads,
             fds=self.fds - before.fds,
             shm=self.shm - before.shm,
@@ -142,22 +142,43 @@ def _wait_for_one(leaked: Snapshot, left: float) -> None:
 
 
 def _descendants() -> list[psutil.Process]:
-    """All processes below this one. psutil looks at each of the machine; mostly a look at our children will do."""
-    helpers = _stdlib_helpers()
+    """All processes below this one. psutil looks at each of the machine: only if the tree below us has changed."""
     try:
-        ours = _children_of("self")
-        if ours is not None and ours <= helpers.keys() | LASTING and not any(map(_children_of, ours - LASTING)):
-            return []
+        below = _pids_below("self")
     except OSError:  # a thread, or a process, has just ended
-        pass
-    found = psutil.Process().children(recursive=True)
-    for pid in LASTING:
-        try:
-            of_it = {psutil.Process(pid), *psutil.Process(pid).children(recursive=True)}
-        except psutil.NoSuchProcess:
-            continue
-        found = [process for process in found if process not in of_it]
+        below = None
+    if below is None or below != _seen.below:
+        _seen.processes = psutil.Process().children(recursive=True)
+        _seen.below = below
+    return _seen.processes
+
+
+@dataclass
+class _Seen:
+    """The tree below this process as it was at the last look."""
+
+    below: set[int] | None = None
+    processes: list[psutil.Process] = field(default_factory=list)
+
+
+_seen = _Seen()
+
+
+def _pids_below(pid: int | str) -> set[int] | None:
+    """The pids of all processes below one; None where the kernel keeps no list of them."""
+    found = _children_of(pid)
+    if found is not None:
+        for child in list(found):
+            found |= _pids_below(child) or set()
     return found
+
+
+def _is_of(process: psutil.Process, others: frozenset[psutil.Process]) -> bool:
+    """Whether one of the others has started it, or started what did."""
+    try:
+        return not others.isdisjoint(process.parents())
+    except psutil.Error:  # it has just gone
+        return False
 
 
 def _children_of(pid: int | str) -> set[int] | None:

@@ -53,6 +53,26 @@ def test_a_leaked_grandchild_is_seen() -> None:
     assert {p.pid for p in leaked.processes} == {child.pid, grandchild}
 
 
+def test_what_a_program_starts_that_was_there_before_is_not_the_test_s() -> None:
+    program = (
+        "import subprocess, sys;"
+        "input();"
+        "p = subprocess.Popen([sys.executable, '-c', 'input()'], stdin=0);"
+        "print(p.pid, flush=True); p.wait()"
+    )
+    with subprocess.Popen([sys.executable, "-c", program], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as lasting:
+        before = Snapshot.take()
+        assert lasting.stdin is not None
+        assert lasting.stdout is not None
+        lasting.stdin.write(b"\n")
+        lasting.stdin.flush()
+        worker = int(lasting.stdout.readline())
+        now = Snapshot.take()
+        assert worker in {p.pid for p in now.processes}
+        assert not now.leaked_since(before)
+        kill(now.leaked_since(Snapshot(frozenset(), before.threads, before.fds, before.shm)))
+
+
 def test_a_leaked_thread_is_seen() -> None:
     before = Snapshot.take()
     release = threading.Event()

@@ -15,7 +15,6 @@ from tests.cluster.rabbitmq import CeleryOnRabbitmq, RabbitServer, rabbitmq_prog
 from tests.cluster.ray_cluster import RayCluster, RayHead
 from tests.cluster.servers import RedisServer
 from tests.engine.conftest import gate as gate
-from tests.leaks import LASTING
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -54,8 +53,6 @@ def celery_on_rabbitmq(request: pytest.FixtureRequest, folder: Path, *, shared: 
     if (program := rabbitmq_program()) is None:
         pytest.fail("there is no rabbitmq-server: run `sh scripts/ensure-rabbitmq.sh`", pytrace=False)
     with RabbitServer(program, folder) as server, CeleryOnRabbitmq(server) as harness:
-        if shared:
-            LASTING.update(server.pids())
         yield harness
 
 
@@ -97,10 +94,8 @@ def _patient_starts(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPa
 def engine(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Harness]:
     """An engine with one node of two workers, for tests that leave both as they are."""
     with ENGINES[request.param](request, tmp_path_factory.mktemp("engine"), shared=True) as harness:
-        node = harness.start_node(workers=2).pid
-        LASTING.add(node)
+        harness.start_node(workers=2)
         yield harness
-        LASTING.discard(node)
 
 
 @pytest.fixture(params=list(ENGINES))

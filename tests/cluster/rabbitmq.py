@@ -81,11 +81,6 @@ class RabbitServer:
             return len(connection.recv(100)) > 8
         return False
 
-    def pids(self) -> list[int]:
-        """Return the processes that belong to it."""
-        programs = [program for program in (self._running, self._names) if program is not None]
-        return [process.pid for program in programs for process in _tree(program.pid)]
-
     def stop(self) -> None:
         """End it at once, and what it has started."""
         if self._running is not None:

@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING
 import psutil
 
 from tests.cluster.servers import ROOT, START_S, Program, free_port, wait_until
-from tests.leaks import LASTING
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -81,7 +80,6 @@ class RayHead:
             "--include-dashboard=false", f"--temp-dir={self._folder}", log=self._folder / f"head-{self._starts}.log",
             RAY_gcs_storage="rocksdb", RAY_gcs_storage_path=str(state), RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S="0",
         )  # fmt: skip
-        LASTING.add(self._running.pid)  # Ray keeps a process for each client that has left, for half a minute
         wait_until(self._answers, "Ray's head", 60)
 
     def _answers(self) -> bool:
@@ -109,7 +107,6 @@ class RayHead:
 
     def stop(self) -> None:
         if self._running is not None:
-            LASTING.discard(self._running.pid)
             self._running.kill()
             self._running = None
 

@@ -15,7 +15,6 @@ from lifepool.backends.celery import register
 from lifepool.backends.remote.urls import make_remote_backend
 from tests import tasks
 from tests.cluster.servers import python, wait_until
-from tests.leaks import LASTING
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -37,9 +36,7 @@ def url(shared_redis: RedisServer, tmp_path_factory: pytest.TempPathFactory) -> 
     )  # fmt: skip
     try:
         wait_until(lambda: worker.has_said(" ready."), "the worker")
-        LASTING.add(worker.pid)
         yield f"celery+{shared_redis.address}?queue={QUEUE}&workers=celery"
-        LASTING.discard(worker.pid)
     finally:
         worker.end()
 

@@ -17,8 +17,6 @@ from typing import TYPE_CHECKING, Any
 
 import psutil
 
-from tests.leaks import LASTING
-
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -101,7 +99,6 @@ def server() -> Iterator[Server]:
             arguments, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL, cwd="/", **_identity(user)
         )
         try:
-            LASTING.add(process.pid)  # its own processes come and go
             found = Server(root, user)
             _wait_for(found, process)
             with found.connect() as connection:
@@ -109,7 +106,6 @@ def server() -> Iterator[Server]:
             yield found
         finally:
             _stop(process)
-            LASTING.discard(process.pid)
     finally:
         shutil.rmtree(root, ignore_errors=True)
 
