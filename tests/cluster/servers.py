@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from lifepool import Pool
+    from lifepool.backends.remote.backend import RemoteBackend
 
 ROOT = Path(__file__).resolve().parents[2]
 #: Seconds for a program to come up or to end; a loaded machine takes its time.
@@ -98,6 +99,14 @@ def wait_until(holds: Callable[[], Any], what: str, seconds: float = START_S) ->
     while not holds():
         assert time.monotonic() < deadline, f"{what} did not come about in {seconds:g} s"
         time.sleep(0.02)
+
+
+def is_heard_of(backend: RemoteBackend, calls: int = 1) -> bool:
+    """Whether the client knows of so many calls that a node has them: their arrival at a gate may come before that."""
+    transport: Any = backend._transport
+    nodes = getattr(transport, "_nodes", {})
+    unheard = getattr(transport, "_unwritten", ()) or any(node.unconfirmed for node in nodes.values())
+    return not unheard and sum(call.node is not None for call in backend._calls) == calls
 
 
 class Program:

@@ -16,7 +16,7 @@ from tests import tasks
 from tests.cluster.celery_redis import CeleryOnRedis
 from tests.cluster.dask_cluster import DaskCluster, DaskScheduler
 from tests.cluster.proxy import Proxy
-from tests.cluster.servers import RedisServer, free_port, python, wait_until, works_again
+from tests.cluster.servers import RedisServer, free_port, is_heard_of, python, wait_until, works_again
 from tests.engine.gates import Gate, until
 
 if TYPE_CHECKING:
@@ -86,7 +86,11 @@ async def test_connections_that_are_reset_come_back_and_lose_no_outcome(engine: 
 
 
 @ON_CELERY
-async def test_a_client_that_is_cut_off_refuses_calls_keeps_deadlines_and_heals(engine: Harness, gate: Gate) -> None:
+async def test_a_client_that_is_cut_off_refuses_calls_keeps_deadlines_and_heals(
+    engine: Harness, gate: Gate, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # The client notices in time that it is cut off, but perhaps not on a machine that is busy.
+    monkeypatch.setattr("lifepool.backends.remote.members.SILENCE_S", 20.0)
     with Proxy(port_of(engine)) as proxy:
         backend = make_remote_backend(through(proxy, engine))
         async with Pool(backend=backend) as pool:
@@ -113,9 +117,11 @@ async def test_a_node_that_is_cut_off_loses_its_tasks_and_comes_back(
         )  # fmt: skip
         try:
             await asyncio.to_thread(wait_until, lambda: node.has_said("the node is up"), "the node")
-            async with Pool(backend=celery.url) as pool:
+            backend = make_remote_backend(celery.url)
+            async with Pool(backend=backend) as pool:
                 lost = pool.submit(tasks.hold, gate.address, "too late")
                 visitor = await gate.arrival()
+                await until(lambda: is_heard_of(backend))
                 proxy.is_cut = True
                 with pytest.raises(WorkerLost, match="not heard of"):
                     await lost

@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 from lifepool import Pool, WorkerLost
+from lifepool.backends.remote.urls import make_remote_backend
 from tests import tasks
+from tests.cluster.servers import is_heard_of
 from tests.engine.gates import Gate, until
 
 if TYPE_CHECKING:
@@ -36,9 +38,11 @@ async def test_what_has_no_room_here_runs_on_a_node(engine: Harness, gate: Gate)
 
 async def test_calls_survive_a_server_that_goes_and_comes_back(own_engine: Harness, gate: Gate) -> None:
     await asyncio.to_thread(own_engine.start_node, 2)
-    async with Pool(backend=own_engine.url, fallback="local", max_workers=2) as pool:
+    backend = make_remote_backend(own_engine.url)
+    async with Pool(backend=backend, fallback="local", max_workers=2) as pool:
         under_way = pool.submit(tasks.hold, gate.address, "came home")
         visitor = await gate.arrival()
+        await until(lambda: is_heard_of(backend))
         own_engine.stop_server()
         # With a retry: what is being sent in the moment when the connection breaks may have got out.
         assert await pool.gather(tasks.double, range(20), retries=1) == [2 * number for number in range(20)]
@@ -65,10 +69,12 @@ async def test_a_node_that_is_killed_costs_what_it_ran_and_this_machine_goes_on(
     own_engine: Harness, gate: Gate
 ) -> None:
     node = await asyncio.to_thread(own_engine.start_node, 2)
-    async with Pool(backend=own_engine.url, fallback="local", max_workers=1) as pool:
+    backend = make_remote_backend(own_engine.url)
+    async with Pool(backend=backend, fallback="local", max_workers=1) as pool:
         lost, saved = pool.submit(tasks.hold, gate.address), pool.submit(tasks.hold, gate.address, "saved", retries=1)
         for _ in range(2):
             await gate.arrival()
+        await until(lambda: is_heard_of(backend, 2))
         node.kill()
         with pytest.raises(WorkerLost, match="its node is gone"):
             await lost

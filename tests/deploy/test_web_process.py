@@ -35,14 +35,15 @@ def web() -> Iterator[tuple[subprocess.Popen[bytes], str]]:
     """The web process on a port of its own, and its address; its tasks run on this machine."""
     program = next(each for each in programs() if each.words[0] == "uvicorn")
     environment = program.environment
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = str(probe.getsockname()[1])
+    probe = socket.socket()  # it keeps the port: nobody else is given it, and a server may bind it, too
+    probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    probe.bind(("127.0.0.1", 0))
+    port = str(probe.getsockname()[1])
     words = [{"8000": port, "0.0.0.0": "127.0.0.1"}.get(word, word) for word in program.words]
     clean = {name: value for name, value in os.environ.items() if not name.startswith(("LIFEPOOL_", "PROMETHEUS_"))}
     given = {"LIFEPOOL_FALLBACK": environment["LIFEPOOL_FALLBACK"], "LIFEPOOL_BACKEND": "local"}
     given |= {"LIFEPOOL_DRAIN_TIMEOUT": environment["LIFEPOOL_DRAIN_TIMEOUT"], "LIFEPOOL_MAX_WORKERS": "1"}
-    with subprocess.Popen([sys.executable, "-m", *words], cwd=DEPLOY, env=clean | given) as process:
+    with probe, subprocess.Popen([sys.executable, "-m", *words], cwd=DEPLOY, env=clean | given) as process:
         try:
             yield process, f"http://127.0.0.1:{port}"
         finally:

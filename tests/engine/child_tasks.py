@@ -17,6 +17,8 @@ from tests.tasks import announce, hold_in_c
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+vars(descendants)["REAP_S"] = 20.0  # however slow the machine is, what was killed is reaped
+
 SLEEP = ["sleep", "1000"]
 GROUP = 'sleep 1000 & sh -c "sleep 1000 & echo there; wait"'
 

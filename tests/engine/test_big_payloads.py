@@ -54,7 +54,7 @@ async def test_payloads_of_any_size_come_back_as_they_went(size: int) -> None:
     value = os.urandom(size)
     async with Pool(max_workers=2) as pool:
         assert await asyncio.gather(*(pool.run(tasks.echo, value) for _ in range(6))) == [value] * 6
-        assert not shared(pool).taken
+        await until(lambda: not shared(pool).taken)  # a thread that copied may let go of it later
         numbers = pool.statistics()
         assert numbers.bytes_sent > 6 * size
         assert numbers.bytes_received > 6 * size

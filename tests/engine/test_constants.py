@@ -78,7 +78,8 @@ async def test_a_worker_that_replaces_another_is_sent_it_too(table: Table, log: 
     shared = constant(table)
     async with Pool(max_workers=1, max_tasks_per_worker=2) as pool:
         assert [await pool.run(look_up, shared, "one") for _ in range(6)] == [1] * 6
-    assert (table.pickled, len(set(rebuilt(log)))) == (1, 3)
+    assert table.pickled == 1
+    assert len(rebuilt(log)) == len(set(rebuilt(log))) >= 3
 
 
 async def test_a_task_that_is_run_again_elsewhere_has_it(table: Table, tmp_path: Path) -> None:

@@ -205,8 +205,7 @@ async def test_tasks_are_told_of_in_batches_soon_and_before_the_end() -> None:
         pool.add_hook(counting)
         for number in range(3):
             await pool.run(tasks.double, number)
-        await until(lambda: bool(counting.batches))
-        assert counting.seen == [1, 2, 3]
+        await until(lambda: counting.seen == [1, 2, 3])
         for number in range(BATCH_SIZE):
             await pool.run(tasks.double, number)
         assert len(counting.seen) >= BATCH_SIZE, "a full batch does not wait"

@@ -66,8 +66,12 @@ async def test_a_worker_that_replaces_another_loads_its_own(log: Path) -> None:
     pool = Pool(max_workers=1, max_tasks_per_worker=2)
     async with pool:
         used = [await pool.run(resourceful.use) for _ in range(4)]
-    assert [count for _, count in used] == [1, 2, 1, 2]
-    assert events(log) == ["loaded model"] * 2
+    by_worker: dict[int, list[int]] = {}
+    for pid, count in used:
+        by_worker.setdefault(pid, []).append(count)
+    assert len(by_worker) >= 2
+    assert all(counts in ([1], [1, 2]) for counts in by_worker.values()), "one, if its successor was up before"
+    assert events(log) == ["loaded model"] * len(by_worker)
 
 
 async def test_one_can_use_another() -> None:

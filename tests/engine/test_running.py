@@ -129,7 +129,9 @@ async def test_workers_are_let_go_when_idle_and_come_back_when_needed() -> None:
 async def test_a_worker_is_replaced_after_its_tasks() -> None:
     async with Pool(max_workers=1, max_tasks_per_worker=3) as pool:
         pids = [await pool.run(os.getpid) for _ in range(7)]
-    assert [pids.count(pid) for pid in dict.fromkeys(pids)] == [3, 3, 1]
+    counts = [pids.count(pid) for pid in dict.fromkeys(pids)]
+    assert max(counts) <= 3, "fewer, if its successor was up before"
+    assert len(counts) >= 3
 
 
 async def test_a_burst_over_workers_that_are_replaced_loses_nothing() -> None:

@@ -100,8 +100,9 @@ def test_a_server_that_ends_its_pool_leaves_nothing() -> None:
 
 def test_a_killed_template_takes_its_workers_along_and_the_pool_recovers() -> None:
     with serving("sleep") as server:
+        workers = [psutil.Process(pid) for pid in server.workers]
         os.kill(server.template, signal.SIGKILL)
-        assert still_there([psutil.Process(p) for p in server.workers if psutil.pid_exists(p)], 10) == []
+        assert still_there(workers, 10) == []
         assert server.ask() not in server.workers
 
 

@@ -312,10 +312,10 @@ async def test_a_pool_that_lost_its_last_worker_says_why_it_gets_no_other_until_
 async def test_a_template_that_somebody_else_reaped_is_replaced() -> None:
     """A program that waits for any child, as PID 1 does, or ignores SIGCHLD."""
     async with Pool(max_workers=1) as pool:
-        template = template_pid(pool)
+        template, worker = template_pid(pool), pool.workers()[0].pid
         os.kill(template, signal.SIGKILL)
         os.waitpid(template, 0)
-        await until(lambda: not pool.workers() or pool.workers()[0].pid is None)
+        await until(lambda: not pool.workers() or pool.workers()[0].pid != worker)
         assert await asyncio.wait_for(pool.run(tasks.double, 21), PATIENCE_S) == 42
         assert template_pid(pool) != template
 

@@ -47,7 +47,7 @@ async def read(registry: CollectorRegistry) -> Scrape:
 
 
 def states(seen: Scrape) -> dict[str, float]:
-    found = {state: seen.value("lifepool_jobs", pool="p", state=state) for state in JOB_STATES}
+    found = {state: seen.total("lifepool_jobs", pool="p", state=state) for state in JOB_STATES}
     return {state: value for state, value in found.items() if value}
 
 
@@ -73,7 +73,7 @@ async def test_jobs_are_counted_by_state_and_the_oldest_that_waits_has_its_age(s
             waits = await jobs.submit(tasks.add, 1, 2)
             seen = await fresh(jobs, registry, {"failed": 1, "running": 1, "queued": 2})
             async with asyncio.timeout(PATIENCE_S):
-                while not (age := seen.value("lifepool_jobs_oldest_queued_seconds", pool="p")):
+                while not (age := seen.total("lifepool_jobs_oldest_queued_seconds", pool="p")):
                     seen = await read(registry)
             assert 0 < age < PATIENCE_S
             assert seen.value("lifepool_jobs_store_up", pool="p") == 1

@@ -18,7 +18,7 @@ from tests.engine.gates import Gate
 from tests.jobs import tasks
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Callable
 
     import pytest
 
@@ -183,7 +183,24 @@ async def events_of(client: httpx.AsyncClient, job_id: str, last: str | None = N
                 event[name] = json.loads(value) if name == "data" else value
 
 
-async def test_events_tell_of_state_and_progress_and_end_with_the_job(sqlite_url: str) -> None:
+def after_the_first_event(patch: pytest.MonkeyPatch, then: Callable[[], object]) -> None:
+    """Do something when a stream has sent its first event, and asks for the next one."""
+    changes = Jobs.changes
+
+    async def told(self: Jobs, job_id: str, **options: Any) -> AsyncIterator[Job]:
+        is_first = True
+        async for found in changes(self, job_id, **options):
+            yield found
+            if is_first:
+                is_first = False
+                then()
+
+    patch.setattr(Jobs, "changes", told)
+
+
+async def test_events_tell_of_state_and_progress_and_end_with_the_job(
+    sqlite_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     with Gate() as gate:
         jobs = Jobs(Pool(max_workers=1), store=sqlite_url)
         async with served(jobs) as client:
@@ -192,7 +209,7 @@ async def test_events_tell_of_state_and_progress_and_end_with_the_job(sqlite_url
             async for found in jobs.changes(job.id):
                 if found.progress is not None:
                     break
-            asyncio.get_running_loop().call_later(0.1, visitor.let_through)
+            after_the_first_event(monkeypatch, visitor.let_through)
             async with asyncio.timeout(PATIENCE_S):
                 events = [event async for event in events_of(client, job.id)]
             assert events[0]["data"]["progress"] == {
@@ -215,7 +232,7 @@ async def test_a_stream_ends_when_the_server_is_to_stop(sqlite_url: str, monkeyp
     jobs = inline(sqlite_url)
     async with served(jobs) as client:
         job = await jobs.submit(tasks.add, 1, 2, run_at=4e9)
-        asyncio.get_running_loop().call_later(0.1, monkeypatch.setattr, Jobs, "is_stopping", True)
+        after_the_first_event(monkeypatch, lambda: monkeypatch.setattr(Jobs, "is_stopping", True))
         async with asyncio.timeout(PATIENCE_S):
             events = [event async for event in events_of(client, job.id)]
         assert [event["data"]["state"] for event in events] == ["queued"]

@@ -7,10 +7,12 @@ import threading
 from collections.abc import Iterator
 
 import httpx
+import psutil
 import pytest
 
 from examples.domains.app import app
 from tests.examples.domains.serving import STOP_TIMEOUT, Service, running
+from tests.gone import still_there
 
 SAMPLE = {"data": "see www.example.com and bob@mail.example.co.uk"}
 
@@ -51,6 +53,7 @@ def test_a_running_request_is_finished_before_the_service_stops() -> None:
         yield b"mail.example.co.uk"
 
     with running() as service:
+        family = psutil.Process(service.process.pid).children(recursive=True)
         answers: list[httpx.Response] = []
         client = threading.Thread(target=lambda: answers.append(httpx.post(f"{service.url}/upload", content=body())))
         client.start()
@@ -59,7 +62,8 @@ def test_a_running_request_is_finished_before_the_service_stops() -> None:
         service.read_until("Waiting for")
         signalled.set()
         client.join(STOP_TIMEOUT)
-        assert service.stop() == []
+        service.process.wait(STOP_TIMEOUT)
+        assert still_there(family, STOP_TIMEOUT) == []
     assert answers[0].json()["count"] == 2
 
 
