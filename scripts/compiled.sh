@@ -4,7 +4,7 @@
 set -eu
 
 work=$(mktemp -d)
-trap 'rm -rf "$work"' EXIT
+trap 'rm -rf "$work" || true' EXIT
 python=$PWD/.venv/bin/python
 tar -cf - --exclude='*.so' --exclude=__pycache__ pyproject.toml README.md LICENSE scripts src | tar -xf - -C "$work"
 echo "compiling"

@@ -27,7 +27,7 @@ echo "installing Chromium for the page's tests"
 export DEBIAN_FRONTEND=noninteractive
 log=$(mktemp)
 trap 'rm -f "$log"' EXIT
-if ! { $as_root apt-get update && $as_root apt-get install -y --no-install-recommends chromium; } \
+if ! { $as_root apt-get update && $as_root apt-get -o DPkg::Lock::Timeout=300 install -y --no-install-recommends chromium; } \
     >"$log" 2>&1 </dev/null; then
     tail -n 20 "$log" >&2
     advise "apt-get could not install it (see above)."

@@ -31,7 +31,7 @@ trap 'rm -f "$log"' EXIT
 $as_root mkdir -p /etc/postgresql-common
 [ -e /etc/postgresql-common/createcluster.conf ] ||
     echo "create_main_cluster = false" | $as_root tee /etc/postgresql-common/createcluster.conf >/dev/null
-if ! { $as_root apt-get update && $as_root apt-get install -y --no-install-recommends postgresql; } \
+if ! { $as_root apt-get update && $as_root apt-get -o DPkg::Lock::Timeout=300 install -y --no-install-recommends postgresql; } \
     >"$log" 2>&1 </dev/null; then
     tail -n 20 "$log" >&2
     advise "apt-get could not install it (see above)."

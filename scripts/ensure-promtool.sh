@@ -20,7 +20,7 @@ if [ "$(id -u)" -ne 0 ] && command -v sudo >/dev/null 2>&1; then as_root=sudo; f
 
 echo "fetching promtool for the tests of the metrics"
 work=$(mktemp -d)
-trap 'rm -rf "$work"' EXIT
+trap 'rm -rf "$work" || true' EXIT
 fetch() { (cd "$work" && apt-get download prometheus) >"$work/log" 2>&1 </dev/null; }
 if ! fetch && ! { $as_root apt-get update >"$work/log" 2>&1 </dev/null && fetch; }; then
     tail -n 20 "$work/log" >&2

@@ -33,7 +33,7 @@ if [ ! -e "$policy" ]; then # Debian's own way to say that no service is to be s
     $as_root chmod 755 "$policy"
     made=yes
 fi
-if ! { $as_root apt-get update && $as_root apt-get install -y --no-install-recommends rabbitmq-server; } \
+if ! { $as_root apt-get update && $as_root apt-get -o DPkg::Lock::Timeout=300 install -y --no-install-recommends rabbitmq-server; } \
     >"$log" 2>&1 </dev/null; then
     tail -n 20 "$log" >&2
     advise "apt-get could not install it (see above)."

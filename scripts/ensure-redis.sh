@@ -21,7 +21,7 @@ echo "installing redis-tools, which has the server"
 export DEBIAN_FRONTEND=noninteractive
 log=$(mktemp)
 trap 'rm -f "$log"' EXIT
-if ! { $as_root apt-get update && $as_root apt-get install -y --no-install-recommends redis-tools; } \
+if ! { $as_root apt-get update && $as_root apt-get -o DPkg::Lock::Timeout=300 install -y --no-install-recommends redis-tools; } \
     >"$log" 2>&1 </dev/null; then
     tail -n 20 "$log" >&2
     advise "apt-get could not install it (see above)."

@@ -9,7 +9,7 @@ set -eu
 output=$1
 shift
 tools=$(mktemp -d)
-trap 'rm -rf "$tools"' EXIT
+trap 'rm -rf "$tools" || true' EXIT
 "$(sh scripts/find-python.sh)" -m venv "$tools"
 "$tools/bin/python" -m pip install --quiet --disable-pip-version-check uv
 "$tools/bin/uv" pip compile "${INPUT:-pyproject.toml}" "$@" --universal --python-version 3.11 \
