@@ -62,6 +62,7 @@ class Snapshot:
         """What is here now and was not there before.
 
         What a process starts that was there before the test, and outlives it, is that one's: its workers come and go.
+        So a test leaves no process of a pool behind that several tests share.
         """
         return Snapshot(
             processes=frozenset(p for p in self.processes - before.processes if not _is_of(p, before.processes)),

@@ -72,7 +72,7 @@ async def _in_flight(callers: int, run: Run, seconds: float) -> float:
 
     async def caller() -> None:
         nonlocal calls
-        while time.perf_counter() < end:
+        while not calls or time.perf_counter() < end:
             await run(noop)
             calls += 1
 

@@ -79,7 +79,10 @@ class Side:
         """End it in order."""
         assert self._process.stdin is not None
         self._process.stdin.close()
-        await asyncio.wait_for(self._process.wait(), END_S)
+        try:
+            await asyncio.wait_for(self._process.wait(), END_S)
+        except TimeoutError:
+            raise RuntimeError(f"lifepool from {self._sources} did not end in {END_S:g} s") from None
 
     async def _read(self) -> str:
         assert self._process.stdout is not None
@@ -135,5 +138,5 @@ def measure(case: Case, request: Request) -> float:
     """
     try:
         return asyncio.run(_bursts(case, request))
-    except RuntimeError as error:
+    except (RuntimeError, ValueError) as error:
         raise RuntimeError(f"{case.key}: {error}") from error

@@ -59,17 +59,17 @@ def check(monkeypatch: pytest.MonkeyPatch, same_sources: None) -> Callable[..., 
 def test_what_is_hardly_slower_is_ok_and_measured_once(
     check: Callable[..., int], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    machine = Machine(0.86)
+    machine = Machine(0.88)
     assert check(machine, "--against", "v1") == 0
     assert machine.measured == [NO_OP.key]
     *_, about, head, row = capsys.readouterr().out.splitlines()
     assert about == "lifepool as it is, and as it was at v1:"
     assert head.split("  ")[0] == "case"
-    assert row.split() == ["no-op", "asyncio", "0.86x", "(0.86-0.86)", "ok"]
+    assert row.split() == ["no-op", "asyncio", "0.88x", "(0.88-0.88)", "ok"]
 
 
 def test_what_is_slower_twice_fails(check: Callable[..., int], capsys: pytest.CaptureFixture[str]) -> None:
-    machine = Machine(0.84)
+    machine = Machine(0.86)
     assert check(machine) == 1
     assert machine.measured == [NO_OP.key] * 2
     out = capsys.readouterr().out

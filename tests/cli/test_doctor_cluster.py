@@ -133,6 +133,38 @@ async def test_an_engine_that_takes_long_for_its_first_connection(monkeypatch: p
     assert [each for each in found if each.status == "fail"] == []
 
 
+async def test_an_engine_that_takes_long_for_its_first_node(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As Ray does on a busy machine: it starts a process for it."""
+    monkeypatch.setattr(LoopbackTransport, "wait_for_nodes_s", 20.0)
+    monkeypatch.setattr(availability, "NO_NODES_S", 0.0)
+    looks, is_late = 0, asyncio.Event()
+
+    def why_unavailable(backend: RemoteBackend) -> str | None:
+        nonlocal looks
+        looks += 1
+        if looks == 60:
+            is_late.set()
+        return of_the_backend(backend)
+
+    of_the_backend = RemoteBackend.why_unavailable
+    monkeypatch.setattr(RemoteBackend, "why_unavailable", why_unavailable)
+    done = asyncio.Event()
+
+    async def start_late() -> None:
+        await is_late.wait()
+        async with node(PROBES):
+            await done.wait()
+
+    starting = asyncio.create_task(start_late())
+    topics, found = await examine()
+    done.set()
+    is_late.set()
+    await starting
+    assert looks >= 60
+    assert topics["nodes"].status == "ok"
+    assert [each for each in found if each.status == "fail"] == []
+
+
 async def test_no_nodes(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(availability, "NO_NODES_S", 0.2)
     topics, _ = await examine()

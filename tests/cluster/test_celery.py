@@ -12,7 +12,9 @@ import pytest
 import redis
 
 from lifepool import BackendError, Pool
-from lifepool.backends.celery.names import Keys, Queues, celery_message
+from lifepool.backends.celery import link as link_module
+from lifepool.backends.celery.names import BESIDE, Keys, Queues, celery_message
+from lifepool.backends.remote import members
 from lifepool.backends.remote.messages import CALL, Signer
 from lifepool.backends.remote.urls import make_remote_backend
 from tests import tasks
@@ -48,6 +50,35 @@ async def test_no_payload_stays_in_redis(celery: CeleryOnRedis, server: redis.Re
     left = [key for key in server.keys(f"lifepool:{celery.queue}:*") if b":claim:" not in key]
     assert left == []
     assert server.info("memory")["used_memory"] - before < 20 << 20
+
+
+async def test_what_travels_beside_a_message_that_a_node_has_just_taken_is_left_to_it() -> None:
+    asked: list[Any] = []
+    written: list[Any] = []
+
+    class Link:
+        answer = 0
+
+        async def ask(self, *commands: Any) -> list[int]:
+            asked.append([command[0] for command in commands])
+            return [self.answer] * len(commands)
+
+        def write(self, *commands: Any) -> None:
+            written.append([command[0] for command in commands])
+
+    backend = make_remote_backend("celery+redis://localhost/0")
+    transport: Any = backend._transport
+    transport._link = link = Link()
+    calls = [("1", Signer(None).sign(CALL, {"id": "1"}, bytes(BESIDE + 1)))]
+    assert await transport.take_back(calls) == {"1"}
+    assert (asked, written) == ([["LREM"]], [])
+    link.answer = 1
+    assert await transport.take_back(calls) == set()
+    assert written == [["DEL"]]
+
+
+def test_a_client_that_is_cut_off_notices_before_a_node_would_seem_silent() -> None:
+    assert members.BEAT_S + link_module.BEAT_S + link_module.PROBE_S <= members.SILENCE_S - 0.5
 
 
 async def test_queued_work_of_a_client_that_is_gone_does_not_run(

@@ -130,7 +130,8 @@ async def test_a_worker_is_replaced_after_its_tasks() -> None:
     async with Pool(max_workers=1, max_tasks_per_worker=3) as pool:
         pids = [await pool.run(os.getpid) for _ in range(7)]
     counts = [pids.count(pid) for pid in dict.fromkeys(pids)]
-    assert max(counts) <= 3, "fewer, if its successor was up before"
+    # A worker goes earlier if its successor is up: when it does so is tested on a clock (tests/core/test_recycler.py).
+    assert max(counts) <= 3
     assert len(counts) >= 3
 
 

@@ -19,7 +19,7 @@ from lifepool.backends.remote.members import SILENCE_S
 from lifepool.backends.remote.messages import CALL, Message, Signer
 from tests import tasks
 from tests.engine.conftest import gate as gate
-from tests.engine.gates import Gate, until
+from tests.engine.gates import PATIENCE_S, Gate, until
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
@@ -277,7 +277,8 @@ async def test_an_answer_to_a_call_that_may_not_have_got_out_is_asked_for_too(
         visitor.let_through()
         await until(lambda: not w.cluster.nodes[0].agent.running)
         w.cluster.mend()
-        assert await handle == "home"
+        async with asyncio.timeout(PATIENCE_S):  # in a minute it would be looked for
+            assert await handle == "home"
         assert len(lost) == 1
 
 
@@ -286,6 +287,7 @@ async def test_a_node_that_comes_back_later_than_its_client_keeps_its_calls(
 ) -> None:
     monkeypatch.setattr(backend_module, "SEARCH_AFTER_S", 0.0)
     monkeypatch.setattr(backend_module, "SILENCE_S", 60.0)
+    monkeypatch.setattr(upkeep_module, "LOOK_AGAIN_S", 0.0)
     looks, search = list[float](), upkeep_module.Upkeep._search
 
     def count(upkeep: upkeep_module.Upkeep, now: float) -> None:
@@ -301,8 +303,9 @@ async def test_a_node_that_comes_back_later_than_its_client_keeps_its_calls(
         with monkeypatch.context() as patch:
             patch.setattr(agent, "control", lambda message: None)
             patch.setattr(agent, "repeat_taken", lambda: None)
-            w.cluster.cut()
-            w.cluster.mend()
+            for _ in range(2):
+                w.cluster.cut()
+                w.cluster.mend()
             looks.clear()
             await until(lambda: len(looks) > 2)
         agent.repeat_taken()
@@ -324,6 +327,19 @@ async def test_a_call_that_a_node_has_taken_a_moment_before_it_is_looked_for_is_
         w.cluster.serve = serve  # type: ignore[method-assign]
         assert await handle == 8
         assert w.pool.statistics().retried == 0
+
+
+async def test_before_a_call_is_lost_its_node_is_asked(gate: Gate, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with world() as w:
+        (node,) = w.cluster.nodes
+        monkeypatch.setattr(node.agent, "_send_taken", lambda client, ids: None)  # what it says is lost
+        handle = w.pool.submit(tasks.hold, gate.address, "home")
+        visitor = await gate.arrival()
+        (call,) = w.backend._calls
+        call.search_at = 0.0
+        await until(lambda: call.node is not None)
+        visitor.let_through()
+        assert await handle == "home"
 
 
 async def test_what_a_broker_has_forgotten_is_lost_or_tried_again(gate: Gate, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -35,8 +35,7 @@ def lasting_runner() -> Iterator[asyncio.Runner]:
 def lasting_app(lasting_runner: asyncio.Runner) -> Iterator[None]:
     """Start the app once for the tests of a file: its pool takes a second to start, a request to it a millisecond.
 
-    A worker that breaks off a task gets the time that it needs on a busy machine. Else it is killed, and the test would
-    be said to have left its successor behind.
+    A worker that breaks off a task gets the time that it needs on a busy machine.
     """
     started = serving.started()
     with pytest.MonkeyPatch.context() as patch:

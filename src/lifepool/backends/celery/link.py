@@ -28,9 +28,9 @@ ANSWER_S = 2.0
 BLOCK_S = 20.0
 #: Seconds between two attempts to connect, doubling from the first to the last.
 RETRY_FIRST_S, RETRY_LAST_S = 0.05, 0.5
-#: Seconds between two signs of life, which notice a connection that hangs. With ``ANSWER_S`` that is less than a node
-#: may be silent: else nodes would seem dead while this client is cut off.
-BEAT_S = 0.5
+#: Seconds between two signs of life, which notice a connection that hangs, and for the answer to one. With a node's own
+#: beat that is less than a node may be silent: else nodes would seem dead while this client is cut off.
+BEAT_S, PROBE_S = 0.5, 1.5
 #: Seconds that writing what is left may take at the end.
 LAST_WORDS_S = 1.0
 #: Times that the clock of the server is read at first, at most, and the round trip that is short enough: it may have
@@ -268,7 +268,7 @@ class RedisLink:
     async def _live(self, probe: RedisConnection) -> None:
         while True:
             if signs := self._ends.signs_of_life():
-                async with asyncio.timeout(ANSWER_S):
+                async with asyncio.timeout(PROBE_S):
                     await probe.ask(*signs)
             await self._read_clock(probe)
             await asyncio.sleep(BEAT_S)

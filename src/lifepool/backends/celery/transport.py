@@ -53,6 +53,7 @@ class CeleryTransport:
         """Begin to connect."""
         self._listener = listener
         self._client = client
+        self._is_closing = False
         self._link = RedisLink(self._url.address, self._keys.nodes, self, self._keys.replies(client))
         self._link.open()
 
@@ -94,12 +95,12 @@ class CeleryTransport:
         assert self._link is not None  # noqa: S101 - it was opened
         if not calls:
             return set()
-        beside = [self._keys.payload(id) for id, message in calls if len(message.payload) > BESIDE]
-        removals: list[Command] = [("LREM", self._keys.queue, 1, self._packed(calls))]
-        if beside:
-            removals.append(("DEL", *beside))
-        removed, *_ = await self._link.ask(*removals)
-        return set() if removed else {id for id, _ in calls}
+        (removed,) = await self._link.ask(("LREM", self._keys.queue, 1, self._packed(calls)))
+        if not removed:
+            return {id for id, _ in calls}  # a node may be about to read what travels beside
+        if beside := [self._keys.payload(id) for id, message in calls if len(message.payload) > BESIDE]:
+            self._write(("DEL", *beside))
+        return set()
 
     async def close(self) -> None:
         """Take what is ours from the server, and disconnect."""

@@ -283,8 +283,8 @@ class RemoteBackend:
         under_way = [sent for sent in self._calls if sent.message is not None]
         for sent in under_way:  # whoever has it says so, or what became of it
             # A node that had it may come back later than we. If it is gone, that is found out, and all is looked for.
-            patience_s = SEARCH_AFTER_S if sent.node is None else SILENCE_S + SEARCH_AFTER_S
-            sent.node, sent.search_at = None, now + patience_s
+            patience_s = SILENCE_S + SEARCH_AFTER_S if sent.was_taken else SEARCH_AFTER_S
+            sent.node, sent.is_missed, sent.search_at = None, False, now + patience_s
         ids = [sent.id for sent in under_way]
         # What came back may have got out all the same, and may have an outcome by now.
         ids += [sent.id for sent in self._calls.waiting if sent.is_doubtful]

@@ -44,11 +44,12 @@ class SentCall:
         search_at: The instant at which it is to be looked for.
         is_doubtful: Whether it came back, and may all the same have got out.
         is_missed: Whether it was looked for since it left, and was neither on its way nor with a node.
+        was_taken: Whether a node had it since it left.
     """
 
     __slots__ = (
         "cancelled", "envelope", "id", "is_doubtful", "is_missed", "message", "node", "payload", "search_at",
-        "task", "times_cancelled",
+        "task", "times_cancelled", "was_taken",
     )  # fmt: skip
 
     def __init__(self, id: str, task: int, payload: RemoteCall) -> None:
@@ -63,6 +64,7 @@ class SentCall:
         self.search_at: float | None = None
         self.is_doubtful: bool = False
         self.is_missed: bool = False
+        self.was_taken: bool = False
 
 
 #: Calls whose tasks are known for some time after their outcome: what they have logged may come behind it.
@@ -140,14 +142,14 @@ class Calls:
 
     def taken(self, call: SentCall, node: str) -> None:
         """Note that a node has the call."""
-        call.node, call.search_at, call.is_missed = node, None, False
+        call.node, call.search_at, call.is_missed, call.was_taken = node, None, False, True
         if call.envelope is not None:
             call.envelope.is_taken = True
 
     def came_back(self, call: SentCall) -> None:
         """Let a call wait again; it keeps its id, so that a copy of it which did get out is known for one."""
         call.message, call.node, call.search_at = None, None, None
-        call.is_doubtful, call.is_missed = True, False
+        call.is_doubtful, call.is_missed, call.was_taken = True, False, False
         if call.envelope is not None:
             call.envelope.is_taken = True
             call.envelope = None

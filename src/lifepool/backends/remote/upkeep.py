@@ -219,18 +219,20 @@ class Upkeep:
             for sent in missing:
                 sent.search_at = self._loop.time() + SEARCH_AFTER_S
             return
+        asked_again: list[str] = []
         for sent in missing:
             if self._calls.get(sent.id) is not sent or sent.node in nodes:
                 continue
             if sent.id in gone and not sent.is_missed:
                 # A node may have taken it a moment ago, and says so in a moment.
                 sent.is_missed, sent.search_at = True, self._loop.time() + LOOK_AGAIN_S
-                self._owner.ask([sent.id])
+                asked_again.append(sent.id)
             elif sent.id in gone:
                 self._owner.lose(
                     sent, {"status": msg.LOST, "reason": "its message was lost with the broker, or with a node"}
                 )
             else:
                 self._owner.lose(sent, {"status": msg.UNSTARTED})
+        self._owner.ask(asked_again)
         asked = {sent.id for sent in missing}
         self._owner.unsent([id for each in envelopes for id, _ in each.calls if id not in gone and id not in asked])

@@ -36,7 +36,7 @@ OFFSET_S = 1.0
 #: Nodes that are reported one by one.
 MOST_NODES = 10
 #: Seconds for which the start waits for nodes, whose absence is looked at later; and, when there is no connection or no
-#: node, for which that may change. The first connection has as long as a pool's start would wait, if that is more.
+#: node, for which that may change. Each of the two has as long as a pool's start would wait for nodes, if that is more.
 START_S, GRACE_S = 1.0, 3.0
 #: Seconds between two looks at what changes by itself.
 LOOK_S = 0.05
@@ -133,11 +133,13 @@ async def _settled(pool: Pool, timeout: float, patience: float) -> ClusterStatis
     Args:
         pool: It has started.
         timeout: Seconds for a node, or the reason why there is none.
-        patience: Seconds for a first connection: some engines start a process for it.
+        patience: Seconds for a first connection, and then for a first node: some engines start a process for each.
     """
     await _until(lambda: bool(_cluster(pool).nodes) or _cluster(pool).unavailable is not None, timeout)
     await _until(lambda: not (_cluster(pool).unavailable or "").endswith(NO_CONNECTION_YET), patience)
-    await _until(lambda: bool(_cluster(pool).nodes), GRACE_S)
+    await _until(lambda: bool(_cluster(pool).nodes or _cluster(pool).refused), patience)
+    if _cluster(pool).refused:
+        await _until(lambda: bool(_cluster(pool).nodes), GRACE_S)  # others may be as they should
     if _cluster(pool).nodes:
         await asyncio.sleep(1.0)
     return _cluster(pool)

@@ -241,7 +241,8 @@ class Pipe:
 
 def _make_pipe(path: Path) -> None:
     for attempt in range(FOLDER_ATTEMPTS):
-        path.parent.mkdir(mode=0o700, exist_ok=True)
+        with contextlib.suppress(FileExistsError):
+            os.mkdir(path.parent, 0o700)  # not `Path.mkdir`: that looks again, and raises if it is gone by then
         try:
             os.mkfifo(path, 0o600)
         except FileNotFoundError:  # the last server that was there has removed the folder in between
