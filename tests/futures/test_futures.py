@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from lifepool.futures import ProcessPoolExecutor
-from tests.engine.gates import PATIENCE_S, Gate
+from tests.engine.gates import PATIENCE_S, Gate, until
 from tests.futures.helpers import arrive, value
 from tests.tasks import double, echo, fail, hold
 
@@ -98,7 +98,7 @@ def test_running_tells_the_truth(executor: ProcessPoolExecutor, gate: Gate) -> N
     first = executor.submit(hold, gate.address)
     waiting = [executor.submit(double, number) for number in range(20)]
     visitor = arrive(gate)
-    assert first.running()
+    asyncio.run(until(first.running))  # the thread of the pool may note it later than its task has begun
     assert not waiting[-1].running()
     assert not first.done()
     visitor.let_through()

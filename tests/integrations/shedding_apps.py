@@ -11,7 +11,7 @@ from lifepool import Pool
 from lifepool.integrations.asgi import ASGIApp, Message, Receive, Scope, Send, with_pool
 from lifepool.integrations.fastapi import install
 from lifepool.integrations.health import health_router
-from lifepool.integrations.shedding import LoadShedding
+from lifepool.integrations.shedding import LoadShedding, controller
 from tests.tasks import double, hold
 
 SEEN = "x-seen"
@@ -62,7 +62,8 @@ def make_app(pool: Pool) -> FastAPI:
 
 
 def patient() -> FastAPI:
-    """Who was admitted may wait for long."""
+    """Who was admitted may wait for long; while requests are refused, that goes on."""
+    vars(controller)["CALM_S"] = 30.0
     return make_app(Pool(max_workers=1, target_wait=10.0))
 
 

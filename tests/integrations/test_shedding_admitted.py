@@ -49,7 +49,7 @@ def answering(handler: Callable[[], Awaitable[object]]) -> Callable[..., Awaitab
     return app
 
 
-async def test_a_probe_is_answered_before_a_burst_has_begun() -> None:
+async def test_a_probe_is_answered_before_a_burst_has_begun(monkeypatch: pytest.MonkeyPatch) -> None:
     begun, answers = 0, Answers()
 
     async def handle() -> None:
@@ -58,6 +58,7 @@ async def test_a_probe_is_answered_before_a_burst_has_begun() -> None:
 
     async with Pool(max_workers=1) as pool:
         service = LoadShedding(answering(handle), pool=pool)
+        on_clock(service, Clock(), monkeypatch)
         async with asyncio.timeout(PATIENCE_S), asyncio.TaskGroup() as group:
             for _ in range(BURST):
                 group.create_task(service(scope(), receive, answers))
@@ -208,7 +209,9 @@ async def test_the_end_of_a_body_that_nobody_handles_any_more_waits_for_no_turn(
     assert requests.arriving(0.0) == 0
 
 
-async def test_of_a_burst_whose_handlers_wait_before_they_submit_no_more_are_admitted_than_may_wait() -> None:
+async def test_of_a_burst_whose_handlers_wait_before_they_submit_no_more_are_admitted_than_may_wait(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     answers, ready = Answers(), asyncio.Event()
 
     async def handle() -> None:
@@ -217,6 +220,7 @@ async def test_of_a_burst_whose_handlers_wait_before_they_submit_no_more_are_adm
 
     async with Pool(max_workers=1, max_queue=10 * UNKNOWN_WAITING) as pool:
         service = LoadShedding(answering(handle), pool=pool)
+        on_clock(service, Clock(), monkeypatch)
         async with asyncio.timeout(PATIENCE_S), asyncio.TaskGroup() as group:
             for _ in range(10 * UNKNOWN_WAITING):
                 group.create_task(service(scope(), receive, answers))

@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
 APPS = Path(__file__).parent / "apps"
 PATIENCE_S = 50.0
+_FIRST_PORT = 20_000 + 500 * int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+_PORTS = iter(range(_FIRST_PORT, _FIRST_PORT + 500))
 _BETWEEN_S = 0.05  # between two tries to connect: a server offers nothing to wait on before it listens
 
 _GUNICORN = ["gunicorn", "-w=2", "--no-control-socket", "--bind={host}:{port}"]
@@ -47,9 +49,7 @@ SERVERS = {
 @contextlib.contextmanager
 def _started(command: list[str]) -> Iterator[tuple[subprocess.Popen[str], str]]:
     """Start a server, wait until it answers, and give it with its address; afterwards nothing of it may be left."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = _free_port()
     filled = [word.format(host="127.0.0.1", port=port) for word in command]
     process = subprocess.Popen(
         filled, cwd=APPS, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True,
@@ -67,6 +67,15 @@ def _started(command: list[str]) -> Iterator[tuple[subprocess.Popen[str], str]]:
         output, _ = process.communicate(timeout=PATIENCE_S)
         print(output)
         gone.still_there(family, PATIENCE_S)
+
+
+def _free_port() -> int:
+    """Find a port that the kernel gives to no connection, and no other test to its server, until this server has it."""
+    for port in _PORTS:
+        with contextlib.suppress(OSError), socket.socket() as free:
+            free.bind(("127.0.0.1", port))
+            return port
+    raise AssertionError("all are taken")
 
 
 def _wait_until_it_answers(process: subprocess.Popen[str], url: str) -> None:
@@ -92,8 +101,20 @@ def _ask(url: str, n: int) -> str:
     return httpx.get(f"{url}/double/{n}", timeout=PATIENCE_S).text
 
 
-def _serves_and_ends(process: subprocess.Popen[str], url: str) -> None:
+def _wait_until_all_answer(url: str, count: int) -> None:
+    """Wait for each of several processes: gunicorn's that is told to end while it starts ends with an error."""
+    seen: set[str] = set()
+    deadline = time.monotonic() + PATIENCE_S
+    with ThreadPoolExecutor(8) as threads:
+        while len(seen) < count:
+            assert time.monotonic() < deadline, seen
+            seen |= set(threads.map(lambda _: httpx.get(f"{url}/pid", timeout=PATIENCE_S).text, range(8)))
+
+
+def _serves_and_ends(process: subprocess.Popen[str], url: str, processes: int = 1) -> None:
     """Ask it many times at once; then have it end by SIGTERM, with all that belongs to it."""
+    if processes > 1:
+        _wait_until_all_answer(url, processes)
     with ThreadPoolExecutor(8) as threads:
         answers = list(threads.map(lambda n: _ask(url, n), range(40)))
     assert answers == [str(2 * n) for n in range(40)]
@@ -107,8 +128,9 @@ def _serves_and_ends(process: subprocess.Popen[str], url: str) -> None:
 @pytest.mark.parametrize("server", SERVERS)
 def test_a_server_serves_and_ends_with_its_pool(server: str) -> None:
     program, *arguments = SERVERS[server]
+    processes = 2 if {"-w=2", "--workers=2"} & set(arguments) else 1
     with _started([sys.executable, "-m", program, *arguments, "fastapi_app:app"]) as (process, url):
-        _serves_and_ends(process, url)
+        _serves_and_ends(process, url, processes)
 
 
 @pytest.mark.parametrize("framework", ["starlette", "litestar", "quart", "django"])

@@ -1,3 +1,5 @@
+import os
+
 from fastapi import FastAPI
 from work import double
 
@@ -12,3 +14,8 @@ install(app, pool)
 @app.get("/double/{n}")
 async def doubled(n: int, pool: PoolDep) -> int:
     return await pool.run(double, n, timeout=30)
+
+
+@app.get("/pid")
+async def pid() -> int:
+    return os.getpid()
