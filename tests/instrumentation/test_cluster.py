@@ -19,7 +19,7 @@ from tests.engine.gates import until
 from tests.instrumentation import traced_tasks
 from tests.instrumentation.scrapes import check_metrics, scrape
 from tests.instrumentation.test_opentelemetry import Tracing
-from tests.remote.test_loopback import world
+from tests.remote.loopback_world import world
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -14,8 +14,8 @@ import httpx
 import psutil
 import pytest
 
-from lifepool.instrumentation.leftovers import first_process, started_at
 from lifepool.instrumentation.metrics import METRICS
+from lifepool.instrumentation.process_files import first_process, started_at
 from tests.engine.gates import PATIENCE_S
 from tests.instrumentation.scrapes import Scrape, check_metrics
 from tests.integrations.serving import end, serving
@@ -290,7 +290,7 @@ def test_a_server_that_starts_removes_what_ended_servers_have_left_and_nothing_o
 
 FIRST = """
 import multiprocessing, os
-from lifepool.instrumentation.leftovers import first_process
+from lifepool.instrumentation.process_files import first_process
 def tell(found):
     found.put(first_process())
 if __name__ == "__main__":

@@ -17,7 +17,7 @@ from lifepool.backends.remote.messages import CALL, NODE, OUTCOME, Signer
 from tests import tasks
 from tests.engine.conftest import gate as gate
 from tests.engine.gates import Gate, until
-from tests.remote.test_loopback import world
+from tests.remote.loopback_world import world
 from tests.remote.two_backends import world as two_backends
 
 

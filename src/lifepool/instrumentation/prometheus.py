@@ -40,12 +40,6 @@ from lifepool._inside import state
 from lifepool.hooks import Hook, TaskRecord
 from lifepool.instrumentation.jobs import JOB_METRICS, has_jobs, job_gauges
 from lifepool.instrumentation.lag import LagMeter
-from lifepool.instrumentation.leftovers import (
-    folder,
-    forget_dead_processes,
-    remove_files_of_earlier_servers,
-    written_files,
-)
 from lifepool.instrumentation.metrics import (
     CLUSTER_METRICS,
     METRICS,
@@ -57,6 +51,12 @@ from lifepool.instrumentation.metrics import (
     Window,
     gauges,
     together,
+)
+from lifepool.instrumentation.process_files import (
+    folder,
+    forget_dead_processes,
+    remove_files_of_earlier_servers,
+    written_files,
 )
 from lifepool.instrumentation.routing import ROUTING_METRICS, routing_counters, routing_gauges
 

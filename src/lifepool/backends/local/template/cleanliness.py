@@ -211,7 +211,7 @@ def _threads_left() -> int:
         _fork_on_trial()
     end = time.monotonic() + GONE_S
     while _count_threads() > threading.active_count() and time.monotonic() < end:
-        time.sleep(0.001)
+        time.sleep(0.001)  # the kernel gives nothing to wait on
     return _count_threads() - 1
 
 
@@ -237,6 +237,6 @@ def _fork_on_trial() -> None:
         while time.monotonic() < deadline:
             if os.waitpid(pid, os.WNOHANG)[0]:
                 return
-            time.sleep(0.001)
+            time.sleep(0.001)  # the kernel gives nothing to wait on
         os.kill(pid, signal.SIGKILL)  # what it inherited keeps it from ending
         os.waitpid(pid, 0)

@@ -1,4 +1,4 @@
-"""Remove files that ended processes left in the multiprocess mode's folder (``PROMETHEUS_MULTIPROC_DIR``).
+"""The files of the multiprocess mode (in ``PROMETHEUS_MULTIPROC_DIR``): those to read, and those to remove.
 
 A server process that dies while its siblings go on leaves what it counted: without it the sums would go backwards. Its
 gauges are removed. When the whole server is started again all files of the one before are removed: else they would pile
